@@ -3,7 +3,8 @@
 "use strict";
 
 report.views.compare = (() => {
-  const { columns, verdictOf } = report.selection;
+  const { verdictOf } = report.selection;
+  const { columns } = report;
   const { latents, ranked, has_text: hasText } = report.data.page;
   const { numbers, valuesOf, inLine, write: written } = report.tableColumns;
   const { open, byJaccard } = report.views.feature;

@@ -2,7 +2,8 @@
 "use strict";
 
 report.evidence = (() => {
-  const { columns, verdictOf, isUnsure, isInseparable } = report.selection;
+  const { verdictOf, isUnsure, isInseparable } = report.selection;
+  const { columns } = report;
   const { evidence, verdicts } = report.data.page;
   const nothing = (text) => h("p.missing", null, text);
 

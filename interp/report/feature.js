@@ -2,7 +2,8 @@
 "use strict";
 
 report.views.feature = (() => {
-  const { columns, verdictOf, isIdle, isUnsure, isInseparable, hasNone } = report.selection;
+  const { verdictOf, isIdle, isUnsure, isInseparable, hasNone } = report.selection;
+  const { columns } = report;
   const { latents, n_ctx, ranked, tokens: scanned, has_text: hasText } = report.data.page;
   const { logits, effects, nats } = report.logits;
   const { stored, region } = report.firings;

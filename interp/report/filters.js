@@ -47,7 +47,8 @@ report.applied = (() => {
 /* A line that follows the search: where the word that is searched is a kind of text, how many features fire mostly in
  * it, to be selected instead. */
 report.otherwise = () => {
-  const { columns, state, isIdle, set, order, onchange } = report.selection;
+  const { state, isIdle, set, order, onchange } = report.selection;
+  const { columns } = report;
   const { kind: kinds } = report.data.page.names;
   const place = h("span.otherwise");
   const show = () => {
@@ -69,8 +70,9 @@ report.otherwise = () => {
 };
 
 report.filters = (() => {
-  const { columns, KEYS, REST, verdictCounts, state, set, setRange, sortBy, toggle, counts, order, onchange } =
+  const { KEYS, REST, verdictCounts, state, set, setRange, sortBy, toggle, counts, order, onchange } =
     report.selection;
+  const { columns } = report;
   const { names } = report.data.page;
   const HINT = "Words are looked for in tokens, rules as written and as shown, labels and your notes; "
     + "tok:, rule:, label: and note: "

@@ -154,7 +154,7 @@ report.firings = (() => {
    * the strongest. */
   function titleOfAll(latent, examples, shares, feature) {
     const tokens = [...new Set(examples.map(tokenOf))];
-    const isList = typeof report.selection.columns.rule[latent]?.[0] !== "string";
+    const isList = typeof report.columns.rule[latent]?.[0] !== "string";
     if (isList) tokens.sort((a, b) => (shares.get(b) ?? 0) - (shares.get(a) ?? 0));
     const shareInWords = (token) =>
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);

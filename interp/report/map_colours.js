@@ -3,8 +3,9 @@
 "use strict";
 
 report.mapColours = (() => {
-  const { columns, state, verdictOf, commonKinds, inColours, commonKindOf, REST, has, hasNone, counts, set, toggle } =
+  const { state, verdictOf, commonKinds, inColours, commonKindOf, REST, has, hasNone, counts, set, toggle } =
     report.selection;
+  const { columns } = report;
   const { names } = report.data.page;
   const [OTHER, MIXED] = REST;
   const WAYS = {

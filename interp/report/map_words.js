@@ -3,7 +3,8 @@
 "use strict";
 
 report.mapWords = (() => {
-  const { columns, state } = report.selection;
+  const { state } = report.selection;
+  const { columns } = report;
   const BEGINNING = 70; // letters of a rule in the list, after which what is found would not be seen
   /* Words before what is found that belong to it. */
   const LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/;

@@ -45,7 +45,10 @@ const loadScript = (path) => new Promise((resolve, reject) => {
   const script = document.createElement("script");
   script.src = path;
   script.onload = resolve;
-  script.onerror = () => reject(new Error(`${path} is missing or cannot be read`));
+  script.onerror = () => { // a page on file:// is told of no rejection
+    trouble(`${path} is missing or cannot be read`);
+    reject(new Error(`${path} is missing or cannot be read`));
+  };
   document.head.append(script);
 });
 
@@ -365,7 +368,8 @@ function unsureElement(latent) {
 /** Its verdict, whether it is unsure, and the probability that it has one meaning.
  * @type {(latent: number) => HTMLElement[]} */
 function judgedElements(latent) {
-  const { columns, verdictOf } = report.selection;
+  const { verdictOf } = report.selection;
+  const { columns } = report;
   const one = columns.monosemanticity[latent];
   return [verdictElement(verdictOf(latent)), unsureElement(latent),
     one === null ? null : h("span.muted", { title: "probability of one meaning" }, ` ${format.fixed(one)}`)];

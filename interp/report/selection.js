@@ -305,7 +305,7 @@ report.selection = (() => {
   };
 
   return {
-    columns, KEYS, REST, commonKinds, inColours, commonKindOf, state, verdictOf, verdictCounts,
+    KEYS, REST, commonKinds, inColours, commonKindOf, state, verdictOf, verdictCounts,
     labelOf, kindOf, isIdle, isUnsure, isInseparable, isOfOneToken,
     hasNone, set, setRange, toggle, sortBy, clear, adopt, remember,
     order: arranged,

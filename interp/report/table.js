@@ -3,7 +3,8 @@
 
 report.table = (() => {
   const { latents, tokens: scanned, has_text: hasText } = report.data.page;
-  const { columns, state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
+  const { state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
+  const { columns } = report;
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
   const { meanings } = report.glossary;

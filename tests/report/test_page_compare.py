@@ -43,7 +43,7 @@ def test_firings_of_a_feature_with_senses_have_their_letters(browser, address):
 def test_numbers_of_two_features_stand_on_one_scale_each_and_those_that_differ_are_marked(browser, address):
     browser.open(f"{address}#overview")
     of_four = "{ monosemanticity: 0.4, monosemanticity_low: 0.3, monosemanticity_high: 0.5 }"
-    browser.evaluate(f"Object.entries({of_four}).forEach(([name, x]) => {{ report.selection.columns[name][4] = x; }})")
+    browser.evaluate(f"Object.entries({of_four}).forEach(([name, x]) => {{ report.columns[name][4] = x; }})")
     browser.evaluate("location.hash = '#compare/3/4'")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     assert browser.text("#compare .differs th") == ["one meaning differs"]
@@ -58,7 +58,7 @@ def test_effects_of_two_features_stand_on_one_scale_around_zero(browser, address
     of_both = "{ effect: [0.01, -0.03], effect_low: [-0.02, -0.05], effect_high: [0.03, -0.01] }"
     browser.evaluate(
         f"Object.entries({of_both}).forEach(([name, both]) => both.forEach((x, k) => {{"
-        " report.selection.columns[name][3 + k] = x; }))"
+        " report.columns[name][3 + k] = x; }))"
     )
     described = "{ name: 'effect', title: 'Effect', unit: 'nats', style: 'fixed', scale: 'signed', is_compared: true }"
     browser.evaluate(f"report.tableColumns.numbers.push({described})")

@@ -30,10 +30,7 @@ def test_a_point_of_the_map_names_itself_and_opens_its_feature_by_key_or_click(b
         browser.press(key)
     [said] = browser.text(".hovercard b")
     latent = said.removeprefix("Feature ")
-    assert (
-        browser.evaluate(f"report.segments.textOf(report.selection.columns.rule[{latent}])")
-        in browser.text(".hovercard")[0]
-    )
+    assert browser.evaluate(f"report.segments.textOf(report.columns.rule[{latent}])") in browser.text(".hovercard")[0]
     place = "(({x, y}) => [x, y])(document.querySelector('.ring').getBoundingClientRect())"
     x, y = browser.evaluate(place)
     browser.press("Enter")
@@ -104,7 +101,7 @@ def test_the_view_comes_no_closer_than_a_few_points(browser, address):
 
 def test_features_of_no_kind_of_text_are_told_from_those_of_rare_kinds(browser, address):
     browser.open(f"{address}#overview")
-    kinds = browser.evaluate("report.selection.columns.kind")
+    kinds = browser.evaluate("report.columns.kind")
     browser.evaluate("location.hash = '#map'")
     browser.wait("document.querySelector('#map .legend li') !== null")
     [mixed] = [said for said in browser.text("#map .legend li") if said.startswith("mixed kinds")]
@@ -575,7 +572,7 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
     browser.open(f"{address}#overview")
     boxed = "(({ rule, brief }) => { rule[6] = ['tokens after ', ['\":']]; brief[6] = null; })"
-    browser.evaluate(f"{boxed}(report.selection.columns)")  # the token itself has a quote
+    browser.evaluate(f"{boxed}(report.columns)")  # the token itself has a quote
     browser.evaluate("location.hash = '#map?q=%236'")
     browser.wait(f"{own} !== null")
     assert '":' in browser.text(".names .own[style*=visible] .short")
@@ -583,7 +580,7 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
 
 def test_a_search_that_only_the_rule_of_all_senses_fits_shows_that_rule(browser, address):
     browser.open(f"{address}#overview")
-    browser.evaluate(f"""report.selection.columns.rule[{SPLIT}] = [["a"], ", ", ["b"], ", ", ["zebra"], " or ", ["c"]];
+    browser.evaluate(f"""report.columns.rule[{SPLIT}] = [["a"], ", ", ["b"], ", ", ["zebra"], " or ", ["c"]];
         report.notes.set({SPLIT}, {{ note: 'zebra' }}); location.hash = '#map?q=zebra';""")
     browser.wait("document.querySelector('.names .own[style*=visible] mark')?.textContent === 'zebra'")
     assert browser.text(".listed mark") == ["zebra"]

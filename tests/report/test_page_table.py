@@ -423,8 +423,8 @@ def test_a_line_is_cut_at_its_end_and_has_no_gap_before_what_a_feature_raises(br
     browser.open(f"{address}#overview")
     browser.evaluate("""[["em", 0],
         [`tokens ${"within 8 tokens after a space ".repeat(20)}`, 1]].forEach(([rule, i]) => {
-        report.selection.columns.rule[i] = [rule];
-        report.selection.columns.brief[i] = [{ rule: 0 }, { apart: [", raises zebra"] }]; });""")
+        report.columns.rule[i] = [rule];
+        report.columns.brief[i] = [{ rule: 0 }, { apart: [", raises zebra"] }]; });""")
     for latent in (0, 1):
         browser.evaluate(f"location.hash = '#features?q=%23{latent}'")
         browser.wait(f"document.querySelector('tr[data-latent=\"{latent}\"] .apart') !== null")

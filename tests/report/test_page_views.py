@@ -330,3 +330,19 @@ def test_no_text_is_smaller_than_11_pixels(browser, address, place):
         return found;
     })()"""
     assert browser.evaluate(small) == []
+
+
+def test_the_first_view_waits_for_no_table_and_the_others_say_that_they_do(browser, address, tmp_path):
+    folder = Path(urlparse(address).path).parent
+    shutil.copytree(folder, tmp_path / "page")
+    (tmp_path / "page" / "data" / "table.js").unlink()
+    browser.send("Page.navigate", url=f"{(tmp_path / 'page' / 'index.html').as_uri()}#overview")
+    browser.wait("document.getElementById('trouble')?.hidden === false")
+    assert "data/table.js is missing" in browser.text("#trouble")[0]
+    verdicts = browser.text("#overview .verdicts .legend .number")
+    assert sum(map(int, verdicts)) == D_SAE and browser.text("#overview .intro")[0].startswith("Scanned on")
+    assert browser.evaluate("document.getElementById('loading').hidden")
+    browser.evaluate("location.hash = '#features'; 0")
+    browser.wait("document.body.dataset.view === 'features'")
+    assert not browser.evaluate("document.getElementById('loading').hidden")
+    assert browser.evaluate("document.getElementById('features').childElementCount") == 0

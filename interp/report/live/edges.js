@@ -3,7 +3,7 @@
 "use strict";
 
 report.edges = (() => {
-  const { columns } = report.selection;
+  const { columns } = report;
   const N_SOURCES = 12;
   const A_TARGET = 3;
   const N_ROWS = 15;

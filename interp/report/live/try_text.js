@@ -3,7 +3,8 @@
 "use strict";
 
 report.views.try = (() => {
-  const { columns, verdictOf, isOfOneToken } = report.selection;
+  const { verdictOf, isOfOneToken } = report.selection;
+  const { columns } = report;
   const { latents } = report.data.page;
   const { grid, paint } = report.grid;
   const EXAMPLE = "Once upon a time, in the middle of the night,";

@@ -14,6 +14,10 @@ _LIBRARIES = (
 """Errors of libraries about a file that they read or write, other than ValueErrors."""
 _DISK_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed", "out of memory")
+_WITHOUT_COMMAND = {
+    "steer": "`interp explore RUN` holds features while the model writes, as `interp.effects.steer` does"
+}
+"""Where to find what one may look for among the commands."""
 _LONGEST = 2000
 """Most characters of an error: a library may quote a whole damaged file."""
 
@@ -55,6 +59,9 @@ def usage_line(error: Any) -> str:
     elif hasattr(error.__cause__, "errors"):  # pydantic's message has the expected value, but not the given one
         value = error.__cause__.errors()[0]["input"]
         message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")
+    for name, place in _WITHOUT_COMMAND.items():
+        if message == f"No such command {name!r}":
+            message += f": {place}"
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path if context else 'interp'} --help)"
 

@@ -369,17 +369,13 @@ def test_rank_features_names_labels_only_with_use_labels(world, tmp_path):
     pd.testing.assert_frame_equal(asked[judged], without[judged])
 
 
-def test_masks_and_twins_of_other_tokens_are_refused(world, store, labelled, tmp_path):
-    codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, :1]))
+def test_masks_that_do_not_belong_to_the_scan_are_refused(store, labelled):
     with pytest.raises(ValueError, match="no mask of label 'early' was given"):
         rank_features(labelled, labels={})
     with pytest.raises(ValueError, match=r"label 'other' is \(2, 2\)"):
         rank_features(store, labels={"other": torch.ones(2, 2).bool()})
     with pytest.raises(ValueError, match="use_labels=True, but no labels were given"):
         rank_features(labelled, use_labels=True)
-    other = FeatureStore.from_codes(world.tokens + 1, codes, tmp_path / "other")
-    with pytest.raises(ValueError, match="is a scan of other tokens than"):
-        rank_features(store, twin=other)
 
 
 def test_a_verdict_does_not_depend_on_the_other_latents(world, store, ranking, tmp_path):
@@ -437,15 +433,6 @@ def test_a_few_long_sequences_are_tested(n_seq):
     assert (table.n_active[:10] == 60).all() and set(table.verdict[:10]) == {"single-token"}
     assert (table.monosemanticity[:10] > 0.9).all()
     assert table.verdict[10] == "too-rare" and table.verdict[11] == "polysemantic"
-
-
-def test_codes_of_other_tokens_or_out_of_range_are_not_ranked():
-    tokens, codes = torch.from_numpy(some_text(20, 100)), SparseCodes.from_dense(torch.ones(2000, 1))
-    with pytest.raises(ValueError, match="codes have 2000 rows, but there are 1000 tokens"):
-        rank_codes(tokens[:10], codes)
-    codes.offsets[1000] = 1 << 40
-    with pytest.raises(ValueError, match="its offsets do not ascend from 0 to 2000"):
-        rank_codes(tokens, codes)
 
 
 def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):

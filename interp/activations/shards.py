@@ -36,7 +36,7 @@ PROGRESS_FILE, TOKENS_FILE, STATISTICS_FILE = (f"{name}.safetensors" for name in
 STORE_REMEDY = "harvest the store again"
 
 
-class Column(NamedTuple):
+class ShardColumn(NamedTuple):
     """One tensor of a shard: [row] if width is 0, else [row, width]."""
 
     name: str
@@ -53,7 +53,7 @@ class ShardLayout:
     """The places of a shard's tensors in its safetensors file: its header, then the columns in order."""
 
     n_rows: int
-    columns: tuple[Column, ...]
+    columns: tuple[ShardColumn, ...]
 
     @property
     def header(self) -> bytes:
@@ -68,7 +68,7 @@ class ShardLayout:
     def size(self) -> int:
         return len(self.header) + self.n_rows * sum(column.row_bytes for column in self.columns)
 
-    def column(self, name: str) -> Column:
+    def column(self, name: str) -> ShardColumn:
         return next(column for column in self.columns if column.name == name)
 
     def offset(self, name: str, row: int = 0) -> int:
@@ -193,10 +193,10 @@ def overflow_hint(stored: torch.dtype) -> str:
     return "; float16 ends at 65504, bfloat16 does not" if stored == torch.float16 else ""
 
 
-def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[Column, ...]:
+def columns_of(n_ids: int, widths: Mapping[str, int], dtype: str) -> tuple[ShardColumn, ...]:
     """Return the columns of a store whose row ids lie in 0..n_ids-1 and whose hooks have these widths."""
-    ids = Column(ROW_IDS, torch.int32 if n_ids <= 2**31 else torch.int64, 0)
-    return ids, *(Column(name, DTYPES[dtype], d) for name, d in widths.items())
+    ids = ShardColumn(ROW_IDS, torch.int32 if n_ids <= 2**31 else torch.int64, 0)
+    return ids, *(ShardColumn(name, DTYPES[dtype], d) for name, d in widths.items())
 
 
 def remove_store_files(folder: Path) -> None:
@@ -265,7 +265,7 @@ def damaged_part_error(file: Path | Address, part: str) -> DamagedError:
     return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {STORE_REMEDY}")
 
 
-def columns_in(manifest: dict[str, Any]) -> tuple[Column, ...]:
+def columns_in(manifest: dict[str, Any]) -> tuple[ShardColumn, ...]:
     """Return the columns of the store that a manifest describes."""
     widths = {hook: entry["d"] for hook, entry in manifest["hooks"].items()}
     return columns_of(manifest["n_ids"], widths, manifest["dtype"])

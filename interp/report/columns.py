@@ -43,7 +43,7 @@ class Commonest(NamedTuple):
     """A bit for each of them, the commonest lowest, which is set if a stored example has that token."""
 
 
-class Encoded(NamedTuple):
+class LatentNames(NamedTuple):
     """A list of names over the latents."""
 
     names: list[str]
@@ -244,10 +244,10 @@ def kinds_of_text(features: FeatureStore, table: pd.DataFrame) -> pd.DataFrame:
     return around.reindex(table.index)
 
 
-def encode_names(column: pd.Series) -> Encoded:
+def encode_names(column: pd.Series) -> LatentNames:
     """Encode the names in a column of a table, which lacks some."""
     codes, names = pd.factorize(column, sort=True)
-    return Encoded(list(names), [int(code) if code >= 0 else None for code in codes])
+    return LatentNames(list(names), [int(code) if code >= 0 else None for code in codes])
 
 
 def commonest_of(features: FeatureStore, table: pd.DataFrame) -> Commonest:

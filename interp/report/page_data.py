@@ -22,7 +22,7 @@ from interp.report.characters import characters_of_parts
 from interp.report.columns import (
     Column,
     Commonest,
-    Encoded,
+    LatentNames,
     caption_columns,
     commonest_of,
     detected_labels,
@@ -170,7 +170,7 @@ class PageData:
         return table_columns(inputs.table, inputs.verdicts, inputs.effects, f1=f1, has_text=self.features.has_text)
 
     @cached_property
-    def encoded(self) -> dict[str, Encoded]:
+    def encoded(self) -> dict[str, LatentNames]:
         """The verdict, the label and the kind of text of each latent."""
         table = self.inputs.table
         columns = {
@@ -259,7 +259,7 @@ class PageData:
         return pairs_of
 
 
-def _counted(encoded: Encoded) -> list[tuple[str, int]]:
+def _counted(encoded: LatentNames) -> list[tuple[str, int]]:
     """Return each name with the number of latents that have it, the commonest first."""
     n = Counter(encoded.places)
     return sorted(((name, n[place]) for place, name in enumerate(encoded.names)), key=lambda one: -one[1])

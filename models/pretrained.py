@@ -94,13 +94,13 @@ def named_model(folder: Path) -> NamedModel | None:
     if not (folder / REFERENCE).is_file():
         return None
     named = NamedModel(**read_json(folder / REFERENCE, "run the stage again"))
+    if (folder / WEIGHTS_FOLDER).is_dir():
+        return NamedModel("huggingface", str(folder / WEIGHTS_FOLDER), None, named.dtype)
     if named.source not in MODEL_SOURCES:
         raise InterpError(
             f"{folder} names a model of the source {named.source!r}, which nothing registered: import its script first "
             "(--import FILE on the command line)"
         )
-    if (folder / WEIGHTS_FOLDER).is_dir():
-        return NamedModel("huggingface", str(folder / WEIGHTS_FOLDER), None, named.dtype)
     return named
 
 

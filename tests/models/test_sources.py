@@ -13,7 +13,7 @@ from interp.storage.files import digest_file
 from models import load_model, load_tokenizer
 from models.corpus import CorpusConfig, load_documents, source_of
 from models.documents import Document
-from models.pretrained import model_source_of
+from models.pretrained import model_source_of, named_model
 from models.sources import MODEL_SOURCES, TEXT_SOURCES, model_source, source_help, text_source
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer, TransformerConfig
@@ -146,6 +146,8 @@ def test_a_run_whose_models_source_is_not_registered_says_so(tmp_path):
     for load in (load_model, model_of_folder):
         with pytest.raises(ValueError, match="names a model of the source 'mine', which nothing registered: import"):
             load(tmp_path)
+    (tmp_path / "weights").mkdir()
+    assert named_model(tmp_path).source == "huggingface", "its weights lie in the run"
 
 
 def test_a_registered_model_source_is_loaded_and_checked(registered):

@@ -128,12 +128,12 @@ report.table = (() => {
   const line = (...content) => h("div", null, content);
   const second = (...content) => h("div.muted", null, content);
 
-  /* A rule with what a search has found marked; where it does not show, the whole rule follows. */
+  /* A rule with what a search has found marked: all of it, where that does not show in short. */
   function ruleFound(rule) {
     const short = report.segments.rule(rule);
     if (markIn(state.terms, "rule", short)) return short;
     const whole = report.segments.wholeRule(rule);
-    return markIn(state.terms, "rule", whole) ? [short, h("span.muted", null, ", of "), whole] : short;
+    return markIn(state.terms, "rule", whole) ? whole : short;
   }
 
   /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,

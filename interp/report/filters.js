@@ -59,10 +59,10 @@ report.otherwise = () => {
     const name = kinds[k];
     const isOf = (i) => columns.kind[i] === k && !isIdle(i);
     const n = Array.from(columns.kind.keys()).filter(isOf).length;
-    const nMatching = order().filter(isOf).length;
+    const nFound = order().filter((i) => columns.kind[i] === k).length; // as the legend of the map counts them
     place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
       `${format.count(n)} fire mostly in ${format.words(name)}`,
-      nMatching < n ? `, ${format.count(nMatching)} of them found` : null));
+      nFound < n ? `, ${format.count(nFound)} found` : null));
   };
   onchange(show);
   show();

@@ -298,10 +298,11 @@ report.firings = (() => {
         h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
-  /* The letter of a sense, what describes it, and its share. */
+  /* The letter of a sense, the beginning of what describes it, and its share. */
   function titleOf(one, k) {
-    const described = report.segments.describedBy(one);
-    const name = described.length ? h("span.named", null, report.segments.rule(described)) : null;
+    const { describedBy, shortRule, textOf } = report.segments;
+    const described = describedBy(one);
+    const name = described.length ? h("span.named", { title: textOf(described) }, shortRule(described)) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), report.segments.JOINED, name,
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];

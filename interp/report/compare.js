@@ -44,12 +44,12 @@ report.views.compare = (() => {
       const hits = h("ul.hits", { hidden: true });
       const address = (latent) => `#compare/${named.map((text, at) => (at === k ? latent : text)).join("/")}`;
       function list(text) {
-        const found = namedBy(text);
+        const matching = namedBy(text);
         const hit = (latent) => h("li", null,
           h("a", { href: isLatent(named[1 - k]) ? address(latent) : `#compare/${latent}` }, String(latent)), " ",
           h("span.rule", null, report.captions.brief(latent)));
         hits.hidden = !text.trim();
-        hits.replaceChildren(...(found.length ? found.map(hit) : [h("li.muted", null, "no feature matches")]));
+        hits.replaceChildren(...(matching.length ? matching.map(hit) : [h("li.muted", null, "no feature matches")]));
       }
       function onkeydown(event) {
         const link = event.key === "ArrowDown" && hits.querySelector("a");
@@ -64,8 +64,8 @@ report.views.compare = (() => {
     });
     const go = (event) => {
       event.preventDefault();
-      const found = fields.map((one) => namedBy(one.querySelector("input").value)[0]);
-      if (found.every((latent) => latent !== undefined)) location.hash = `#compare/${found.join("/")}`;
+      const chosen = fields.map((one) => namedBy(one.querySelector("input").value)[0]);
+      if (chosen.every((latent) => latent !== undefined)) location.hash = `#compare/${chosen.join("/")}`;
     };
     const other = ([[latent, number], measure]) => h("span", null,
       h("a", { href: `#compare/${named[0]}/${latent}`, title: report.captions.plain(latent) }, String(latent)),
@@ -136,9 +136,10 @@ report.views.compare = (() => {
   /* What the lists of their nearest tell of two features whose common tokens the page does not hold. */
   function answerInPart(pairs) {
     const [[a, first], [b, second]] = pairs;
-    const said = (text, ...more) => h("p.answer", null, h("b", null, text), more);
+    const sentence = (text, ...more) => h("p.answer", null, h("b", null, text), more);
     const silent = pairs.filter(([, { facts }]) => !facts.n_active).map(([latent]) => latent);
-    if (silent.length) return said(`Feature ${silent.join(" and ")} never fired`, ", so there is nothing to compare.");
+    if (silent.length)
+      return sentence(`Feature ${silent.join(" and ")} never fired`, ", so there is nothing to compare.");
     const [, jaccard = null, lift] = rowOf("coactivations", ...pairs) ?? [];
     const cosine = cosineOf(null, pairs);
     const tokens = [first, second].map((one) => firedOn(one).map(([token]) => token));
@@ -154,7 +155,7 @@ report.views.compare = (() => {
     ].filter(Boolean);
     const extent = jaccard === null
       ? `have ${isNothing ? "nothing" : "little"} in common, as far as this page knows` : extentOf(jaccard);
-    return said(`Features ${a} and ${b} ${extent}`,
+    return sentence(`Features ${a} and ${b} ${extent}`,
       `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.`, inBothRules(a, b), onOwn(pairs));
   }
 
@@ -174,7 +175,7 @@ report.views.compare = (() => {
     const isTold = isMore || expected >= TELLING;
     const [more, less] = n >= m ? [a, b] : [b, a];
     const isWithin = both / Math.min(n, m) >= NEARLY_ALL;
-    const said = isMore
+    const extent = isMore
       ? (isWithin && jaccard < MOST
         ? `Feature ${more} fires on nearly all tokens of ${less}, and on others`
         : `Features ${a} and ${b} ${extentOf(jaccard)}`)
@@ -188,7 +189,7 @@ report.views.compare = (() => {
     const share = isMore
       ? `, ${format.percent(both / n)} of those of ${a} and ${format.percent(both / m)} of those of ${b}`
       : "";
-    return h("p.answer", null, h("b", null, said), `: ${counted}${chance}${share}.`, inBothRules(a, b), onOwn(pairs));
+    return h("p.answer", null, h("b", null, extent), `: ${counted}${chance}${share}.`, inBothRules(a, b), onOwn(pairs));
   }
 
   /* Sentences on the tokens on which one of the two fires often, and which are none of those listed of the other. */
@@ -197,9 +198,9 @@ report.views.compare = (() => {
     return pairs.map(([latent, feature], k) => {
       const isOwn = ([token, share]) => share >= OFTEN && !lists[1 - k].some(([other]) => other === token);
       const read = report.captions.reading(feature);
-      const own = lists[k].filter(isOwn).slice(0, N_ALONE)
+      const tokens = lists[k].filter(isOwn).slice(0, N_ALONE)
         .map(([token]) => [" ", tokenElement(word(token), read(word(token)))]);
-      return own.length ? [` ${latent} fires more often on`, own, "."] : null;
+      return tokens.length ? [` ${latent} fires more often on`, tokens, "."] : null;
     });
   }
 
@@ -221,7 +222,7 @@ report.views.compare = (() => {
     const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text, hidden: !count }));
     const counts = some.map(([kind, count, text]) =>
       h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
-    const said = known || !n || !m ? null : [
+    const hint = known || !n || !m ? null : [
       "How many tokens fire both is on this page for each feature's nearest alone; ",
       h("code", null, "interp explore"), " counts it for any two.",
     ];
@@ -230,7 +231,7 @@ report.views.compare = (() => {
       h("div.venn", null,
         known ? h("div", { "aria-hidden": "true" }, bar) : null, // two bars would look like an overlap
         counts),
-      said ? h("p.muted", null, said) : null);
+      hint ? h("p.muted", null, hint) : null);
   }
 
   /* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
@@ -402,8 +403,8 @@ report.views.compare = (() => {
     const [[a, first], [b, second]] = pairs;
     const raisedBy = ({ logits }) => logits?.top ?? [];
     const beside = [histograms(pairs), numberTable([a, b])];
-    const own = [first, second].map(report.captions.leadAround);
-    const reads = [first, second].map((one, k) => (text) => report.captions.reading(one)(text) ?? own[1 - k]);
+    const leads = [first, second].map(report.captions.leadAround);
+    const reads = [first, second].map((one, k) => (text) => report.captions.reading(one)(text) ?? leads[1 - k]);
     if (hasText) {
       const titled = (title, unit) => [title, h("small", null, ` ${unit}`)];
       beside.unshift(

@@ -57,13 +57,13 @@ report.mapWords = (() => {
       letter.remove();
     }
     keepQuotes(element);
-    const found = beginAtFound(element);
-    const sense = found?.closest(".of-lead");
+    const begun = beginAtFound(element);
+    const sense = begun?.closest(".of-lead");
     if (sense) element.prepend(letters.get(sense), report.segments.JOINED);
     else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
     const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
     if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
-    const token = found?.closest(".short");
+    const token = begun?.closest(".short");
     if (token && !token.querySelector("mark")) token.classList.add("found"); // by what its letters are
     return element;
   }

@@ -176,11 +176,11 @@ report.views.summary = (() => {
       if (name === "learnt") return "features of a model with random weights";
       return chance === undefined ? "no null was run" : [share(chance), " by chance"];
     };
-    const line = (kind, name, of, [value, ...ends], told) => h(kind, null,
+    const line = (kind, name, of, [value, ...ends], comparison) => h(kind, null,
       rowHead(words[name], term(name), h("small", null, of)),
       h("td", null, share(value)),
       h("td", null, range(ends), "\u00a0%"),
-      h("td.beside-null", null, told));
+      h("td.beside-null", null, comparison));
     const lineOf = (row) => line(compared && row.name === "one meaning" ? "tr.aside" : "tr", row.name,
       `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row));
     /* What can be compared, first: at equal training. */

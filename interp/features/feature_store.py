@@ -217,6 +217,11 @@ class FeatureStore:
             raise DamagedError(f"{file} does not hold finite numbers [{self.d_sae}, d_in]: scan again")
         return W_dec
 
+    @property
+    def d_in(self) -> int | None:
+        """The width of the decoder; None if there is none."""
+        return None if self.W_dec is None else self.W_dec.shape[1]
+
     def fit_half(self) -> Bool[Tensor, " seq"]:
         """Mark the sequences on which thresholds and explanations are fitted."""
         return fit_half(len(self.tokens))

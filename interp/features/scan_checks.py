@@ -53,9 +53,9 @@ def check_same(features: FeatureStore, other: FeatureStore, *names: str) -> None
 def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
     """Check that two scans are of the same tokens and one hook. Raises ValueError if not."""
     check_same(features, twin, "tokens", "hook")
-    ours, theirs = features.W_dec, twin.W_dec
-    if ours is not None and theirs is not None and ours.shape[1] != theirs.shape[1]:
-        raise InterpError(f"decoders are {ours.shape[1]} and {theirs.shape[1]} wide: twins read the same hook")
+    ours, theirs = features.d_in, twin.d_in
+    if ours is not None and theirs is not None and ours != theirs:
+        raise InterpError(f"decoders are {ours} and {theirs} wide: twins read the same hook")
 
 
 def same_dictionary(a: FeatureStore, b: FeatureStore) -> bool:

@@ -42,7 +42,7 @@ from torch import Tensor
 from interp.codes.code_chunks import CodeChunk, read_chunks
 from interp.features.decoder import neighbour_tables
 from interp.features.feature_store import FeatureStore
-from interp.features.latent_matches import best_matches
+from interp.features.latent_matches import best_correlations
 from interp.runtime.registry import register
 from interp.statistics.estimates import ratio
 from interp.text.vocabulary import plain_strings
@@ -213,7 +213,7 @@ def max_cosine(directions: Directions) -> LatentValues:
 )
 def twin_correlation(features: FeatureStore, twin: FeatureStore) -> LatentValues:
     """Read the codes of both."""
-    return best_matches(features.codes, twin.codes).correlation
+    return best_correlations(features, twin)
 
 
 @measure(

@@ -176,6 +176,8 @@ class _ShiftedStore(FeatureStore):
     """A scan of shifted codes. What it does not have as the observed scan does is refused, with the remedy: values
     computed from nothing would be no null."""
 
+    d_in = None
+
     def __init__(self, path: Path, *, knows_labels: bool):
         super().__init__(path)
         remedies = {

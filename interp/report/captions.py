@@ -510,8 +510,10 @@ def _in_senses(latent: Facts) -> Segments:
         is_named = _are_most(tokens, named) or (bool(rule) and latent.are_few(tokens, sense.share or 0))
         before = [] if is_named else [*_on_tokens(latent, tokens), *([_muted(": ")] if rule else [])]
         told = [] if sense.share is None else [f"{format_percent(sense.share)}{'' if k else ' of activation'}"]
-        if sense.f1 is not None:
-            told.append(f"F1 {sense.f1:.2f}")
+        is_whole = len(told_senses) == 1 and rule == latent.rule  # then the table has its F1 for all firings
+        f1 = latent.rule_f1 if is_whole else sense.f1
+        if f1 is not None:
+            told.append(f"F1 {f1:.2f}")
         own: Segments = [] if not rule and not is_named else _sense_rule(sense, k)
         out.append(Part("sense", [k, [*before, *own, *([_small(f"\u00a0{', '.join(told)}")] if told else [])]]))
     shares = [float("nan") if sense.share is None else sense.share for sense in latent.senses]

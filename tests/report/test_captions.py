@@ -140,6 +140,8 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     assert brief == [{"senses": [[["a"]], ["after ", ["b"]]]}, {"more_senses": [[]]}]
     small = [replace(one, share=0.1) for one in senses]
     assert title(senses=small, counts={"a": 5}).startswith("A: sense 0\u00a010 % of activation, F1 0.90and 2 more 20 %")
+    own = title(rule='"a"', rule_f1=0.7, senses=small, counts={"a": 5})
+    assert "F1 0.70" in own, "where only the latent's own rule is told, its F1 is that for all firings"
     unknown = [replace(one, share=None) for one in senses]
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
 

@@ -88,7 +88,8 @@ class _Rows(NamedTuple):
 
 class Splice:
     """Splices dictionaries into one hook of a model: holds the tokens and the positions that may be replaced. `losses`
-    runs the model over all tokens; after it, `inside` and `outside` have the mean and variance of the activations."""
+    runs the model over all tokens; after it, `within_limit` and `above_limit` have the mean and variance of the
+    activations."""
 
     def __init__(
         self,

@@ -40,7 +40,7 @@ from interp.verdict.rule_search import FitSample, item_price, propose_rules, rea
 from interp.verdict.rules import Rule, phrase, rule_json
 
 PROPOSING = "proposing explanations"
-"""The name of the first step in progress reports; the second is `counting.SCORING`."""
+"""The name of the first step in progress reports; the second is `rule_counts.SCORING`."""
 MIN_FIRINGS_FOR_RULE = 5
 """With fewer firings, no rule is proposed."""
 UNITS_AT_ONCE = 512

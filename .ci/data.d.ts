@@ -86,6 +86,7 @@ interface Measure {
   null: string;
   domain: [least: number, most: number] | null;
   decides: boolean;
+  of_raised: boolean;
   weight: number | null;
   boundary: number | null;
 }
@@ -115,7 +116,7 @@ interface Column {
   sorts: string;
   ascends: boolean;
   means: string;
-  style: "" | "count" | "fixed" | "share" | "digits";
+  style: "" | "text" | "count" | "fixed" | "share" | "digits";
   scale: "" | "share" | "signed" | "log";
   span: [least: number, most: number] | null;
   is_compared: boolean;

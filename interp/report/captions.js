@@ -146,7 +146,7 @@ report.captions = (() => {
      known. */
   /** @type {(feature: Feature) => boolean} */
   function isByChance({ evidence }) {
-    const follows = (evidence ?? []).find(([place]) => report.data.page.evidence[place].name === "next_auroc");
+    const follows = (evidence ?? []).find(([place]) => report.data.page.evidence[place].of_raised);
     const [, value, , , high] = follows ?? [];
     return Boolean(follows) && high !== null && value <= high;
   }

@@ -16,7 +16,7 @@ report.tableColumns = (() => {
     return [of(name), of(`${name}_low`), of(`${name}_high`)];
   }
 
-  const write = ({ style }, x) => format[style](x);
+  const write = ({ style }, x) => format[style || "text"](x);
 
   /* What a column is, in a word or two, with the ends of its bars. */
   const unitOf = ({ unit, span }) =>

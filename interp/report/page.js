@@ -229,6 +229,7 @@ const format = {
   fixed: (x, digits = 2) => (
     x === null || x === undefined ? "–" : x.toFixed(digits).replace(/^-(?=0\.?0*$)/, "").replace("-", "−")
   ),
+  text: (x) => x ?? "–",
   count: (x) => (x === null || x === undefined ? "–" : Math.round(x).toLocaleString("en")),
   significant(x, digits = 3) {
     if (x === null || x === undefined) return "–";

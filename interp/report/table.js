@@ -237,8 +237,9 @@ report.table = (() => {
   const cell = (column, i) => (neverFires(i) ? SILENT[column.name]?.(i)
     : CELLS[column.name] ? CELLS[column.name](i) : numberOf(column, i));
 
-  const kindOf = ({ name, style, span }) => [name, style ? "numeric" : null, span ? "with-bar" : null].filter(Boolean)
-    .join(".");
+  const isNumeric = ({ style }) => style && style !== "text";
+  const kindOf = (column) =>
+    [column.name, isNumeric(column) ? "numeric" : null, column.span ? "with-bar" : null].filter(Boolean).join(".");
 
   function row(place) {
     const i = order[place];

@@ -275,6 +275,21 @@ def test_a_column_with_bars_needs_only_its_description(browser, address):
     assert not browser.complaints and browser.unnamed() == []
 
 
+def test_a_column_of_text_needs_only_its_description(browser, address):
+    browser.open(f"{address}#overview")
+    described = {
+        "name": "planted", "title": "Planted", "unit": "", "hint": "a word", "sorts": "word", "style": "text",
+        "scale": "", "span": None, "widths": {"wide": "6rem", "narrow": None, "one_line": None},
+    }  # fmt: skip
+    browser.evaluate(f"report.tableColumns.inTable.push({json.dumps(described)}); 0")
+    browser.evaluate("report.columns.planted = report.columns.density.map((_, i) => (i === 3 ? null : '<b>word')); 0")
+    browser.go("features")
+    assert browser.text("tr[data-latent='1'] .planted") == ["<b>word"]
+    assert browser.text("tr[data-latent='3'] .planted") == ["–"]
+    assert browser.text("th.planted button") == ["Planted"] and browser.text(".numeric.planted") == []
+    assert not browser.complaints and browser.unnamed() == []
+
+
 def test_compact_rows_are_of_one_line(browser, address):
     browser.open(f"{address}#features")
     height = "document.querySelector('tr[data-latent]').getBoundingClientRect().height"

@@ -6,7 +6,7 @@ half for measuring them.
 """
 
 import os
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -62,8 +62,9 @@ class FeatureStore:
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
         self.table_names = tuple(SCHEMAS)
-        self.views: dict[str, Path] = {}
-        """Further Parquet files by name. `sql` can read them as soon as they exist."""
+        self.views: dict[str, Path | Callable[[], Path]] = {}
+        """Further Parquet files by name, which `sql` can read as soon as they exist; or functions that return one, and
+        raise what a query of it raises as long as there is none."""
         self.render: Renderer | None = None
         """Draws a row that is not text, for notebooks and the page. It is a function of the row id (input · n_ctx +
         position). It returns an array [height, width] or [height, width, 3 or 4] of bytes or of floats in 0..1, a
@@ -313,12 +314,21 @@ class FeatureStore:
         with _database(os.getpid()).cursor() as connection:
             connection.begin()  # never committed: the next query finds nothing that this one made
             tables = {name: self.path / f"{name}.parquet" for name in self.table_names}
-            for name, file in {**self.views, **tables}.items():
-                if name in tables or file.exists():
-                    connection.register(name, pyarrow.dataset.dataset(file))
+            refusal = None
+            for name, view in {**self.views, **tables}.items():
+                if name not in tables and name.lower() not in query.lower():
+                    continue
+                try:
+                    file = view() if callable(view) else view
+                    if name in tables or file.exists():
+                        connection.register(name, pyarrow.dataset.dataset(file))
+                except InterpError as error:
+                    refusal = error
             try:
                 return connection.execute(query).df()
             except duckdb.Error as error:
+                if refusal is not None and isinstance(error, duckdb.CatalogException):
+                    raise refusal from error
                 raise InterpError(f"query failed: {error}") from error
 
 

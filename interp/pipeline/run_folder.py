@@ -202,6 +202,20 @@ class Run:
         before = manifest["config"]
         return [name for name in names if before.get(name) != settings.get(name)]
 
+    def check_current(self, stage: str) -> None:
+        """Check that a stage's results belong to the present run. Raises MissingResultError if it is not finished or
+        was left out, and ValueError if it was made with another configuration, or from inputs that have been made again
+        since; missing inputs count as unchanged."""
+        manifest = self._finished(stage)
+        differing = [f"[{name}]" for name in self.changed_settings(STAGES[stage], manifest)]
+        now = self.fingerprints(manifest["inputs"])
+        differing += [name for name, before in manifest["inputs"].items() if now[name] not in (None, before)]
+        if differing:
+            raise InterpError(
+                f"{self.folder(stage)} was made with another {' and another '.join(differing)} than the run "
+                "now has: `interp run` makes it again"
+            )
+
     def provenance(self) -> dict[str, Any]:
         """Return the provenance of figures of this run: its configuration's digest, seeds, tokens, stages and versions,
         from its manifests."""
@@ -368,18 +382,6 @@ class Run:
             raise MissingResultError(f"{self.path} has no {stage}: it was left out, as {manifest['results'][LEFT_OUT]}")
         return manifest
 
-    def _check_current(self, stage: Stage, manifest: dict[str, Any]) -> None:
-        """Check that a stage's results belong to the present run. Raises ValueError if the stage was made with another
-        configuration, or from inputs that have been made again since; missing inputs count as unchanged."""
-        differing = [f"[{name}]" for name in self.changed_settings(stage, manifest)]
-        now = self.fingerprints(manifest["inputs"])
-        differing += [name for name, before in manifest["inputs"].items() if now[name] not in (None, before)]
-        if differing:
-            raise InterpError(
-                f"{self.folder(stage.name)} was made with another {' and another '.join(differing)} than the run "
-                "now has: `interp run` makes it again"
-            )
-
     def _run_at(self, hook_name: str) -> "Run":
         """Return the run of one of its hooks, by the name that its configuration has."""
         if hook_name == self.hooks[0]:
@@ -401,7 +403,7 @@ class Run:
         manifest = self._finished(stage.name)
         name_in_folder, reader = stage.opens[name]
         if name not in self._opened or self._opened[name][0] != manifest["sha256"]:
-            self._check_current(stage, manifest)
+            self.check_current(stage.name)
             verify(self.folder(stage.name) / name_in_folder)
             self._opened[name] = manifest["sha256"], reader(self.folder(stage.name) / name_in_folder)
         return self._opened[name][1]

@@ -496,6 +496,18 @@ def test_what_never_ran_may_be_changed(copied):
     assert copied.config == other
 
 
+def test_sql_refuses_effects_that_are_not_those_of_the_features(copied):
+    run_stages(TINY.replace(sae=dataclasses.replace(TINY.sae, seed=7)), copied.path, redo=True, until="features")
+    query = "select * from effects join features using (latent)"
+    for read in (lambda: copied.features.sql(query), lambda: copied.effects):
+        with pytest.raises(ValueError, match="effects was made with another .* than the run now has"):
+            read()
+    assert len(copied.features.sql("select latent as effects from features")) == TINY.sae.d_sae
+    shutil.rmtree(copied.path / "effects")
+    with pytest.raises(MissingResultError, match="has no effects yet"):
+        copied.features.sql(query)
+
+
 def test_a_configuration_that_could_not_run_may_be_mended(copied, monkeypatch):
     """A run whose configuration was refused, or cannot be read now, has made nothing that would be lost."""
 

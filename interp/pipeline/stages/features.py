@@ -1,6 +1,7 @@
 """The stage `features`: statistics and examples of every latent."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +11,6 @@ from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import stage
-from interp.pipeline.stages.effects import EFFECTS_FILE
 from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -21,8 +21,15 @@ if TYPE_CHECKING:
 def _open_features(folder: Path) -> "FeatureStore":
     """Open the features of a run, and make the table of its stage `effects` available to `sql`."""
     features = reader_of("features")(folder)
-    features.views["effects"] = folder.parent / "effects" / EFFECTS_FILE
+    features.views["effects"] = partial(_current_effects, folder.parent)
     return features
+
+
+def _current_effects(path: Path) -> Path:
+    """Return the table of effects of the run in a folder. Raises the errors of `Run.check_current`."""
+    run = Run(path)
+    run.check_current("effects")
+    return run.path_to("effects")
 
 
 def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:

@@ -121,7 +121,12 @@ def run_stages(
                 check_config(to_come, config)
                 if not redo:
                     _check_inputs(asked, runs)
-                Plan.of(config, out, to_come).check()
+                outdated = [
+                    run.folder(stage.name)
+                    for run, head in left.items()
+                    if (made := _read_finished(run, stage.name)) and made["fingerprint"] != head["fingerprint"]
+                ]
+                Plan.of(config, out, to_come, outdated=outdated).check()
                 begin_work()
             built = {}
             if left:

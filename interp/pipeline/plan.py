@@ -8,9 +8,10 @@ run is refused if the least that it must hold does not fit; its libraries take L
 """
 
 import shutil
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,10 +19,11 @@ from interp.checks.errors import TooLargeError
 from interp.checks.free_memory import free_memory
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
-from interp.pipeline.run_folder import run_folders
+from interp.pipeline.run_folder import MissingResultError, Run, run_folders
 from interp.pipeline.stages import STAGES, Stage
 from interp.pipeline.stages.sae import MANY_TIMES
 from interp.storage.folders import unfinished_folder
+from interp.storage.manifests import RUN_FILE
 
 LIBRARY_BYTES = 1.5e9
 """The memory that Python, PyTorch, compiled kernels and buffers take; fitted to the peaks of the demo's stages."""
@@ -41,18 +43,38 @@ class Plan:
     free_disk: float
     """Free bytes, including those of existing stages, finished or interrupted, which are reused or replaced."""
     free_memory: float
+    replaced: Mapping[str, int] = field(default_factory=dict)
+    """The bytes of existing stages that are made again, which are free only when the new ones are whole."""
 
     @classmethod
-    def of(cls, config: RunConfig, out: str | Path, stages: Sequence[Stage] | None = None) -> "Plan":
-        """Return the plan of some stages, or all, of a run in the folder `out`. Raises ValueError for a model or
-        dictionary that cannot be opened, and for a hook that the model does not have."""
+    def of(
+        cls,
+        config: RunConfig,
+        out: str | Path,
+        stages: Sequence[Stage] | None = None,
+        *,
+        outdated: Collection[Path] = (),
+    ) -> "Plan":
+        """Return the plan of some stages, or all, of a run in the folder `out`.
+        outdated: folders of stages known to be made again, besides those of other settings or inputs.
+        Raises ValueError for a model or dictionary that cannot be opened, and for a hook that the model does not
+        have."""
         out = Path(out)
         sizes = Sizes(config)
         planned = tuple(STAGES.values() if stages is None else stages)
         folders = run_folders(out, sizes.config)
-        held = (_count_bytes(folder / stage.name) for folder in folders for stage in planned)
+        held = (
+            _count_bytes(path)
+            for folder in folders
+            for stage in planned
+            for path in (folder / stage.name, unfinished_folder(folder / stage.name))
+        )
+        replaced = _replaced(folders, outdated)
+        bytes_replaced = {
+            stage.name: sum(_count_bytes(path) for path in replaced if path.name == stage.name) for stage in planned
+        }
         existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-        return cls(sizes, out, planned, shutil.disk_usage(existing).free + sum(held), free_memory())
+        return cls(sizes, out, planned, shutil.disk_usage(existing).free + sum(held), free_memory(), bytes_replaced)
 
     @cached_property
     def rows(self) -> list[Row]:
@@ -62,6 +84,14 @@ class Plan:
     def total(self) -> Cost:
         return sum((row.cost for row in self.rows), Cost())
 
+    @property
+    def disk_needed(self) -> float:
+        """The most bytes that there are at a time: of the stages made so far, of the existing ones that they have not
+        replaced yet, and of what is kept meanwhile."""
+        made = accumulate(row.cost.disk for row in self.rows)
+        left = [*accumulate(self.replaced.get(row.stage, 0) for row in reversed(self.rows))][::-1]
+        return max(map(sum, zip(made, left, strict=True)), default=0) + self.total.scratch
+
     def faults(self) -> list[str]:
         """Return a line for each thing that does not fit, with settings that would."""
         lines = []
@@ -70,10 +100,10 @@ class Plan:
                 needs = f"{name} needs {_bytes(cost.memory)} of memory, but only {_bytes(self.free_memory)} are free"
                 lines.append(f"{needs}{self._remedy(stage, partial(Plan._fits_memory, stage=stage))}")
         if not self._fits_disk():
-            needed = self.total.disk + self.total.scratch
             largest = max(zip(self.stages, self.rows, strict=True), key=lambda pair: pair[1].cost.disk)[0]
             needs = (
-                f"the run needs {_bytes(needed)} on the disk of {self.out}, but only {_bytes(self.free_disk)} are free"
+                f"the run needs {_bytes(self.disk_needed)} on the disk of {self.out}, but only "
+                f"{_bytes(self.free_disk)} are free"
             )
             lines.append(f"{needs}, most of it for {largest.name}{self._remedy(largest, Plan._fits_disk)}")
         return lines
@@ -111,7 +141,7 @@ class Plan:
         return self._cost(stage, self.sizes).memory <= self.free_memory
 
     def _fits_disk(self) -> bool:
-        return self.total.disk + self.total.scratch <= self.free_disk
+        return self.disk_needed <= self.free_disk
 
     def _remedy(self, stage: Stage, fits: Any) -> str:
         """Return the largest number of each field that makes it fit, found by halving."""
@@ -138,10 +168,29 @@ class Plan:
         return fits(replace(self, sizes=self.sizes.with_config(changed)))
 
 
+def _replaced(folders: Mapping[Path, RunConfig], outdated: Collection[Path]) -> set[Path]:
+    """Return the folders of finished stages that are made again: the outdated, those of other settings or inputs, and
+    those that read one of these."""
+    replaced = set(outdated)
+    for folder, config in folders.items():
+        if not (folder / RUN_FILE).is_file():
+            continue
+        run = Run(folder, config)
+        for stage in STAGES.values():
+            is_outdated = any(run.folder(name) in replaced for name in stage.stages_read)
+            try:
+                run.check_current(stage.name)
+            except MissingResultError:
+                pass
+            except ValueError:
+                is_outdated = True
+            if is_outdated:
+                replaced.add(run.folder(stage.name))
+    return replaced
+
+
 def _count_bytes(folder: Path) -> int:
-    """Count the bytes of a stage, finished or not."""
-    files = (file for path in (folder, unfinished_folder(folder)) for file in path.rglob("*") if file.is_file())
-    return sum(file.stat().st_size for file in files)
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _round_down(number: int) -> str:

@@ -1,8 +1,10 @@
 import dataclasses
 import gzip
+import shutil
 
 import pytest
 
+from interp.checks.errors import TooLargeError
 from interp.cli import main
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
@@ -117,6 +119,34 @@ def test_plan_counts_finished_stages_as_free_space(small_disk, tiny_run):
     plan = Plan.of(TINY, tiny_run.path)
     assert plan.free_disk > 16_000_000 + disk_of(tiny_run, "activations")
     assert plan.faults() == []
+
+
+def test_plan_counts_stages_that_are_made_again_as_free_only_when_the_new_are_whole(small_disk, tiny_run):
+    again = TINY.replace(harvest=dataclasses.replace(TINY.harvest, seed=7))
+    kept, changed = (Plan.of(config, tiny_run.path) for config in (TINY, again))
+    assert kept.disk_needed == kept.total.disk + kept.total.scratch and kept.free_disk == changed.free_disk
+    held = disk_of(tiny_run, "activations")
+    assert changed.replaced["activations"] == held and changed.replaced["corpus"] == changed.replaced["model"] == 0
+    assert changed.disk_needed > kept.disk_needed
+    full = dataclasses.replace(changed, free_disk=kept.disk_needed)
+    assert full.faults() and not dataclasses.replace(full, free_disk=changed.disk_needed).faults()
+    page = Plan.of(TINY, tiny_run.path, outdated=[tiny_run.folder("ranking")]).replaced
+    assert [name for name, size in page.items() if size] == ["ranking", "report"]
+
+
+def test_a_stage_that_another_version_made_is_planned_as_made_again(tiny_run, tmp_path, monkeypatch):
+    def refuse(plan):
+        raise TooLargeError(" ".join(name for name, size in plan.replaced.items() if size))
+
+    monkeypatch.setattr(Plan, "check", refuse)
+    run = shutil.copytree(tiny_run.path, tmp_path / "run")
+    shutil.rmtree(run / "activations")
+    with pytest.raises(TooLargeError, match="^$"):  # made of the same again, so that what reads it is kept
+        run_stages(TINY, run, redo=True)
+    shutil.copytree(tiny_run.folder("activations"), run / "activations")
+    monkeypatch.setitem(STAGES, "sae", dataclasses.replace(STAGES["sae"], version=99))
+    with pytest.raises(TooLargeError, match="^sae features .*report$"):
+        run_stages(TINY, run, redo=True)
 
 
 def test_a_dictionary_too_large_for_memory_is_refused_with_the_plans_message(tmp_path, capsys, monkeypatch):

@@ -60,7 +60,7 @@ report.mapWords = (() => {
     const begun = beginAtFound(element);
     const sense = begun?.closest(".of-lead");
     if (sense) element.prepend(letters.get(sense), report.segments.JOINED);
-    else if (senses.length) element.prepend(h("span.muted", null, `${senses.length} senses: `));
+    else if (senses.length) element.prepend(h("span.muted", null, `${columns.senses[latent]} senses: `));
     const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
     if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
     const token = begun?.closest(".short");

@@ -563,6 +563,14 @@ def test_the_name_of_a_feature_counts_its_senses_and_keeps_a_token_and_its_quote
     own = "document.querySelector('.names .own[style*=visible]')"
     browser.open(f"{address}#map?q=%23{SPLIT}")
     browser.wait(f"{own}?.textContent === '2 senses: a rule that holdsno rule'")  # without their letters
+    of_one_told = f"""(() => {{
+        const {{ brief }} = report.columns, kept = brief[{SPLIT}];
+        brief[{SPLIT}] = [{{ senses: [["told"]] }}, {{ more_senses: [["left"]] }}];
+        const said = report.mapWords.nameOf({SPLIT}).textContent;
+        brief[{SPLIT}] = kept;
+        return said;
+    }})()"""
+    assert browser.evaluate(of_one_told) == "2 senses: told and 1 more", "those that are not told count too"
     browser.evaluate(f"report.notes.set({SPLIT}, {{ note: 'where one holds' }})")
     browser.evaluate("report.selection.set({ query: 'holds' })")
     browser.wait(f"{own}?.textContent === 'A\\u00a0holdsno rule'")  # what is found, and its sense

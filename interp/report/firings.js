@@ -402,7 +402,7 @@ report.firings = (() => {
     ];
     if (senses.length && all.some(isOfNone)) {
       const share = 1 - sumOf(senses.map((one) => one.share ?? NaN));
-      const part = share >= 0 ? h("span", { "data-tip": COUNTED }, `${format.percent(share)} of activation`) : null;
+      const part = share >= 0 ? h("span", { "data-tip": COUNTED }, format.percent(share)) : null;
       panels.push([["of no sense ", part], () => ofSense(latent, feature, -1, N_FIRST)]);
     }
     if (report.steering) panels.push(["Steer", () => report.steering(latent, all[0])]);

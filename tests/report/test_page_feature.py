@@ -231,12 +231,38 @@ def test_the_strongest_sense_is_listed_first_and_each_share_says_of_what_it_is(b
         const element = report.firings.region({SPLIT}, {{ ...feature, examples, senses }}, null, () => null);
         return [Array.from(element.querySelectorAll("#panel-0 h3 > span > .sense"), (e) => e.textContent),
             element.querySelector(".firinghead figure, .firinghead svg").textContent,
-            Array.from(element.querySelectorAll(".tab"), (e) => e.textContent)];
+            Array.from(element.querySelectorAll(".tab [data-tip]:not(.sense)"), (e) => e.dataset.tip)];
     }})"""
-    order, histogram, titles = browser.evaluate(listed)
+    order, histogram, tips = browser.evaluate(listed)
     assert order[:2] == ["B", "A"]
     assert " % of its firings" in histogram
-    assert all(title.endswith("of activation") for title in titles if "of no sense " in title)
+    assert tips and all("activation" in tip for tip in tips)
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, width):
+    """In a tab. Below a label, a title tells each sense in a line of its own on a phone, and all in one elsewhere."""
+    browser.size(width, 844)
+    browser.open(f"{address}#feature/{SPLIT}")
+    pieces = browser.evaluate(f"""loadFeature({SPLIT}).then((feature) => {{
+        const rule = [[" x", [" x", ["⟨d7⟩", "the first byte of another Hebrew letter"]], true]];
+        const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule }}));
+        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null);
+        document.querySelector("#feature .fires").replaceWith(element);
+        return Array.from(element.querySelectorAll(".tab .named .token"), (e) => e.getClientRects().length);
+    }})""")
+    assert pieces == [1, 1]
+    browser.evaluate(f"report.notes.set({SPLIT}, {{ label: 'two things' }})")
+    browser.open(f"{address}#feature/{OTHER}")
+    browser.open(f"{address}#feature/{SPLIT}")
+    tops = browser.evaluate("Array.from(document.querySelectorAll('.title .of-lead'), (e) => e.offsetTop)")
+    sides = browser.evaluate(
+        "Array.from(document.querySelectorAll('.title .sense'), (e) => e.getBoundingClientRect().right)"
+    )
+    browser.evaluate(f"report.notes.set({SPLIT}, {{ label: '' }})")
+    assert len(tops) == len(sides) == 2 and (
+        tops[0] < tops[1] and max(sides) < 390 if width == 390 else tops[0] == tops[1]
+    )
 
 
 def test_one_sentence_tells_that_the_predictions_change_and_the_loss_does_not(browser, address):

@@ -362,6 +362,16 @@ def test_a_users_stage_cannot_read_the_page_which_is_made_later():
     assert "summed_up" not in STAGES
 
 
+def test_a_stage_cannot_have_the_name_of_the_folder_of_hooks():
+    with pytest.raises(ValueError, match="the stage cannot be called 'hooks', which means something else"):
+
+        @stage(inputs=("features",), summary="")
+        def hooks(run, folder, progress):
+            """never run"""
+
+    assert "hooks" not in STAGES
+
+
 def test_what_is_left_is_checked_if_a_users_stage_of_all_hooks_comes_first(tiny_run, tmp_path, monkeypatch):
     checked = []
 

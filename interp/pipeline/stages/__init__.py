@@ -37,6 +37,7 @@ from interp.checks.errors import InterpError
 from interp.pipeline.costs import Cost, Sizes
 from interp.runtime.progress import Progress
 from interp.runtime.registry import register
+from interp.storage.artifacts import HOOKS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -168,8 +169,8 @@ RUN_ATTRIBUTES: set[str] = set()
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
     """Register the function below as the stage of its name, with its docstring as help. Raises ValueError if another
-    stage has the name, if an attribute that it opens exists, or if a user's stage reads a stage that does not exist or
-    runs later."""
+    stage or an entry of a run folder has the name, if an attribute that it opens exists, or if a user's stage reads a
+    stage that does not exist or runs later."""
 
     def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
@@ -178,7 +179,7 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
         others = (name for other in STAGES.values() if other.name != new.name for name in other.opens)
         if taken := RUN_ATTRIBUTES.union(others).intersection(new.opens):
             raise InterpError(f"stage {new.name} opens {min(taken)!r}, which a run has already: choose another name")
-        register(STAGES, new.name, new, "the stage", lambda stage: stage.build)
+        register(STAGES, new.name, new, "the stage", lambda stage: stage.build, reserved={HOOKS})
         for name in sorted(STAGES, key=_position):
             STAGES[name] = STAGES.pop(name)
         return new

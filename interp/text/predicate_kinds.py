@@ -29,6 +29,7 @@ than they were in that fit, and a ranking warns of it: fit the calibration again
 only in rules (`compares=False`).
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -330,14 +331,19 @@ PREDICATE_KINDS: dict[str, Kind] = {
     ),
 }
 """All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
-_LIBRARY_KINDS = frozenset(PREDICATE_KINDS)
+_registered_in: dict[str, str] = {}
+"""The file in which each kind of a user was registered. Kinds made by a helper, such as `place_kind`, differ in no code
+of their own."""
 
 
 def register_kind(name: str, kind: Kind) -> None:
     """Add a kind of your own. Raises ValueError if another kind has this name."""
-    if name in _LIBRARY_KINDS:  # of one helper, such as `place_kind`, all functions have one name
+    caller = sys._getframe(1).f_globals
+    file = caller.get("__file__") or caller["__name__"]
+    if name in PREDICATE_KINDS and _registered_in.get(name) != file:
         raise InterpError(f"the kind of predicate {name!r} is already registered: choose another name")
     register(PREDICATE_KINDS, name, kind, "the kind of predicate", lambda kind: kind.values)
+    _registered_in[name] = file
 
 
 def kinds_in(text: ReadText) -> dict[str, Kind]:

@@ -216,6 +216,8 @@ def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
     del PREDICATE_KINDS["long"]
     register_kind("long", kind)
     assert value(predicates, "long", 1) == value(predicates, "long", 2) != value(predicates, "long", 5)
+    with pytest.raises(ValueError, match="kind of predicate 'long' is already registered: choose another name"):
+        exec("register_kind('long', kind)", {"__file__": "other.py", "register_kind": register_kind, "kind": kind})
     text = predicates.text
     assert kinds_in(text)["long"].size(text) == len({len(word) for word in WORDS})
     assert PREDICATE_KINDS["long"].name(text, int(value(predicates, "long", 1)), 1) == "tokens of 4 characters"

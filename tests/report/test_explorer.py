@@ -150,6 +150,11 @@ def test_notes_that_are_a_pipe_are_refused(foreign):
         Explorer(foreign)
 
 
+def test_a_port_that_no_computer_has_is_refused(run):
+    with pytest.raises(ValueError, match="port 70000 is not available .*0-65535.*: choose another port"):
+        Explorer(run, port=70_000)
+
+
 def test_other_sites_and_other_names_are_refused(server):
     port = server.server_port
     assert request(server, "GET", "/", Host=f"evil.example:{port}")[0] == 403

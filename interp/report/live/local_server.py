@@ -62,8 +62,9 @@ class LocalServer(ThreadingHTTPServer):
         self.policy = f"{policy.replace(CLOSED, ASKING, 1)}; frame-ancestors 'none'"
         try:
             super().__init__((HOSTS[0], port), Request)
-        except OSError as error:
-            raise InterpError(f"port {port} is not available ({error.strerror}): choose another port") from None
+        except (OSError, OverflowError) as error:  # the second for a number that no port has
+            reason = getattr(error, "strerror", error)
+            raise InterpError(f"port {port} is not available ({reason}): choose another port") from None
 
     @property
     def address(self) -> str:

@@ -1,7 +1,8 @@
 """The stage `sae`: a dictionary for each hook, trained or loaded."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from interp.pipeline.sections import LoadedSAESection
 from interp.pipeline.stages import NEXT_LINE, stage
 from interp.runtime.progress import Progress
 from interp.storage.artifacts import folder_of
-from interp.storage.files import digest_file
+from interp.storage.files import digest, digest_file, digest_json
 
 MEASURED_ROWS = 1 << 16
 """Rows on which a loaded dictionary is measured."""
@@ -66,8 +67,8 @@ def _sae_cost(sizes: Sizes) -> Cost:
 
 
 def _stream_or_loaded(run: Run) -> dict[str, Any]:
-    """Return the hooks of the one stream on which dictionaries are trained, or digests of the weights of a dictionary
-    that is loaded from a folder, so that changes are noticed. Where they are gone, the run has it."""
+    """Return the hooks of the one stream on which dictionaries are trained, or digests of the weights and settings of a
+    dictionary that is loaded from a folder, so that changes are noticed. Where they are gone, the run has it."""
     config = run.config.sae
     if not isinstance(config, LoadedSAESection):
         return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}
@@ -75,9 +76,35 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
         before = (run.manifest("sae") or {}).get("config", {})
         return {name: before[name] for name in ("loaded",) if name in before}
     from interp.sae.formats.dictionary_files import possible_files
+    from interp.sae.formats.dictionary_format import CONFIG_FILE, read_config
 
-    files = possible_files(folder_of(config.load, "sae"))
-    return {"loaded": {file.name: digest_file(file) for file in files if file.is_file() and file.suffix != ".json"}}
+    folder = folder_of(config.load, "sae")
+    digests = {file.name: digest_file(file) for file in possible_files(folder) if file.is_file()}
+    if CONFIG_FILE in digests:
+        cfg = read_config(folder)
+        meant = {name: cfg[name] for name in cfg if name not in ("metadata", "device") and "version" not in name}
+        digests[CONFIG_FILE] = digest_json(meant)
+    return {"loaded": _digests_before(run, folder, digests) or digests}
+
+
+def _digests_before(run: Run, folder: Path, digests: Mapping[str, str]) -> dict[str, str] | None:
+    """Return the digests in the manifest of a run that has those of the weights alone, if the dictionary in the folder
+    is the one that the run has; else None."""
+    weights = {name: value for name, value in digests.items() if not name.endswith(".json")}
+    with suppress(InterpError, OSError):  # of a damaged dictionary nothing is known
+        before = (run.manifest("sae") or {}).get("config", {}).get("loaded")
+        if before == weights != digests and _digest_of_saved(folder) == _digest_of_saved(run.folder("sae")):
+            return weights
+    return None
+
+
+def _digest_of_saved(folder: Path) -> str:
+    """Return a digest of the settings and tensors with which a run saves the dictionary in a folder."""
+    from interp.sae.formats.dictionary_files import encode_files, read_dictionary
+
+    stored = read_dictionary(folder, None)
+    files = encode_files(stored, stored.preferred_format)
+    return digest(digest_json({**files.cfg, "metadata": None}), *files.tensors.values())
 
 
 def _summary(results: dict[str, Any]) -> str:

@@ -222,7 +222,8 @@ class Run:
         manifests = self._manifests()
         sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
         named = {
-            key: {name: values[key] for name, values in sections.items() if key in values} for key in PROVENANCE_FIELDS
+            key: {name: part[key] for name, part in sections.items() if isinstance(part, Mapping) and key in part}
+            for key in PROVENANCE_FIELDS
         }
         return {
             "run": self.title,

@@ -427,6 +427,15 @@ def test_a_raised_version_makes_its_stage_and_those_that_read_it_again_if_they_a
     assert ran_now(TINY, copied.path, until="ranking", redo=True) == ["nulls", "ranking"]
 
 
+def test_a_number_on_which_a_stage_depends_is_no_section_of_its_provenance(copied, monkeypatch):
+    corpus = STAGES["corpus"]
+    monkeypatch.setitem(STAGES, "corpus", dataclasses.replace(corpus, outside_inputs=lambda run: {"edition": 3}))
+    before = copied.provenance()
+    run_alone(copied, "corpus", config=TINY, progress=no_progress)
+    after = copied.provenance()
+    assert after["seed"] == before["seed"] and after["config_sha256"] != before["config_sha256"]
+
+
 def test_a_loaded_dictionary_of_the_same_weights_and_other_settings_is_another(copied, tmp_path, monkeypatch):
     theirs = shutil.copytree(copied.folder("sae"), tmp_path / "theirs")
     (theirs / "manifest.json").unlink()

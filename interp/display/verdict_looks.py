@@ -61,7 +61,7 @@ VERDICT_LOOKS = {
     ),
     FAINT: Look(
         "faint",
-        "it fires, but never a quarter as strongly as the median latent: it does next to nothing",
+        "it fires, but never a quarter as strongly as the median feature: it does next to nothing",
         "#b9a88a",
         "#a8977a",
     ),

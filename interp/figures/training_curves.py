@@ -36,9 +36,9 @@ if TYPE_CHECKING:
 TITLES = {
     "loss": "loss",
     "fvu": "FVU",
-    "l0": "L0 (latents a token)",
-    "dead": "dead latents (share)",
-    "faint": "faint latents (share)",
+    "l0": "L0 (a token)",
+    "dead": "dead (share)",
+    "faint": "faint (share)",
     "grad_norm": "gradient norm",
     "lr": "learning rate",
     "tokens_per_second": "tokens per second",

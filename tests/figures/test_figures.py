@@ -511,8 +511,8 @@ def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_em
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):
     constant = metrics.assign(l0=8.0)
     titles = {note.text for note in figures.training(constant).layout.annotations}
-    assert "FVU" in titles and "L0 (latents a token)" not in titles
-    assert figures.training(constant, panels=["l0"]).layout.yaxis.title.text == "L0 (latents a token)"
+    assert "FVU" in titles and "L0 (a token)" not in titles
+    assert figures.training(constant, panels=["l0"]).layout.yaxis.title.text == "L0 (a token)"
 
 
 def test_the_quality_table_as_latex():

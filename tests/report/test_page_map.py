@@ -465,17 +465,19 @@ def test_a_name_that_has_no_room_at_its_point_stands_at_the_end_of_a_line_from_i
     browser.evaluate("loadTable().then(() => report.columns.rule.forEach((rule) => rule.push(' in t')))")
     browser.evaluate(f"void loadData('map').then((points) => {{ {row}; location.hash = '#map?q=t'; }})")
     browser.wait("document.querySelector('.leaders')?.getAttribute('d')")
-    named = len(browser.text(".names .own[style*=visible]"))
-    n = int(browser.text(".list h3")[0].split()[0])
-    assert named < n and f"{named} named" in browser.text(".maphead output")[0]
-    lines = browser.evaluate("document.querySelector('.leaders').getAttribute('d')").split("M")[1:]
-    side = "document.querySelector('.plot.map').getBoundingClientRect()"
-    boxes = browser.evaluate(f"""Array.from(document.querySelectorAll(".names .own[style*=visible]"), (e) => {{
-        const box = e.getBoundingClientRect();
-        const [x, y] = [{side}.left + 1, {side}.top + 1];
-        return [box.left - x, box.top - y, box.right - x, box.bottom - y];
-    }})""")
-    height = browser.evaluate(f"{side}.height")
+    named, n, told, drawn, boxes, height = browser.evaluate("""(() => {
+        const side = document.querySelector(".plot.map").getBoundingClientRect();
+        const boxes = Array.from(document.querySelectorAll(".names .own[style*=visible]"), (name) => {
+            const box = name.getBoundingClientRect();
+            const [x, y] = [side.left + 1, side.top + 1];
+            return [box.left - x, box.top - y, box.right - x, box.bottom - y];
+        });
+        const textOf = (selector) => document.querySelector(selector).textContent;
+        const drawn = document.querySelector(".leaders").getAttribute("d");
+        return [boxes.length, parseInt(textOf(".list h3")), textOf(".maphead output"), drawn, boxes, side.height];
+    })()""")  # at once, as names find other places while further ones are written
+    assert named < n and f"{named} named" in told
+    lines = drawn.split("M")[1:]
     for line in lines:
         (x0, y0), (x1, y1) = (map(float, end.split()) for end in line.split("L"))
         assert abs(y0 - height / 2) < 3, "it begins at its point"

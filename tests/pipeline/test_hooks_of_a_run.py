@@ -240,7 +240,7 @@ def test_a_run_plans_what_a_later_hook_lacks(tmp_path, monkeypatch):
         (folder / "made").write_text("made")
         return {}
 
-    def of(config, out, to_come):
+    def of(config, out, to_come, outdated):
         planned.append([each.name for each in to_come])
         return SimpleNamespace(check=lambda: None)
 

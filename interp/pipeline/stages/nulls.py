@@ -67,7 +67,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=8,
+    version=9,
     inputs=("model", "activations", "sae", "features", "neurons"),
     cost=_nulls_cost,
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),

@@ -97,7 +97,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=8,
+    version=9,
     inputs=("corpus", "features"),
     cost=_ranking_cost,
     optional=("nulls",),

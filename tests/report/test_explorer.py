@@ -507,13 +507,19 @@ def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_chan
     assert not page.complaints
 
 
+def test_the_text_stands_above_its_features(page):
+    typed(page, TEXT)
+    side = "document.querySelector('{}').getBoundingClientRect()"
+    assert page.evaluate(f"{side.format('#try .reading')}.bottom <= {side.format('#try .split')}.top")
+
+
 def test_features_of_a_single_token_are_shown_by_a_switch_alone(page, run):
     typed(page, TEXT)
     single = set(run.ranking.latent[run.ranking.verdict == "single-token"].tolist())
     rows = "Array.from(document.querySelectorAll('.grid tbody tr'), (e) => Number(e.dataset.latent))"
     without = set(page.evaluate(rows))
     page.click("#try input[type=checkbox]")
-    page.wait("!document.querySelector('.found.stale')")
+    page.wait("!document.querySelector('.readout.stale')")
     page.evaluate("document.querySelector('.features .more')?.click()")
     assert not without & single and set(page.evaluate(rows)) >= without
 
@@ -521,7 +527,7 @@ def test_features_of_a_single_token_are_shown_by_a_switch_alone(page, run):
 def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(page, server):
     typed(page, TEXT)
     page.click(".there tr:nth-child(2) .aim")
-    page.wait("!document.querySelector('.found.stale') && document.querySelector('.aim[aria-pressed=true]') !== null")
+    page.wait("!document.querySelector('.readout.stale') && document.querySelector('.aim[aria-pressed=true]') !== null")
     token = page.evaluate("vocabulary.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent)")
     found = server.live.effects(TEXT, len(page.text(".grid .column")) - 1, token)
     effects = {latent: dict(map(tuple, places)) for latent, _, places in found["features"]}

@@ -551,7 +551,7 @@ report.views.try = (() => {
       parts.samples,
     );
     const left = h("div", null, parts.features, hold, report.edges.section);
-    parts.found = h("div.found", null, parts.reading, h("div.split", null, left, parts.there));
+    parts.found = h("div.readout", null, parts.reading, h("div.split", null, left, parts.there));
     section.replaceChildren(
       textForm(),
       parts.found,

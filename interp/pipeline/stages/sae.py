@@ -1,8 +1,7 @@
 """The stage `sae`: a dictionary for each hook, trained or loaded."""
 
 import math
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from interp.pipeline.sections import LoadedSAESection
 from interp.pipeline.stages import NEXT_LINE, stage
 from interp.runtime.progress import Progress
 from interp.storage.artifacts import folder_of
-from interp.storage.files import digest, digest_file, digest_json
+from interp.storage.files import digest_file, digest_json
 
 MEASURED_ROWS = 1 << 16
 """Rows on which a loaded dictionary is measured."""
@@ -84,27 +83,7 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
         cfg = read_config(folder)
         meant = {name: cfg[name] for name in cfg if name not in ("metadata", "device") and "version" not in name}
         digests[CONFIG_FILE] = digest_json(meant)
-    return {"loaded": _digests_before(run, folder, digests) or digests}
-
-
-def _digests_before(run: Run, folder: Path, digests: Mapping[str, str]) -> dict[str, str] | None:
-    """Return the digests in the manifest of a run that has those of the weights alone, if the dictionary in the folder
-    is the one that the run has; else None."""
-    weights = {name: value for name, value in digests.items() if not name.endswith(".json")}
-    with suppress(InterpError, OSError):  # of a damaged dictionary nothing is known
-        before = (run.manifest("sae") or {}).get("config", {}).get("loaded")
-        if before == weights != digests and _digest_of_saved(folder) == _digest_of_saved(run.folder("sae")):
-            return weights
-    return None
-
-
-def _digest_of_saved(folder: Path) -> str:
-    """Return a digest of the settings and tensors with which a run saves the dictionary in a folder."""
-    from interp.sae.formats.dictionary_files import encode_files, read_dictionary
-
-    stored = read_dictionary(folder, None)
-    files = encode_files(stored, stored.preferred_format)
-    return digest(digest_json({**files.cfg, "metadata": None}), *files.tensors.values())
+    return {"loaded": digests}
 
 
 def _summary(results: dict[str, Any]) -> str:

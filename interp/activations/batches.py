@@ -29,7 +29,7 @@ _GATHERED_ROWS = 512
 
 
 @dataclass(frozen=True)
-class ShardColumn:
+class HookRows:
     """The rows of one hook."""
 
     read: Callable[[int, Float[Tensor, "row d"]], Float[Tensor, "row d"]]
@@ -57,7 +57,7 @@ class ActivationBatches(Iterator[Tensor]):
 
     def __init__(
         self,
-        columns: tuple[ShardColumn, ...],
+        columns: tuple[HookRows, ...],
         shard_rows: tuple[int, ...],
         batch_size: int,
         *,
@@ -147,7 +147,7 @@ class BatchReader(ABC):
         """Rows of each shard."""
 
     @abstractmethod
-    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
+    def columns(self, hook: str | Sequence[str]) -> tuple[HookRows, ...]:
         """Return functions that read the rows of hooks into existing memory."""
 
     def batches(
@@ -180,7 +180,7 @@ class _EpochRow(NamedTuple):
 class _ShardsAhead:
     """Two shards in memory: the one in use, and the next, which a thread reads at the same time."""
 
-    def __init__(self, columns: tuple[ShardColumn, ...], longest: int):
+    def __init__(self, columns: tuple[HookRows, ...], longest: int):
         self._columns, self._longest = columns, longest
         self._process: int | None = None
 
@@ -207,7 +207,7 @@ class _ShardsAhead:
         return acts.result()
 
 
-def _read(columns: tuple[ShardColumn, ...], longest: int, shard: int, memory: list[Tensor]) -> list[Tensor]:
+def _read(columns: tuple[HookRows, ...], longest: int, shard: int, memory: list[Tensor]) -> list[Tensor]:
     """Read a shard, in the thread. Fresh memory costs more than reading, so memory is reused."""
     if not memory:
         memory.extend(torch.empty(longest, column.d, dtype=column.dtype) for column in columns)

@@ -14,7 +14,7 @@ from dataclasses import replace
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.batches import BatchReader, ShardColumn
+from interp.activations.batches import BatchReader, HookRows
 from interp.activations.hooks import as_hook_names
 from interp.activations.row_statistics import ActivationStatistics
 from interp.activations.shards import TOKENS_FILE
@@ -105,7 +105,7 @@ class JoinedStore(BatchReader):
         store, name = self.find(hook)
         return store.shard(index, name)
 
-    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
+    def columns(self, hook: str | Sequence[str]) -> tuple[HookRows, ...]:
         hooks = [(self.name_of(hook_name), *self.find(hook_name)) for hook_name in as_hook_names(hook)]
         return tuple(replace(store.columns(name)[0], hook_name=hook_name) for hook_name, store, name in hooks)
 

@@ -23,7 +23,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batch_import import import_batches
-from interp.activations.batches import BatchReader, ShardColumn
+from interp.activations.batches import BatchReader, HookRows
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED, as_hook_names
 from interp.activations.remote_store import RemoteFiles, read_remote_manifest
@@ -290,10 +290,10 @@ class ActivationStore(BatchReader):
         recorded = self.manifest["shards"][index].get("sha256")
         return recorded[ROW_IDS] if recorded else digest(self._files.column(index, name=ROW_IDS))
 
-    def columns(self, hook: str | Sequence[str]) -> tuple[ShardColumn, ...]:
+    def columns(self, hook: str | Sequence[str]) -> tuple[HookRows, ...]:
         dtype = DTYPES[self.manifest["dtype"]]
         return tuple(
-            ShardColumn(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.digest}/{name}")
+            HookRows(partial(self._files.column, name=name), self.d(name), dtype, name, f"{self.digest}/{name}")
             for name in map(self.name_of, as_hook_names(hook))
         )
 

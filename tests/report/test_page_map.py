@@ -446,12 +446,19 @@ def test_what_a_point_is_goes_with_the_view_in_which_it_was_pointed_at(browser, 
 
 def test_a_kind_is_named_at_one_place_whichever_colours_are_chosen(browser, address):
     browser.open(f"{address}#map")
-    placed = """Array.from(document.querySelectorAll(".names .region[style*=visible]"), (e) =>
-        [e.textContent, ...e.style.transform.match(/[\\d.]+/g).slice(0, 2).map(Number)])"""
+    placed = """(async () => {
+        const read = () => JSON.stringify(Array.from(document.querySelectorAll(".names .region[style*=visible]"),
+            (e) => [e.textContent, ...e.style.transform.match(/[\\d.]+/g).slice(0, 2).map(Number)]));
+        let before = read();
+        for (let frames = 0; frames < 10; frames++) {
+            await new Promise(requestAnimationFrame);
+            if (read() !== before) [before, frames] = [read(), 0];
+        }
+        return JSON.parse(before);
+    })()"""  # once they rest, as they find other places when the map gets its size
     of_kinds = browser.evaluate(placed)
     field = "document.querySelector('.maphead select')"
     browser.evaluate(f"{field}.value = 'density'; {field}.dispatchEvent(new Event('change'))")
-    browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     now = browser.evaluate(placed)
     assert len(of_kinds) > 2 and [name for name, *_ in now] == [name for name, *_ in of_kinds]
     for (_, *place), (_, *before) in zip(now, of_kinds, strict=True):

@@ -15,9 +15,9 @@ from .graphs import graph as graph
 from .one_latent import activation_histogram as activation_histogram
 from .one_latent import example_text as example_text
 from .one_latent import logit_bars as logit_bars
-from .population import coherence_density as coherence_density
 from .population import density_histogram as density_histogram
 from .population import precision_recall as precision_recall
+from .population import score_against_density as score_against_density
 from .population import score_distributions as score_distributions
 from .population import scores_beside_nulls as scores_beside_nulls
 from .saving import save as save

@@ -169,7 +169,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 
 
 @figure
-def coherence_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
+def score_against_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
     """Draw a score against firing density, coloured by verdict: a score that only follows density is uninformative."""
     check_columns(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 TITLES = {
     "loss": "loss",
     "fvu": "FVU",
-    "l0": "L0 (a token)",
+    "l0": "L0 (latents a token)",
     "dead": "dead (share)",
     "faint": "faint (share)",
     "grad_norm": "gradient norm",

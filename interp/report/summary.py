@@ -179,7 +179,7 @@ def _population(inputs: ReportInputs) -> list[dict]:
     if scores:
         points = ranking.assign(density=inputs.table["density"])
         note = "If the score only followed how often a feature fires, the points would lie on one curve."
-        panels.append(Panel(note=note, figure=figures.coherence_density(points, score=scores[0])))
+        panels.append(Panel(note=note, figure=figures.score_against_density(points, score=scores[0])))
     return [panel.payload() for panel in panels]
 
 

@@ -96,7 +96,7 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.training({"a": metrics, "b": metrics}),
         figures.quality(QUALITY),
         figures.score_distributions(ranking, score="monosemanticity"),
-        figures.coherence_density(ranking),
+        figures.score_against_density(ranking),
         figures.concept_scatter(CONCEPTS),
         figures.concept_dots(CONCEPTS),
         figures.concept_frequency(CONCEPTS.assign(n_label=[10, 200]), n_tokens=1000),
@@ -254,7 +254,7 @@ def test_training_of_a_model_has_its_held_out_loss(metrics):
 
 def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ranking):
     alive = ranking[ranking["density"] > 0]
-    figure = figures.coherence_density(ranking)
+    figure = figures.score_against_density(ranking)
     assert sorted(latent for trace in figure.data for latent in trace.customdata) == sorted(alive["latent"])
     assert [trace.marker.color for trace in figure.data] == [
         VERDICT_COLOURS[v] for v in dict.fromkeys(alive["verdict"])
@@ -369,7 +369,7 @@ def test_corpus_text_is_never_markup():
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
     with pytest.raises(ValueError, match="concentration"):
-        figures.coherence_density(ranking.drop(columns="concentration"))
+        figures.score_against_density(ranking.drop(columns="concentration"))
     names = ("top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     for missing in (None, np.nan, pd.NA):
         with pytest.raises(ValueError, match="no logit effects"):
@@ -443,7 +443,7 @@ def test_save_keeps_the_given_width_and_letters_of_7_points_or_more(ranking):
 
 
 def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(ranking):
-    key = with_print_layout(figures.coherence_density(ranking))
+    key = with_print_layout(figures.score_against_density(ranking))
     [note] = [note for note in key.layout.annotations if "●" in note.text]
     assert (
         key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["single-token"] in note.text
@@ -460,7 +460,7 @@ def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(rank
 
 
 def test_a_title_in_print_is_above_the_key(ranking):
-    figure = figures.coherence_density(ranking)
+    figure = figures.score_against_density(ranking)
     with_title, without = (with_print_layout(figure, title=title).layout for title in (True, False))
     assert with_title.margin.t - without.margin.t > with_title.title.font.size > 0
 
@@ -511,8 +511,8 @@ def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_em
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):
     constant = metrics.assign(l0=8.0)
     titles = {note.text for note in figures.training(constant).layout.annotations}
-    assert "FVU" in titles and "L0 (a token)" not in titles
-    assert figures.training(constant, panels=["l0"]).layout.yaxis.title.text == "L0 (a token)"
+    assert "FVU" in titles and "L0 (latents a token)" not in titles
+    assert figures.training(constant, panels=["l0"]).layout.yaxis.title.text == "L0 (latents a token)"
 
 
 def test_the_quality_table_as_latex():

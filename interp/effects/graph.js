@@ -23,6 +23,7 @@ const NODE = 7;
 const GAP = 20;
 const ROW = 56;
 const WORD = 64;
+const AROUND = 160; // the height of what stands above the graph
 const MARGIN = { left: 76, right: 24, top: 56, bottom: 44 };
 
 const SCORES =
@@ -52,8 +53,13 @@ const visible = (token) =>
  * written as a rule does. */
 const nameOf = ({ clerp }) => clerp.replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs, (quoted) =>
   visible(/^"(?:\\n|\s)+"$/.test(quoted) ? quoted.replaceAll("\\n", "\n") : quoted));
-const short = (value) =>
-  value === undefined || value === null ? "" : Number(value.toPrecision(2)).toString().replace("-", "−");
+/* A number with two digits, and with more only if it is above 100. */
+function short(value) {
+  if (value === undefined || value === null) return "";
+  const size = Math.abs(value);
+  return (size >= 100 ? value.toFixed(0) : size < 0.001 ? value.toFixed(3) : value.toPrecision(2)).replace("-", "−");
+}
+const percent = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
 /** @type {(list: any[], value?: (each: any) => number) => number} */
 const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);
 const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
@@ -112,9 +118,10 @@ function begin() {
   while (state.cut > 5 && shown().kept.length > AT_FIRST) state.cut -= 1;
   recall();
   heading();
-  wrongList();
   draw();
   card();
+  scoreTable();
+  wrongList();
   const answer = the("graph").querySelector(`[data-id="${likeliest.node_id}"]`);
   the("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
 }
@@ -143,7 +150,7 @@ function places(kept) {
   const inside = Math.max(natural, logits.length * WORD, frame.clientWidth - MARGIN.left - MARGIN.right - 20);
   const widths = needed.map((width) => (width * inside) / natural);
   const lefts = widths.map((_, at) => MARGIN.left + widths.slice(0, at).reduce((sum, width) => sum + width, 0));
-  const room = (frame.clientHeight - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1);
+  const room = (innerHeight - AROUND - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1);
   const row = Math.max(ROW, Math.min(110, room));
   const height = MARGIN.top + MARGIN.bottom + (rows.length - 1) * row;
   const at = new Map();
@@ -194,7 +201,7 @@ function draw() {
     svg.append(drawn("path", { ...look, d }), drawn("path", meets, drawn("title", {}, name)));
   }
   for (const node of kept) svg.append(nodeMark(node, at.get(node.node_id), state.groups.get(node.node_id)));
-  the("share").value = `${state.cut}%`;
+  the("share").value = percent(state.cut / 100);
   the("cut").value = state.cut;
   the("errors").checked = state.errors;
   light(state.pinned);
@@ -233,7 +240,7 @@ function nodeMark(node, { x, y }, group) {
     mark.append(
       drawn("rect", { ...look, x: x - 29, y: y - 26, width: 58, height: 36, rx: 4 }),
       drawn("text", { ...middle, y: y - 12 }, word.length > 8 ? `${word.slice(0, 7)}…` : word),
-      drawn("text", { ...middle, class: "axis", y: y + 4 }, `${Math.round(100 * node.token_prob)}%`),
+      drawn("text", { ...middle, class: "axis", y: y + 4 }, percent(node.token_prob)),
     );
   }
   mark.append(drawn("title", {}, group ? `${group}: ${nameOf(node)}` : nameOf(node)));
@@ -297,7 +304,6 @@ function edgeTable(title, id, end) {
   return titled(title, ["node", "edge", "to first order", "measured"], rows);
 }
 
-const percent = (share) => `${Math.round(100 * share)}%`.replace("-", "−");
 const tokenAt = (position) => `“${visible(metadata.prompt_tokens[position])}”`;
 const pairEnd = (id) => (byId.has(id) ? nameButton(byId.get(id)) : { bias: "biases", rest: "all else" }[id]);
 
@@ -343,7 +349,8 @@ const measured = (node) => pairs.get(`${node.node_id} ${likeliest.node_id}`)?.me
 function effectTable() {
   const size = (node) => Math.abs(measured(node) ?? node.effect);
   const known = nodes.filter((node) => node.effect !== undefined && kindOf(node) !== "error");
-  const strongest = known.sort((a, b) => size(b) - size(a)).slice(0, 12);
+  const sorted = known.sort((a, b) => size(b) - size(a));
+  const strongest = sorted.filter((node) => size(node) >= size(sorted[0]) / 100).slice(0, 12);
   const rows = strongest.map((node) => [nameButton(node), short(node.effect), short(measured(node))]);
   return titled(`“${wordOf(likeliest)}” depends most on, in nats`, ["node", "to first order", "measured"], rows, "h2");
 }
@@ -374,8 +381,8 @@ function card() {
   }
   const facts = cardOf(node);
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
-  const share = (100 * ownShares.get(node)).toPrecision(2);
-  const where = `at “${place}”, position ${node.ctx_idx}; ${share}% of the influence drawn`;
+  const share = short(100 * ownShares.get(node));
+  const where = `at “${place}”, position ${node.ctx_idx}; ${share} % of the influence drawn`;
   const parts = [element("h2", {}, nameOf(node)), element("p", { class: "muted" }, where)];
   if (node.effect !== undefined) {
     const loss = measured(node);
@@ -417,7 +424,7 @@ async function change(times) {
     const answer = await fetch("/api/change", { method: "POST", headers, body: asked });
     const { next, error } = await answer.json();
     if (asked !== JSON.stringify({ times: state.times })) return; // the slider has moved since
-    const inPercent = (share) => `${(100 * share).toPrecision(2)}%`;
+    const inPercent = (share) => `${short(100 * share)} %`;
     const words = next?.map(([word, before, after]) => `${visible(word)} ${inPercent(before)} → ${inPercent(after)}`);
     now.replaceChildren(error ?? `now ${words.join("   ")} `);
     const ids = Object.keys(state.times);
@@ -494,13 +501,21 @@ function download() {
 
 function heading() {
   the("prompt").textContent = metadata.prompt;
-  const likely = logits.slice(0, 5).map((node) => `${wordOf(node)} ${Math.round(100 * node.token_prob)}%`);
+  const likely = logits.slice(0, 5).map((node) => `${wordOf(node)} ${percent(node.token_prob)}`);
   the("says").textContent = `→ ${likely.join("   ")}`;
-  if (!data.beside.length) return;
-  const names = Object.keys(data.beside[0]).map((name) => name.replaceAll("_", " "));
-  const text = (cell) => (typeof cell === "number" ? short(cell) : (cell ?? ""));
-  const cells = data.beside.map((row) => Object.values(row).map(text));
-  the("scores").append(table(names, cells), element("p", { class: "muted" }, SCORES));
+}
+
+/* The graph beside those of its nulls. A score that none of them has is left out. */
+function scoreTable() {
+  const isCount = (cell) => Number.isInteger(cell) && cell > 1;
+  const isKnown = (name) => data.beside.some((row) => (row[name] ?? null) !== null);
+  const names = Object.keys(data.beside[0] ?? {}).filter(isKnown);
+  if (!names.length) return;
+  const text = (cell) => (typeof cell !== "number" ? (cell ?? "") : isCount(cell) ? `${cell}` : short(cell));
+  const cells = data.beside.map((row) => names.map((name) => text(row[name])));
+  const list = table(names.map((name) => name.replaceAll("_", " ")), cells);
+  the("checks").append(element("div", { class: "scores" }, element("h2", {}, "How far to trust it"), list,
+    element("p", { class: "muted" }, SCORES)));
 }
 
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */
@@ -511,11 +526,11 @@ function wrongList() {
   const rows = wrong
     .slice(0, AT_FIRST)
     .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);
-  const says =
-    `What does not hold: ${wrong.length} of ${effects.length} measured effects have another sign, or differ twofold`;
+  const says = `${wrong.length} of ${effects.length} measured effects have another sign, or differ twofold`;
   const list = table(["from → to", "to first order", "measured"], rows);
-  the("wrong").append(element("summary", {}, element("h2", {}, says)), element("div", { class: "list" }, list));
-  the("wrong").hidden = false;
+  const head = element("h2", {}, "What does not hold");
+  const parts = rows.length ? [element("div", { class: "list" }, list)] : [];
+  the("checks").append(element("div", {}, head, element("p", { class: "muted" }, says), ...parts));
 }
 
 the("cut").addEventListener("input", ({ target }) => changed({ cut: Number(target.value) }));

@@ -607,6 +607,7 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     chromium.send("Page.navigate", url=page.as_uri())
     chromium.wait("document.querySelectorAll('.node.latent').length > 0")
     assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
+    assert chromium.text(".scores th") == ["graph", "replacement"]  # no score stands empty for all graphs
     drawn = graph.pruned().nodes["type"].isin(["embedding", "latent", "error", "logit"]).sum()
     cut = "const c = document.getElementById('cut'); c.value = {}; c.dispatchEvent(new Event('input'))"
     assert chromium.evaluate("document.querySelectorAll('.node').length") <= min(drawn, 60)
@@ -632,8 +633,8 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     assert one and one == other
     assert chromium.evaluate("state.pinned") is None
     wrong = disagreements(effects)
-    assert 0 < chromium.evaluate("document.querySelectorAll('#wrong td:first-child').length") <= len(wrong)
-    chromium.click("#wrong div:last-child > table button")
+    assert 0 < chromium.evaluate("document.querySelectorAll('#checks .list td:first-child').length") <= len(wrong)
+    chromium.click("#checks .list button")
     assert "edge=" in chromium.evaluate("location.hash") and "measured" in chromium.text("#card p")[1]
     moved = graph.head_edges.iloc[graph.head_edges["carried"].abs().argmax()]
     ends = " ".join(np.array(graph.node_ids())[[int(moved["source"]), int(moved["target"])]])

@@ -23,58 +23,47 @@ report.views.overview = (() => {
 
   const { percent } = format;
   const note = (...content) => h("p", null, content);
-  /* A line of a panel: a number, what it is of, and its bar with its 95 % interval. */
-  const row = (kind, [share, low, high], tag, ...words) => h(`div.line.${kind}`, null,
-    h(tag, null,
-      h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)), " ",
-      h("span.says", null, words)),
-    h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" }, h("i"), h("i.range")));
-  /** A share, large, with what it is a share of; below it those that it is compared with, what the comparison says, and
-   * notes.
-   * @type {(known: QuestionShare, words: Child, among: string,
-   *   beside: [kind: string, share: Share, words: Child][], ...below: Child[]) => HTMLElement} */
-  const headed = ({ n, of, interval, note: tested }, words, among, beside, ...below) => h("section.share", null,
-    row("own", [n / of, ...interval], "h2", words, h("small", null, ` of ${format.count(of)} `,
-      tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`))),
-    beside.map(([kind, share, content]) => row(kind, share, "p", content)),
+  /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval; on the bar a mark at the
+   * share that it is compared with, if there is one. Below it what the comparison says.
+   * @type {(share: Share, words: Child, beside: number, ...below: Child[]) => HTMLElement} */
+  const claim = ([share, low, high], words, beside, ...below) => h("section.share", null,
+    h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),
+      " ", h("span", null, words)),
+    h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" },
+      h("i"), beside === null ? null : h("i.beside", { "--at": beside }), h("i.range")),
     below);
+  const shareOf = ({ n, of, interval: [low, high] }) => /** @type {Share} */ ([n / of, low, high]);
+  const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
+    tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`)];
 
-  /* The shares of one meaning that can be compared: of the same settings, learnt from as many tokens as the nulls and
-   * judged on as many latents, and of the null that comes closest. Below them, small, that of the dictionary after all
-   * of its training, which has no null. */
+  /* The share of one meaning that can be compared: of the same settings, learnt from as many tokens as the nulls and
+   * judged on as many latents. Below it, small, that of the dictionary after all of its training, which has no null. */
   function oneMeaning(known) {
-    const words = ["have ", term("one meaning")];
+    const words = ["have ", term("one meaning"), " "];
     if (!compared) {
-      return headed(known, words, "in use", [], note("No null was run, so there is nothing to compare this with."));
+      return claim(shareOf(known), [words, h("small", null, ofAll(known, "in use"))], null,
+        note("No null was run, so there is nothing to compare this with."));
     }
     const { matched, null: nearest, difference } = compared;
     const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
     const of = ({ title, means, judged }) =>
-      `${title}: ${means}; of ${format.count(judged)} features, drawn at random`;
-    const isApart = difference[1] > 0 ? "Told apart from the null" : "Not told apart from the null";
-    const range = ([, from, to]) => h("small", null, ` ${format.inPercent(from)} to ${percent(to)}`);
-    const { n, of: all, interval: [low, high], note: tested } = known;
-    return h("section.share", null,
-      row("matched.large", matched.one, "h2", words, " ", tipped(matched.title, of(matched)), range(matched.one)),
-      row("null.large", nearest.one, "p", tipped(`closest null, ${nearest.title}`, of(nearest)), range(nearest.one)),
-      note(h("b", null, isApart), ": ",
-        tipped(`${difference[0] < 0 ? "" : "+"}${more} points (${least} to ${most})`,
-          `${matched.title} less closest null, with its 95 % interval`)),
-      row("own", [n / all, low, high], "p", `of ${format.count(all)} `,
-        tipped("in use", `${format.count(n)} of the ${format.count(all)} features in use. ${tested}`),
-        " after all of its training, which no null had"));
+      `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
+    const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
+    return claim(matched.one, [words, tipped(matched.title, of(matched))], nearest.one[0],
+      note(h("b", null, difference[1] > 0 ? "Told apart" : "Not told apart"), " from its ",
+        tipped(`closest null, ${percent(nearest.one[0])}`, `${of(nearest)} ${apart}`)),
+      h("p.aside", null, `${percent(known.n / known.of)} `, ofAll(known, "in use"),
+        " after all its training, which no null had"));
   }
 
-  const learnt = (known) => headed(known, ["are ", term("learnt")], "tested", [],
-    note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights`,
-      h("span.long", null, ": the text alone can explain them"), "."));
+  const learnt = (known) => claim(shareOf(known),
+    ["are ", term("learnt"), " ", h("small", null, ofAll(known, "tested"))], null,
+    note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights`));
 
-  function effect(known) {
-    const { chance } = known;
-    return headed(known, ["have an ", term("effect")], "ablated", [["null", [chance, chance, chance], "by chance"]],
-      note(h("b", null, known.interval[0] > chance ? "Told apart from chance. " : "Not told apart from chance. "),
-        h("span.long", null, "A learnt feature has none if other features do the same.")));
-  }
+  const effect = (known) => claim(shareOf(known),
+    ["have an ", term("effect"), " ", h("small", null, ofAll(known, "ablated"))], known.chance,
+    note(h("b", null, known.interval[0] > known.chance ? "Told apart" : "Not told apart"),
+      ` from chance, ${percent(known.chance)}`));
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
@@ -175,11 +164,6 @@ report.views.overview = (() => {
       h("div.worth", null,
         titled(hasText ? "Features worth a look" : "Features that detect a label best",
           h("a", { href: "#features" }, `All ${format.count(latents)}`), report.notes.links(), search(), another),
-        h("p.muted.next", null,
-          choices[0]?.[0][1] ? "A title above a card tells how it was chosen. " : null,
-          "Open one to see where it fires, what it predicts and how sure its verdict is. ",
-          h("span", null, h("kbd", null, "/"), " searches the table, ", h("kbd", null, "j"), " and ",
-            h("kbd", null, "k"), " step from feature to feature, ", h("kbd", null, "s"), " stars one.")),
         cardsPlace));
     await Promise.all([loadTable(), loadWords()]);
     await draw();

@@ -7,6 +7,7 @@
  * @type {(points: DecoderMap, way: string, width: number, height: number) => HTMLElement & { paint: () => void }} */
 report.smallMap = (points, way, width, height) => {
   const { of, painted, ground, hueOf, inked } = report.mapColours;
+  const N_NAMES = 8; // of kinds of text, the commonest
   const MARGIN = 16, GAP = 8, LINE = 24; // pixels of the canvas beside the names, between two, and of one's height
   const { x, y, latents } = points;
   const canvas = h("canvas", { width: 2 * width, height: 2 * height });
@@ -14,7 +15,7 @@ report.smallMap = (points, way, width, height) => {
   const [left, right, bottom, top] = report.squares(x, y).box;
   const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
   const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
-  const kinds = report.selection.commonKinds.map((kind) => ({ kind, name: format.words(kind) }));
+  const kinds = report.selection.commonKinds.slice(0, N_NAMES).map((kind) => ({ kind, name: format.words(kind) }));
   const homes = way === "label" ? report.homes(points, true) : [];
   const tints = new Map(homes.map(([kind, outlines]) => [kind, outlines]));
 

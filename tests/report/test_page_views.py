@@ -148,11 +148,18 @@ def test_what_can_be_compared_at_equal_training_stands_first(browser, address, t
     script = page / "data" / "page.js"
     script.write_text(script.read_text().replace('"null":null', f'"null":{compared}', 1))
     browser.open((page / "index.html").as_uri())
-    figures_of = """Array.from(document.querySelectorAll(".share:first-child .figure"), (e) =>
-        [e.textContent, parseFloat(getComputedStyle(e).fontSize)])"""
-    [(first, large), (second, as_large), (own, small)] = browser.evaluate(figures_of)
-    assert [first, second, own] == ["72 %", "71 %", "80 %"] and large == as_large > small
-    assert "67 to 76 %" in browser.text(".share h2")[0] and "Not told apart from the null" in browser.text(".share")[0]
+    assert browser.text(".share:first-child h2") == ["72 % have one meaning after 1M tokens"]
+    assert browser.text(".share:first-child p") == [
+        "Not told apart from its closest null, 71 %",
+        f"80 % of {D_SAE} in use after all its training, which no null had",
+    ]
+    assert browser.evaluate("document.querySelector('.share .figure').dataset.tip").endswith("67 % to 76 %")
+    sides = "Array.from(document.querySelectorAll('.share:first-child .scale :is(.beside, .range)'), (e) => %s)"
+    middle, _ = browser.evaluate(sides % "e.getBoundingClientRect().x + e.getBoundingClientRect().width / 2")
+    left, width = browser.evaluate(
+        "(({ x, width }) => [x, width])(document.querySelector('.scale').getBoundingClientRect())"
+    )
+    assert abs((middle - left) / width - 0.71) < 0.01, "the null is a mark on the bar"
     browser.open(f"{(page / 'index.html').as_uri()}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")
     fair, own = browser.text(".findings tbody tr")[:2]

@@ -79,6 +79,8 @@ report.filters = (() => {
     + 'look in one of them, #12 is a feature\'s number, "quotes" keep spaces, and 123 is not found in 1233';
   const MATCHES = "Features whose rule is the search term alone; then by the share of their firings on it, those with "
     + "an example first; then those with it as a word of their rule or label; then the rest.";
+  const MATCHES_FIRST = "that word alone, then its share of the firings"; // the same in a line
+  const RECOMMENDED_FIRST = "some of each kind first, then the surest by F1";
   const RECOMMENDED = !report.data.page.ranked
     ? "By the sum of the activations."
     : !report.data.page.has_text
@@ -190,10 +192,12 @@ report.filters = (() => {
       onchange() { sortBy(this.value || null); },
     }, first, choices);
     const turn = h("button.turn", { type: "button", onclick: () => sortBy(state.sort) });
-    const name = tipped("Order", RECOMMENDED);
+    const told = tipped(RECOMMENDED_FIRST, RECOMMENDED);
     const show = () => {
       first.textContent = state.terms.length ? "Best matches first" : "Recommended";
-      name.dataset.tip = state.terms.length ? MATCHES : RECOMMENDED;
+      told.textContent = state.terms.length ? MATCHES_FIRST : RECOMMENDED_FIRST;
+      told.dataset.tip = state.terms.length ? MATCHES : RECOMMENDED;
+      told.hidden = state.sort !== null || !report.data.page.ranked || !report.data.page.has_text;
       mine.disabled = !hasAny("mine"); // there is no label yet
       turn.hidden = state.sort === null;
       turn.textContent = state.up ? "↑" : "↓";
@@ -202,7 +206,7 @@ report.filters = (() => {
     onchange(show);
     report.notes.listen(show);
     show();
-    return h("span.ordering", null, name, field, turn);
+    return h("span.ordering", null, field, turn, told);
   }
 
   /* A button that is on or off, which the browser keeps; apply: told which, at first too. */

@@ -57,6 +57,7 @@ def test_the_recommended_order_breaks_ties_and_any_other_is_chosen_by_a_head_or_
     field = "document.querySelector('.ordering select')"
     choose = f"{field}.value = '%s'; {field}.dispatchEvent(new Event('change'))"
     assert browser.evaluate(f"{field}.selectedOptions[0].textContent") == "Recommended"
+    assert browser.text(".ordering .term") == ["some of each kind first, then the surest by F1"]
     assert "worth a look" in browser.evaluate("document.querySelector('.ordering .term').dataset.tip")
     order = latents(browser)
     assert order[0] == BEST

@@ -135,28 +135,21 @@ report.views.compare = (() => {
 
   /* What the lists of their nearest tell of two features whose common tokens the page does not hold. */
   function answerInPart(pairs) {
-    const [[a, first], [b, second]] = pairs;
+    const [[a, first], [b]] = pairs;
     const sentence = (text, ...more) => h("p.answer", null, h("b", null, text), more);
     const silent = pairs.filter(([, { facts }]) => !facts.n_active).map(([latent]) => latent);
     if (silent.length)
       return sentence(`Feature ${silent.join(" and ")} never fired`, ", so there is nothing to compare.");
     const [, jaccard = null, lift] = rowOf("coactivations", ...pairs) ?? [];
-    const cosine = cosineOf(null, pairs);
-    const tokens = [first, second].map((one) => firedOn(one).map(([token]) => token));
-    const shared = tokens[0].filter((token) => tokens[1].includes(token)).length;
-    const isNothing = jaccard === null && cosine === null && !shared;
-    const reasons = [
+    const known = [
       lift === undefined ? null : `they fire together ${about(lift)} times as often as by chance`,
-      first.neighbours.length ? `their decoder cosine is ${listed("neighbours", cosine, pairs)}` : null,
+      first.neighbours.length ? `their decoder cosine is ${listed("neighbours", cosineOf(null, pairs), pairs)}` : null,
       pairs.some(([, { coactivations }]) => coactivations.length)
-        ? `their Jaccard ${listed("coactivations", jaccard, pairs)}` : null,
-      hasText ? `${shared || "none"} of the tokens on which they fire most ${shared > 1 ? "are" : "is"} the same`
-        : null,
-    ].filter(Boolean);
+        ? `their Jaccard is ${listed("coactivations", jaccard, pairs)}` : null,
+    ].filter(Boolean).join(", and ");
     const extent = jaccard === null
-      ? `have ${isNothing ? "nothing" : "little"} in common, as far as this page knows` : extentOf(jaccard);
-    return sentence(`Features ${a} and ${b} ${extent}`,
-      `: ${reasons.slice(0, -1).join(", ")}, and ${reasons.at(-1)}.`, inBothRules(a, b), onOwn(pairs));
+      ? `No overlap of features ${a} and ${b} is known` : `Features ${a} and ${b} ${extentOf(jaccard)}`;
+    return sentence(extent, known ? `: ${known}` : null, ".", inBothRules(a, b), onOwn(pairs));
   }
 
   const extentOf = (jaccard) =>
@@ -192,7 +185,8 @@ report.views.compare = (() => {
     return h("p.answer", null, h("b", null, extent), `: ${counted}${chance}${share}.`, inBothRules(a, b), onOwn(pairs));
   }
 
-  /* Sentences on the tokens on which one of the two fires often, and which are none of those listed of the other. */
+  /* What differs, in a line: the tokens on which one of the two fires often, and which are none of those listed of the
+   * other. */
   function onOwn(pairs) {
     const lists = pairs.map(([, feature]) => firedOn(feature));
     return pairs.map(([latent, feature], k) => {
@@ -204,34 +198,25 @@ report.views.compare = (() => {
     });
   }
 
-  /* The tokens of each and of both on one scale, and how similar the two are. */
+  /* The tokens of each and of both on one scale, and how similar the two are; nothing where that is not known. */
   function overlap([a, first], [b, second], known) {
+    if (!known) return null;
     const [n, m] = [first.facts.n_active, second.facts.n_active];
-    const pairs = [[a, first], [b, second]];
-    const cosine = cosineOf(known, pairs);
-    const facts = known ? [
+    const [both, correlation] = known;
+    const cosine = cosineOf(known, [[a, first], [b, second]]);
+    const facts = [
       ["decoder cosine", cosine === null ? "–" : format.fixed(cosine)],
-      ["Jaccard", n + m ? format.significant(known[0] / (n + m - known[0]), 2) : "–"],
-      ["correlation of activations", known[1] === null ? "–" : format.fixed(Number(known[1].toFixed(2)) || 0)],
-    ] : []; // what is known else is in the answer
-    const both = known?.[0] ?? 0;
-    const parts = known
-      ? [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
-      : [["a", n, `fire ${a}`], ["b", m, `fire ${b}`]];
-    const some = parts.filter(([, count]) => count || !known);
-    const bar = some.map(([kind, count, text]) => h(`i.${kind}`, { "--n": count, title: text, hidden: !count }));
-    const counts = some.map(([kind, count, text]) =>
-      h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`));
-    const hint = known || !n || !m ? null : [
-      "How many tokens fire both is on this page for each feature's nearest alone; ",
-      h("code", null, "interp explore"), " counts it for any two.",
+      ["Jaccard", n + m ? format.significant(both / (n + m - both), 2) : "–"],
+      ["correlation of activations", correlation === null ? "–" : format.fixed(Number(correlation.toFixed(2)) || 0)],
     ];
+    const parts = [["a", n - both, `only ${a}`], ["both", both, "both"], ["b", m - both, `only ${b}`]]
+      .filter(([, count]) => count);
     return h("section.overlap", { "aria-label": "How often they fire together" },
       h("div.headed", null, h("h3", null, "Tokens on which they fire"), factsElement(facts)),
       h("div.venn", null,
-        known ? h("div", { "aria-hidden": "true" }, bar) : null, // two bars would look like an overlap
-        counts),
-      hint ? h("p.muted", null, hint) : null);
+        h("div", { "aria-hidden": "true" }, parts.map(([kind, count, text]) =>
+          h(`i.${kind}`, { "--n": count, title: text }))),
+        parts.map(([kind, count, text]) => h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`))));
   }
 
   /* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
@@ -322,7 +307,7 @@ report.views.compare = (() => {
   }
 
   /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
-   * largest values of one; the values that it lacks are 0 if it is whole, and else below its last, which is said. */
+   * largest values of one; the values that it lacks are 0 if it is whole, and else not known. */
   function tokenTable(names, title, rows, reads, write, areWhole) {
     const [one, two] = rows.map((list) => new Map(list));
     const tokens = [...new Set([...one.keys(), ...two.keys()])];
@@ -330,11 +315,9 @@ report.views.compare = (() => {
     const most = Math.max(...tokens.map(size), 1e-12);
     const cell = (kind, list, isWhole, token) => {
       const value = list.get(token);
-      const last = [...list.values()].at(-1);
-      const below = isWhole || !list.size ? "0" : `< ${write(last)}`;
       const share = Math.abs(value ?? 0) / most;
       return h(`td.${kind}`, { "--share": share }, h("div", null, value === undefined
-        ? h("small.muted", null, below)
+        ? h("small.muted", null, isWhole || !list.size ? "0" : null)
         : [h("small", null, write(value)), h("i")]));
     };
     const line = (token) => h("tr", null,
@@ -352,7 +335,7 @@ report.views.compare = (() => {
         groups.map((group) => h("tbody", null, group.map(line)))),
       h("p.below", null, `${shared.length ? format.count(shared.length) : "none"} in both lists, `,
         `of ${format.count(one.size)}${one.size === two.size ? "" : ` and ${format.count(two.size)}`}`,
-        areWhole.every(Boolean) ? null : "; <: less than the last one listed"));
+        areWhole.every(Boolean) ? null : "; no number: not listed"));
   }
 
   const firedOn = ({ tokens, facts }) =>

@@ -23,8 +23,8 @@ report.views.overview = (() => {
 
   const { percent } = format;
   const note = (...content) => h("p", null, content);
-  /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval; on the bar a mark at the
-   * share that it is compared with, if there is one. Below it what the comparison says.
+  /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a
+   * mark at the share that it is compared with. Below it what the comparison says.
    * @type {(share: Share, words: Child, beside: number, ...below: Child[]) => HTMLElement} */
   const claim = ([share, low, high], words, beside, ...below) => h("section.share", null,
     h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),

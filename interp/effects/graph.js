@@ -66,6 +66,7 @@ const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
 const kindOf = (node) =>
   ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
 const wordOf = (node) => nameOf(node).replace(/^says “(.*)”$/s, "$1");
+const numberOf = (node) => (kindOf(node) === "latent" ? `${node.node_id.split("_")[1]} ` : "");
 /* The share of the influence that is a node's own; `node.influence` is cumulative. */
 const { influence } = data.graph.interp;
 const allInfluence = sumOf(influence) || 1;
@@ -286,7 +287,7 @@ function titled(title, names, rows, level = "h3") {
 function nameButton(node) {
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
   const look = { onclick: () => pin(node.node_id), title: nameOf(node) };
-  return element("button", look, `${clipped(nameOf(node))} @ ${place}`);
+  return element("button", look, `${numberOf(node)}${clipped(nameOf(node))} @ ${place}`);
 }
 
 function edgeButton(pair, name) {
@@ -382,7 +383,8 @@ function card() {
   const facts = cardOf(node);
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
   const share = short(100 * ownShares.get(node));
-  const where = `at “${place}”, position ${node.ctx_idx}; ${share} % of the influence drawn`;
+  const latent = kindOf(node) === "latent" ? `latent ${numberOf(node)}of layer ${node.layer}, ` : "";
+  const where = `${latent}at “${place}”, position ${node.ctx_idx}; ${share} % of the influence drawn`;
   const parts = [element("h2", {}, nameOf(node)), element("p", { class: "muted" }, where)];
   if (node.effect !== undefined) {
     const loss = measured(node);
@@ -522,7 +524,8 @@ function scoreTable() {
 function wrongList() {
   if (!effects.length) return;
   const wrong = data.wrong.map((number) => effects[number]);
-  const ends = (pair) => [pair.source, pair.target].map((id) => clipped(nameOf(byId.get(id)))).join(" → ");
+  const written = (id) => numberOf(byId.get(id)) + clipped(nameOf(byId.get(id)));
+  const ends = (pair) => `${written(pair.source)} → ${written(pair.target)}`;
   const rows = wrong
     .slice(0, AT_FIRST)
     .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);

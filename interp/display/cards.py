@@ -63,6 +63,7 @@ def show_table(head: Sequence[object], rows: Iterable[Sequence[object]]) -> Mark
     lines = ("".join(f'<td style="{_CELL_STYLE}">{markup(cell)}</td>' for cell in row) for row in rows)
     body = "".join(f"<tr style='background:none'>{line}</tr>" for line in lines)
     style = "border-collapse:collapse;border:0;margin:2px 0;color:inherit;font:inherit;background:none"
+    style += ";table-layout:auto"  # that of JupyterLab is fixed, so that a wide cell would lie over the next
     return Markup(f'<table style="{style}"><thead><tr>{top}</tr></thead><tbody>{body}</tbody></table>')
 
 

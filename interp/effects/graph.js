@@ -516,8 +516,10 @@ function scoreTable() {
   const text = (cell) => (typeof cell !== "number" ? (cell ?? "") : isCount(cell) ? `${cell}` : short(cell));
   const cells = data.beside.map((row) => names.map((name) => text(row[name])));
   const list = table(names.map((name) => name.replaceAll("_", " ")), cells);
-  the("checks").append(element("div", { class: "scores" }, element("h2", {}, "How far to trust it"), list,
-    element("p", { class: "muted" }, SCORES)));
+  const title = "How far to trust it";
+  const look = { class: "scores", role: "region", tabindex: 0, "aria-label": title }; // it scrolls on a narrow screen
+  const parts = [element("h2", {}, title), list, element("p", { class: "muted" }, SCORES)];
+  the("checks").append(element("div", look, ...parts));
 }
 
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */

@@ -1,13 +1,8 @@
 """Run the stages of a run folder: a finished stage is skipped, an interrupted one resumes from its checkpoints.
 
-    fingerprint = SHA-256 of (version and name of the stage, its sections of the configuration, digests of what it reads
-                              outside the run, fingerprints of its inputs)
-
-Digests of the run's plugins are part of every stage's configuration, since the effect of a user's code is unknown.
-
-A stage is finished if its manifest has the expected fingerprint and all its files exist. Any other stage is built next
-to its final folder (`storage.folders.whole_folder`), and resumes interrupted work with the same fingerprint. When it is
-complete it replaces the earlier folder. One process at a time writes.
+A stage is finished if its manifest has the expected fingerprint (`states`) and all its files exist. Any other stage is
+built next to its final folder (`storage.folders.whole_folder`), and resumes interrupted work with the same fingerprint.
+When it is complete it replaces the earlier folder. One process at a time writes.
 
 If a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
 that hook alone, so hooks can be added later while finished ones are kept.
@@ -18,6 +13,7 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -27,32 +23,22 @@ from interp.checks.errors import InterpError, OverwriteError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
-from interp.pipeline.run_folder import Run, run_folders
+from interp.pipeline.run_folder import Run, open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
+from interp.pipeline.states import State, finished_manifest, manifest_head, stages_lost, state_of
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
 from interp.storage.artifacts import HOOKS, root_run
-from interp.storage.files import digest_json, json_roundtrip, write_atomically
-from interp.storage.folders import interrupted_work, recover_finished, restore_replaced, whole_folder
+from interp.storage.files import write_atomically
+from interp.storage.folders import recover_finished, restore_replaced, whole_folder
 from interp.storage.locks import lock_folder, wait_for_lock
 from interp.storage.manifests import MADE_OF, RUN_FILE, has_all_files, write_manifest
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-_INPUT_WORDS = {
-    "files": "files of text",
-    "model_files": "files of the model",
-    "loaded": "files of the loaded dictionary",
-    "hooks": "hooks of its stream",
-    "fits": "fits of the calibration",
-    "verdicts": "names of verdicts",
-}
-"""The words for what stages depend on outside run.toml (`Stage.outside_inputs`)."""
 _N_ALONE = 2
 """Settings that are named of those that only one of two configurations has."""
-_MAX_NAMED = 3
-"""Most names in a list of what differs."""
 log = logging.getLogger(__name__)
 
 
@@ -104,10 +90,10 @@ def run_stages(
             for run in its_runs:
                 read = {name: run.folder(name) for name in stage.stages_read}
                 inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
-                manifest_heads[run] = _manifest_head(stage, run, inputs)
+                manifest_heads[run] = manifest_head(run, stage, inputs)
                 fingerprints[run.folder(stage.name)] = manifest_heads[run]["fingerprint"]
             manifests = {
-                run: _finished_manifest(run, stage.name, head["fingerprint"]) for run, head in manifest_heads.items()
+                run: _kept_manifest(run, stage.name, head["fingerprint"]) for run, head in manifest_heads.items()
             }
             done = {run: manifest for run, manifest in manifests.items() if manifest is not None}
             left = {run: head for run, head in manifest_heads.items() if run not in done}
@@ -116,15 +102,19 @@ def run_stages(
                 to_come = [
                     each
                     for number, each in enumerate(stages)
-                    if number >= stages.index(stage) or any(_read_finished(run, each.name) is None for run in runs)
+                    if number >= stages.index(stage) or any(finished_manifest(run, each.name) is None for run in runs)
                 ]  # a later hook may lack a stage that this one has
                 check_config(to_come, config)
+                states = {
+                    run: {each.name: state_of(run, each, expected=fingerprints) for each in asked} for run in runs
+                }
                 if not redo:
-                    _check_inputs(asked, runs)
+                    _check_others(states)
                 outdated = [
-                    run.folder(stage.name)
-                    for run, head in left.items()
-                    if (made := _read_finished(run, stage.name)) and made["fingerprint"] != head["fingerprint"]
+                    run.folder(name)
+                    for run, of_run in states.items()
+                    for name, state in of_run.items()
+                    if state.name == "replaced"
                 ]
                 Plan.of(config, out, to_come, outdated=outdated).check()
                 begin_work()
@@ -141,8 +131,8 @@ def run_stages(
 def finished_alone(run: Run, name: str, config: RunConfig) -> dict[str, Any] | None:
     """Return the manifest of a stage if `run_alone` with this configuration would make the same again; else None."""
     configured = Run(run.path, config)
-    head = _manifest_head(STAGES[name], configured, _finished_inputs(configured, STAGES[name]))
-    manifest = _read_finished(configured, name)
+    head = manifest_head(configured, STAGES[name], _finished_inputs(configured, STAGES[name]))
+    manifest = finished_manifest(configured, name)
     if manifest is None or manifest["fingerprint"] != head["fingerprint"]:
         return None
     return manifest if has_all_files(configured.folder(name), manifest) else None
@@ -166,7 +156,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
             them = "it" if len(missing) == 1 else "them"
             raise InterpError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
         configured = Run(run.path, config)
-        head = _manifest_head(stage, configured, inputs)
+        head = manifest_head(configured, stage, inputs)
         # The configuration is written first: a process that is killed between the two has lost no result.
         built = _build(stage, {configured: head}, progress, on_made=lambda: _write_config(run.path, config))
     return built[configured]
@@ -193,22 +183,11 @@ def _in_order(
                 yield stage, [run]
 
 
-def _manifest_head(stage: Stage, run: Run, inputs: dict[str, str]) -> dict[str, Any]:
-    """Return the head of the stage's manifest: the inputs and settings of its result, and their fingerprint."""
-    settings = run.settings(stage) | dict(stage.outside_inputs(run))
-    fingerprint = _fingerprint(stage, settings, inputs)
-    return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": inputs}
-
-
-def _fingerprint(stage: Stage, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:
-    return digest_json([stage.version, stage.name, settings, inputs])
-
-
-def _finished_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
+def _kept_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     """Return the manifest of a stage that need not run, as a killed process may have left it; None if it is damaged, or
     if a file is missing or has another size."""
     recover_finished(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
-    manifest = _read_finished(run, stage)
+    manifest = finished_manifest(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
     if not has_all_files(run.folder(stage), manifest):
@@ -275,33 +254,34 @@ def _claim_folders(folders: Mapping[Path, RunConfig], redo: bool, locks: ExitSta
     for folder in locked - {out}:
         locks.enter_context(lock_folder(folder))
     if not redo:
-        for folder, config in folders.items():
-            _check_keeps(folder, config)
+        for run in open_runs(out, folders[out]):
+            _check_keeps(run)
     for folder, config in folders.items():
         _write_config(folder, config)
         if folder not in locked:
             locks.enter_context(lock_folder(folder))
-    run = Run(out)
-    return [run.at(name) for name in run.hooks]
+    root = Run(out)
+    return [root.at(name) for name in root.hooks]
 
 
-def _check_keeps(out: Path, config: RunConfig) -> None:
-    """Check that nothing in the run folder would be lost. Raises OverwriteError, with the differences, if finished or
-    interrupted stages would be run again."""
-    if not (out / RUN_FILE).is_file():
-        return
-    new = config.to_dict()
+def _check_keeps(run: Run) -> None:
+    """Check that nothing would be lost by the new configuration of a run, which it has been opened with. Raises
+    OverwriteError, with the differences from its run.toml, if finished or interrupted stages would be run again. The
+    page alone is made again without asking."""
+    new = run.config.to_dict()
     try:
-        old = RunConfig.from_toml(out / RUN_FILE).to_dict()
+        old = RunConfig.from_toml(run.path / RUN_FILE).to_dict()
         differences = [
             line for name in new | old for line in _section_differences(name, old.get(name, {}), new.get(name, {}))
         ]
-        reason = f"{out} holds a run of another configuration ({'; '.join(differences)})"
+        reason = f"{run.path} holds a run of another configuration ({'; '.join(differences)})"
     except ValueError as error:  # its run.toml cannot be read
         differences = [""]
         reason = str(error)
     if differences:
-        _refuse_to_lose(reason, _stages_lost(Run(out, config), _is_of_other_settings))
+        states = {stage.name: state_of(run, stage, outside=False) for stage in STAGES.values() if not stage.is_last}
+        changed = [name for name, state in states.items() if state.settings or state.others]
+        _refuse_to_lose(reason, stages_lost(run, changed))
 
 
 def _section_differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
@@ -314,49 +294,17 @@ def _section_differences(name: str, old: Mapping[str, Any], new: Mapping[str, An
     return [*(f"{name}.{key}: {old[key]!r} there, {new[key]!r} here" for key in both), *alone[:_N_ALONE], *more]
 
 
-def _is_of_other_settings(run: Run, stage: Stage, manifest: Mapping[str, Any] | None) -> bool:
-    return _was_begun_otherwise(run, stage) if manifest is None else bool(run.changed_settings(stage, manifest))
-
-
-def _check_inputs(stages: Sequence[Stage], runs: Sequence[Run]) -> None:
+def _check_others(states: Mapping[Run, Mapping[str, State]]) -> None:
     """Check that nothing would be lost because something that is not in run.toml differs from what finished or
     interrupted stages were made of. Raises OverwriteError if it would. The page is made again without asking."""
     changes: dict[str, None] = {}
-
-    def is_other(run: Run, stage: Stage, manifest: Mapping[str, Any] | None) -> bool:
-        if stage not in stages or stage.is_last:
-            return False
-        if manifest is not None:
-            found = _changes_outside(run, stage, manifest)
-        else:
-            can_tell = all(_read_finished(run, name) is not None for name in stage.stages_read)
-            is_changed = can_tell and _was_begun_otherwise(run, stage)
-            found = [f"{stage.name} was begun with other inputs"] if is_changed else []
-        changes.update(dict.fromkeys(found))
-        return bool(found)
-
-    lost = dict.fromkeys(name for run in runs for name in _stages_lost(run, is_other))
-    _refuse_to_lose(f"results in {runs[0].path} would be made again: {'; '.join(changes)}", list(lost))
-
-
-def _changes_outside(run: Run, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
-    """Return, in words, what differs from what a finished stage was made of, apart from its settings."""
-    settings = manifest["config"]
-    if manifest["fingerprint"] != _fingerprint(stage, settings, manifest["inputs"]):
-        return [f"another version of interp made {stage.name}, with other results than this one"]
-    now = json_roundtrip(dict(stage.outside_inputs(run)))
-    before = {name: value for name, value in settings.items() if name not in (*stage.sections, "plugins")}
-    changes = []
-    for key in _differing(before, now):
-        old, new = before.get(key), now.get(key)
-        names = _differing(old, new) if isinstance(old, dict) and isinstance(new, dict) else []
-        shown = ", ".join(names[:_MAX_NAMED]) + (", …" if len(names) > _MAX_NAMED else "")
-        changes.append(f"{stage.name} was made of other {_INPUT_WORDS.get(key, key)}{shown and f' ({shown})'}")
-    return changes
-
-
-def _differing(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    return [name for name in sorted({*before, *now}) if before.get(name) != now.get(name)]
+    lost: dict[str, None] = {}
+    for run, of_run in states.items():
+        changed = {name: state.others for name, state in of_run.items() if state.others and not STAGES[name].is_last}
+        changes |= dict.fromkeys(chain.from_iterable(changed.values()))
+        lost |= dict.fromkeys(stages_lost(run, changed))
+    where = next(iter(states)).path
+    _refuse_to_lose(f"results in {where} would be made again: {'; '.join(changes)}", list(lost))
 
 
 def _refuse_to_lose(reason: str, lost: Sequence[str]) -> None:
@@ -365,36 +313,6 @@ def _refuse_to_lose(reason: str, lost: Sequence[str]) -> None:
             f"{reason}; choose another folder with --out, or pass --redo to run the affected stages again: "
             f"{', '.join(lost)}"
         )
-
-
-def _stages_lost(run: Run, is_other: Callable[[Run, Stage, dict[str, Any] | None], bool]) -> list[str]:
-    """Return the stages, finished or interrupted, that would be run again: those for which is_other(run, stage, its
-    manifest, or None if it was interrupted) is true, and those that read them."""
-    lost: list[str] = []
-    for stage in STAGES.values():
-        manifest = _read_finished(run, stage.name)
-        if manifest is None and interrupted_work(run.folder(stage.name)) is None:
-            continue
-        if is_other(run, stage, manifest) or set(stage.stages_read) & set(lost):
-            lost.append(stage.name)
-    return lost
-
-
-def _was_begun_otherwise(run: Run, stage: Stage) -> bool:
-    """Return whether an interrupted stage was begun with other settings or inputs than the run now has."""
-    manifests = {name: _read_finished(run, name) for name in stage.stages_read}
-    inputs = {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
-    begun = interrupted_work(run.folder(stage.name))
-    return bool(begun["fingerprint"] != _manifest_head(stage, run, inputs)["fingerprint"])
-
-
-def _read_finished(run: Run, stage: str) -> dict[str, Any] | None:
-    """Return the manifest of a finished stage; None if the stage is unfinished or the manifest damaged."""
-    try:
-        return run.manifest(stage)
-    except ValueError as error:
-        log.warning("%s: it is run again", error)
-        return None
 
 
 @contextmanager

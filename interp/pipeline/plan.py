@@ -19,11 +19,11 @@ from interp.checks.errors import TooLargeError
 from interp.checks.free_memory import free_memory
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
-from interp.pipeline.run_folder import MissingResultError, Run, run_folders
+from interp.pipeline.run_folder import open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage
 from interp.pipeline.stages.sae import MANY_TIMES
+from interp.pipeline.states import stages_lost, state_of
 from interp.storage.folders import unfinished_folder
-from interp.storage.manifests import RUN_FILE
 
 LIBRARY_BYTES = 1.5e9
 """The memory that Python, PyTorch, compiled kernels and buffers take; fitted to the peaks of the demo's stages."""
@@ -69,7 +69,7 @@ class Plan:
             for stage in planned
             for path in (folder / stage.name, unfinished_folder(folder / stage.name))
         )
-        replaced = _replaced(folders, outdated)
+        replaced = _replaced(out, sizes.config, outdated)
         bytes_replaced = {
             stage.name: sum(_count_bytes(path) for path in replaced if path.name == stage.name) for stage in planned
         }
@@ -168,24 +168,14 @@ class Plan:
         return fits(replace(self, sizes=self.sizes.with_config(changed)))
 
 
-def _replaced(folders: Mapping[Path, RunConfig], outdated: Collection[Path]) -> set[Path]:
-    """Return the folders of finished stages that are made again: the outdated, those of other settings or inputs, and
-    those that read one of these."""
+def _replaced(out: Path, config: RunConfig, outdated: Collection[Path]) -> set[Path]:
+    """Return the folders of stages that are made again: the outdated, those of other settings or inputs, and those that
+    read one of these."""
     replaced = set(outdated)
-    for folder, config in folders.items():
-        if not (folder / RUN_FILE).is_file():
-            continue
-        run = Run(folder, config)
-        for stage in STAGES.values():
-            is_outdated = any(run.folder(name) in replaced for name in stage.stages_read)
-            try:
-                run.check_current(stage.name)
-            except MissingResultError:
-                pass
-            except ValueError:
-                is_outdated = True
-            if is_outdated:
-                replaced.add(run.folder(stage.name))
+    for run in open_runs(out, config):
+        states = {name: state_of(run, stage, outside=False) for name, stage in STAGES.items()}
+        others = [name for name, state in states.items() if state.name == "replaced" or run.folder(name) in replaced]
+        replaced |= {run.folder(name) for name in stages_lost(run, others)}
     return replaced
 
 

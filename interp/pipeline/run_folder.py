@@ -25,8 +25,9 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.plugins import n_imported
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stages import LEFT_OUT, RUN_ATTRIBUTES, STAGES, Stage
+from interp.pipeline.states import state_of
 from interp.storage.artifacts import HOOKS, nearest_path, root_run
-from interp.storage.files import digest_json, json_roundtrip
+from interp.storage.files import digest_json
 from interp.storage.manifests import RUN_FILE, read_manifest, verify
 
 if TYPE_CHECKING:
@@ -72,6 +73,15 @@ def run_folders(out: Path, config: RunConfig) -> dict[Path, RunConfig]:
     and for each other hook a folder inside it."""
     others = config.harvest.hook_names[1:]
     return {out: config, **{out / _hook_folder(name): config.at(name) for name in others}}
+
+
+def open_runs(out: Path, config: RunConfig) -> "list[Run]":
+    """Return the runs of those hooks that have a run folder already, with this configuration in place of theirs."""
+    if not (out / RUN_FILE).is_file():
+        return []
+    root = Run(out, config)
+    parts = {folder: part for folder, part in run_folders(out, config).items() if (folder / RUN_FILE).is_file()}
+    return [root if folder == out else Run(folder, part, root=root) for folder, part in parts.items()]
 
 
 def _hook_folder(hook_name: str) -> Path:
@@ -188,29 +198,14 @@ class Run:
         stage, file = files[name]
         return self.folder(stage) / file
 
-    def settings(self, stage: Stage) -> dict[str, Any]:
-        """Return the settings that a stage's results depend on: its sections, and the digests of all plugins."""
-        config = self.config.at(self.config.harvest.hook_name)
-        sections = config.to_dict()
-        settings = {name: sections[name] for name in stage.sections}
-        return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
-
-    def changed_settings(self, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
-        """Return the settings that differ from those in a stage's manifest."""
-        settings = json_roundtrip(self.settings(stage))
-        names = dict.fromkeys([*stage.sections, "plugins"])
-        before = manifest["config"]
-        return [name for name in names if before.get(name) != settings.get(name)]
-
     def check_current(self, stage: str) -> None:
-        """Check that a stage's results belong to the present run. Raises MissingResultError if it is not finished or
-        was left out, and ValueError if it was made with another configuration, or from inputs that have been made again
-        since; missing inputs count as unchanged."""
-        manifest = self._finished(stage)
-        differing = [f"[{name}]" for name in self.changed_settings(STAGES[stage], manifest)]
-        now = self.fingerprints(manifest["inputs"])
-        differing += [name for name, before in manifest["inputs"].items() if now[name] not in (None, before)]
-        if differing:
+        """Check that a stage's results belong to the present run (`states`), whatever lies outside the run folder.
+        Raises MissingResultError if it is not finished or was left out, and ValueError if it was made with another
+        configuration, or from inputs that have been made again since."""
+        self.fingerprints(self._finished(stage)["inputs"])  # a damaged manifest of theirs is an error here
+        state = state_of(self, STAGES[stage], outside=False)
+        if state.name == "replaced":
+            differing = [*(f"[{name}]" for name in state.settings), *state.inputs]
             raise InterpError(
                 f"{self.folder(stage)} was made with another {' and another '.join(differing)} than the run "
                 "now has: `interp run` makes it again"

@@ -90,7 +90,9 @@ class Stage:
     other_sections: tuple[str, ...] = ()
     """Sections of other stages on which its results also depend."""
     outside_inputs: Callable[[Any], Mapping[str, Any]] = lambda run: {}
-    """Returns further things that the results depend on, such as digests of files outside the run."""
+    """Returns further things that the results depend on, by name, such as digests of files outside the run."""
+    outside_words: Mapping[str, str] = field(default_factory=dict)
+    """What these things are called where one has changed; by default by their names."""
     check: Callable[[Any], None] = lambda config: None
     """Checks the configuration before any stage runs. Raises ValueError if the stage cannot run with it."""
     cost: Callable[[Sizes], Cost] = lambda sizes: Cost()

@@ -92,6 +92,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     other_sections=("model",),
     check=_check_corpus,
     outside_inputs=_text_files,
+    outside_words={"files": "files of text", "model_files": "files of the model"},
     opens={
         "tokenizer": ("tokenizer", reader_of("tokenizer")),
         "train_tokens": ("train", reader_of("tokens")),

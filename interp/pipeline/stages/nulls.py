@@ -12,7 +12,7 @@ from interp.pipeline.opening import lazy_call
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, rows_by_name, stage
 from interp.pipeline.stages.activations import harvest_cost
-from interp.pipeline.stages.ranking import verdict_settings
+from interp.pipeline.stages.ranking import VERDICT_WORDS, verdict_settings
 from interp.pipeline.stages.sae import training_cost
 from interp.runtime.progress import Progress
 
@@ -74,6 +74,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
     outside_inputs=lambda run: verdict_settings(),
+    outside_words=VERDICT_WORDS,
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},
     summary=nulls_summary,
 )

@@ -57,6 +57,10 @@ def _check_twin(config: RunConfig) -> None:
     open_twin(config.ranking.twin, config.harvest.hook_names[0])
 
 
+VERDICT_WORDS = {"fits": "fits of the calibration", "verdicts": "names of verdicts"}
+"""What `verdict_settings` are called where one has changed."""
+
+
 def verdict_settings() -> dict[str, Any]:
     """Return what tables of verdicts depend on besides the run. They are made again with other names of verdicts, and
     after the calibration or the fit of `learnt` was fitted again."""
@@ -104,6 +108,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     check=_check_twin,
     config={"ranking": RankingSection},
     outside_inputs=_verdicts_and_twin,
+    outside_words=VERDICT_WORDS,
     opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},
     summary=verdicts_summary,
 )

@@ -7,16 +7,18 @@ from urllib.parse import quote
 
 from interp.pipeline import bookkeeping
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run_folder import Run, run_folders
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 
 
 def _other_pages(run: Run) -> dict[str, str]:
-    """Return the addresses of the pages of the run's other hooks, seen from this one."""
-    folder = run.path_to("page").parent
-    others = [name for name in run.hooks if name != run.config.harvest.hook_name]
-    return {name: quote(os.path.relpath(run.at(name).path_to("page"), folder)) for name in others}
+    """Return the addresses of the pages of the run's other hooks, seen from this one. A hook that is being added has no
+    run folder yet."""
+    page = run.path_to("page").relative_to(run.path)
+    folders = zip(run.hooks, run_folders(run.root.path, run.root.config), strict=True)
+    others = {name: folder / page for name, folder in folders if name != run.config.harvest.hook_name}
+    return {name: quote(os.path.relpath(other, run.path / page.parent)) for name, other in others.items()}
 
 
 def _report_cost(sizes: Sizes) -> Cost:

@@ -103,6 +103,7 @@ def _summary(results: dict[str, Any]) -> str:
     made_for="all hooks",
     inputs=("activations",),
     outside_inputs=_stream_or_loaded,
+    outside_words={"loaded": "files of the loaded dictionary", "hooks": "hooks of its stream"},
     cost=_sae_cost,
     reduced_by=("sae.d_sae", "sae.batch_size"),
     check=_check_loaded,

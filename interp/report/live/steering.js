@@ -32,7 +32,7 @@ report.steering = (() => {
       tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "";
     const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text, 3, true));
     const pieces = report.bytes.pieces(ids.map(word)).map(token);
-    return h("div.written", null, h("h4", null, title), h("div.text", { dir: "auto" }, pieces));
+    return h("div.written", null, h("h3", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
   const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 136, 8, 8, 16, 118];

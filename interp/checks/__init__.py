@@ -1,5 +1,5 @@
 """Checks of input, each of which raises an InterpError of one line, with the value and the remedy. Those that a caller
-may want to tell apart have classes of their own (`errors`). pydantic checks values by their types; `limits.fault`
+may want to tell apart have classes of their own (`errors`). pydantic checks values by their types; `limits.first_fault`
 writes its message on one line. The checks are made:
 
     a file of ours       its JSON against a TypedDict (`json_values`); its bytes against the checksums in its manifest

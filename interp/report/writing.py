@@ -49,7 +49,7 @@ def write_report(
     """Write the page to the folder `out`, here or at an address such as s3://bucket/page, completely or not at all, and
     return the path of its index.html.
 
-    If rows are not text, the page shows the pictures that `features.render` draws, or otherwise the rows' numbers.
+    If rows are not text, the page shows the pictures that `FeatureStore.render` draws, or otherwise the rows' numbers.
 
     run_or_features: a `Run`, whose ranking, nulls, quality, curves, wall times and panels are read, or a FeatureStore.
     ranking, nulls, quality, curves, title: replace those of the run. `quality` has one row per dictionary, and `curves`

@@ -162,12 +162,12 @@ def check_output(
     folder = Path(out).resolve()
     unfinished = unfinished_folder(out)
     check_outside(out, run=run)
-    if (folder / RUN_FILE).is_file():
-        raise OverwriteError(f"{out} is a run folder, which only `interp run` writes: name another")
     if folder.is_mount() or Path.cwd().is_relative_to(folder):
         raise OverwriteError(f"{out} is the current folder, or a disk: name a folder inside it")
     if folder.exists() and not folder.is_dir():
         raise OverwriteError(f"{out} is a file: name a folder")
+    if inner := next(folder.rglob(RUN_FILE), None):
+        raise OverwriteError(f"{inner.parent} is a run folder, which only `interp run` writes: name another")
     if strange := _first_foreign_file(folder, any_file=run is None):
         raise OverwriteError(
             f"{strange} was not written by interp and would be lost: choose another folder, or move it away"

@@ -445,9 +445,11 @@ def test_a_loaded_dictionary_of_the_same_weights_and_other_settings_is_another(c
     changed = r"sae was made of other files of the loaded dictionary \(cfg.json\).*--redo .*: sae, features"
     (theirs / "cfg.json").write_text(json.dumps(again, indent=1))
     assert ran_now(loads, copied.path, until="sae", redo=True) == []
-    (theirs / "cfg.json").write_text(json.dumps(cfg | {"k": cfg["k"] + 3}))
-    with pytest.raises(ValueError, match=changed):
-        run_stages(loads, copied.path, until="sae")
+    limited = cfg | {"metadata": cfg["metadata"] | {"norm_limit": 1e9}}
+    for other in (limited, cfg | {"k": cfg["k"] + 3}):
+        (theirs / "cfg.json").write_text(json.dumps(other))
+        with pytest.raises(ValueError, match=changed):
+            run_stages(loads, copied.path, until="sae")
     run_stages(loads, copied.path, until="sae", redo=True)
     assert copied.results("sae")["l0"] == cfg["k"] + 3
 

@@ -315,6 +315,12 @@ def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=message):
             make(tmp_path / name)
     make(tmp_path / "run" / "sae", run=tmp_path / "run")
+    deep = tmp_path / "run" / "ranking" / "saved" / "mine"
+    deep.mkdir(parents=True)
+    (deep / "run.toml").touch()
+    with pytest.raises(ValueError, match="saved/mine is a run folder, which only"):
+        make(tmp_path / "run" / "ranking", run=tmp_path / "run")
+    assert (deep / "run.toml").is_file()
     make(tmp_path / "theirs" / "new")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match=r"theirs/manifest.json was not written by interp"):

@@ -66,14 +66,16 @@ def _sae_cost(sizes: Sizes) -> Cost:
 
 
 def _stream_or_loaded(run: Run) -> dict[str, Any]:
-    """Return the hooks of the one stream on which dictionaries are trained, or digests of the weights and settings of a
-    dictionary that is loaded from a folder, so that changes are noticed. Where they are gone, the run has it."""
+    """Return the hooks of the one stream on which dictionaries are trained, or digests of the weights, settings and
+    metadata of a dictionary that is loaded from a folder, of those that are read, so that changes are noticed. Where
+    they are gone, the run has it."""
     config = run.config.sae
     if not isinstance(config, LoadedSAESection):
         return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}
     if not Path(config.load).is_dir():
         before = (run.manifest("sae") or {}).get("config", {})
         return {name: before[name] for name in ("loaded",) if name in before}
+    from interp.codes.dictionary import Metadata
     from interp.sae.formats.dictionary_files import possible_files
     from interp.sae.formats.dictionary_format import CONFIG_FILE, read_config
 
@@ -81,8 +83,10 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
     digests = {file.name: digest_file(file) for file in possible_files(folder) if file.is_file()}
     if CONFIG_FILE in digests:
         cfg = read_config(folder)
+        metadata = cfg.get("metadata") or {}
         meant = {name: cfg[name] for name in cfg if name not in ("metadata", "device") and "version" not in name}
-        digests[CONFIG_FILE] = digest_json(meant)
+        read = {name: metadata[name] for name in (*Metadata.__annotations__, "interp") if name in metadata}
+        digests[CONFIG_FILE] = digest_json([meant, read])
     return {"loaded": digests}
 
 

@@ -1,8 +1,6 @@
 """The numba kernels against the torch ones, and both against dense float64 formulas."""
 
-import ast
 import tracemalloc
-from pathlib import Path
 
 import pytest
 import torch
@@ -357,10 +355,28 @@ def test_no_rows_and_no_entries(ops):
         assert nested.residuals.shape == (2, len(codes), 13) and nested.squared_errors.shape == (2,)
 
 
-def test_each_triton_kernel_is_tried_before_it_is_used():
-    """Read from the text of the file, as Triton is not everywhere."""
-    tree = ast.parse(Path(dispatch.__file__).with_name("triton_kernels.py").read_text())
-    [kernels] = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "TritonKernels"]
-    methods = {node.name for node in kernels.body if isinstance(node, ast.FunctionDef) if node.name[0] != "_"}
+def test_each_operation_is_tried_before_a_backend_is_used():
+    operations = {name for name, entry in vars(TorchKernels).items() if name[0] != "_" and callable(entry)}
     trials = dispatch._trials(TorchKernels(), torch.float32, torch.device("cpu"))
-    assert "top_k" in methods and methods <= {name.split()[0] for name in trials}
+    assert "top_k" in operations and operations == {name.split()[0] for name in trials}
+    assert dispatch.failing_operations(numba_kernels, torch.device("cpu")) == []
+
+
+def test_a_backend_with_a_method_that_is_no_operation_is_refused_when_it_is_defined():
+    with pytest.raises(TypeError, match="Misspelt defines top_kk, which is no operation"):
+        type("Misspelt", (TorchKernels,), {"top_kk": TorchKernels.top_k})
+
+
+def test_a_device_whose_backend_cannot_be_imported_has_the_reference(monkeypatch, caplog):
+    """Without a warning if the package that it needs is not installed."""
+    for backend, warnings in (("no_such_kernels:Kernels", 0), ("broken_kernels:Kernels", 1)):
+        monkeypatch.setitem(dispatch.BACKENDS, "meta", backend)
+        if warnings:
+            monkeypatch.setattr(dispatch, "resolve_name", broken)
+        dispatch._choose_kernels.cache_clear()
+        assert type(dispatch._choose_kernels("meta", torch.float32)) is TorchKernels
+        assert len(caplog.records) == warnings
+
+
+def broken(name: str):
+    raise ImportError("libtriton.so: undefined symbol")

@@ -17,7 +17,7 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels import dispatch
-from interp.sae.kernels.dispatch import check_kernels, failing_operations
+from interp.sae.kernels.dispatch import failing_operations, try_kernels
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, Tiled, TorchKernels
 from tests.forked import run_python
 
@@ -247,11 +247,7 @@ def check_no_rows_and_no_entries(ops, device):
     assert ops.top_k(nothing, 3).nnz == ops.batch_top_k(nothing, 9).nnz == 0
 
 
-CHECKS = {
-    name: check
-    for name, check in globals().items()
-    if name.startswith("check_") and check.__module__ == __name__  # not `check_kernels` of the library
-}
+CHECKS = {name: check for name, check in globals().items() if name.startswith("check_")}
 
 
 class Same(TorchKernels):
@@ -268,20 +264,21 @@ class Fails(TorchKernels):
         raise RuntimeError("no such instruction\non this device")
 
 
-def missing() -> TorchKernels:
-    raise ImportError("no module of that name")
+class Missing(TorchKernels):
+    def __init__(self):
+        raise ImportError("no module of that name")
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("backend", "message"),
     [
         (Differs, r"rescore \(differs\); decode_backward \(differs\); decode_backward of prefixes \(differs\)$"),
         (Fails, r"fail: top_k \(RuntimeError: no such instruction\); top_k of bfloat16"),
-        (missing, "fail: ImportError: no module of that name"),
+        (Missing, "fail: ImportError: no module of that name"),
     ],
 )
-def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, caplog):
-    assert type(check_kernels(make, torch.device("cpu"))) is TorchKernels
+def test_kernels_that_fail_or_differ_are_left_with_one_warning(backend, message, caplog):
+    assert type(try_kernels(backend, torch.device("cpu"))) is TorchKernels
     (record,) = caplog.records
     assert re.search(message, record.getMessage())
 
@@ -289,14 +286,14 @@ def test_kernels_that_fail_or_differ_are_left_with_one_warning(make, message, ca
 def test_a_process_checks_its_gpu_once_and_uses_what_gives_the_same(monkeypatch, caplog):
     asked = []
     monkeypatch.setattr(
-        "interp.sae.kernels.dispatch.check_kernels", lambda make, device: asked.append(device.type) or Differs()
+        "interp.sae.kernels.dispatch.try_kernels", lambda backend, device: asked.append(device.type) or Differs()
     )
     dispatch._choose_kernels.cache_clear()
     assert type(dispatch._choose_kernels("cuda", torch.float32)) is Differs
     assert dispatch._choose_kernels("cuda", torch.float32) is dispatch._choose_kernels("cuda", torch.float32)
     assert type(dispatch._choose_kernels("cuda", torch.float64)) is TorchKernels and asked == ["cuda"]
     dispatch._choose_kernels.cache_clear()
-    assert type(check_kernels(Same, torch.device("cpu"))) is Same and not caplog.records
+    assert type(try_kernels(Same, torch.device("cpu"))) is Same and not caplog.records
 
 
 @pytest.fixture(scope="module")

@@ -1,18 +1,19 @@
 """Choose the implementation of the sparse operations by a tensor's device and type.
 
     CPU, float32 or float64    `numba_kernels`
-    CUDA, float32              `triton_kernels`, if they are installed and agree with the reference
+    CUDA, float32              `triton_kernels`, if Triton is installed and they agree with the reference
     anything else              `torch_kernels`, the reference, which defines each operation
 
-The first time that a process works on a GPU, each Triton kernel runs on a small batch, as does the reference in
-float64. If one fails or differs, the reference is used instead, with one warning.
+A backend is a file with a subclass of `TorchKernels`, which says its name and its types of numbers, and one line of
+`BACKENDS`. The first time that a process uses one, each of its operations runs on a small batch, as does the reference
+in float64. If one fails or differs, the reference is used instead, with one warning.
 """
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
 from functools import lru_cache
-from importlib.util import find_spec
+from pkgutil import resolve_name
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ from torch import Tensor
 from interp.codes.sparse_codes import SparseCodes
 from interp.sae.kernels.torch_kernels import AdamStep, LatentSum, PreActivations, TorchKernels
 
+BACKENDS = {"cpu": "numba_kernels:NumbaKernels", "cuda": "triton_kernels:TritonKernels"}
+"""The backend of each kind of device, "file:class". The file is imported when it is first needed."""
 _CHECK_ROWS, _WIDTH, _D, _K = 6, 120, 40, 9
 """Sizes of the batch for the check."""
 _TALL_ROWS = 600
@@ -42,31 +45,29 @@ def pick_kernels(pre: PreActivations) -> TorchKernels:
 
 @lru_cache
 def _choose_kernels(device: str, dtype: torch.dtype) -> TorchKernels:
-    if device == "cpu" and dtype in (torch.float32, torch.float64):
-        from interp.sae.kernels.numba_kernels import NumbaKernels
-
-        return NumbaKernels()
-    if device == "cuda" and dtype == torch.float32 and find_spec("triton"):
-        return check_kernels(_triton, torch.device("cuda"))
-    return TorchKernels()
-
-
-def _triton() -> TorchKernels:
-    from interp.sae.kernels.triton_kernels import TritonKernels
-
-    return TritonKernels()
-
-
-def check_kernels(make: Callable[[], TorchKernels], device: torch.device) -> TorchKernels:
-    """Return the result of `make`, or, with a warning, the reference if that fails or differs on that device."""
+    if device not in BACKENDS:
+        return TorchKernels()
     try:
-        made = make()
+        backend: type[TorchKernels] = resolve_name(f"{__package__}.{BACKENDS[device]}")
+    except ImportError as error:
+        if not isinstance(error, ModuleNotFoundError):  # what it needs is installed, and broken
+            log.warning("%s cannot be used: %s", BACKENDS[device], error)
+        return TorchKernels()
+    if dtype not in backend.dtypes:
+        return TorchKernels()
+    return try_kernels(backend, torch.device(device)) if backend.is_tried else backend()
+
+
+def try_kernels(backend: type[TorchKernels], device: torch.device) -> TorchKernels:
+    """Return the operations of a backend, or, with a warning, the reference if one fails or differs on that device."""
+    try:
+        made = backend()
         failures = failing_operations(made, device)
     except Exception as error:  # compilers and drivers raise errors of their own kinds; the reference takes over
         failures = [f"{type(error).__name__}: {error}"]
     if not failures:
         return made
-    log.warning("the Triton kernels are not used, since on %s they fail: %s", device, "; ".join(failures))
+    log.warning("the %s kernels are not used, since on %s they fail: %s", backend.name, device, "; ".join(failures))
     return TorchKernels()
 
 
@@ -81,7 +82,7 @@ def failing_operations(ops: TorchKernels, device: torch.device) -> list[str]:
                 torch.allclose(result.double(), theirs.double(), rtol=1e-4, atol=1e-4) for result, theirs in pairs
             ):
                 failing.append(f"{name} (differs)")
-        except Exception as error:  # as in `check_kernels`
+        except Exception as error:  # of any kind, as in `try_kernels`
             failing.append(f"{name} ({type(error).__name__}: {str(error).partition(chr(10))[0]})")
     return failing
 
@@ -123,9 +124,14 @@ def _trials(ops: TorchKernels, dtype: torch.dtype, device: torch.device) -> dict
         "batch_top_k": lambda: [ops.batch_top_k(pre, _CHECK_ROWS * _K).dense()],
         "above": lambda: [ops.above(pre, b_enc).dense()],
         "keep_top_k": lambda: [ops.keep_top_k(codes, _K).dense()],
+        "keep_batch_top_k": lambda: [ops.keep_batch_top_k(codes, _CHECK_ROWS).dense()],
+        "keep_above": lambda: [ops.keep_above(codes, b_enc).dense()],
         "rescore": lambda: [ops.rescore(codes, x, W_dec, b_enc).values],
+        "decode": lambda: [ops.decode(codes, W_dec, b_dec)],
         "decode_backward": lambda: ops.decode_backward(codes, W_dec, b_dec, x),
         "decode_backward of prefixes": lambda: ops.decode_backward(codes, W_dec, b_dec, x, (20, _WIDTH)),
+        "transpose": lambda: ops.transpose(codes),
+        "latent_sums": lambda: [ops.latent_sums(ops.transpose(codes), codes.values)],
         "sum_by_latent": lambda: [ops.sum_by_latent(ops.transpose(tall), tall.values, many)],
         "adam_": lambda: updated(unit_norm=False),
         "adam_ of unit rows": lambda: updated(unit_norm=True),

@@ -43,6 +43,11 @@ _KEY_TYPES = {torch.bfloat16: torch.int16, torch.float32: torch.int32, torch.flo
 
 
 class NumbaKernels(TorchKernels):
+    name = "numba"
+    dtypes = (torch.float32, torch.float64)
+    is_tried = False
+    """To compile all loops would delay each process, and CPUs compute alike: the tests compare them."""
+
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
         pre = _as_tiles(pre)
         latents, keys, counts = _empty_entries(len(pre), k, pre.dtype)

@@ -19,7 +19,7 @@ pre-activations the first stays.
 import itertools
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -119,6 +119,23 @@ PreActivations = Float[Tensor, "row d_sae"] | Tiled
 
 
 class TorchKernels:
+    """All operations, and the base of each backend, which replaces some of them.
+
+    A subclass with a public method that is no operation of the reference raises TypeError when it is defined.
+    """
+
+    name: ClassVar[str] = "torch"
+    """Its name in warnings."""
+    dtypes: ClassVar[tuple[torch.dtype, ...]] = ()
+    """The types of numbers that a backend computes with; for others the reference is used."""
+    is_tried: ClassVar[bool] = True
+    """Whether a process compares a backend with the reference before it uses it."""
+
+    def __init_subclass__(cls) -> None:
+        operations = {name for name in vars(cls) if not name.startswith("_") and callable(getattr(cls, name))}
+        if unknown := operations - vars(TorchKernels).keys():
+            raise TypeError(f"{cls.__name__} defines {min(unknown)}, which is no operation: see TorchKernels")
+
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
         """Return the k largest of each row; those that are not positive are left out (ReLU)."""
         pre = all_pre_activations(pre)

@@ -43,6 +43,9 @@ _PICK_TILE = 4096
 
 
 class TritonKernels(TorchKernels):
+    name = "Triton"
+    dtypes = (torch.float32,)
+
     def top_k(self, pre: PreActivations, k: int) -> SparseCodes:
         pre = all_pre_activations(pre)
         maxima = _group_maxima(pre, k)

@@ -81,17 +81,17 @@ class CodeFile:
             raise self.damaged("its columns have different lengths")
         if self._read("offsets", 0, 1)[0] != 0 or self._read("offsets", self.n_rows, self.n_rows + 1)[0] != self.nnz:
             raise self.damaged(f"its offsets do not run from 0 to {self.nnz}")
-        firsts = [self._read("row_ids", row, row + 1)[0] for row in range(0, self.n_rows, _STEP)]
-        self._firsts = np.array([*firsts, n_rows], np.int64)
-        if self._firsts[0] < 0 or (np.diff(self._firsts) <= 0).any():
+        first_ids = [self._read("row_ids", row, row + 1)[0] for row in range(0, self.n_rows, _STEP)]
+        self._first_ids = np.array([*first_ids, n_rows], np.int64)
+        if self._first_ids[0] < 0 or (np.diff(self._first_ids) <= 0).any():
             raise self.damaged(f"its row ids do not ascend below {n_rows}")
 
     def row_ids(self, start: int, stop: int) -> tuple[int, Int64[np.ndarray, " row"]]:
         """Return the ids of the file's rows in the range, and the number of the file's rows before them."""
-        low = max(int(np.searchsorted(self._firsts[:-1], start, side="right")) - 1, 0)
-        high = int(np.searchsorted(self._firsts[:-1], stop, side="left"))
+        low = max(int(np.searchsorted(self._first_ids[:-1], start, side="right")) - 1, 0)
+        high = int(np.searchsorted(self._first_ids[:-1], stop, side="left"))
         ids = self._read("row_ids", low * _STEP, min(high * _STEP, self.n_rows))
-        ends = self._firsts[[low, max(low, high)]]
+        ends = self._first_ids[[low, max(low, high)]]
         if len(ids) and (ids[0] != ends[0] or ids[-1] >= ends[1] or not (ids[1:] > ids[:-1]).all()):
             raise self.damaged("its row ids do not ascend")
         first, last = np.searchsorted(ids, [start, stop])

@@ -30,7 +30,8 @@ _UNPACKED = 6
 REACHED_FRACTION = 0.5
 """The fraction, in [0, 1], of a matrix product's speed that the stages of the demo and of SmolLM2's run reach. The
 product is measured alone, in its thread's cache."""
-_HELD_AT_ONCE = ("memory", "scratch")
+_PEAKS = ("memory", "scratch")
+"""The fields of a cost that do not add up."""
 _SECONDS_OF_TRIES = 0.25
 _LOOP_STEPS = 20_000
 """Steps of a loop over a Python dictionary."""
@@ -64,11 +65,11 @@ class Cost:
     def __add__(self, other: "Cost") -> "Cost":
         names = [field.name for field in fields(self)]
         pairs = {name: (getattr(self, name), getattr(other, name)) for name in names}
-        return Cost(**{name: max(pair) if name in _HELD_AT_ONCE else sum(pair) for name, pair in pairs.items()})
+        return Cost(**{name: max(pair) if name in _PEAKS else sum(pair) for name, pair in pairs.items()})
 
     def times(self, n: float) -> "Cost":
         names = [field.name for field in fields(self)]
-        return Cost(**{name: getattr(self, name) * (1 if name in _HELD_AT_ONCE else n) for name in names})
+        return Cost(**{name: getattr(self, name) * (1 if name in _PEAKS else n) for name in names})
 
     def seconds_on(self, speed: "Speed") -> float:
         """Return the seconds that it takes at this speed."""

@@ -128,7 +128,7 @@ class StepInputs:
         """Sum values that have one number per entry, or per latent."""
         return sum_of_shards(values.sum(), self.batch.mesh.shards)
 
-    def among_largest(self, values: Float[Tensor, "row some"], k: int) -> Bool[Tensor, "row some"]:
+    def mark_largest(self, values: Float[Tensor, "row some"], k: int) -> Bool[Tensor, "row some"]:
         """Mark the values that are among the k largest of their row in all processes; each process passes at most k."""
         shards = self.batch.mesh.shards
         rows, n = values.shape
@@ -234,7 +234,7 @@ class ForwardPass(PickedEntries):
     @cached_property
     def fvu(self) -> float:
         """Σ ‖x_hat − target‖² over rows · V, of the global batch."""
-        return self.everywhere(self.errors.whole)[0] / (self.batch.rows * self.variance)
+        return self.everywhere(self.errors.sum_of_squares)[0] / (self.batch.rows * self.variance)
 
     def count_fired(self) -> Float[Tensor, " d_sae"]:
         """Count the rows on which each latent fired."""

@@ -114,7 +114,7 @@ class Learner:
         # A resampled latent gets another direction, which a frozen one keeps.
         at = config.resampling_steps if hook_scales.tied and config.freeze == "nothing" else ()
         n_compared = n_compared_rows(config.d_sae, config.batch_size, at)
-        size = n_compared if config.resamples_what_is_missing else min(config.d_sae, MAX_KEPT_ROWS)
+        size = n_compared if config.resamples_along_residuals else min(config.d_sae, MAX_KEPT_ROWS)
         self.reservoir = Reservoir(at, size, config.seed)
         self._workspace = Workspace()
 
@@ -161,7 +161,7 @@ class Learner:
             if name in self.weights:
                 forward.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
         loss, squared_error, total_squares = forward.everywhere(
-            loss_here, forward.errors.whole, self._total_squares(y, batch)
+            loss_here, forward.errors.sum_of_squares, self._total_squares(y, batch)
         )
         self.update(gradients, loss)
         self.config.project(self.weights)
@@ -271,7 +271,7 @@ class Learner:
         """Keep rows of this step, and resample the idle latents at the configured steps."""
         step = self.steps_done
         loss = torch.linalg.vector_norm(forward.error, dim=1).square()
-        if self.config.resamples_what_is_missing:
+        if self.config.resamples_along_residuals:
             size = torch.linalg.vector_norm(forward.x, dim=1).square()
             loss = loss / size.clamp(min=torch.finfo(loss.dtype).tiny)
         self.reservoir.collect(step, forward.x, forward.error, loss, forward.batch)
@@ -280,7 +280,7 @@ class Learner:
         idle = self.idle
         counts = self.mesh.shards.all_gather(torch.tensor([len(idle)]), same_length=True).tolist()
         first = sum(counts[: self.mesh.shards.rank])
-        if self.config.resamples_what_is_missing:
+        if self.config.resamples_along_residuals:
             rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
             strided = forward.batch.strided_rows(forward.batch.rows, BATCH_ROWS // 2)
             batch = [self.mesh.data.all_gather(part[strided]) for part in (forward.x, -forward.error)]

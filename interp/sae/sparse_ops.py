@@ -62,7 +62,7 @@ class SquaredError(NamedTuple):
     loss: Float[Tensor, ""]
     error: Rows
     """x_hat − y of all latents together; no gradient goes through it."""
-    whole: Float[Tensor, ""]
+    sum_of_squares: Float[Tensor, ""]
     """Σ ‖error‖², also without a gradient."""
 
 
@@ -79,12 +79,12 @@ class RowGradient:
         self.workspace = workspace or Workspace()
         self.name = f"gradient of {name}"
         self.sums: list[LatentSum] = []
-        self.further: list[AddGradient] = []
+        self.other_parts: list[AddGradient] = []
 
     def tensor(self) -> Float[Tensor, "..."]:
         """Return all parts together, added up once."""
         parameter = self.parameter
-        if not self.sums and not self.further:
+        if not self.sums and not self.other_parts:
             return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
         rows, width = parameter.shape
         total = self.workspace.buffer(self.name, rows, width, parameter.dtype, parameter.device)
@@ -94,19 +94,19 @@ class RowGradient:
             total.zero_()
         for more in self.sums[1:]:
             _add(total, more)
-        for add in self.further:
+        for add in self.other_parts:
             add(total)
         if parameter.grad is not None:
             total += parameter.grad
         self.sums = []
-        self.further = []
+        self.other_parts = []
         parameter.grad = total
         return total
 
     def adam_(self, weight: Tensor, mean: Tensor, square: Tensor, adam: AdamStep) -> None:
         """Take a step of the weight in place; row by row if the gradient is a single sum whose tensor was not
         requested."""
-        one_sum = len(self.sums) == 1 and not self.further and self.parameter.grad is None
+        one_sum = len(self.sums) == 1 and not self.other_parts and self.parameter.grad is None
         gradient = self.sums[0] if one_sum else self.tensor().view(-1, weight.shape[-1])
         weight, mean, square = (tensor.view(-1, weight.shape[-1]) for tensor in (weight, mean, square))
         kernels(weight).adam_(weight, gradient, mean, square, adam)
@@ -180,7 +180,6 @@ def squared_error(
     add_others = shards.sum_ if shards.count > 1 else None
     decoded = kernels(target).decode_backward(codes, W_dec.detach(), b_dec.detach(), target.detach(), ends, add_others)
     loss = decoded.squared_errors.mean()
-    whole = decoded.squared_errors[-1]
     mean_error = decoded.residuals[0]
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
@@ -193,7 +192,8 @@ def squared_error(
         on_b_dec = share * mean_error.sum(0) if b_dec.requires_grad else None
         return twice * decoded.gradient, on_W_dec, on_b_dec, -share * mean_error if target.requires_grad else None
 
-    return SquaredError(_Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target), decoded.error, whole)
+    differentiable = _Operation.apply(loss, gradients, encoded.values, W_dec, b_dec, target)
+    return SquaredError(differentiable, decoded.error, sum_of_squares=decoded.squared_errors[-1])
 
 
 def sum_of_shards(part: Tensor, shards: Processes) -> Tensor:
@@ -246,7 +246,7 @@ def collect_gradient(part: LatentSum | AddGradient, matrix: Matrix, into: RowGra
     if isinstance(part, LatentSum):
         parts.sums.append(part)
     else:
-        parts.further.append(part)
+        parts.other_parts.append(part)
     return parts.tensor() if into is None else None
 
 

@@ -50,7 +50,7 @@ class SAEConfig(CheckedFields):
     """The options that all architectures share. Fractions are of the steps of the training."""
 
     architecture: ClassVar[str]
-    resamples_what_is_missing: ClassVar[bool] = True
+    resamples_along_residuals: ClassVar[bool] = True
     """Whether a resampled latent points along the residual of a row, rather than along the row."""
     has_encoder: ClassVar[bool] = True
     """False if the decoder's rows also encode, without a bias."""

@@ -88,7 +88,7 @@ class Threshold(ActivationFunction):
 class PenaltyConfig(SAEConfig):
     """The options that ReLU and Gated share: latents above zero fire, with a penalty."""
 
-    resamples_what_is_missing: ClassVar[bool] = False
+    resamples_along_residuals: ClassVar[bool] = False
     l1: NonNegative = 5.0
     """λ, for inputs of mean norm √d."""
     l1_warmup: Fraction = 0.05

@@ -152,7 +152,7 @@ class TopKConfig(PickConfig):
             places = torch.arange(codes.nnz, device=codes.latents.device) - codes.offsets[codes.rows]
             values = codes.values.new_zeros(len(codes), min(k, codes.d_sae))
             values[codes.rows, places] = codes.values
-            return kept_entries(codes, step.among_largest(values, k)[codes.rows, places])
+            return kept_entries(codes, step.mark_largest(values, k)[codes.rows, places])
 
         return step.encode(self.pick(step), keep=among_all)
 

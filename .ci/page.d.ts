@@ -92,6 +92,7 @@ interface Element extends HTMLOrSVGElement {
 interface HTMLElement {
   show?(changed?: any): any;
   draw?(): void;
+  short?(): HTMLElement;
 }
 interface EventTarget {
   closest?(selectors: string): HTMLElement | null;

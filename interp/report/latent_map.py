@@ -3,8 +3,8 @@ its parts.
 
 UMAP (McInnes et al. 2018) with the cosine metric, seeded, on one thread, so that the same decoder gives the same map.
 If there are too few latents for UMAP's neighbourhood graph, they are projected on their first two principal components.
-A kind of text is named at the place where its latents are densest. A cluster is named by a token that occurs in the
-rules of many of its latents, and of few others.
+A kind of text is named at the place where its latents are densest. A cluster is named by a token, or by words beside
+tokens, that the rules of many of its latents have, and those of few others.
 """
 
 import math
@@ -12,7 +12,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -46,6 +46,8 @@ a cluster of the whole map is rare."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
+_PHRASE = re.compile(r"(?:tokens )?(?!or$)([a-z]+(?: [\w-]+)*)")
+"""Words beside the tokens of a rule, such as "in text rich in"."""
 _UNINFORMATIVE_TOKEN = re.compile(r"[\W_]*[a-zA-Z0-9]?[\W_]*|[a-z]{2,3}")
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 
@@ -138,10 +140,10 @@ def map_names(
     seed: int = 0,
 ) -> list[list]:
     """Return [x, y, name, level] of each name. First come the kinds of text, the commonest first: at level 0, or a rare
-    one at the last level. Then comes a token for each cluster of k-means, where level is an index of
-    LATENTS_EACH. The rules of many of the cluster's latents, and of few others, have this token. Each token is used
-    once, for the cluster of the coarsest level in which most latents have it. The other clusters get their next best
-    token, or none. A name is placed where the latents that have it are most concentrated."""
+    one at the last level. Then comes a token, or words of a rule, for each cluster of k-means, where level is an index
+    of LATENTS_EACH. The rules of many of the cluster's latents, and of few others, have it. Each is used once, for the
+    cluster of the coarsest level in which most latents have it. The other clusters get their next best, or none. A name
+    is placed where the latents that have it are most concentrated."""
     from sklearn.cluster import KMeans
 
     n_of_kind = Counter(kind for kind in kinds if kind is not None)
@@ -151,29 +153,30 @@ def map_names(
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
             level = 0 if n >= MIN_SHARE_OF_NAME * LATENTS_EACH[0] else len(LATENTS_EACH) - 1
             named.append([number(x), number(y), kind.replace("_", " "), level])
-    tokens_of = [_tokens(rule) for rule in rules]
-    overall = Counter(token for tokens in tokens_of for token in tokens)
-    used = set[str]()
+    of_kinds = re.compile("|".join(re.escape(kind.replace("_", " ")) for kind in n_of_kind) or "(?!)")
+    marks_of = [{mark for mark in _marks(rule) if mark.is_token or not of_kinds.search(mark.text)} for rule in rules]
+    overall = Counter(mark for marks in marks_of for mark in marks)
+    used = set[Mark]()
     for level, n_latents in enumerate(LATENTS_EACH):
         k = min(MAX_CLUSTERS, len(points) // n_latents)
         if k < 2 or not overall:
             continue
         cluster = KMeans(k, n_init=1, random_state=seed).fit_predict(points)
-        candidates = list[tuple[int, str, int]]()
+        candidates = list[tuple[int, Mark, int]]()
         for c in range(k):
             members = np.flatnonzero(cluster == c)
-            counts = Counter(token for i in members for token in tokens_of[i])
+            counts = Counter(mark for i in members for mark in marks_of[i])
             least = max(MIN_LATENTS_OF_NAME, MIN_SHARE_OF_NAME * len(members))
-            telling = {token: n for token, n in counts.items() if n >= least}
+            telling = {mark: n for mark, n in counts.items() if n >= least}
             lift = MIN_LIFT_OF_NAME * len(members) / len(points)
-            candidates += [(-n, token, c) for token, n in telling.items() if n >= lift * overall[token]]
+            candidates += [(-n, mark, c) for mark, n in telling.items() if n >= lift * overall[mark]]
         done = set[int]()
-        for _, token, c in sorted(candidates):
-            if token not in used and c not in done:
-                used.add(token)
+        for _, mark, c in sorted(candidates):
+            if mark not in used and c not in done:
+                used.add(mark)
                 done.add(c)
-                x, y = _home(points[[i for i in np.flatnonzero(cluster == c) if token in tokens_of[i]]], points)
-                named.append([number(x), number(y), [token], level])
+                x, y = _home(points[[i for i in np.flatnonzero(cluster == c) if mark in marks_of[i]]], points)
+                named.append([number(x), number(y), [mark.text] if mark.is_token else mark.text, level])
     return named
 
 
@@ -190,11 +193,24 @@ def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other
     return sample[(own_density**2 / np.maximum(among, own_density)).argmax()]
 
 
-def _tokens(rule: Sequence[Any]) -> set[str]:
-    """Return the whole tokens that a rule names. Long and uninformative tokens are left out."""
+class Mark(NamedTuple):
+    """What rules may have in common."""
+
+    text: str
+    is_token: bool
+
+
+def _marks(rule: Sequence[Any]) -> set[Mark]:
+    """Return the whole tokens that a rule names, and the words beside them. Long and uninformative tokens are left
+    out."""
     tokens = (token for one in rule if not isinstance(one, str) for token in _tokens_in(one))
     texts = {token[0] for token in tokens if len(token) == 1}  # one with parts of characters has its pieces too
-    return {text for text in texts if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME}
+    told = {text for text in texts if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME}
+    phrases = set[str]()
+    for place, phrase in enumerate(rule, 1):
+        if isinstance(phrase, str) and len(rule) > 1 and (found := _PHRASE.fullmatch(phrase.strip())):
+            phrases.add(f"tokens {found[1]}{' …' if place < len(rule) else ''}")
+    return {Mark(text, is_token=True) for text in told} | {Mark(phrase, is_token=False) for phrase in phrases}
 
 
 def _tokens_in(segment: Any) -> list[list]:

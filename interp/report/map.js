@@ -20,7 +20,7 @@ report.views.map = (() => {
     MOST_HITS = 600, // selected points that are drawn larger
     MANY_HITS = 40; // from which on they are less large
   let host, overlay, tints, links, knobs, hits, part, marks, ring, card; // of the map
-  let legend, status, nNamed, search, lasso, chosen; // around it
+  let legend, status, search, lasso, chosen; // around it
   let points, placeOf, scatter, regions, names, inset, list, colours, picture, typing,
     stretch = 1, // of the heights of the points drawn, as many times those stored
     way = "verdict",
@@ -50,7 +50,7 @@ report.views.map = (() => {
     legend.style.minHeight = `${legend.getBoundingClientRect().height}px`;
     const some = selected();
     status.replaceChildren(...(hasNone() ? [h("a", { href: "#features" }, "All in the table")] : [
-      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`), nNamed,
+      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`),
       partOf(some).closeness > CLOSER
         ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to them") : "",
       some.length ? h("a", { href: "#features" }, "List in the table")
@@ -69,6 +69,9 @@ report.views.map = (() => {
 
   /* The features on the map that are selected; none while all are. */
   const selected = () => (hasNone() ? [] : order().filter((latent) => placeOf.has(latent)));
+
+  /* Of these the best matches, which are named. */
+  const strongest = () => report.search.strongest(state.terms, selected());
 
   const chosenBy = () => (state.query ? "found" : "selected");
 
@@ -98,12 +101,13 @@ report.views.map = (() => {
     }, STILL);
   }
 
-  /* Draw the points of a small selection larger, and star the starred; a label of the reader's may have changed. */
+  /* Draw the points of a small selection larger, but for weak matches, and star the starred; a label of the reader's
+   * may have changed. */
   function drawHits() {
-    const some = selected();
-    names.forget(some.length > 0 || beside.length > 0);
+    const some = strongest();
     list.forget(colours);
     enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)].reverse();
+    names.forget(beside.length || enlarged.length);
     hits.classList.toggle("many", enlarged.length > MANY_HITS);
     hits.replaceChildren(...[...enlarged, ...beside.slice(0, 1)].flatMap(rimmed)); // the one on the card over all
     stars = points.latents.filter((latent) => report.notes.of(latent).star && has(latent)).map((latent) =>
@@ -198,11 +202,9 @@ report.views.map = (() => {
       const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
     }
-    const { named, isFew } = names.place({ colours, beside, enlarged, covered: [inset.element], again: moved });
-    knobs.replaceChildren(...(isFew ? [] : named).flatMap(rimmed));
+    const named = names.place({ colours, beside, enlarged, covered: [inset.element], again: moved });
+    knobs.replaceChildren(...named.flatMap(rimmed));
     knobs.style.setProperty("--size", `${scatter.diameter()}px`);
-    const n = beside.length ? 0 : enlarged.length;
-    nNamed.textContent = named.length < n ? `${format.count(named.length)} named` : "";
   }
 
   function setLasso(isOn) {
@@ -309,7 +311,6 @@ report.views.map = (() => {
     ring = h("i.ring", { hidden: true });
     legend = h("div");
     status = h("output");
-    nNamed = h("span.muted");
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     [tints, knobs, hits] = ["regions", "hits knobs", "hits"].map((name) => svg("g", { class: name }));
     [part, links] = ["lasso", "links"].map((name) => svg("path", { class: name }));
@@ -340,7 +341,7 @@ report.views.map = (() => {
     scatter.hold(regions.box);
     names = report.mapNames({ points, placeOf, scatter, regions, host });
     inset = report.mapInset(points, scatter, INSET, () => painted(points.latents, colours, has));
-    list = report.mapList({ placeOf, scatter, selected, chosenBy, zoomTo, hasCard: () => at >= 0,
+    list = report.mapList({ placeOf, scatter, selected, bestOf: strongest, chosenBy, zoomTo, hasCard: () => at >= 0,
       onpoint: (k) => hovered(k, true), onpick: pick });
     marks.before(names.element);
     host.append(inset.element);

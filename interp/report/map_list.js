@@ -1,16 +1,17 @@
 /* What stands beside the map: the list of the features that are selected and in view, and the card of one. */
 "use strict";
 
-/* placeOf, scatter: of the map; selected, chosenBy: give the selection and what it is called; hasCard: whether there is
+/* placeOf, scatter: of the map; selected, bestOf, chosenBy: give the selection, its best matches and what it is called;
+ * hasCard: whether there is
  * a card, which lists the nearest instead; zoomTo: shows features; onpoint: called with the place of a feature that is
  * pointed at, or −1; onpick: with that of one that is pressed. */
-report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoint, onpick }) => {
+report.mapList = ({ placeOf, scatter, selected, bestOf, chosenBy, hasCard, zoomTo, onpoint, onpick }) => {
   const { state, hasNone, order } = report.selection;
   const LISTED = 40;
   const STILL = 150; // milliseconds between two lists of what is in view
   const element = h("details.list", { open: true });
   const rows = new Map(); // latent → its row, made once for what is selected, so that the list keeps up with a move
-  let colours, pause;
+  let colours, pause, isWeakerOpen = false;
 
   /* A row: its number, its colour on the map, its rule, and more. */
   function line(latent, ...more) {
@@ -29,13 +30,16 @@ report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoi
     return rows.get(latent);
   }
 
-  /* The first features that are selected and in view. */
+  /* The first features that are selected and in view; weak matches are folded. */
   function show() {
     const isWhole = scatter.isWhole();
     const isInSight = (latent) => placeOf.has(latent) && (isWhole || scatter.isInView(placeOf.get(latent)));
     const shown = order().filter(isInSight);
     const some = isWhole ? [] : selected();
     const outside = some.filter((latent) => !isInSight(latent));
+    const best = new Set(bestOf());
+    const [strong, weak] = hasNone() ? [shown, []]
+      : [shown.filter((latent) => best.has(latent)), shown.filter((latent) => !best.has(latent))];
     const count = format.count(shown.length);
     const ofAll = isWhole && hasNone();
     const head = [ofAll ? `All ${count} features` : count, hasNone() ? null : chosenBy(), isWhole ? null : "in view"];
@@ -45,8 +49,11 @@ report.mapList = ({ placeOf, scatter, selected, chosenBy, hasCard, zoomTo, onpoi
       h("summary", null, h("h3", null, head.filter(Boolean).join(" ")), h("span.muted", null, sorted)),
       outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
         h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
-      h("ol.listed", null, shown.slice(0, LISTED).map(keptLine)),
-      shown.length > LISTED ? h("p.muted", null, `and ${format.count(shown.length - LISTED)} more in the table`) : "");
+      h("ol.listed", null, strong.slice(0, LISTED).map(keptLine)),
+      strong.length > LISTED ? h("p.muted", null, `and ${format.count(strong.length - LISTED)} more in the table`) : "",
+      weak.length ? h("details.weaker", { open: isWeakerOpen, ontoggle() { isWeakerOpen = this.open; } },
+        h("summary.muted", null, `and ${format.count(weak.length)} weaker`),
+        h("ol.listed", null, weak.slice(0, LISTED).map(keptLine))) : "");
   }
 
   /* Show it at once, and again at the end of a while in which it stays as it is. */

@@ -1,7 +1,7 @@
-/* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features. None
- * lies over another or over a corner of the map that is covered, and only those of kinds of text, where they have no
- * other place, over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line
- * from it. */
+/* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features; those
+ * of a selection have their numbers. None lies over another or over a corner of the map that is covered, and only those
+ * of kinds of text, where they have no other place, over a point that is drawn larger. The name of a feature stands at
+ * its point, or at the end of a line from it. */
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
@@ -15,14 +15,17 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     FEW = 40, // of a selection in view, which are named first
     MOST_TRIED = 100, // of a larger selection, for which a name is tried
     MOST_NAMED = NARROW.matches ? 8 : 40, // and which are named
+    SOME = 20, // of a selection, up to which their names have two lines
     ACROSS = 30, // points that a name may cover rather than a line to a neighbour
     GAP = 6, // pixels between two names in one line
     BESIDE = 4, // pixels between the edge of a point and its name
     HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
     MANY_HITS = 40, // from which on they are many
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
-    LETTERS = [40, 30], // of the names of features, by which two are told apart, and of those in one line
-    MOST_COVERED = 2, // points under the name of a token
+    LETTERS = 40, // of the names of features, by which two are told apart
+    MOST_COVERED = 4, // points under the name of a small cluster
+    CORE = 40, // pixels around a point within which other points make its place dense
+    MOST_LED = 32, // names at the end of a line, where nothing is selected
     APART = 60; // pixels on either side of the name of a small kind of text within which points lie
   /* Sides of a point at which its name may stand, from its middle to that of the name. */
   const SIDES = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1], [-1, 1],
@@ -34,18 +37,29 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const keys = new WeakMap(); // what the reader sees of names
   const ownNames = new Map(); // latent, or what is shown instead of its name → the element
   const ownLayer = h("div");
+  let isNumbered = false; // whether they have their numbers
   const leading = svg("path", { class: "leaders" });
-  const fixed = points.names.map(([x, y, name, level]) => {
+  /* Names that stay: of clusters, and of kinds of text one for each outline, of which those after the largest are
+   * smaller. What tells the outlines of one kind apart stands below its name. */
+  const fixed = points.names.flatMap(([x, y, name, level]) => {
     const kind = report.data.page.names.kind.find((each) => format.words(each) === name) ?? null;
-    const element = kind === null ? h("span.name", null, report.segments.draw([name]))
-      : h("span.name.region", null, name);
-    const smaller = kind === null ? null : h("span.name.region.again", null, name);
-    return { x, y, level, kind, element, smaller };
+    if (kind === null) {
+      const isToken = typeof name !== "string";
+      const element = h(isToken ? "span.name" : "span.name.phrase", null, report.segments.draw([name]));
+      return [{ x, y, level, kind, element }];
+    }
+    const outlines = regions.outlinesOf(kind);
+    if (!outlines.length) return [{ x, y, level, kind, element: h("span.name.region", { "data-kind": kind }, name) }];
+    const telling = report.tellingTokens(kind, outlines, points);
+    return outlines.map((outline, n) => ({ x, y, level, kind, outline, isLargest: n === 0,
+      element: h(n ? "span.name.region.again" : "span.name.region", { "data-kind": kind }, name,
+        h("span.telling", null, telling[n].map(([text, pieces], k) =>
+          [k ? " " : null, report.segments.draw([pieces ? [text, pieces] : [text]])]))) }));
   });
-  /* Its name, and the smaller one in another of its outlines, each with its kind of text. */
-  const elementsOf = ({ kind, element, smaller }) => [element, smaller].filter(Boolean).map((each) => [kind, each]);
-  const kinds = fixed.filter(({ kind }) => kind !== null);
-  const tokens = fixed.filter(({ kind }) => kind === null);
+  /* The largest outlines before others, and of each the smaller ones first: larger ones have more places. */
+  const sizeOf = ({ outline, isLargest }) => (isLargest === false ? 1e9 : 0) + (outline?.size ?? 1e6);
+  const kinds = fixed.filter(({ kind }) => kind !== null).sort((one, other) => sizeOf(one) - sizeOf(other));
+  const clusters = fixed.filter(({ kind }) => kind === null);
 
   /* Half the width, up to the dots of one that is cut, and half the height of a name. */
   function halvesOf(element) {
@@ -76,7 +90,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
         range.selectNode(text);
         if (range.getClientRects()[0]?.top < bottom - 2) seen += text.data;
       }
-      keys.set(element, seen.slice(0, LETTERS[Number(ownLayer.matches(".brief"))]));
+      keys.set(element, seen.slice(0, LETTERS));
     }
     return keys.get(element);
   }
@@ -92,21 +106,15 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
 
   /* For each of some features the element of its name. Only some are new, so that a move does not wait for them. */
   function ownNamesOf(latents) {
-    for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES))
-      kept(latent, () => attempt(() => report.mapWords.nameOf(latent), h("span.own", null, String(latent))));
+    for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
+      const nameOf = () => report.mapWords.nameOf(latent, isNumbered);
+      kept(latent, () => attempt(nameOf, h("span.own", null, String(latent))));
+    }
     return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
   }
 
   /* Its number as its name. */
   const numberOf = (latent) => kept(`number ${latent}`, () => h("span.own", null, String(latent)));
-
-  /* Its number and its name, which begins as that of another. */
-  const numberedOf = (latent, element) => kept(`numbered ${latent}`, () => {
-    const both = element.cloneNode(true);
-    both.style.maxWidth = "";
-    both.prepend(`${latent} `);
-    return both;
-  });
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from], that
    * is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not at its
@@ -179,24 +187,28 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
   const around = (x, y) => report.around(...scatter.toPixels(x, y));
 
-  /* Name features, each with its element, at their points or, if they are selected, at the end of a line. Of those
-   * selected each has its number too if its name reads as that of another, and each of a few its number alone if its
-   * name has no place. Returns those that are named, at most `most`. */
-  function putOwn({ put, isNamed, isCovered, radius }, elements, { colours, isSelected, isFew, most }) {
+  /* How many points lie around one. */
+  function densityAt(latent) {
+    const [px, py] = pixelsOf(latent);
+    return scatter.covered(px - CORE, py - CORE, px + CORE, py + CORE);
+  }
+
+  /* Name features, each with its element, at their points or at the end of a line: of a selection all, of others at
+   * most MOST_LED. Each of a small selection has its number alone if its name has no place. Where nothing is selected,
+   * no two names read alike. Returns those that are named, at most `most`. */
+  function putOwn({ put, isNamed, isCovered, leaders, radius }, elements, { colours, isSelected, isFew, most }) {
     const named = [];
     for (const [latent, element] of elements) {
       if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
-      if (isCovered(px, py)) continue;
+      if (isCovered(px, py) || (!isSelected && isNamed(element))) continue;
       const beside = Math.max(scatter.diameter() / 2, isSelected ? radius : 0) + BESIDE;
-      const name = isSelected && isNamed(element) ? numberedOf(latent, element) : element;
-      for (const each of isFew ? [name, numberOf(latent)] : [name]) {
+      for (const each of isFew ? [element, numberOf(latent)] : [element]) {
         const [across, down] = halvesOf(each);
         const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
-        const far = AWAY.map(([x, y], k) =>
-          [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
-        const spot = isNamed(each) ? null
-          : put(each, isSelected ? [...near, ...far] : near, { isOwn: true, most: isSelected ? Infinity : 0 });
+        const far = isSelected || leaders.length < MOST_LED ? AWAY.map(([x, y], k) =>
+          [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]) : [];
+        const spot = put(each, [...near, ...far], { isOwn: true, most: isSelected ? Infinity : 0 });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
@@ -212,7 +224,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
    *
    * colours: as of `report.mapColours`. beside: the feature on the card and those nearest to it; enlarged: those whose
    * points are drawn larger; covered: elements over the map; again: called where some names are not yet written.
-   * Returns the features that are named, and whether they are few. */
+   * Returns the features that are named, where they are not few. */
   function place({ colours, beside, enlarged, covered, again }) {
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
@@ -226,9 +238,14 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const places = placing(boxes, dots, ends.map((end) => [middle, end]));
     const n = enlarged.filter(isInView).length;
     const isFew = beside.length > 0 || (n > 0 && n <= FEW);
-    const all = beside.length || (closeness < OWN_CLOSE && !n) ? [] : order();
     const isSelected = beside.length > 0 || n > 0;
-    const wanting = [...beside, ...all].filter(isInView).slice(0, isFew ? FEW : isSelected ? MOST_TRIED : MOST_OWN);
+    const all = isSelected || closeness < OWN_CLOSE ? [] : order();
+    const wanting = [...(beside.length ? beside : n ? enlarged.toReversed() : all)].filter(isInView)
+      .slice(0, isFew ? FEW : isSelected ? MOST_TRIED : MOST_OWN);
+    if (!isSelected) { // dense places first, as those at the edges have more room
+      const density = new Map(wanting.map((latent) => [latent, densityAt(latent)]));
+      wanting.sort((one, other) => density.get(other) - density.get(one));
+    }
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     const shown = ownNamesOf(wanting);
     if (shown.length < wanting.length) setTimeout(again);
@@ -236,38 +253,34 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const how = { colours, isSelected, isFew, most: isSelected && !beside.length ? MOST_NAMED : MOST_OWN };
     const named = isFew ? putOwn(places, shown, how) : [];
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
-    const smallestFirst = kinds.toSorted((one, other) => regions.sizeOf(one.kind) - regions.sizeOf(other.kind));
-    const unnamed = []; // smaller outlines, once every kind is named
-    for (const { x, y, level, kind, element, smaller } of smallestFirst) { // larger ones have more places
-      const isMinor = !regions.has(kind) && !hueOf(kind);
-      if (isMinor && (isFew || isCrowded || closeness < LEVELS[level])) continue;
-      const homes = regions.placesOf(kind, [x, y], [west, east, south, north])
-        .map((some) => some.flatMap(([across, up]) => around(across, up)));
-      const at = homes.findIndex((some) => places.put(element, some, { kind }));
-      if (at >= 0) unnamed.push([kind, smaller, homes.slice(at + 1)]);
+    for (const { x, y, level, kind, element, outline } of kinds) {
+      const isMinor = !outline && !hueOf(kind);
+      if (isMinor && (isCrowded || closeness < LEVELS[level])) continue;
+      const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
+      places.put(element, homes.flatMap(([across, up]) => around(across, up)), { kind });
     }
-    if (!isFew) {
-      for (const [kind, smaller, homes] of unnamed) homes.some((some) => places.put(smaller, some, { kind }));
-      const first = kinds.length ? 1 : 0; // of the whole, kinds of text tell more than tokens
-      const isOfTokens = ({ level }) => !wanting.length && closeness >= LEVELS[Math.max(level, first)];
-      for (const { x, y, element } of tokens.filter(isOfTokens))
-        places.put(element, around(x, y), { most: MOST_COVERED });
-      named.push(...putOwn(places, shown, how));
+    const isOfClusters = ({ x, y, level }) => closeness < OWN_CLOSE && !isCrowded
+      && (closeness >= LEVELS[1] || (level === 0 && regions.isAtHome(null, x, y))); // of the whole, outside of kinds
+    for (const { x, y, level, element } of clusters.filter(isOfClusters)) {
+      places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });
     }
+    if (!isFew) named.push(...putOwn(places, shown, how));
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
-    return { named, isFew };
+    return isFew ? [] : named;
   }
 
-  /* Write the names of features anew, as after a search or a note. isBrief: in one line each. */
-  function forget(isBrief) {
-    ownLayer.classList.toggle("brief", isBrief);
+  /* Write the names of features anew, as after a search or a note. n: of how many that are selected, which have their
+   * numbers. */
+  function forget(n) {
+    isNumbered = n > 0;
+    ownLayer.classList.toggle("brief", n > SOME);
     ownLayer.replaceChildren();
     ownNames.clear();
   }
 
   /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
   function paint(isOfKinds) {
-    for (const [kind, element] of kinds.flatMap(elementsOf)) {
+    for (const { kind, element } of kinds) {
       element.style.color = !isOfKinds ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
       element.classList.toggle("untinted", !hueOf(kind) || (regions.some() && !regions.has(kind)));
     }
@@ -275,11 +288,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
 
   /* Dim the names of those kinds of text, or null for tokens, of which `isDimmed` is true. */
   function dim(isDimmed) {
-    for (const [kind, element] of fixed.flatMap(elementsOf)) element.classList.toggle("aside", isDimmed(kind));
+    for (const { kind, element } of fixed) element.classList.toggle("aside", isDimmed(kind));
   }
 
   const layer = h("div.names", null, svg("svg", { "aria-hidden": "true" }, leading),
-    fixed.flatMap(elementsOf).map(([, element]) => element), ownLayer);
+    fixed.map(({ element }) => element), ownLayer);
   return { element: layer, place, forget, paint, dim };
 };
 

@@ -31,6 +31,27 @@ report.squaresOf = (corners) => {
   return report.squares(x, y);
 };
 
+/** Tokens that tell the outlines of one kind of text apart: of each those that the rules of most of its features name,
+ * less those of the other outlines; none where it has one outline.
+ * @type {(kind: string, outlines: Outline[], points: DecoderMap) => RuleToken[][]} */
+report.tellingTokens = (kind, outlines, { latents, x, y }) => {
+  const { commonKindOf } = report.selection;
+  const MOST = 2;
+  if (outlines.length < 2) return outlines.map(() => []);
+  const named = outlines.map(({ corners }) => report.inside(corners, x, y).map((k) => latents[k])
+    .filter((latent) => commonKindOf(latent) === kind)
+    .flatMap((latent) => report.segments.tokensOf(report.columns.rule[latent])));
+  const counts = named.map((tokens) => Map.groupBy(tokens, ([text]) => text));
+  const numberIn = (n, text) => counts[n].get(text)?.length ?? 0;
+  const lead = (n, text) => numberIn(n, text) - Math.max(...counts.map((_, k) => (k === n ? 0 : numberIn(k, text))));
+  return counts.map((groups, n) => {
+    const first = [...groups.keys()].filter((text) => text.trim() && lead(n, text) > 0)
+      .sort((a, b) => lead(n, b) - lead(n, a));
+    const unlike = Map.groupBy(first, (text) => text.trim().toLowerCase());
+    return [...unlike.values()].slice(0, MOST).map(([text]) => groups.get(text)[0]);
+  });
+};
+
 /* The tints in a layer of the map, a group of SVG in the coordinates of its points. Names stand where kinds of text are
  * at home, whichever tints are drawn. */
 report.mapRegions = (layer, points) => {
@@ -81,22 +102,18 @@ report.mapRegions = (layer, points) => {
     return crossed + ABROAD * [...under(others)].filter((k) => !atHome.has(k)).length;
   }
 
-  /* Places for the name of a kind of text: for each of its outlines, the largest first, the middle of the part in a
-   * view [left, right, bottom, top], and the place where the kind is densest, if they lie in that part. home: that
-   * place, to which the name of a kind without outlines belongs. */
-  function placesOf(kind, home, view) {
-    if (!homes.has(kind)) return [[home]];
-    return homes.get(kind).map(({ corners }) => {
-      const part = report.clipped(corners, view);
-      return [report.centre(part), home].filter(([x, y] = []) => report.inside(part, [x], [y]).length > 0);
-    });
+  /* Places for the name of an outline: the middle of its part in a view [left, right, bottom, top], and the place where
+   * its kind of text is densest (home), if they lie in that part. */
+  function placesOf({ corners }, home, view) {
+    const part = report.clipped(corners, view);
+    return [report.centre(part), home].filter(([x, y] = []) => report.inside(part, [x], [y]).length > 0);
   }
 
   return {
     draw,
     box: around.box, // of the tints of either
     has: (kind) => homes.has(kind),
-    sizeOf: (kind) => homes.get(kind)?.[0].size ?? Infinity,
+    outlinesOf: (kind) => homes.get(kind) ?? [],
     some: () => homes.size > 0,
     isAtHome, costOf, placesOf,
   };

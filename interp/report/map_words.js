@@ -5,7 +5,8 @@
 report.mapWords = (() => {
   const { state } = report.selection;
   const { columns } = report;
-  const BEGINNING = 70; // letters of a rule in the list, after which what is found would not be seen
+  const BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
+    NAME_BEGINNING = 30; // the same of a name
   /* Words before what is found that belong to it. */
   const LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/;
 
@@ -35,36 +36,29 @@ report.mapWords = (() => {
     const rule = h("div.rule", null, ruleOf(latent));
     if (state.query && !rule.querySelector(".of-lead")) {
       keepQuotes(rule);
-      beginAtFound(rule, BEGINNING);
+      const found = firstFound(rule);
+      if (found) beginAt(rule, found, BEGINNING);
     }
     markFound(rule);
     return rule;
   }
 
-  /** The element of its name beside its point: what the list says of it, without the words that most rules begin with,
-   * and without the letters of its senses, of which only the first may fit; of one that a search has found, first what
-   * it has found, marked.
-   * @type {(latent: number) => HTMLElement} */
-  function nameOf(latent) {
+  /** The element of its name beside its point: what the list says of it, in short. Parts of characters are drawn, and
+   * of tokens in a list it is not told what they are. Of a feature that a search has found, the sense that is found is
+   * its name, and if its words do not show what is found, that stands first.
+   * @type {(latent: number, isNumbered: boolean) => HTMLElement} */
+  function nameOf(latent, isNumbered) {
     const element = h("span.own", null, ruleOf(latent));
-    const [first] = textsOf(element);
-    if (first) first.data = first.data.replace(/^tokens (?:within \d+ tokens )?(?!like )/, "");
-    const senses = element.querySelectorAll(".of-lead");
-    /** @type {Map<Element, ChildNode>} */
-    const letters = new Map(Array.from(senses, (sense) => [sense, sense.firstChild]));
-    for (const letter of letters.values()) {
-      letter.nextSibling.remove();
-      letter.remove();
-    }
+    for (const part of element.querySelectorAll(".in-words")) part.replaceWith(part.short());
+    for (const tokens of element.querySelectorAll(".of-script")) tokens.previousSibling.remove();
     keepQuotes(element);
-    const begun = beginAtFound(element);
-    const sense = begun?.closest(".of-lead");
-    if (sense) element.prepend(letters.get(sense), report.segments.JOINED);
-    else if (senses.length) element.prepend(h("span.muted", null, `${columns.senses[latent]} senses: `));
+    const found = firstFound(element);
+    const sense = found?.parentElement.closest(".of-lead");
+    if (sense) element.replaceChildren(sense);
+    else if (found) beginAt(element, found, NAME_BEGINNING);
     const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
     if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
-    const token = begun?.closest(".short");
-    if (token && !token.querySelector("mark")) token.classList.add("found"); // by what its letters are
+    if (isNumbered) element.prepend(`${latent} `);
     return element;
   }
 
@@ -79,30 +73,29 @@ report.mapWords = (() => {
     }
   }
 
-  /* Let a name, or a rule with more than `most` letters before it, begin with the token or the words that a search has
-   * found: the element that holds them; undefined if none of them is found. Dots stand for what is left out before, but
-   * not in a name, which is cut at its end alone. */
-  function beginAtFound(element, most = 0) {
+  /* The first text of an element in which a search has found something, or which is in a token that is found by what
+   * its letters are. */
+  function firstFound(element) {
     const terms = state.terms.filter(({ text }) => text);
-    for (const node of terms.length ? textsOf(element) : []) {
-      const { data, parentElement } = node;
+    return textsOf(element).find(({ data, parentElement }) => {
       const token = parentElement.closest(".short");
       const parts = Array.from(token?.querySelectorAll(".byte") ?? [], (one) => one.getAttribute("aria-label"));
       const shown = token ? `${token.textContent} ${parts.join(" ")}` : data;
-      const places = terms.map(({ text }) => shown.toLowerCase().indexOf(text)).filter((place) => place >= 0);
-      if (!places.length || parentElement.closest(".muted")) continue;
-      const range = document.createRange();
-      range.setStart(parentElement.closest(".of-lead") ?? element, 0);
-      if (token) range.setEndBefore(token);
-      else range.setEnd(node, data.slice(0, Math.min(...places)).search(LITTLE));
-      const isCut = range.toString().trim();
-      range.setStart(element, 0); // and the senses before
-      if (most && range.toString().length < most) return parentElement;
-      range.deleteContents();
-      if (isCut && most) (token ?? node).before("… ");
-      return parentElement;
-    }
-    return undefined;
+      return !parentElement.closest(".muted") && terms.some(({ text }) => shown.toLowerCase().includes(text));
+    });
+  }
+
+  /* Let a rule with more than `most` letters before what a search has found begin there. */
+  function beginAt(element, found, most) {
+    const token = found.parentElement.closest(".short");
+    const places = state.terms.map(({ text }) => found.data.toLowerCase().indexOf(text)).filter((at) => at >= 0);
+    const range = document.createRange();
+    range.setStart(element, 0);
+    if (token) range.setEndBefore(token);
+    else range.setEnd(found, found.data.slice(0, Math.min(...places)).search(LITTLE));
+    if (range.toString().length < most) return;
+    range.deleteContents();
+    (token ?? found).before("… ");
   }
 
   return { ruleOf, listed, foundOn, nameOf };

@@ -17,6 +17,7 @@ report.search = (() => {
   const HEAD = /^.*?(?=,|(?:^| )(?:or|two|after|before|within|inside|outside|at|in (?:an?|text|lines|words))\b|$)/s;
   const AT_HEAD = 0.5;
   const TOGETHER = 4; // of each word of a query that stands as a whole at the head, more than a token can add
+  const WEAK = 2.15; // of a word of a query: less than a token with 5 % of the firings, or a word, adds
   const OF_F1 = 1e-3; // less than any difference between two kinds of match
 
   const DRAWN = { "·": " ", "␣": " ", "↵": "\n", "⇥": "\t" };
@@ -149,6 +150,14 @@ report.search = (() => {
     return sum + (isTogether(terms, i) ? TOGETHER * terms.length : 0) + OF_F1 * (columns.f1[i] ?? 0);
   }
 
+  /** Of latents that match all terms those whose match is not weak: by a part of a word, or by a token with a small
+   * share of the firings that the rule does not name. All of them where each is weak.
+   * @type {(terms: Term[], found: number[]) => number[]} */
+  function strongest(terms, found) {
+    const strong = found.filter((i) => terms.every((each) => fit(each, i) >= WEAK));
+    return strong.length ? strong : found;
+  }
+
   /** A text of one field, split so that every second piece is a match. Tokens that a rule names are matched too, and in
    * it parts of its tokens, but not of its words.
    * @type {(terms: Term[], field: string, text: string) => string[]} */
@@ -222,5 +231,5 @@ report.search = (() => {
     return { n: matching.length, first: matching.sort(([a], [b]) => b - a).slice(0, most).map(([, i]) => i) };
   }
 
-  return { parse, quality, parted, marked, markIn, place, onToken, isStored, best };
+  return { parse, quality, strongest, parted, marked, markIn, place, onToken, isStored, best };
 })();

@@ -131,11 +131,12 @@ report.segments = (() => {
     });
   }
 
-  /* The same in words; its bytes are told as a tip. */
+  /* The same in words; its bytes are told as a tip. short(): the token as it is drawn elsewhere. */
   function inWords([text, pieces]) {
     const joint = (k) => (!k ? null : k < pieces.length - 1 ? ", then " : " and ");
-    return h("bdi.in-words", { dir: "ltr", "data-tip": tipOf(text, pieces) }, pieces.map((piece, k) =>
+    const element = h("bdi.in-words", { dir: "ltr", "data-tip": tipOf(text, pieces) }, pieces.map((piece, k) =>
       [joint(k), typeof piece === "string" ? h("bdi.token", null, visible(piece, 1)) : piece[1]]));
+    return Object.assign(element, { short: () => tokenOf([text, pieces]) });
   }
 
   const tipOf = (text, pieces) =>

@@ -7,6 +7,8 @@ import shutil
 
 import pytest
 
+from tests.forked import start_parent
+
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test asks the network for a model
 
 
@@ -29,6 +31,14 @@ def pytest_collection_modifyitems(items):
     """Let one worker make the tiny run first, while the other has files that need none: neither waits for it."""
     needy = list(dict.fromkeys(item.path for item in items if "tiny_run" in item.fixturenames))
     items.sort(key=lambda item: 0 if item.path in needy[:1] else 1 + (item.path in needy))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtestloop(session):
+    """Fork the process that forks others, before pytest changes how warnings and logs are shown."""
+    if session.items:  # none where the tests are divided among other processes
+        start_parent()
+    return (yield)
 
 
 @pytest.fixture(autouse=True)

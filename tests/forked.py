@@ -6,26 +6,28 @@ For tests of what a process leaves when it is killed, of several processes, and 
 these it can import anew. A test of what the first import of all does starts Python itself.
 """
 
+import atexit
+import gc
 import json
+import logging
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import traceback
+import types
 from collections.abc import Collection, Mapping
-from functools import lru_cache
 from pathlib import Path
-from typing import IO
+from typing import IO, NamedTuple, NoReturn
 
 ROOT = Path(__file__).parents[1]
 SECONDS = 240
 """The longest that a process may take."""
 
-# It has no threads, and forks a child for each line that it reads: [code, arguments, environment, cwd, out, err, anew].
-PARENT = """
-import atexit, gc, importlib.machinery, json, os, signal, sys, threading, traceback, types
-
-gc.disable()
-import duckdb, pytest, sklearn.cluster, sklearn.utils.extmath, torch.distributed
+FIRST = """
+import duckdb, sklearn.cluster, sklearn.utils.extmath, torch, torch.distributed
 import interp.activations.harvesting, interp.compare.null_dictionaries, interp.effects, interp.evaluation.baselines
 import interp.evaluation.quality, interp.figures.population, interp.report.writing, interp.sae.kernels.numba_kernels
 import interp.sae.training, interp.verdict.ranking, models.loading, models.tokenizing, models.training
@@ -33,28 +35,73 @@ from numba.core.registry import cpu_target
 
 cpu_target.typing_context.refresh()  # what numba does once before it loads the first compiled loop
 cpu_target.target_context.refresh()
-gc.freeze()  # each search for garbage would go through all of it, and copy the pages that a child shares
-gc.enable()
+torch.set_num_threads(1)
+"""
+"""What is done once for all processes."""
 
 
-def forget(packages):
-    for name, module in list(sys.modules.items()):
-        loader = getattr(module, "__loader__", None)
-        if name.split(".")[0] in packages and isinstance(loader, importlib.machinery.SourceFileLoader):
-            del sys.modules[name]  # but no extension, which cannot be imported twice
+class Parent(NamedTuple):
+    """A process that forks a child for each line that it reads, and answers with the child's status."""
+
+    requests: IO[str]
+    answers: IO[str]
 
 
-def run(code, arguments, environment, cwd, out, err, anew):
-    signal.alarm(%d)
+_parents: list[Parent] = []
+
+
+def start_parent() -> None:
+    """Fork the process that forks others. To be called when the tests' files are imported, before any test: no test has
+    changed anything then, or begun a thread. It ends when this process does, which closes the pipe that it reads."""
+    reading, requests = os.pipe()
+    answers, writing = os.pipe()
+    if os.fork() == 0:
+        os.close(requests)
+        os.close(answers)
+        _fork_for_each_line(os.fdopen(reading), os.fdopen(writing, "w"))
+    os.close(reading)
+    os.close(writing)
+    _parents[:] = [Parent(os.fdopen(requests, "w"), os.fdopen(answers))]
+
+
+def _fork_for_each_line(lines: IO[str], answers: IO[str]) -> NoReturn:
+    os.environ["OMP_NUM_THREADS"] = "1"
+    is_first = True
+    while line := lines.readline():
+        if is_first:
+            gc.disable()
+            exec(FIRST, {})
+            gc.freeze()  # each search for garbage would go through all of it, and copy the pages that a child shares
+            gc.enable()
+            is_first = False
+        child = os.fork()
+        if child == 0:
+            _run(*json.loads(line))
+        print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
+    os._exit(0)
+
+
+def _run(
+    code: str,
+    arguments: list[str],
+    environment: dict[str, str],
+    cwd: str,
+    out: str,
+    err: str,
+    anew: list[str],
+) -> NoReturn:
+    signal.alarm(SECONDS)
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
     for number, (path, flags) in enumerate([(os.devnull, os.O_RDONLY), (out, os.O_WRONLY), (err, os.O_WRONLY)]):
         os.dup2(os.open(path, flags), number)
-    forget(anew)
+    sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)  # not those of pytest
+    logging.root.handlers.clear()
+    _forget(anew)
     sys.argv = ["-c", *arguments]
     sys.modules["__main__"] = main = types.ModuleType("__main__")
-    status = 0
+    status: int | str = 0
     try:
         exec(compile(code, "<string>", "exec"), vars(main))
     except SystemExit as asked:
@@ -62,21 +109,17 @@ def run(code, arguments, environment, cwd, out, err, anew):
     except BaseException:
         traceback.print_exc()
         status = 1
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(status)  # Python would free all modules one by one, for two seconds
+    os._exit(int(status))  # Python would free all modules one by one, for two seconds
 
 
-lines, answers = os.fdopen(os.dup(0)), os.fdopen(os.dup(1), "w")
-while line := lines.readline():
-    child = os.fork()
-    if child == 0:
-        run(*json.loads(line))
-    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
-os._exit(0)
-"""
+def _forget(packages: Collection[str]) -> None:
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in packages and (getattr(module, "__file__", None) or "").endswith(".py"):
+            del sys.modules[name]  # but no extension, which cannot be imported twice
 
 
 def run_python(
@@ -92,14 +135,13 @@ def run_python(
     check: the status must be 0.
     anew: packages of which it has imported nothing yet.
     """
-    parent = _parent()
-    assert parent.stdin is not None and parent.stdout is not None
+    [parent] = _parents
     words = [str(word) for word in arguments]
     with tempfile.NamedTemporaryFile("r+") as out, tempfile.NamedTemporaryFile("r+") as err:
         environment = dict(os.environ if environment is None else environment)
         asked = [code, words, environment, str(cwd), out.name, err.name, list(anew)]
-        print(json.dumps(asked), file=parent.stdin, flush=True)
-        if not (status := parent.stdout.readline()):
+        print(json.dumps(asked), file=parent.requests, flush=True)
+        if not (status := parent.answers.readline()):
             raise RuntimeError("the process that forks others has ended: its error is above")
         done = subprocess.CompletedProcess(words, int(status), _written(out), _written(err))
     assert not check or done.returncode == 0, done.stdout + done.stderr
@@ -109,13 +151,3 @@ def run_python(
 def _written(file: IO[str]) -> str:
     file.seek(0)
     return file.read()
-
-
-@lru_cache
-def _parent() -> subprocess.Popen[str]:
-    """Return the process that forks others. It ends when this one does, which closes the pipe that it reads."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-c", PARENT % SECONDS]
-    return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-    )

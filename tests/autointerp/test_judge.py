@@ -640,4 +640,4 @@ def test_keys_are_words_of_printable_characters(monkeypatch):
 def test_other_modules_do_not_import_the_judge():
     code = "import sys, interp.verdict.ranking, interp.report.writing, interp.cli\n"
     code += "assert not [name for name in sys.modules if name.startswith(('interp.autointerp.judge', 'openai'))]"
-    run_python(code, check=True)
+    run_python(code, check=True, anew=("interp", "openai"))

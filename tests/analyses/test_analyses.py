@@ -9,13 +9,16 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
 import nbformat
 import pytest
 import torch
-from nbclient import NotebookClient
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
+from traitlets.config import Config
 
 from analyses import extract_features, result_tables
 from analyses.bench import quality as bench_quality
@@ -136,35 +139,45 @@ def test_an_interval_is_student_t_over_the_seeds():
     assert mean == 2.0 and half == pytest.approx(4.302653 / 3**0.5, rel=1e-6)
 
 
-def test_notebooks_run_and_show(tiny_run, tmp_path, monkeypatch):
-    """One after the other in one kernel, each with no name of those before."""
-    settings = {"INTERP_RUN": tiny_run.path, "INTERP_TOKENS": 5_000, "INTERP_FORMAT": "html", "TMPDIR": tmp_path}
-    settings |= {"TQDM_DISABLE": 1}  # no bars among the outputs
-    for name, value in settings.items():
-        monkeypatch.setenv(name, str(value))
-    notebooks = {path.stem: nbformat.read(path, as_version=4) for path in NOTEBOOKS}
-    together = nbformat.v4.new_notebook()
-    for notebook in notebooks.values():
-        # The reset looks for garbage, for a second unless what is imported is left out.
-        reset = nbformat.v4.new_code_cell("import gc\ngc.freeze()\n%reset -f")
-        together.cells += [reset, *notebook.cells]
-    NotebookClient(together, timeout=120, resources={"metadata": {"path": str(ANALYSES)}}).execute()
-    figures = {"compare_dictionaries": 3, "explore_run": 3, "own_model": 1, "paper_figures": 3}
-    figures |= {**dict.fromkeys(SHORT, 0), "two_texts": 1}
-    assert set(notebooks) == set(figures)
-    for name, notebook in notebooks.items():
-        outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
-        shown = [output.get("data", {}) for output in outputs]
-        assert sum("application/vnd.plotly.v1+json" in data for data in shown) == figures[name], name
-        assert any("<div" in data.get("text/html", "") for data in shown), f"{name}: what shows itself"
+@pytest.fixture
+def shell():
+    """Yield a shell of IPython in this process: a kernel of its own would import and load all anew."""
+    config = Config()
+    config.HistoryManager.enabled = False
+    yield InteractiveShell.instance(config=config)
+    InteractiveShell.clear_instance()
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_notebooks_run_and_show(path, tiny_run, shell, tmp_path, monkeypatch):
+    for name, value in {"RUN": tiny_run.path, "TOKENS": 5_000, "FORMAT": "html"}.items():
+        monkeypatch.setenv(f"INTERP_{name}", str(value))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(ANALYSES)
+    shown = [data for cell in code_cells(path) for data in outputs(shell, cell.source)]
+    figures = {"compare_dictionaries": 3, "explore_run": 3, "own_model": 1, "paper_figures": 3, "two_texts": 1}
+    assert sum("application/vnd.plotly.v1+json" in data for data in shown) == figures.get(path.stem, 0)
+    assert any("<div" in data.get("text/html", "") for data in shown), "what shows itself"
+
+
+def code_cells(path: Path) -> list[nbformat.NotebookNode]:
+    return [cell for cell in nbformat.read(path, as_version=4).cells if cell.cell_type == "code"]
+
+
+def outputs(shell: InteractiveShell, source: str) -> list[dict]:
+    """Return what a cell shows: each output's forms by their kind."""
+    with capture_output() as captured:
+        ran = shell.run_cell(source)
+    ran.raise_error()
+    last = [] if ran.result is None else [shell.display_formatter.format(ran.result)[0]]
+    return [output.data for output in captured.outputs] + last
 
 
 @pytest.mark.parametrize("name", SHORT)
 def test_a_short_notebook_has_ten_lines_of_code(name):
     """Behind its first cell, which imports and opens, and but for the one that trains a network to stand for the
     user's; a name alone, which shows what it stands for, is not counted."""
-    notebook = next(nbformat.read(path, as_version=4) for path in NOTEBOOKS if path.stem == name)
-    cells = [cell for cell in notebook.cells if cell.cell_type == "code"][1:]
+    cells = code_cells(next(path for path in NOTEBOOKS if path.stem == name))[1:]
     sources = [cell.source for cell in cells if "your model" not in cell.metadata.get("tags", [])]
     lines = [line for source in sources for line in source.splitlines() if line.strip() and not line.isidentifier()]
     assert 3 <= len(lines) <= 10 and max(map(len, lines)) <= 120

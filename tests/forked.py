@@ -58,13 +58,16 @@ def start_parent() -> None:
     if os.fork() == 0:
         os.close(requests)
         os.close(answers)
-        _fork_for_each_line(os.fdopen(reading), os.fdopen(writing, "w"))
+        try:
+            _fork_for_each_line(os.fdopen(reading), os.fdopen(writing, "w"))
+        finally:
+            os._exit(1)  # it never goes on as pytest
     os.close(reading)
     os.close(writing)
     _parents[:] = [Parent(os.fdopen(requests, "w"), os.fdopen(answers))]
 
 
-def _fork_for_each_line(lines: IO[str], answers: IO[str]) -> NoReturn:
+def _fork_for_each_line(lines: IO[str], answers: IO[str]) -> None:
     os.environ["OMP_NUM_THREADS"] = "1"
     is_first = True
     while line := lines.readline():
@@ -76,9 +79,11 @@ def _fork_for_each_line(lines: IO[str], answers: IO[str]) -> NoReturn:
             is_first = False
         child = os.fork()
         if child == 0:
-            _run(*json.loads(line))
+            try:
+                _run(*json.loads(line))
+            finally:
+                os._exit(1)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), file=answers, flush=True)
-    os._exit(0)
 
 
 def _run(

@@ -597,16 +597,14 @@ def test_help_is_quick():
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, stdout=subprocess.DEVNULL)
 
 
-def test_the_shell_completes_commands_options_and_names():
+def test_the_shell_completes_commands_options_and_names(capsys, monkeypatch):
     def completed(*arguments: str) -> list[str]:
-        asked = {
-            "_INTERP_COMPLETE": "complete_bash",
-            "COMP_WORDS": " ".join(arguments),
-            "COMP_CWORD": str(len(arguments) - 1),
-        }
-        command = [sys.executable, "-m", "interp"]
-        done = subprocess.run(command, env=os.environ | asked, cwd=ROOT, capture_output=True, text=True)
-        return done.stdout.split()
+        asked = {"COMP_WORDS": " ".join(arguments), "COMP_CWORD": str(len(arguments) - 1)}
+        for name, value in {"_INTERP_COMPLETE": "complete_bash", **asked}.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(SystemExit, match="0"):
+            main([])
+        return capsys.readouterr().out.split()
 
     assert completed("interp", "ra") == ["rank"]
     assert completed("interp", "rank", "--tw") == ["--twin"]

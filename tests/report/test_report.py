@@ -282,29 +282,29 @@ def test_the_types_by_which_scripts_are_checked_are_those_of_the_data_of_a_page(
     effects = pd.DataFrame({f"{name}{end}": [0.5] for name in columns for end in ("", "_low", "_high")})
     tokens = {"likelier_tokens": [[1]], "likelier": [[0.5]], "less_likely_tokens": [[2]], "less_likely": [[0.25]]}
     ablated = replace(run, effects=effects.assign(latent=SPLIT, n_sequences=3, **tokens))
-    assert not wrong_types(page, tmp_path) + wrong_types(write_report(ablated, folder / "ablated"), tmp_path)
-    untold = write_report(replace(run, ranking=None, nulls=None), folder / "unranked")
-    assert not wrong_types(untold, tmp_path)
-
-
-def wrong_types(page: Path, folder: Path) -> str:
-    """Return what TypeScript finds where the data of a page are declared to be of the types in `.ci/data.d.ts`."""
+    pages = [page, write_report(ablated, folder / "ablated")]
+    pages.append(write_report(replace(run, ranking=None, nulls=None), folder / "unranked"))
+    lines = [line for each in pages for line in declarations(each)]
+    (tmp_path / "data.ts").write_text("\n".join(f"{{ {line} }}" for line in lines), encoding="utf-8")
     scripts = checker()
+    assert not scripts.compile_scripts("--noEmit", "--strict", *scripts.TYPES, tmp_path / "data.ts")
+
+
+def declarations(page: Path) -> list[str]:
+    """Return lines of TypeScript that declare the data of a page to be of the types in `.ci/data.d.ts`."""
     files = {file.stem: data(page, file.stem) for file in (page.parent / "data").glob("*.js")}
     latents = [latent for name, chunk in files.items() if name.startswith("features-") for latent in chunk.values()]
     captions = [json.loads(latent["caption"]) for latent in latents]
     senses = [sense for latent in latents for sense in latent["senses"] or []]
     rules = [json.loads(latent["shared"]) for latent in latents if latent["shared"]]
     rules += [rule for sense in senses for rule in (json.loads(sense["rule"]), *json.loads(sense["common"]))]
-    declared = {f"DataFiles[{json.dumps(name)}]": value for name, value in files.items() if "features-" not in name}
-    declared |= {
-        '(Omit<StoredFeature, "examples"> & { examples: Example[] })[]': latents,
-        "[title: Segment[], below: Segment[] | null][]": captions,
-        "Rule[]": rules,
-    }
-    lines = [f"const v{k}: {kind} = {json.dumps(value)};" for k, (kind, value) in enumerate(declared.items())]
-    (folder / "data.ts").write_text("\n".join(lines), encoding="utf-8")
-    return scripts.compile_scripts("--noEmit", "--strict", *scripts.TYPES, folder / "data.ts")
+    declared = [(f"DataFiles[{json.dumps(name)}]", value) for name, value in files.items() if "features-" not in name]
+    declared += [
+        ('(Omit<StoredFeature, "examples"> & { examples: Example[] })[]', latents),
+        ("[title: Segment[], below: Segment[] | null][]", captions),
+        ("Rule[]", rules),
+    ]
+    return [f"const value: {kind} = {json.dumps(value)};" for kind, value in declared]
 
 
 def test_no_corpus_text_is_markup_in_any_file(page):

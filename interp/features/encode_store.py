@@ -11,6 +11,7 @@ sums of each piece of a shard are kept on disk until the scan is complete, so th
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cache
 from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
@@ -154,7 +155,7 @@ def encode_store(
                 x = acts.to(device, torch.float32)
                 encoded = dictionary.codes(x)
                 explained.add(x, encoded)
-                parts.append(_positive_entries(encoded, ids))
+                parts.append(_positive_entries(encoded, ids, codes.path))
                 advance(len(ids), "encoding")
             explained.keep(name)
             codes.write_file(name, piece.row_ids, SparseCodes.cat(parts))
@@ -168,11 +169,11 @@ def write_codes(codes: SparseCodes, store: CodeStore) -> None:
             continue
         part = codes[start : start + _FILE_ROWS]
         row_ids = torch.arange(start, start + len(part))
-        store.write_file(name, row_ids, _positive_entries(part, row_ids))
+        store.write_file(name, row_ids, _positive_entries(part, row_ids, store.path))
 
 
-def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> SparseCodes:
-    """Return the entries z > 0, on the CPU. Raises ValueError if z is not finite."""
+def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"], folder: Path) -> SparseCodes:
+    """Return the entries z > 0, on the CPU, for the code store in a folder. Raises ValueError if z is not finite."""
     codes = SparseCodes(codes.offsets.cpu(), codes.latents.cpu(), codes.values.detach().float().cpu(), codes.d_sae)
     finite = codes.values.isfinite()
     if not finite.all():
@@ -182,8 +183,14 @@ def _positive_entries(codes: SparseCodes, row_ids: Int[Tensor, " row"]) -> Spars
             "codes must be finite"
         )
     if (codes.values < 0).any():
-        log.warning("negative activations do not count as firing: they are left out")
+        _warn_of_negative(folder)
     return codes.positive()
+
+
+@cache
+def _warn_of_negative(folder: Path) -> None:
+    """Warn once for each code store, not for each batch of a foreign dictionary."""
+    log.warning("negative activations do not count as firing: they are left out")
 
 
 def as_codes(

@@ -22,6 +22,7 @@ from interp.activations import StoredRows
 from interp.checks.arguments import check_finite, check_token_ids
 from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.checks.json_values import validate_json
+from interp.checks.limits import check_value
 from interp.codes.code_store import META_FILE, SCAN_REMEDY, CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, show_facts, show_table
@@ -123,13 +124,15 @@ class FeatureStore:
         return cls.open(out)
 
     def __getitem__(self, latent: int) -> Feature:
-        """Return one feature, which shows itself in a notebook. Raises IndexError unless 0 ≤ latent < d_sae."""
-        return self.several([latent])[int(latent)]
+        """Return one feature, which shows itself in a notebook. Raises as `several` does."""
+        [feature] = self.several([latent]).values()
+        return feature
 
     def several(self, latents: Collection[int]) -> dict[int, Feature]:
         """Return some features by their latents, from one reading of the tables. Raises IndexError unless
-        0 ≤ latent < d_sae."""
-        latents = list(map(int, latents))
+        0 ≤ latent < d_sae, and ValueError for what is not a whole number."""
+        numbers = (latent.item() if isinstance(latent, Tensor) else latent for latent in latents)
+        latents = [check_value("latent", number, int) for number in numbers]
         if outside := [latent for latent in latents if not 0 <= latent < self.d_sae]:
             raise IndexError(f"latent {outside[0]} is not in 0..{self.d_sae - 1}")
         if not latents:
@@ -295,19 +298,25 @@ class FeatureStore:
 
     def column(self, name: str) -> Float64[np.ndarray, " d_sae"]:
         """Return a column of numbers of the features table, in the order of the latents. It is NaN if the scan lacked
-        the input for it. Raises ValueError for a name that the table does not have in any scan."""
+        the input for it. Raises ValueError for a name that the table does not have in any scan, and for a column of
+        texts or lists."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file, known = self.path / "features.parquet", SCHEMAS["features"].names
+        file, known = self.path / "features.parquet", SCHEMAS["features"]
+        if name not in known.names:
+            raise InterpError(f"no column {name!r} in the features table; {did_you_mean(name, known.names)}")
+        kind = known.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise InterpError(f"the column {name!r} is not of numbers: read it by table()[{name!r}]")
         if name not in pq.read_schema(file).names:
-            if name not in known:
-                raise InterpError(f"no column {name!r} in the features table; {did_you_mean(name, known)}")
             return np.full(self.d_sae, np.nan)
         return pd.read_parquet(file, columns=sorted({"latent", name})).sort_values("latent")[name].to_numpy(float)
 
     def sql(self, query: str) -> pd.DataFrame:
         """Query the tables with DuckDB. Every table is a view, and so is every file of `views`, among which a run puts
-        its effects. A query cannot reach files or change anything."""
+        its effects. A query cannot reach files or change anything. Raises ValueError for a query that fails, is empty,
+        or begins or ends a transaction."""
         import duckdb
         import pyarrow.dataset
 
@@ -325,6 +334,11 @@ class FeatureStore:
                 except InterpError as error:
                     refusal = error
             try:
+                statements = connection.extract_statements(query)
+                if not statements:
+                    raise InterpError("the query is empty: write one, such as select * from features")
+                if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
+                    raise InterpError("a query cannot begin or end a transaction: leave that statement out")
                 return connection.execute(query).df()
             except duckdb.Error as error:
                 if refusal is not None and isinstance(error, duckdb.CatalogException):

@@ -514,6 +514,18 @@ def test_codes_need_not_be_clean(tokens, tmp_path, caplog):
     assert "negative" in caplog.text
 
 
+def test_negative_codes_are_told_once_a_scan(store, tmp_path, caplog):
+    class Signed(RandomDictionary):
+        def codes(self, x):
+            codes = super().codes(x)
+            return replace(codes, values=torch.cat([-codes.values[:1], codes.values[1:]]))
+
+    for out in ("first", "second"):
+        caplog.clear()
+        scan_features(Signed(16, 7, 3), store, HOOK, tmp_path / out)
+        assert store.n_shards > 1 and caplog.text.count("negative activations") == 1
+
+
 def test_codes_come_in_any_form(tokens, z, tmp_path):
     dense = torch.from_numpy(z).half().float()  # which half precision can hold
     clean = FeatureStore.from_codes(tokens, scipy.sparse.csr_matrix(dense.numpy()), tmp_path / "csr")
@@ -644,6 +656,11 @@ def test_sql_reads_every_table_and_nothing_else(features):
     for query in ("select * from mine", "set default_order = 'desc'"):
         with pytest.raises(ValueError, match="query failed"):
             features.sql(query)
+    for query in ("commit; create table kept as select 1", "-- nothing"):
+        with pytest.raises(ValueError, match="a query cannot begin or end a transaction|the query is empty"):
+            features.sql(query)
+    with pytest.raises(ValueError, match="kept does not exist"):
+        features.sql("select * from kept")
     with pytest.raises(ValueError, match="no table 'feature'; there are features"):
         features.table("feature")
 
@@ -710,6 +727,10 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     for latent in (-1, 2):
         with pytest.raises(IndexError, match=f"latent {latent} is not in 0..1"):
             store[latent]
+    for latent in (0.7, "1", True, slice(0, 1)):
+        with pytest.raises(ValueError, match="must be a whole number"):
+            store[latent]
+    assert store[torch.tensor(1)].latent == store[np.int32(1)].latent == store[1.0].latent == 1
     assert [feature.latent for feature in store] == [0, 1] and len(store) == 2
 
 
@@ -720,6 +741,9 @@ def test_store_gives_back_what_went_in(features, tokens, sae, z):
     assert (opened.d_sae, opened.n_ctx) == (D_SAE, N_CTX)
     with pytest.raises(ValueError, match="no column 'densty' in the features table; did you mean density"):
         opened.column("densty")
+    for name in ("best_label", "top_logits"):
+        with pytest.raises(ValueError, match=f"the column '{name}' is not of numbers"):
+            opened.column(name)
     assert torch.equal(opened.codes[100:200].dense(), torch.from_numpy(z[100:200]))
     assert opened.meta["n_tokens"] == N_SEQ * (N_CTX - 1)
     assert json.loads((features.path / "meta.json").read_text())["settings"]["n_top"] == 4

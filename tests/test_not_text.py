@@ -140,6 +140,7 @@ def test_a_stream_of_images_gives_the_rows_of_the_store(digits, network):
     with torch.no_grad():
         expected = network.eval()(digits[0])
     torch.testing.assert_close(rows.sort(0).values, expected.sort(0).values)
+    assert stream.provenance.prepend_bos is None, "as of a store: they are no text"
 
 
 def test_what_a_model_of_floats_cannot_give_is_named(digits, network, tmp_path):

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from safetensors import safe_open
 from torch import Tensor
 
 from interp.activations.row_options import Dtype
@@ -37,7 +36,7 @@ from interp.activations.shards import (
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least, check_value
 from interp.statistics.randomness import shuffled_range, splitmix64
-from interp.storage.files import digest_file, tensors_header, write_atomically, write_json, write_tensors
+from interp.storage.files import digest_file, open_tensors, tensors_header, write_atomically, write_json, write_tensors
 from interp.storage.manifests import MANIFEST, manifest_of
 
 _BUFFER_BYTES = 16 << 20
@@ -191,7 +190,7 @@ class ShardWriter:
 
     def _restore(self) -> WriterState:
         """Continue the work of an earlier writer; checksums are recomputed from its files."""
-        with safe_open(str(self.out / PROGRESS_FILE), "pt") as file:
+        with open_tensors(self.out / PROGRESS_FILE, "remove this file, and the harvest starts again") as file:
             self._filled = file.get_tensor("filled").numpy()
             sums = {hook: file.get_tensor(f"sums.{hook}") for hook in self.config.widths}
             state = WriterState(json.loads(file.metadata()["json"]), sums)

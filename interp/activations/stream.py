@@ -101,7 +101,7 @@ class ActivationStream:
         self.n_ctx = n_ctx
         self._widths = widths
         self.weights: str = config["weights"]
-        prepend_bos = self.passes.is_text and are_all_equal(tokens[:, 0])
+        prepend_bos = are_all_equal(tokens[:, 0]) if self.passes.is_text else None
         left_out = config["exclude"], config.get("exclude_positions", ())
         self.provenance = Provenance(self.passes.name or None, *left_out, prepend_bos)
 

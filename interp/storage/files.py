@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
+_DTYPES = "BOOL U8 U16 U32 U64 I8 I16 I32 I64 F16 BF16 F32 F64".split()
+"""The types of tensors in safetensors files, by their names there."""
+
 
 @contextmanager
 def write_atomically(file: str | Path) -> Iterator[Path]:
@@ -214,11 +217,13 @@ def _claim(temporary: Path) -> int:
 
 
 def _dtype(dtype: Any) -> str:
-    """Return safetensors' name for a dtype of torch or numpy: F32, BF16, U8, BOOL."""
-    name = str(dtype).removeprefix("torch.")
-    if name == "bool":
-        return "BOOL"
-    return name.replace("bfloat", "BF").replace("float", "F").replace("uint", "U").replace("int", "I")
+    """Return safetensors' name for a dtype of torch or numpy: F32, BF16, U8, BOOL. Raises ValueError for a type that
+    nothing here reads."""
+    name = str(dtype).removeprefix("torch.").replace("bfloat", "BF").replace("float", "F")
+    name = name.replace("uint", "U").replace("int", "I").replace("bool", "BOOL")
+    if name not in _DTYPES:
+        raise InterpError(f"numbers of type {dtype} cannot be written as safetensors: convert them, as to float32")
+    return name
 
 
 def _raw(part: Any) -> Any:

@@ -15,6 +15,7 @@ from interp.activations import ActivationStore, harvesting, model_passes, shard_
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
 from interp.activations.row_options import RowOptions
+from interp.checks.errors import DamagedError
 from tests.forked import run_python
 from tests.launched import launch
 from tests.stored_rows import rows_of
@@ -479,6 +480,18 @@ def test_work_interrupted_in_two_processes_finishes_in_one_or_two_to_the_same_by
     harvest(Toy(), tokens, ["first", "heads"], tmp_path / "cut", **CONFIG, progress=lambda n, *_: told.append(n))
     harvest(Toy(), tokens, ["first", "heads"], tmp_path / "one", **CONFIG)
     assert 0 < len(told) < 12 and contents(tmp_path / "cut") == contents(tmp_path / "one")
+
+
+def test_a_damaged_record_of_an_interrupted_harvest_is_named_with_its_remedy(tmp_path, tokens, monkeypatch):
+    monkeypatch.setattr(shard_writer, "_BUFFER_BYTES", 40 * 50)
+    with pytest.raises(KeyboardInterrupt):
+        harvest(Toy(), tokens, ["first"], tmp_path / "cut", **CONFIG, progress=stopped)
+    [record] = tmp_path.rglob("progress.safetensors")
+    record.write_bytes(record.read_bytes()[:20])
+    with pytest.raises(DamagedError, match=r"progress\.safetensors is damaged .*: remove this file"):
+        harvest(Toy(), tokens, ["first"], tmp_path / "cut", **CONFIG)
+    record.unlink()
+    harvest(Toy(), tokens, ["first"], tmp_path / "cut", **CONFIG).verify()
 
 
 def test_check_harvested_hashes_the_model_only_for_a_harvested_store(tmp_path, tokens, monkeypatch):

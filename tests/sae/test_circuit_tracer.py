@@ -4,6 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from interp.checks.errors import DamagedError
 from interp.sae import Threshold, TopK, load_transcoders
 from interp.sae.model import Transcoder
 from tests.circuit_tracer_folder import write_circuit_tracer
@@ -41,6 +42,10 @@ def test_transcoders_of_circuit_tracer_are_read(tmp_path) -> None:
         torch.testing.assert_close(each(x), own[name](x), atol=1e-5, rtol=1e-4)
         assert each.metadata["hook_name_out"] == own[name].metadata["hook_name_out"]
     layer = tmp_path / "theirs" / "layer_0.safetensors"
+    for k, shown in (([6.5], r"6\.5"), ([6, 6], r"\(6, 6\)"), ([float("nan")], "nan")):
+        save_file(load_file(layer) | {"k": torch.tensor(k)}, layer)
+        with pytest.raises(DamagedError, match=rf"layer_0\.safetensors: k={shown} must be a whole number"):
+            load_transcoders(tmp_path / "theirs")
     save_file({name: tensor for name, tensor in load_file(layer).items() if name != "k"}, layer)
     config = tmp_path / "theirs" / "config.yaml"
     config.write_text(config.read_text() + "activation: topk\n")

@@ -13,6 +13,7 @@ from numba import njit
 from safetensors import safe_open
 
 from interp.checks import free_memory
+from interp.checks.errors import InterpError
 from interp.runtime.progress import percent_of_steps, split_progress
 from interp.statistics.estimates import ratio
 from interp.statistics.randomness import splitmix64
@@ -53,6 +54,10 @@ def test_what_is_written_is_read_back(tmp_path):
     write_tensors(tmp_path / "a.safetensors", {"x": x}, {"note": "n"})
     with safe_open(str(tmp_path / "a.safetensors"), "pt") as stored:
         assert torch.equal(stored.get_tensor("x"), x) and stored.metadata() == {"note": "n"}
+    for dtype in (torch.complex64, torch.float8_e4m3fn):
+        with pytest.raises(InterpError, match=f"numbers of type {dtype} cannot be written"):
+            write_tensors(tmp_path / "b.safetensors", {"x": x.to(dtype)})
+    assert not (tmp_path / "b.safetensors").exists()
     assert not list(tmp_path.glob("*.tmp"))
 
 

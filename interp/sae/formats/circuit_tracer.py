@@ -78,7 +78,9 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
     if "activation_function.threshold" in parts:
         threshold = parts.pop("activation_function.threshold", d_sae)
     picks_k = config.get("activation") == "topk"  # as in circuit-tracer, the config's k is of no other activation
-    n = int(k) if k is not None else config.get("k") if picks_k else None
+    n = config.get("k") if picks_k else None
+    if k is not None:
+        n = k.item() if k.numel() == 1 else k.tolist()
     if n is None and picks_k:
         raise DamagedError(f"{file} has no k, and neither has {_CONFIG}, whose activation is topk: add its k there")
     encoder = Threshold(threshold) if n is None else TopK(read_whole_number({"k": n}, "k", str(file), limit=d_sae))

@@ -80,7 +80,7 @@ def find_hooks(model: nn.Module, n_layers: int, unembedding: nn.Module | None, s
     hooks: dict[str, ModuleSide] = dict(_embedding(model, blocks, seen))
     for n, block in enumerate(blocks):
         hooks |= {f"blocks.{n}.{name}": side for name, side in _of_block(block, seen).items()}
-    if unembedding is not None:
+    if unembedding in seen.into:  # a model may use its weights alone, without calling it
         inside = {module for block in blocks for module in block.modules()}
         for module in (module for module in model.modules() if module not in inside and _has_no_matrix(module)):
             if seen.was_output(module, seen.into[unembedding]) and seen.was_input(module, seen.out[blocks[-1]]):

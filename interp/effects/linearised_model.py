@@ -119,6 +119,9 @@ class LinearisedModel(TorchFunctionMode):
         before, kept = (name, _NOT_YET) if self._recorded is not None else next(self._replayed, ("nothing", None))
         if before != name:
             raise InterpError(f"the model ran {name} where it had run {before}: its operations cannot be held")
+        leading = _LEADING.get(name, ("input",))[len(args) :]  # those that are not given by position
+        args = (*args, *(kwargs[each] for each in leading if each in kwargs))
+        kwargs = {each: value for each, value in kwargs.items() if each not in leading}
         out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
         if name == _ATTENTION:
             query, key, value = args[:3]
@@ -231,3 +234,10 @@ _OPERATIONS: dict[str, Callable[..., tuple[Any, Kept]]] = {
 }
 _NAMES = {name: name for name in _OPERATIONS} | dict.fromkeys(("__mul__", "__rmul__", "multiply"), "mul")
 _NAMES |= {"_softmax": "softmax", "__pow__": "pow", "__matmul__": "matmul"}
+_LEADING = {
+    **dict.fromkeys(("layer_norm", "rms_norm"), ("input", "normalized_shape")),
+    _ATTENTION: ("query", "key", "value"),
+    **dict.fromkeys(("mul", "matmul"), ("input", "other")),
+    "bmm": ("input", "mat2"),
+}
+"""The arguments that an operation takes by position, by torch's names, which a model may use; of others, its input."""

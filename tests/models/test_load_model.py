@@ -9,7 +9,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from transformers.modeling_outputs import CausalLMOutput
 
 from interp.activations.harvesting import harvest
 from interp.activations.hooks import Hook, check_own_hook, hooks_of, mlp_hooks, resolve_hooks
@@ -19,6 +21,7 @@ from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
 from models import load_model, load_tokenizer, loading
+from models.language_model import LanguageModel
 from models.pretrained import _check_finite
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import (
@@ -566,6 +569,15 @@ def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family
         logits = (fixed(x + epsilon * added.detach()) @ model.W_U.detach()).mean((0, 1))
         slopes = torch.stack([torch.autograd.grad(each, epsilon, retain_graph=True)[0] for each in logits[:40]])
         torch.testing.assert_close(effect[:40], slopes, rtol=1e-3, atol=1e-4)
+
+
+def test_a_model_that_does_not_call_its_unembedding_is_opened_without_a_final_norm():
+    class Multiplied(transformers.GPT2LMHeadModel):
+        def forward(self, input_ids, **options):
+            return CausalLMOutput(logits=self.transformer(input_ids)[0] @ self.lm_head.weight.T)
+
+    model = LanguageModel(Multiplied(foreign_model("gpt2", 40).config))
+    assert "blocks.0.hook_resid_post" in model.hook_dict and model.final_norm is None
 
 
 def frozen(norm, x, *, centres):

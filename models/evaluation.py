@@ -21,6 +21,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from models.language_model import LanguageModel
@@ -52,7 +53,11 @@ def evaluate_loss(
     precision: Precision = "auto",
     progress: Progress = no_progress,
 ) -> float:
-    """Measure the model's next-token loss in nats per token, over every token except the first of each sequence."""
+    """Measure the model's next-token loss in nats per token, over every token except the first of each sequence.
+
+    Raises ValueError if no token follows another, and for batch_size below 1."""
+    _check_pairs(tokens.shape)
+    check_at_least(1, batch_size=batch_size)
     device = next(model.parameters()).device
     total = 0.0
     for start in range(0, len(tokens), batch_size):
@@ -174,8 +179,12 @@ def _split(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _pairs(tokens: Int[Tensor, "seq pos"], d_vocab: int) -> np.ndarray:
     """Return [pair, 2]: each token of a sequence except the first, together with its predecessor."""
     array = tokens.cpu().numpy().astype(np.int64)
-    if array.ndim != 2 or len(array) == 0 or array.shape[1] < 2:
-        raise InterpError(f"tokens of shape {array.shape} hold no pair: at least one sequence of two tokens is needed")
+    _check_pairs(array.shape)
     if array.min() < 0 or array.max() >= d_vocab:
         raise InterpError(f"token {array.max() if array.min() >= 0 else array.min()} must be in 0..{d_vocab - 1}")
     return np.stack([array[:, :-1].ravel(), array[:, 1:].ravel()], 1)
+
+
+def _check_pairs(shape: tuple[int, ...]) -> None:
+    if len(shape) != 2 or shape[0] == 0 or shape[1] < 2:
+        raise InterpError(f"tokens of shape {tuple(shape)} hold no pair: at least one sequence of two tokens is needed")

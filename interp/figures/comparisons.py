@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import plotly.graph_objects as go
 
+from interp.checks.errors import InterpError
 from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
@@ -141,6 +142,8 @@ def splitting(
     roots: the latents of the narrowest dictionary that are shown. By default these are the `max_roots` latents that
     split into most parts.
     """
+    if len(levels) == 0:
+        raise InterpError("levels is empty: give at least one table, such as the edges of a Splitting")
     for table in levels:
         check_columns(table, "latent", "other", "both", "is_best")
     tables = [table[table["is_best"]] for table in levels]

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.checks.errors import InterpError
+from interp.checks.errors import InterpError, did_you_mean
 from interp.figures.figure import figure
 from interp.figures.theme import (
     GREY,
@@ -58,14 +58,20 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), whose curves are drawn together.
     panels: columns to draw, by default those of DRAWN_METRICS that exist.
     levels: name → a loss to draw as a line, such as that of an n-gram model.
-    Raises ValueError if there are no metrics.
+    Raises ValueError if there are no metrics, for a column that is no metric, and for levels if no loss is drawn.
     """
+    for column in panels:
+        if column not in TITLES:
+            raise InterpError(f"no metric {column!r} to draw; {did_you_mean(column, TITLES)}")
     named = list(with_colours(_metrics(run), "tokens", *(panels or ["loss"])))
     tables = [table for _, table, _ in named]
     is_dictionary = any("fvu" in table for table in tables)
     shown = list(panels) or [column for column in DRAWN_METRICS if _varies(column, tables)]
     if not panels:
         shown = [column for column in shown if column != "loss" or not is_dictionary] or ["loss"]
+    if levels and "loss" not in shown:
+        raise InterpError(f"levels are losses, but the panels are {', '.join(shown)}: add loss to panels")
+    places = {column: {"row": i // 2 + 1, "col": i % 2 + 1} for i, column in enumerate(shown)}
     rows = math.ceil(len(shown) / 2)
     cols = min(len(shown), 2)
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
@@ -79,13 +85,13 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
                 line = {"color": colour, "width": 1 if column == "tokens_per_second" else 1.5}
                 trace = go.Scatter(x=table["tokens"], y=table[column], mode="lines", line=line)
                 trace.update(name=name or "training", legendgroup=name, showlegend=i == 0 and not alone)
-                fig.add_trace(trace, row=i // 2 + 1, col=i % 2 + 1)
+                fig.add_trace(trace, **places[column])
         if "val_loss" in table and "loss" in shown:
             held_out = table.dropna(subset=["val_loss"])
             hollow = {"symbol": "circle-open", "size": 5, "color": INK if len(tables) == 1 else colour, "line_width": 1}
             style = {"mode": "markers", "marker": hollow}
             key = {"name": f"{name} validation".strip(), "legendgroup": name}
-            fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, row=1, col=1)
+            fig.add_scatter(x=held_out["tokens"], y=held_out["val_loss"], **key, **style, **places["loss"])
     for name, loss in (levels or {}).items():
         # A falling curve leaves this corner free.
         corner = "top right" if loss > tables[0]["loss"].iloc[-1] else "bottom left"
@@ -94,11 +100,11 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             "annotation_position": corner,
             "annotation_font_size": 11,
         }
-        fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, row=1, col=1, **note)
+        fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, **places["loss"], **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
     with_style(fig, title, height=HEIGHT if len(shown) == 1 else 110 + 160 * rows)
-    return _with_axes(fig, shown, axes, is_dictionary)
+    return _with_axes(fig, places, axes, is_dictionary)
 
 
 def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
@@ -106,12 +112,14 @@ def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
     return len({f"{value:.3g}" for table in tables if column in table for value in table[column]}) > 1
 
 
-def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_dictionary: bool) -> go.Figure:
+def _with_axes(
+    fig: go.Figure, panels: Mapping[str, Mapping[str, int]], axes: Mapping[str, str], is_dictionary: bool
+) -> go.Figure:
     """Name the axes, with tokens below each column of panels. Quantities that fall by orders of magnitude get a
-    logarithmic axis."""
+    logarithmic axis.
+    panels: the column that each draws → its row and col."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
-    for i, column in enumerate(panels):
-        position = {"row": i // 2 + 1, "col": i % 2 + 1}
+    for i, (column, position) in enumerate(panels.items()):
         if i:  # the first axis cannot match itself
             fig.update_xaxes(matches="x", **position)
         if is_dictionary and column in ("fvu", "loss"):
@@ -123,7 +131,7 @@ def _with_axes(fig: go.Figure, panels: list[str], axes: Mapping[str, str], is_di
         if i >= len(panels) - 2:
             fig.update_xaxes(title_text="tokens seen", **position)
     if len(panels) == 1:
-        return fig.update_yaxes(title_text=axes[panels[0]])
+        return fig.update_yaxes(title_text=axes[next(iter(panels))])
     with_panel_titles(fig)
     for note, axis in zip(
         fig.layout.annotations, fig.select_xaxes(), strict=False

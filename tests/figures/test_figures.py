@@ -198,6 +198,13 @@ def test_training_draws_the_given_panels_and_a_line_for_each_level(metrics):
     figure = figures.training(metrics, panels=["loss"], levels={"unigram": 6.5, "bigram": 4.25})
     assert list(figure.data[1].x) == list(metrics["tokens"][1::2]) and len(figure.data) == 2
     assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 4.25]
+    beside = figures.training(metrics, panels=["l0", "loss"], levels={"unigram": 6.5})
+    assert [shape.yref for shape in beside.layout.shapes] == ["y2"], "the panel of the loss"
+    assert [trace.yaxis for trace in beside.data] == ["y", "y2", "y2"]
+    with pytest.raises(ValueError, match="levels are losses, but the panels are l0: add loss"):
+        figures.training(metrics, panels=["l0"], levels={"unigram": 6.5})
+    with pytest.raises(ValueError, match="no metric 'val_loss' to draw; did you mean loss"):
+        figures.training(metrics, panels=["val_loss"])
     both = figures.training(metrics, panels=["dead", "l0"])
     assert [list(trace.y) for trace in both.data] == [list(metrics["dead"]), list(metrics["l0"])]
     assert not both.layout.shapes
@@ -651,6 +658,8 @@ def test_an_image_without_its_packages_is_refused_in_words(ranking, tmp_path, mo
 
 
 def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
+    with pytest.raises(ValueError, match="levels is empty"):
+        figures.splitting([])
     parts = pd.DataFrame({"latent": 7, "other": range(60), "both": range(60, 0, -1), "is_best": True})
     figure = figures.splitting([parts], rows=10)
     (sankey,) = figure.data

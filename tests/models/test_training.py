@@ -285,6 +285,15 @@ def test_evaluate_loss_weighs_a_short_last_batch_by_its_size():
     assert evaluate_loss(model, tokens, batch_size=2) == pytest.approx(evaluate_loss(model, tokens, batch_size=5))
 
 
+def test_evaluate_loss_refuses_tokens_of_which_none_follows_another():
+    model, tokens = small_model(), fibonacci_tokens(5, 2)
+    for without in (tokens[:0], tokens[:, :1]):
+        with pytest.raises(ValueError, match="hold no pair"):
+            evaluate_loss(model, without)
+    with pytest.raises(ValueError, match="batch_size=0 must be at least 1"):
+        evaluate_loss(model, tokens, batch_size=0)
+
+
 def naive_bigram(train_pairs, held_pairs, discount, weight, alpha):
     total = 0.0
     for a, b in held_pairs:

@@ -43,6 +43,7 @@ interface PageFacts {
   shares: QuestionShare[];
   null: { matched: DictionaryShares; null: DictionaryShares; difference: Share } | null;
   logits: string;
+  largest_by_chance: number; // logit effect in standard deviations
   label_sets: string[][];
   evidence: Measure[];
   worth_showing: OverviewExample[][];
@@ -156,17 +157,19 @@ type Piece = string | [label: string, words?: string];
 type RuleToken = [text: string, pieces?: Piece[], isInWords?: 1];
 type TokenGroups = { groups: [name: string, tokens: RuleToken[], shown: number][]; like?: 1 };
 type Rule = (string | RuleToken | TokenGroups)[];
+type ToldSense = [rule: Rule, share: number | null, f1: number | null];
 type Segment = string | RuleToken | TokenGroups
   | { rule: 0 | Rule }
   | { chip: RuleToken }
   | { commonest: [place: number, token?: RuleToken][] }
   | { label: [name: string, isGood: boolean] }
   | { f1: [f1: number | null, before: string] }
-  | { senses: Rule[] }
-  | { more_senses: Rule[] }
+  | { senses: ToldSense[] }
+  | { more_senses: ToldSense[] }
+  | { no_sense: number }
   | { sense: [place: number, segments: Segment[]] }
   | { of_sense: number }
-  | { [kind in "muted" | "small" | "weak" | "rough" | "vague" | "pieces" | "apart" | "rest"]?: Segment[] };
+  | { [kind in "muted" | "small" | "weak" | "vague" | "pieces" | "apart" | "rest"]?: Segment[] };
 
 interface Vocabulary {
   tokens: string[];

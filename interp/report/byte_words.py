@@ -24,6 +24,8 @@ from interp.report.characters import characters_of_token
 MAX_BYTES = 3
 """Tokens on either side of a firing that may hold other bytes of the same character."""
 N_EXAMPLES = 2
+N_LETTERS = 3
+"""Letters that are named of parts of letters."""
 SOME = 0.1
 """Share of the characters of a part from which on their script is named."""
 NEARLY_ALL = 0.95
@@ -87,6 +89,15 @@ class ByteReader:
         nouns = {noun for lead, _, own in parts for noun in self._nouns(own, lead)}
         noun = _plural(nouns.pop()) if len(nouns) == 1 else "characters"
         return f"{PARTS_OF}{noun}"
+
+    def letters(self, texts: Sequence[str]) -> str:
+        """Return the characters of which some tokens hold the known parts, in brackets: " (ש, ר …)"; "" if none is
+        known."""
+        parts = (part.label for text in texts for part in self.token(text).pieces if not isinstance(part, str))
+        known = list(dict.fromkeys(label.strip("…").split(" ")[0] for label in parts if "–" not in label))
+        single = [letter for letter in known if len(letter) == 1]
+        more = " …" if len(single) > N_LETTERS else ""
+        return f" ({', '.join(single[:N_LETTERS])}{more})" if single else ""
 
     def _parts(self, text: str, run: str) -> Iterator[tuple[int, bytes, Counter[str]]]:
         """Yield the parts of a run of bytes: the first byte of its character, 0 if it is not in the part, its bytes,

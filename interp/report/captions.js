@@ -11,7 +11,6 @@ report.captions = (() => {
   const N_KINDS = 3;
   const ONE_SCRIPT = 0.25; // share of the tokens around firings from which their script is taken for that of a part
   const ON_ITS_PAGE = { isButton: true, isTitle: true, isMeasured: true };
-  const BY_CHANCE = "these tokens follow its firings no more often than by chance";
 
   /** The first segment of what it fires on in a few words.
    * @type {(latent: number) => any} */
@@ -21,24 +20,23 @@ report.captions = (() => {
    * @type {(latent: number) => boolean} */
   const byLabel = (latent) => firstOf(latent).label !== undefined;
 
-  /** Whether the tokens on which it fires most name a feature.
-   * @type {(latent: number) => boolean} */
-  const isByTokens = (latent) => firstOf(latent).vague !== undefined;
-
-  /** What describes each of its senses, if it has several.
-   * @type {(latent: number) => Rule[]} */
-  function rulesOfSenses(latent) {
+  /** Its senses, if these name it: what describes each, its share of the activation, and its F1.
+   * @type {(latent: number) => ToldSense[]} */
+  function sensesOf(latent) {
     /** @type {any[]} */
     const segments = columns.brief[latent] ?? [];
     return segments.flatMap((one) => one.senses ?? one.more_senses ?? []);
   }
 
+  /** The share of its activation that is of none of them, if it is worth telling.
+   * @type {(latent: number) => number | undefined} */
+  const shareOfNone = (latent) => columns.brief[latent]?.map((/** @type {any} */ one) => one.no_sense).find(Boolean);
+
   /** What it fires on in a few words. isMeasured: with the F1 of that.
    * @type {(latent: number, isMeasured?: boolean) => Child[]} */
   function inBrief(latent, isMeasured = true) {
     const segments = columns.brief[latent] ?? [firstOf(latent)];
-    const { label, rule } = firstOf(latent);
-    const f1 = isMeasured && (label ?? rule) !== undefined ? columns.f1[latent] : null;
+    const f1 = isMeasured && !sensesOf(latent).length ? columns.f1[latent] : null;
     return [draw(segments, { latent }), f1 === null ? null : h("small", null, ` F1 ${format.fixed(f1)}`)];
   }
 
@@ -96,13 +94,13 @@ report.captions = (() => {
    * @type {(token: number, lead: number) => boolean} */
   const isStray = (token, lead) => lead === null && report.bytes.meaning(word(token)) !== null;
 
-  /** The tokens that it makes likelier: by the direct path, or else by what ablation changes. Those that differ in case
+  /** The tokens that it makes likelier: by the direct path, if more than by chance, or else by what ablation changes. Those that differ in case
    * or space alone are one, and parts of characters are left out where there are none around the firings.
    * @type {(feature: Feature) => Child[][]} */
   function predicts(feature) {
     const lead = leadAround(feature);
     const read = reading(feature);
-    const all = feature.logits?.top ?? feature.effects?.likelier ?? [];
+    const all = feature.logits?.top.filter(report.logits.isTold(feature)) ?? feature.effects?.likelier ?? [];
     const rows = all.filter(([token]) => !isStray(token, lead));
     const alike = Map.groupBy(rows.map(([token]) => word(token)), (text) => text.trim().toLowerCase() || text);
     return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, read(first)), " "]);
@@ -142,23 +140,10 @@ report.captions = (() => {
   }
   const readings = new WeakMap();
 
-  /* Whether the tokens that it raises follow its firings no more often than any token; false where that is not
-     known. */
-  /** @type {(feature: Feature) => boolean} */
-  function isByChance({ evidence }) {
-    const follows = (evidence ?? []).find(([place]) => report.data.page.evidence[place].of_raised);
-    const [, value, , , high] = follows ?? [];
-    return Boolean(follows) && high !== null && value <= high;
-  }
-
-  function raises(feature) {
-    const isMuted = feature.logits && isByChance(feature);
-    const path = feature.logits ? "direct logits" : "measured by ablation";
-    return [
-      h(isMuted ? "span.predicts.muted" : "span.predicts", null, predicts(feature)),
-      h("small.muted", null, path, isMuted ? `; ${BY_CHANCE}` : null),
-    ];
-  }
+  const raises = (feature) => [
+    h("span.predicts", null, predicts(feature)),
+    h("small.muted", null, feature.logits ? "direct logits" : "measured by ablation"),
+  ];
 
   /** The lines below the title: the rule if something else is the title; the tokens that it raises; and the given
    * extras: [name, content].
@@ -175,8 +160,6 @@ report.captions = (() => {
   }
 
   return {
-    brief, inBrief, rulesOfSenses, plain, apart, linked, title, element, byLabel, isByTokens, predicts, kindsOf,
-    leadAround, reading, isStray,
-    byChance: (feature) => isByChance(feature) && BY_CHANCE,
+    brief, inBrief, sensesOf, shareOfNone, plain, apart, linked, title, element, byLabel, predicts, kindsOf, leadAround, reading, isStray,
   };
 })();

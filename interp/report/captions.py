@@ -9,9 +9,11 @@ page has of each latent
     title    its caption for its own page, which knows its strongest firings
     below    its rule for the line below that title; None if the title has all of it or its tokens, or if it holds at
              none of these firings
-    f1       the F1 of the label or rule that names it
+    f1       the F1 of what names it: of its label, rule or whole words, or of the first of its senses
 
-The kinds of parts, beside the classes of style "muted", "small", "weak", "rough", "vague", "pieces" and "apart":
+A latent that is taken to have one meaning has one title, though its firings may form several senses.
+
+The kinds of parts, beside the classes of style "muted", "small", "weak", "vague", "pieces" and "apart":
 
     rule         the latent's own rule (0), or segments: tokens in quotes, lists in short
     chip         a token on its own
@@ -19,8 +21,9 @@ The kinds of parts, beside the classes of style "muted", "small", "weak", "rough
                  the token if it has parts of characters
     label        [name, whether it is a good one]
     f1           [F1, words before]
-    senses       the rule of each sense with much of the activation, [] where none describes it
+    senses       [rule, share of the activation, F1] of each sense that has much of it, the rule [] where none holds
     more_senses  the same of the others
+    no_sense     the share of the activation that is of no sense
     sense        [place, segments]
     of_sense     what describes the sense at a place, on the page of its latent
 
@@ -33,14 +36,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
-from jaxtyping import Int
 
 from interp.display.segments import (
     PARTS_OF,
     SEPARATORS,
     CharacterPart,
+    Group,
     Groups,
     Part,
     Segments,
@@ -53,6 +55,7 @@ from interp.display.segments import (
     short_list,
     simplify_rule,
     to_json,
+    to_text,
     tokens_of,
 )
 from interp.features.feature_store import FeatureStore
@@ -65,13 +68,14 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.text.vocabulary import quote_token
 
 GOOD = 0.5
-"""F1 from which on a label is set in bold, and a rule is no longer rough."""
+"""F1 from which on a label is set in bold, and a rule names a latent."""
 SOME = 0.05
 """Share of the firings, in text of another kind or on some tokens, that is worth telling."""
 MUCH = 0.1
-"""Share from which on the title tells of text of another kind, or of activation that is of no sense."""
+"""Share from which on a caption tells of text of another kind, or of activation that is of no sense."""
 MOST = 0.5
-"""Share of the strongest firings below which a rule that holds at them is no title; or of all firings."""
+"""Share of the strongest firings below which a rule that holds at them is no title; or of all firings; or of the tokens
+that a rule names."""
 RARE = 0.01
 """Share of all firings below which no title tells a token behind others."""
 COMMON = 0.02
@@ -85,18 +89,20 @@ NEARLY_NONE = 0.005
 NAMED_BY_WORDS = 0.1
 """A latent is named by the whole words that its firings are in, which a reader takes in at once, if their F1 exceeds
 that of a rule less this much."""
+LONG_RULE = 80
+"""Letters of a rule from which on the tokens tell more, if they are MOST of the firings."""
 N_STRONGEST = 8
 """Firings whose tokens the title names."""
 N_NAMED, N_LISTED = 3, 4
 """Tokens that are named of the strongest firings, and of all."""
-N_COUNTED = 20
-"""Tokens of a latent whose firings are counted."""
 IN_WORDS = 2
 """Most tokens of a rule whose parts of characters are named in words."""
 NO_RULE = "No rule in words holds."
 NEAREST = "No reliable rule was found; the nearest is "
-_OF_PLACE = re.compile(r"(?:tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b")
+_OF_PLACE = re.compile(r"(?:(?:some |most )?tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b")
 """How a rule begins that names no tokens on which it holds."""
+_ANY_TOKENS = re.compile(r"(?:[a-z-]+ )?tokens (?!like |that )")
+"""How a rule begins that names no tokens, but holds at all of some kind or at some place."""
 _KIND = " in text rich in"
 """Before the tokens by which a rule tells a kind of text."""
 _NEXT = re.compile(r" (?:within \d|before|after|inside|two) ?.*", re.DOTALL)
@@ -109,7 +115,7 @@ class Caption(NamedTuple):
     title: list
     below: list | None
     f1: float | None
-    """That of the label or rule by which it is named."""
+    """That of what names it; None for tokens."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,6 +135,8 @@ class Facts:
     fires: bool = True
     rule: Segments
     rule_f1: float | None = None
+    precision: float | None = None
+    """Of its rule."""
     label: str | None = None
     label_f1: float | None = None
     second_label: str | None = None
@@ -139,8 +147,6 @@ class Facts:
     tokens: Sequence[str] = ()
     """The tokens on which it fires most, the commonest first."""
     shares: Sequence[float] = ()
-    counts: Mapping[str, int]
-    n_active: int = 0
     n_tokens: int = 0
     """The number of different tokens."""
     at_strongest: float | None = None
@@ -152,6 +158,7 @@ class Facts:
     whole: WholeWords | None = None
     """The words in whose pieces most of its firings lie."""
     senses: Sequence[SenseFacts] = ()
+    """None of a latent that is taken to have one meaning."""
     reader: ByteReader
 
     @property
@@ -167,13 +174,13 @@ class Facts:
     @property
     def is_named_by_tokens(self) -> bool:
         """Whether tokens name a latent that has neither a label nor several senses: they tell more than its rule."""
-        if not self.rule or self.is_weak or self.is_past_strongest():
+        f1 = GOOD if self.rule_f1 is None else self.rule_f1
+        if not self.rule or f1 < GOOD or self.is_past_strongest():
             return True
         told = sum(self.shares[:N_LISTED])
-        if told >= MOST and self.lists_scripts:
+        if told >= MOST and (self.lists_scripts or len(to_text(self.rule)) > LONG_RULE):
             return True
-        tells_less = self.rule_f1 is not None and told > self.rule_f1
-        return tells_less and ((self.rule_f1 or 0) < GOOD or self.misses_common)
+        return self.misses_common and self.rule_f1 is not None and told > f1
 
     @property
     def is_named_by_words(self) -> bool:
@@ -203,14 +210,6 @@ class Facts:
     def is_past_strongest(self, least: float = MOST) -> bool:
         """Whether its rule holds at few of its strongest firings."""
         return self.at_strongest is not None and self.at_strongest < least
-
-    def share_of(self, tokens: Sequence[str]) -> float:
-        """The share of its firings that are on the first few of some tokens."""
-        return sum(self.counts.get(token, 0) for token in _first_few(tokens)) / max(self.n_active, 1)
-
-    def are_few(self, tokens: Sequence[str], share: float = 1) -> bool:
-        """Whether hardly any of its firings, or of a share of them, are on the first few of some tokens."""
-        return self.share_of(tokens) < SOME * share
 
 
 class RuleReader:
@@ -242,7 +241,7 @@ class RuleReader:
         rule = simplify_rule(read_rule(words, self.tokens), lambda token: bytes_.family(token) or family_of(token))
         ends = (k for k, one in enumerate(rule) if not isinstance(one, Token) and one not in SEPARATORS)
         n_first = next(ends, len(rule))
-        rule = rule[:1] + [_name_parts_alone(one) for one in rule[1:]]
+        rule = [_name_parts_alone(one, bytes_) for one in rule]
         read = map_tokens(rule, lambda token: bytes_.token(token.text, is_in_words=True))
         if sum(bool(token.pieces) for token in _shown_tokens(read)) <= IN_WORDS:
             return read
@@ -259,11 +258,16 @@ def _in_short(one: Any) -> Segments:
     return short_list(one) if isinstance(one, Groups) else [one]
 
 
-def _name_parts_alone(one: Any) -> Any:
-    """Return a list of what is around a token with its parts of characters named by what they are parts of."""
+def _name_parts_alone(one: Any, bytes_: ByteReader) -> Any:
+    """Return a list with its parts of characters named by what they are parts of, in the place of boxes."""
     if not isinstance(one, Groups):
         return one
-    groups = (group._replace(n_shown=0) if group.name.startswith(PARTS_OF) else group for group in one.groups)
+
+    def named(group: Group) -> Group:
+        letters = bytes_.letters([token.text for token in group.tokens])
+        return group._replace(name=f"{group.name}{letters}", n_shown=0)
+
+    groups = (named(group) if group.name.startswith(PARTS_OF) else group for group in one.groups)
     return one._replace(groups=tuple(groups))
 
 
@@ -284,11 +288,13 @@ def captions(
     columns: Mapping[str, list],
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     read: RuleReader,
+    strongest: Mapping[int, Mapping[int, float]],
 ) -> list[Caption]:
     """Return the caption of each latent.
     columns: `columns.caption_columns`.
-    senses: `verdict_evidence.senses_of`."""
-    return [caption_of(facts) for facts in _facts(features, table, columns, senses, read)]
+    senses: `verdict_evidence.senses_of`.
+    strongest: `verdict_evidence.firings_by_strength`."""
+    return [caption_of(facts) for facts in _facts(features, table, columns, senses, read, strongest)]
 
 
 def senses_in_segments(
@@ -299,15 +305,21 @@ def senses_in_segments(
     return {
         latent: [
             {
-                **{name: value for name, value in one.items() if name != "fires_on"},
-                "rule": as_text(_strongest_first(read(latent, one["rule"]), one["fires_on"])),
-                "common": as_text([_strongest_first(read(latent, words), one["fires_on"]) for words in one["common"]]),
+                **{name: value for name, value in one.items() if name not in ("fires_on", "strongest")},
+                "rule": as_text(_rule_of_sense(latent, one, one["rule"], read)),
+                "common": as_text([_rule_of_sense(latent, one, words, read) for words in one["common"]]),
                 "holds": bool(one["rule"]) and words_of_sense(one) == one["rule"],
             }
             for one in of_latent
         ]
         for latent, of_latent in senses.items()
     }
+
+
+def _rule_of_sense(latent: int, sense: Mapping[str, Any], words: str, read: RuleReader) -> Segments:
+    """Return the rule of a sense, or what its firings have in common."""
+    precision = sense["precision"] if words == sense["rule"] else None
+    return _with_amount(_strongest_first(read(latent, words), sense["fires_on"]), precision)
 
 
 def _strongest_first(rule: Segments, strongest: Sequence[str]) -> Segments:
@@ -324,26 +336,31 @@ def _strongest_first(rule: Segments, strongest: Sequence[str]) -> Segments:
 
 
 def caption_of(latent: Facts) -> Caption:
-    measured = latent
-    rule = _with_kind(latent)
-    latent = replace(latent, rule=rule)
+    latent = replace(latent, rule=_with_amount(_with_kind(latent), latent.precision))
     brief = _brief(latent)
     is_alone = not latent.is_named_by_label and not latent.senses
-    is_by_words = is_alone and latent.is_named_by_words
-    is_by_tokens = is_alone and not is_by_words and latent.is_named_by_tokens
-    listed = {token.text for token in listed_tokens(rule)}
-    repeats = is_by_tokens and (_is_at_strongest(latent) or bool(listed) and listed <= set(latent.tokens))
+    is_by_tokens = is_alone and (latent.is_named_by_words or latent.is_named_by_tokens)
+    listed = {token.text for token in listed_tokens(latent.rule)}
+    repeats = is_by_tokens and bool(listed) and listed <= set(latent.tokens)
     fails = not latent.is_weak and latent.is_past_strongest(NEARLY_NONE)
-    is_told_in_short = rule != measured.rule and not latent.senses
-    is_other = (latent.is_named_by_label or is_by_words or is_by_tokens) and not repeats
-    is_below = rule and (is_other or is_told_in_short) and not fails
+    is_below = latent.rule and (latent.is_named_by_label or is_by_tokens) and not repeats and not fails
     return Caption(
-        rule=to_json(rule),
+        rule=to_json(latent.rule),
         brief=None if brief == [Part("rule", 0)] else to_json(brief),
         title=to_json(_title(latent)),
-        below=to_json(_in_words(measured, is_in_short=not is_told_in_short)) if is_below else None,
-        f1=latent.label_f1 if latent.is_named_by_label else latent.rule_f1,
+        below=to_json(_in_words(latent)) if is_below else None,
+        f1=_f1_of_name(latent),
     )
+
+
+def _f1_of_name(latent: Facts) -> float | None:
+    if latent.is_named_by_label:
+        return latent.label_f1
+    if latent.senses:
+        return latent.senses[0].f1
+    if latent.whole and latent.is_named_by_words:
+        return latent.whole.f1
+    return None if latent.is_named_by_tokens else latent.rule_f1
 
 
 def _brief(latent: Facts) -> Segments:
@@ -352,8 +369,12 @@ def _brief(latent: Facts) -> Segments:
         return [_label(latent), *_apart(latent)]
     if latent.senses:
         told, others = _told_senses(latent)
-        more = [Part("more_senses", [sense.rule for sense in others])] if others else []
-        return [Part("senses", [sense.rule for sense in told]), *more]
+        parts = [("senses", told), *([("more_senses", others)] if others else [])]
+        none = _of_no_sense(latent)
+        return [
+            *(Part(kind, [[sense.rule, sense.share, sense.f1] for sense in senses]) for kind, senses in parts),
+            *([Part("no_sense", round(none, 3))] if none >= MUCH else []),
+        ]
     if not latent.fires:
         return [_muted("It never fired.")]
     if not latent.has_text:
@@ -362,16 +383,13 @@ def _brief(latent: Facts) -> Segments:
         return [*_in_pieces(latent, latent.whole), *_apart(latent)]
     if latent.is_named_by_tokens:
         return [Part("vague", _on_commonest(latent))]
-    before: Segments = []
-    if latent.tokens and latent.shares[0] >= MOST and not _names_tokens(latent.rule):
-        before = [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
-    return [*before, Part("rule", 0), *_mostly_in(latent), *_apart(latent)]
+    return [*_on_its_token(latent), Part("rule", 0), *_mostly_in(latent), *_apart(latent)]
 
 
 def _title(latent: Facts) -> Segments:
-    """Return what it fires on: a label of the text or a rule; where there are several senses, each has its own rule;
-    and where the rule tells less than the tokens on which it fires most, or fails at its strongest firings, tokens. A
-    title names what its strongest firings share, or their tokens: they stand before what does not."""
+    """Return what it fires on, as one description: a label of the text or a rule; where there are several senses, each
+    has its own rule; and where the rule tells less than the tokens on which it fires most, or fails at its strongest
+    firings, tokens."""
     if latent.is_named_by_label:
         second = f", and some {latent.second_label.replace('_', ' ')}" if latent.second_label else ""
         return [_label(latent), *([_muted(second)] if second else []), *_apart(latent), _f1(latent.label_f1, "label ")]
@@ -380,16 +398,17 @@ def _title(latent: Facts) -> Segments:
     if latent.senses:
         return _in_senses(latent)
     if latent.whole and latent.is_named_by_words:
-        others = [token for token in latent.strongest if token not in latent.whole.tokens]
-        strongest = [_muted("; most strongly "), *_on_tokens(latent, others)]
-        is_told = bool(others) and _are_most(latent.strongest, others)
-        return [*_in_pieces(latent, latent.whole), *(strongest if is_told else []), *_apart(latent)]
+        return [*_in_pieces(latent, latent.whole), *_apart(latent), _f1(latent.whole.f1)]
     if latent.is_named_by_tokens:
-        commonest, strongest = _on_commonest(latent, is_title=True), _most_strongly(latent)
-        is_told = sum(latent.shares[:N_LISTED]) >= MOST or not strongest  # by the commonest
-        first, then = (commonest, strongest) if is_told else (strongest, commonest)
-        return [Part("vague", [*first, *([_muted("; "), *then] if then else [])])]
-    return [*_by_rule(latent), *_mostly_in(latent), *_apart(latent)]
+        return [Part("vague", [*_on_commonest(latent, is_title=True), *_most_strongly(latent)])]
+    return [*_on_its_token(latent), *_in_words(latent), *_mostly_in(latent), *_apart(latent)]
+
+
+def _on_its_token(latent: Facts) -> Segments:
+    """Return the token on which MOST of its firings are, if its rule names none."""
+    if not latent.tokens or latent.shares[0] < MOST or _names_tokens(latent.rule):
+        return []
+    return [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
 
 
 def _in_pieces(latent: Facts, whole: WholeWords) -> Segments:
@@ -422,51 +441,22 @@ def _any_of(texts: Sequence[str]) -> Segments:
 
 
 def _most_strongly(latent: Facts) -> Segments:
-    """Return what stands beside the commonest tokens: the rule if that holds at the strongest firings, else the tokens
-    of these, unless they are among the commonest."""
+    """Return the tokens of the strongest firings, if a few other tokens are those of MOST of its firings."""
     common = latent.tokens[:N_LISTED]
-    if _is_at_strongest(latent):
-        *named, last = latent.rule
-        is_said = last == f" {_in_kind(latent)}" and {one.text for one in listed_tokens(named)} & set(common)
-        return [] if is_said else [_muted("most strongly "), Part("rule", 0)]
-    if _are_most(latent.strongest, [token for token in latent.strongest if token in common]):
+    is_told = _are_most(latent.strongest, [token for token in latent.strongest if token in common])
+    if is_told or sum(latent.shares[:N_LISTED]) < MOST:
         return []
-    return [_muted("most strongly "), *_on_tokens(latent, latent.strongest)]
+    return [_muted("; most strongly "), *_on_tokens(latent, latent.strongest)]
 
 
-def _is_at_strongest(latent: Facts) -> bool:
-    """Return whether a rule that does not only list tokens holds at nearly all of the strongest firings."""
-    is_held = latent.at_strongest is not None and latent.at_strongest >= NEARLY_ALL
-    return is_held and bool(latent.rule) and not listed_tokens(latent.rule)
-
-
-def _by_rule(latent: Facts) -> Segments:
-    """Return its rule with the tokens of its strongest firings, unless that names them or hardly any of its firings are
-    on them: before it if they are most of its firings, else after it."""
-    strongest = latent.strongest
-    named = [token for token in strongest if _is_named(latent.rule, token)]
-    others = [token for token in strongest if token not in named]
-    if _are_most(strongest, named) or latent.are_few(others):
-        return _in_words(latent)
-    if latent.share_of(others) >= MOST:
-        return [*_on_tokens(latent, others), _muted(": "), *_in_words(latent)]
-    return [*_in_words(latent), _muted("; most strongly "), *_on_tokens(latent, others)]
-
-
-def _in_words(latent: Facts, is_in_short: bool = True) -> Segments:
-    """Return its rule with its F1, whether it lists tokens, and how many of the strongest firings it misses.
-    is_in_short: the rule is that of its caption, and not one with the tokens by which it tells the kind of text."""
+def _in_words(latent: Facts) -> Segments:
+    """Return its rule with its F1, whether it lists tokens, and how many of the strongest firings it misses."""
     listed = listed_tokens(latent.rule)
     n = 0 if len(listed) == 1 and listed[0].is_in_words else len(listed)
     is_counted = any(not isinstance(one, str | Token) and one.groups[0].n_shown == 0 for one in _lists(latent.rule))
     before = [] if n == 0 or is_counted else [_muted("the token " if n == 1 else f"any of {n} tokens: ")]
-    own: Segments = [Part("rule", 0 if is_in_short else latent.rule)]
-    if latent.is_weak:
-        shown: Segments = [Part("weak", [NEAREST, *own])]
-    elif latent.rule_f1 is not None and latent.rule_f1 < GOOD:
-        shown = [Part("rough", [_muted("roughly "), *before, *own])]
-    else:
-        shown = [*before, *own]
+    own: Segments = [Part("rule", 0)]
+    shown: Segments = [Part("weak", [NEAREST, *own])] if latent.is_weak else [*before, *own]
     misses = latent.is_past_strongest() and not latent.is_weak
     told = f", but true of {format_percent(latent.at_strongest or 0)} of its strongest firings"
     return [*shown, _f1(latent.rule_f1), *([_small(told)] if misses else [])]
@@ -488,56 +478,57 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
     many = "on" if is_of_few else "on many tokens:"
     before = f"{kind}, {many} " if kind else "mostly on " if is_of_few else f"{many} "
     read = [latent.reader.token(token) for token, _ in shown]
+    families = Counter(name for token, _ in shown if (name := latent.reader.family(token)))
     alike = [token for token, _ in listed if token.strip() == shown[0][0].strip()]
     share = sum(share for token, share in listed if token in alike)
     if read[0].pieces and share >= MOST:  # one part of a character, with or without a space, in words
         told: Segments = [*_chips(latent, [min(alike, key=len)], is_in_words=True), _small(f" {format_percent(share)}")]
     else:
-        chips = [[latent.tokens.index(token.text), *([token] if token.pieces else [])] for token in read]
-        told, alike = [Part("commonest", chips)], [token.text for token in read]
+        told, alike = [], [token.text for token in read]
+        for name in (name for name, n in families.items() if n > 1):  # in the place of boxes, which tell little
+            own = [(token, share) for token, share in listed if latent.reader.family(token) == name]
+            letters = latent.reader.letters([token for token, _ in own])
+            told += [f"{name}{letters}", _small(f" {format_percent(sum(share for _, share in own))}"), " "]
+        others = [token for token in read if families[latent.reader.family(token.text) or ""] < 2]
+        chips = [[latent.tokens.index(token.text), *([token] if token.pieces else [])] for token in others]
+        told = [*told, Part("commonest", chips)] if chips else told[:-1]
     n_more = latent.n_tokens - len(alike) if is_title else 0
     return [_muted(before), *told] + [_small(f" and {n_more:,} more")] * (n_more > 0)
 
 
 def _in_senses(latent: Facts) -> Segments:
-    """Return where it fires in each of its senses that has much of the activation, with the tokens of its strongest
-    firings where its rule does not name them, and how much of the activation is of others, and of none."""
+    """Return what it fires on in each of its senses that has much of the activation, and how much of that is of others
+    and of none: this first, where no sense has as much."""
     out: Segments = []
     told_senses, others = _told_senses(latent)
-    for k, sense in enumerate(told_senses):
-        rule, tokens = sense.rule, sense.strongest
-        named = [token for token in tokens if rule and _is_named(rule, token)]
-        is_named = _are_most(tokens, named) or (bool(rule) and latent.are_few(tokens, sense.share or 0))
-        before = [] if is_named else [*_on_tokens(latent, tokens), *([_muted(": ")] if rule else [])]
-        told = [] if sense.share is None else [f"{format_percent(sense.share)}{'' if k else ' of activation'}"]
-        is_whole = len(told_senses) == 1 and rule == latent.rule  # then the table has its F1 for all firings
-        f1 = latent.rule_f1 if is_whole else sense.f1
-        if f1 is not None:
-            told.append(f"F1 {f1:.2f}")
-        own: Segments = [] if not rule and not is_named else _sense_rule(sense, k)
-        out.append(Part("sense", [k, [*before, *own, *([_small(f"\u00a0{', '.join(told)}")] if told else [])]]))
     shares = [float("nan") if sense.share is None else sense.share for sense in latent.senses]
-    more = sum(shares[len(told_senses) :])
-    rest = 1 - sum(shares)
-    left: Segments = [_muted(f"and {len(others)} more "), _small(format_percent(more))] if others else []
-    if rest >= MUCH:
-        left += [_muted(f"{', ' if left else ''}of no sense "), _small(format_percent(rest))]
+    none = _of_no_sense(latent)
+    is_first = none >= shares[0]
+    for k, sense in enumerate(told_senses):
+        own: Segments = [Part("of_sense", k)] if sense.rule else _on_tokens(latent, sense.strongest)
+        unit = "" if k or is_first else " of activation"
+        told = [] if sense.share is None else [f"{format_percent(sense.share)}{unit}"]
+        told += [] if sense.f1 is None else [f"F1 {sense.f1:.2f}"]
+        out.append(Part("sense", [k, [*own, *([_small(f"\u00a0{', '.join(told)}")] if told else [])]]))
+    if is_first:
+        out.insert(0, Part("rest", [_muted("of no sense\u00a0"), _small(f"{format_percent(none)} of activation")]))
+    left: Segments = []
+    if others:
+        left += [_muted(f"and {len(others)} more\u00a0"), _small(format_percent(sum(shares[len(told_senses) :])))]
+    if none >= MUCH and not is_first:
+        left += [_muted(f"{', ' if left else ''}of no sense\u00a0"), _small(format_percent(none))]
     return [*out, *([Part("rest", left)] if left else [])]
+
+
+def _of_no_sense(latent: Facts) -> float:
+    """Return the share of the activation that is of no sense; NaN if that is not known."""
+    return 1 - sum(float("nan") if sense.share is None else sense.share for sense in latent.senses)
 
 
 def _told_senses(latent: Facts) -> tuple[Sequence[SenseFacts], Sequence[SenseFacts]]:
     """Return the senses that its caption tells, and the others. They are in the order of their shares."""
     n = sum(sense.share is None or sense.share >= MUCH_OF_A_SENSE for sense in latent.senses)
     return latent.senses[: max(n, 1)], latent.senses[max(n, 1) :]
-
-
-def _sense_rule(sense: SenseFacts, place: int) -> Segments:
-    if not sense.rule:
-        return [_muted("no rule")]
-    own: Segments = [Part("of_sense", place)]
-    if sense.f1 is None or sense.f1 >= GOOD:
-        return own
-    return [Part("weak", [NEAREST, *own]) if sense.f1 < MIN_F1 else Part("rough", [_muted("roughly "), *own])]
 
 
 def _on_tokens(latent: Facts, tokens: Sequence[str]) -> Segments:
@@ -566,14 +557,6 @@ def _are_most(tokens: Sequence[str], some: Sequence[str]) -> bool:
 def _names_tokens(rule: Segments) -> bool:
     """Return whether a rule names tokens on which it holds, and not only what is around."""
     return bool(rule) and not (isinstance(rule[0], str) and _OF_PLACE.match(rule[0]))
-
-
-def _is_named(rule: Segments, token: str) -> bool:
-    if not _names_tokens(rule):
-        return False
-    name = quote_token(token)
-    has_name = not name.startswith('"') and any(isinstance(one, str) and name in one for one in rule)
-    return has_name or any(one.text == token for one in tokens_of(rule))
 
 
 def _lists(rule: Segments) -> Iterator[Any]:
@@ -609,6 +592,14 @@ def _with_kind(latent: Facts) -> Segments:
     return out
 
 
+def _with_amount(rule: Segments, precision: float | None) -> Segments:
+    """Return a rule that names no tokens with the part of them on which the latent fires: "some tokens after"."""
+    first = rule[0] if rule else ""
+    if precision is None or precision >= NEARLY_ALL or not isinstance(first, str) or not _ANY_TOKENS.match(first):
+        return rule
+    return [f"{'most' if precision >= MOST else 'some'} {first}", *rule[1:]]
+
+
 def _apart(latent: Facts) -> Segments:
     """Return what tells it from others of the same rule or label: tokens that it raises."""
     tokens: Segments = []
@@ -640,22 +631,21 @@ def _facts(
     columns: Mapping[str, list],
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     read: RuleReader,
+    strongest: Mapping[int, Mapping[int, float]],
 ) -> Iterator[Facts]:
     vocab = features.vocab
     tokens = features.tokens.reshape(-1).numpy()
-    counts = _token_counts(features)
-    strongest = _strongest(features) if features.has_text else {}
     second = _second_labels(features, columns["label"])
     n_firings = table["n_active"].tolist()
     whole = whole_words(features, n_firings) if features.has_text else {}
     n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
     for j, n_active in enumerate(n_firings):
-        firings = strongest.get(j, [])
         yield Facts(
             has_text=features.has_text,
             fires=n_active > 0,
             rule=read(j, columns["explanation"][j]),
             rule_f1=columns["explanation_f1"][j],
+            precision=columns["explanation_precision"][j],
             label=columns["label"][j],
             label_f1=columns["label_f1"][j],
             second_label=second.get(j),
@@ -663,60 +653,22 @@ def _facts(
             kind_share=columns["kind_share"][j] or 0,
             tokens=columns["tokens"][j],
             shares=columns["token_shares"][j],
-            counts=counts.get(j, {}),
-            n_active=n_active,
             n_tokens=n_tokens[j],
             at_strongest=columns["at_strongest"][j],
-            strongest=[vocab[token] for *_, token in firings[:N_STRONGEST]],
+            strongest=[vocab[tokens[row]] for row in list(strongest.get(j, {}))[:N_STRONGEST]],
             raises=columns["raises"][j],
             whole=whole.get(j),
             senses=[
                 SenseFacts(
-                    rule=_strongest_first(read(j, words_of_sense(one)), one["fires_on"]),
+                    rule=_rule_of_sense(j, one, words_of_sense(one), read),
                     f1=one["f1"] if words_of_sense(one) == one["rule"] else None,
                     share=one["share"],
-                    strongest=_strongest_of_sense(one, firings, tokens, vocab),
+                    strongest=[vocab[tokens[row]] for row in one["strongest"][:N_STRONGEST]],
                 )
-                for one in senses.get(j, [])
+                for one in ([] if columns["has_one_meaning"][j] else senses.get(j, []))
             ],
             reader=read.bytes_of(j),
         )
-
-
-def _token_counts(features: FeatureStore) -> dict[int, Counter[str]]:
-    rows = features.sql(f"""
-        select latent, token, n from tokens where "offset" = 0
-        qualify row_number() over (partition by latent order by n desc, token) <= {N_COUNTED}""")
-    counts: dict[int, Counter[str]] = {}
-    for latent, token, n in rows.itertuples(index=False, name=None):
-        counts.setdefault(latent, Counter())[features.vocab[token]] += n
-    return counts
-
-
-def _strongest(features: FeatureStore) -> dict[int, list[tuple[float, int, int]]]:
-    """Return the activation, the row and the token of the stored firings of each latent, the strongest first."""
-    rows = features.sql("""
-        select latent, "row", max(value) as value from examples group by latent, "row"
-        order by latent, value desc, "row" """)
-    tokens = features.tokens.reshape(-1).numpy()[rows["row"].to_numpy()].tolist()
-    firings: dict[int, list[tuple[float, int, int]]] = {}
-    for latent, *firing in zip(*(rows[name].tolist() for name in ("latent", "value", "row")), tokens, strict=True):
-        firings.setdefault(latent, []).append((firing[0], firing[1], firing[2]))
-    return firings
-
-
-def _strongest_of_sense(
-    sense: Mapping[str, Any],
-    firings: Sequence[tuple[float, int, int]],
-    tokens: Int[np.ndarray, " row"],
-    vocab: Sequence[str],
-) -> list[str]:
-    """Return the tokens of the strongest firings of a sense: of those of its latent on the tokens that tell it, and of
-    its own examples."""
-    value_of = {row: value for value, row, token in firings if token in sense["tokens"]}
-    value_of |= {row: value for _, row, _, value, *_ in sense["examples"]}
-    rows = sorted(value_of, key=lambda row: -value_of[row])[:N_STRONGEST]
-    return [vocab[tokens[row]] for row in rows]
 
 
 def _second_labels(features: FeatureStore, best: Sequence[str | None]) -> dict[int, str]:

@@ -18,9 +18,18 @@ report.tableColumns = (() => {
 
   const write = ({ style }, x) => format[style || "text"](x);
 
+  /** The ends of the bars of a column, with 0 between them: of numbers with a sign the least and the largest.
+   * @type {(column: Column) => number[]} */
+  function endsOfScale({ name, span, scale }) {
+    if (!span || scale !== "signed") return span;
+    return (signedEnds[name] ??= report.columns[name].reduce(([least, most], x) =>
+      [Math.min(least, x ?? 0), Math.max(most, x ?? 0)], [0, 0]));
+  }
+  const signedEnds = {};
+
   /* What a column is, in a word or two, with the ends of its bars. */
-  const unitOf = ({ unit, span }) =>
-    (span ? `${unit}, ${span.map((x) => format.significant(x, 1)).join(" to ")}` : unit);
+  const unitOf = (column) => (column.span
+    ? `${column.unit}, ${endsOfScale(column).map((x) => format.significant(x, 1)).join(" to ")}` : column.unit);
 
   /* Its title within a line. */
   const inLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
@@ -37,5 +46,5 @@ report.tableColumns = (() => {
     };
   }
 
-  return { all, inTable, numbers, valuesOf, write, unitOf, inLine, tracks };
+  return { all, inTable, numbers, valuesOf, write, endsOfScale, unitOf, inLine, tracks };
 })();

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp.display.verdict_names import WITHOUT_SCORES
+from interp.display.verdict_names import ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
 from interp.report.three_questions import effect_span
@@ -157,14 +157,16 @@ def table_columns(
         Column("senses", "Senses", sorts="number of senses", style="count", values=_numbers(tested, "n_senses")),
         Column(
             "explanation", "Fires on", "and its strongest firing", sorts="rule", ascends=True,
-            hint="its label or rule, and below it its strongest firing",
+            hint="its label or rule, or the tokens or words that tell more, and below it its strongest firing; of "
+            "several senses, the share of each of the activation, and its strongest firing",
             widths=Widths("minmax(10rem, 1fr)", "minmax(8rem, 1fr)"),
         ),
         Column("label", "Label", sorts="best label", ascends=True),
         Column("top_token", "Commonest token", sorts="commonest token", ascends=True),
         Column(
             "f1", "F1", "held out", sorts="F1 of rule or label",
-            hint="F1 on held-out text, of the rule; or of the label in bold, where that does better or hardly worse",
+            hint="F1 on held-out text of the rule or the label that the row tells, or of each sense; of whole words, on "
+            "all text",
             style="fixed", scale="share", is_compared=True, widths=Widths("4rem", "2.7rem"),
             values=f1,
         ),
@@ -194,8 +196,8 @@ def table_columns(
         Column(
             "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
             hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
-            "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; an arrow "
-            "lies past the end of the scale", style="fixed", scale="signed", span=ends, is_compared=True,
+            "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; the "
+            "scale is logarithmic on either side of it", style="fixed", scale="signed", span=ends, is_compared=True,
             widths=Widths("5.2rem", "4.7rem", None, "3.6rem"), values=_numbers(ablated, "beyond_null", 2),
             interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
         ),
@@ -222,6 +224,8 @@ def caption_columns(
         "kind_share": _numbers(around, "share", 2),
         "explanation": [text or "" for text in values_of(ranking, "explanation")],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
+        "explanation_precision": _numbers(ranking, "explanation_precision"),
+        "has_one_meaning": ranking["verdict"].isin(ONE_MEANING_VERDICTS).tolist(),
         "tokens": commonest.tokens,
         "token_shares": commonest.shares,
         "raises": _raised_by_alike(features, table, ranking),

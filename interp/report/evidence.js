@@ -28,7 +28,7 @@ report.evidence = (() => {
 
   function verdictInWords(latent, feature) {
     const meaning = verdicts[verdictOf(latent)]?.meaning;
-    const inseparable = " No meaning was found that its firings share, and they do not form distinct senses.";
+    const inseparable = " No meaning was found that its firings share, and they form no distinct groups.";
     return h("p.verdict-words", null,
       verdictElement(verdictOf(latent)),
       meaning ? `: ${meaning}.` : null,

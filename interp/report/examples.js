@@ -89,9 +89,10 @@ report.examples = (() => {
   const FEW = 15;
   const MOST_BYTES = 3; // of a character before or after one of its bytes
   const N_ALIKE = 4; // tokens up to the firing one that two alike examples share
+  const N_CLOSE = 8; // tokens between two firings in one text up to which one is enough
   const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
   // The shade of an activation is its share of the largest, to this power: peaks stand out where many tokens fire.
-  const SPREAD = 1.6;
+  const SPREAD = 2.4;
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
     LETTERS = /\p{L}/gu,
     STRAY_BYTES = /⟨[0-9a-f]{2}⟩/g,
@@ -151,7 +152,7 @@ report.examples = (() => {
   }
 
   /* The pieces of some tokens (bytes.js). Those of the firing one are one piece: a token that ends one character and
-   * begins the next fires once, in one box. */
+   * begins the next fires once, in one box. parts: [text, the token of each of its bytes], … */
   function piecesOf(tokens, firing) {
     const pieces = [];
     for (const { text, tokens: places } of report.bytes.pieces(Array.from(tokens, word))) {
@@ -159,9 +160,27 @@ report.examples = (() => {
       if (places.includes(firing) && before?.tokens.includes(firing)) {
         before.text += text;
         before.tokens = [...before.tokens, ...places];
-      } else pieces.push({ text, tokens: places });
+        before.parts.push([text, places]);
+      } else pieces.push({ text, tokens: places, parts: [[text, places]] });
     }
     return pieces;
+  }
+
+  /* How much of a piece is coloured where only some of its tokens fire, which may hold a part of a character: the style
+   * of its element; null for all of it. */
+  function partOf({ text, parts }, isOn) {
+    const length = (/** @type {string} */ of) => Array.from(of).length;
+    let at = 0, from = null, to = 0;
+    for (const [own, places] of parts) {
+      const step = length(own) / places.length;
+      for (const place of places) {
+        if (isOn(place)) [from, to] = [from ?? at, at + step];
+        at += step;
+      }
+    }
+    const inPercent = (x) => `${Math.round((100 * x) / length(text))}%`;
+    if (from === null || /\n/.test(text) || (inPercent(from) === "0%" && inPercent(to) === "100%")) return null;
+    return { "--from": inPercent(from), "--to": inPercent(to), "--way": isRightToLeft(text) ? "to left" : "to right" };
   }
 
   /** The pieces of an example between two positions of its sequence, as elements, and which of them fires. Unless each
@@ -180,11 +199,11 @@ report.examples = (() => {
       (z === undefined ? null : (Math.min(Math.abs(z) / largest, 1) ** SPREAD).toFixed(3));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     let pieces = [];
-    for (const { text, tokens: places } of piecesOf(tokens, firing)) {
+    for (const { text, tokens: places, parts } of piecesOf(tokens, firing)) {
       const isPlain = !isEach && !places.some(isOn) && !NO_TEXT.test(text);
       const last = pieces.at(-1);
       if (isPlain && last?.isPlain) last.text += text;
-      else pieces.push({ text, places, isPlain });
+      else pieces.push({ text, places, parts, isPlain });
     }
     const isCut = ({ text, places: at } = { text: "", places: [] }) => IS_STRAY.test(text) && !at.includes(firing);
     while (!isEach && isCut(pieces[0])) pieces.shift();
@@ -192,16 +211,18 @@ report.examples = (() => {
     const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
     pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
     const lead = report.bytes.leadOfLetters(joined(pieces));
-    const elements = pieces.flatMap(({ text, places, isPlain }) => {
+    const elements = pieces.flatMap(({ text, places, parts, isPlain }) => {
       if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
       const at = strongest(places, active);
       const other = strongest(places.map((token) => token + from), others);
       const isActive = at !== undefined || other !== undefined;
+      const inPart = isActive ? partOf({ text, parts }, isOn) : null;
       const kind = [NO_TEXT.test(text) ? "bdi.token" : "span.token", isActive && ".on",
-        places.includes(firing) && ".firing", isActive && IS_MARK.test(text) && ".combining"]
+        places.includes(firing) && ".firing", isActive && IS_MARK.test(text) && ".combining", inPart && ".in-part"]
         .filter(Boolean)
         .join("");
-      const attributes = { "data-value": at, "data-place": from + places.at(-1), "--shade": shareOf(at, most) };
+      const known = { "data-value": at, "data-place": from + places.at(-1), "--shade": shareOf(at, most) };
+      const attributes = { ...inPart, ...known };
       if (other !== undefined) {
         attributes["--other"] = shareOf(other, beside.most);
         attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
@@ -225,6 +246,7 @@ report.examples = (() => {
       if (element.textContent.endsWith("\n")) rows.push([]);
     }
     const isEmpty = (row) => row.every((element) => !element.textContent.trim());
+    cutIndents(rows.filter((row) => !isEmpty(row)));
     const shown = [];
     for (const row of rows.filter((each) => each.length)) {
       shown.push(row);
@@ -240,6 +262,28 @@ report.examples = (() => {
       const kind = isBlank ? "span.row.blank" : UNBROKEN.test(text) ? "span.row.unbroken" : "span.row";
       return h(kind, { dir: "auto", "--hang": hang }, row);
     });
+  }
+
+  /* Cut the spaces with which all of some rows of elements begin, but those on which the latent fires; the first row
+   * may begin within its line. */
+  function cutIndents(rows) {
+    const textsBefore = (row) => {
+      const k = row.findIndex((element) => element.matches(".on, .firing"));
+      return row.slice(0, k < 0 ? row.length : k).flatMap(textsOf);
+    };
+    const indentOf = (row) => /^ */.exec(textsBefore(row).map(({ data }) => data).join(""))[0].length;
+    const isWhole = (row) => !/^[…⊢]/.test(row[0]?.textContent ?? "");
+    const all = rows.filter(isWhole);
+    const most = Math.min(...all.map(indentOf));
+    if (!Number.isFinite(most)) return;
+    for (const row of all) {
+      let left = most;
+      for (const text of textsBefore(row)) {
+        const n = Math.min(left, text.data.length);
+        text.deleteData(0, n);
+        left -= n;
+      }
+    }
   }
 
   /* A text in its own lines, with a sign where each ends and, unless isText, on each space. */
@@ -332,9 +376,11 @@ report.examples = (() => {
     const isWhole = ({ text, tokens: places }) => !IS_STRAY.test(text) || places.includes(firing);
     const pieces = all.slice(all.findIndex(isWhole), all.findLastIndex(isWhole) + 1);
     const at = pieces.findIndex(({ tokens: places }) => places.includes(firing));
-    const parts = pieces.map(({ text }, k) => {
-      const kind = k !== at ? "" : IS_MARK.test(text) ? ".firing.combining" : ".firing";
-      return h(`span.token${kind}`, null, visible(text, 3, k !== at));
+    const parts = pieces.map((piece, k) => {
+      const { text } = piece;
+      const part = k === at ? partOf(piece, (token) => token === firing) : null;
+      const kind = k !== at ? "" : `.firing${IS_MARK.test(text) ? ".combining" : ""}${part ? ".in-part" : ""}`;
+      return h(`span.token${kind}`, part, visible(text, 3, k !== at));
     });
     return line(pieces, parts, at);
   }
@@ -411,6 +457,11 @@ report.examples = (() => {
     const tokens = hasText ? report.text.of(sequenceOf(one)) : null;
     return tokens?.subarray(Math.max(placeOf(one) - N_ALIKE + 1, 0), placeOf(one) + 1).join(" ") ?? null;
   }
+
+  /** Whether two examples are firings close to each other in one text.
+   * @type {(one: Example, other: Example) => boolean} */
+  const isClose = (one, other) =>
+    hasText && sequenceOf(one) === sequenceOf(other) && Math.abs(one[1] - other[1]) <= N_CLOSE;
 
   /** The index of the sense that the token of an example tells; −1 if it tells none.
    * @type {(one: Example, senses: Sense[]) => number} */
@@ -597,7 +648,7 @@ report.examples = (() => {
 
   return {
     list, line, plainLine, snippet, load, telling, copying, copies, widths, widthOf, valueOf, senseMark, senseOf,
-    tokenOf, passageOf, labelsOf, leadAt, activationsIn, written,
+    tokenOf, passageOf, isClose, labelsOf, leadAt, activationsIn, written,
     /** What a served page adds to an example that is opened.
      * @type {(latent: number, one: Example, text: HTMLElement, facts: HTMLElement) => void} */
     onopen: null,

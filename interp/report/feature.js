@@ -140,10 +140,7 @@ report.views.feature = (() => {
 
   function heading(latent, feature) {
     const title = h("h2.title", null, h("div", null, report.captions.title(latent, feature)));
-    retitle = () => {
-      title.style.minHeight = `${title.getBoundingClientRect().height}px`; // what stands below stays where it is
-      title.replaceChildren(h("div", null, report.captions.title(latent, feature)));
-    };
+    retitle = () => title.replaceChildren(h("div", null, report.captions.title(latent, feature)));
     const { label, note } = report.notes.editor(latent);
     return h("header.feature", null,
       h("div.toolbar", null, path(latent, feature), h("div.by-reader", null, label, note)),
@@ -249,7 +246,7 @@ report.views.feature = (() => {
 
   function senses(latent) {
     const n = columns.senses[latent];
-    if (isInseparable(latent)) return h("span.muted", null, "no distinct senses");
+    if (isInseparable(latent)) return h("span.muted", null, "senses not told apart");
     const isOne = columns.monosemanticity[latent] > 0.5;
     const howLikely = isUnsure(latent) ? "perhaps" : "more likely";
     return n > 1

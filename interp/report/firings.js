@@ -2,7 +2,7 @@
 "use strict";
 
 report.firings = (() => {
-  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf } = report.examples;
+  const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf, isClose } = report.examples;
   /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
   const IS_WIDE = matchMedia("(min-width: 1021px)").matches;
   const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 360) / 28)) : 15;
@@ -36,18 +36,22 @@ report.firings = (() => {
 
   /* Examples as they are listed, the strongest first in each part: { top, same, groups, others, further, alike }.
    *
-   * Of firings on the same token after the same tokens only the strongest is listed; alike: it → the others. `top`
+   * Of firings on the same token after the same tokens, and of those close to each other in one text, only the
+   * strongest is listed; alike: it → the others. `top`
    * are the strongest, `same` the rest on their tokens. groups: [token, examples], …, the rest on each of `tokens` on
    * which few of `top` are, the strongest group first. others: a few on each further token; further: what is left of
    * these.
    * Without text all are in `top`. Where the text of one is not loaded, it is alone. */
   function varied(examples, nTop = N_TOP, tokens = []) {
+    const alike = new Map();
     const passages = new Map();
     for (const one of stored({ examples })) {
       const key = passageOf(one) ?? one;
-      passages.set(key, [...(passages.get(key) ?? []), one]);
+      const like = passages.get(key) ?? [...alike.keys()].find((other) => isClose(one, other));
+      if (like) alike.get(like).push(one);
+      else alike.set(one, []);
+      if (!passages.has(key)) passages.set(key, like ?? one);
     }
-    const alike = new Map(Array.from(passages.values(), ([one, ...rest]) => [one, rest]));
     const all = [...alike.keys()];
     const top = report.data.page.has_text ? all.slice(0, nTop) : all;
     const ofTop = Map.groupBy(top, tokenOf);
@@ -298,11 +302,12 @@ report.firings = (() => {
         h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
   }
 
-  /* The letter of a sense, the beginning of what describes it, and its share. */
-  function titleOf(one, k) {
-    const { describedBy, shortRule, textOf } = report.segments;
+  /* The letter of a sense, the beginning of what describes it where the others have other words, and its share. */
+  function titleOf(one, k, senses) {
+    const { describedBy, commonBeginning, shortRule, textOf } = report.segments;
     const described = describedBy(one);
-    const name = described.length ? h("span.named", { title: textOf(described) }, shortRule(described)) : null;
+    const common = commonBeginning(senses.map(describedBy).filter(({ length }) => length));
+    const name = described.length ? h("span.named", { title: textOf(described) }, shortRule(described, common)) : null;
     const tip = { "data-tip": "of its activation" };
     return [senseMark(k, null), report.segments.JOINED, name,
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
@@ -397,7 +402,7 @@ report.firings = (() => {
     const panels = [
       ["Strongest", () => [range, examples]],
       ["Each strength", () => intervals(latent, feature)],
-      ...senses.map((one, k) => [titleOf(one, k),
+      ...senses.map((one, k) => [titleOf(one, k, senses),
         () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
     ];
     if (senses.length && all.some(isOfNone)) {

@@ -49,7 +49,7 @@ report.histogram = ({
   /* Drop ticks until they have room between them; the first and the last stay. */
   function spread(values) {
     const kept = [values[0]];
-    for (const v of values.slice(1, -1)) if (x(v) - x(kept.at(-1)) > 38 && x(values.at(-1)) - x(v) > 40) kept.push(v);
+    for (const v of values.slice(1, -1)) if (x(v) - x(kept.at(-1)) > 46 && x(values.at(-1)) - x(v) > 40) kept.push(v);
     return [...kept, values.at(-1)];
   }
 

@@ -6,18 +6,35 @@ report.logits = (() => {
   const N_FIRST = 6;
   const N_MARKED = 3;
   const LONGEST = 12;
+  const LINEAR = 0.05; // nats up to which the scale of all effects is about linear, and beyond which logarithmic
   /* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
   const UNSURE = 0.25;
+  const { all: allColumns, endsOfScale } = report.tableColumns;
   const nothing = (text) => h("p.missing", null, text);
   /** A change in two digits, also where it is a whole number.
    * @type {(x: number) => string} */
   const nats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
   const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
-  /* read: as `reading` in captions.js gives it; marks: makes what stands beside a token. */
-  function bars(caption, rows, kind, most, read, marks) {
+  /** Whether an effect on a token tells something: it is larger than chance makes the largest of so many, or the token
+   * is among those that follow the firings most often.
+   * @type {(feature: Feature) => (row: TokenValue) => boolean} */
+  function isTold({ logits: { counts, top, bottom }, tokens }) {
+    const [least, most] = [bottom[0]?.[1] ?? 0, top[0]?.[1] ?? 0];
+    const valueAt = (k) => least + ((k + 0.5) / counts.length) * (most - least);
+    const meanOf = (/** @type {(k: number) => number} */ of) =>
+      counts.reduce((sum, n, k) => sum + n * of(k), 0) / counts.reduce((sum, n) => sum + n, 0);
+    const mean = meanOf(valueAt);
+    const deviation = Math.sqrt(meanOf((k) => (valueAt(k) - mean) ** 2));
+    const following = new Set(tokens.filter(([offset]) => offset === 1).map(([, token]) => token));
+    return ([token, value]) =>
+      !counts.length || following.has(token) || Math.abs(value - mean) > report.data.page.largest_by_chance * deviation;
+  }
+
+  /* read: as `reading` in captions.js gives it; marks: makes what stands beside a token; told: as `isTold` gives it. */
+  function bars(caption, rows, kind, most, read, marks, told) {
     const line = ([token, value]) =>
-      h("tr", null,
+      h(told([token, value]) ? "tr" : "tr.muted", null,
         rowHead(tokenElement(word(token), read(word(token))), marks(token)),
         barCell(Math.abs(value) / most),
         h("td", null, format.fixed(value)));
@@ -28,23 +45,27 @@ report.logits = (() => {
    * @param {[name: Child, rows: TokenValue[]]} raising
    * @param {[name: Child, rows: TokenValue[]]} lowering
    * @param {{ read: (text: string) => number, from?: number, to?: number, most?: number,
-   *   marks?: (token: number) => Child }} how */
+   *   marks?: (token: number) => Child, told?: (row: TokenValue) => boolean }} how */
   function ends([raised, raises], [lowered, lowers], how) {
     const { read, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = how;
+    const { told = () => true } = how;
     return h("div.pair", null,
-      bars(raised, raises.slice(from, to), "positive", most, read, marks),
-      bars(lowered, lowers.slice(from, to), "negative", most, read, marks));
+      bars(raised, raises.slice(from, to), "positive", most, read, marks, told),
+      bars(lowered, lowers.slice(from, to), "negative", most, read, marks, told));
   }
 
   /** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its
    * mean, which is an arrow where it lies past the end of the scale.
    *
-   * span: the ends of the scale, else those of what is drawn; isMarked: they are written beside it, and 0 below.
+   * span: the ends of a scale for many, which is symmetric and logarithmic, as few effects are far larger than the
+   * others; else the scale is linear, between the ends of what is drawn; isMarked: they are written beside it, and 0 below.
    * @type {(change: Change, ofNull: Change, span?: number[], isMarked?: boolean, unit?: string) => HTMLElement} */
   function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false, unit = "nats") {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
     const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
-    const place = (x) => Math.min(Math.max((x - least) / (most - least || 1), 0), 1).toFixed(4);
+    const scaled = (x) => (span ? Math.asinh(x / LINEAR) : x);
+    const width = scaled(most) - scaled(least) || 1;
+    const place = (x) => Math.min(Math.max((scaled(x) - scaled(least)) / width, 0), 1).toFixed(4);
     const isPast = mean < least || mean > most;
     const range = (kind, from, to) =>
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
@@ -76,7 +97,7 @@ report.logits = (() => {
     const ablated = report.data.page.shares.find(({ name }) => name === "effect");
     if (!measured && learnt === null && !ablated) return null;
     const decided = h("table.plain.effects", null,
-      h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null, ablated?.span) : null));
+      h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null) : null));
     const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
     const isUnexplained = learnt !== null && learnt < 0.5 && !measured?.why;
     return block("Does the model use it?", decided, isUnexplained ? notLearnt() : null,
@@ -106,13 +127,13 @@ report.logits = (() => {
     "It is more likely a feature of a model with random weights than of a trained one.");
 
   /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
-  function effectRow(beyond, span) {
+  function effectRow(beyond) {
     const [mean, low, high] = beyond;
     if (mean === null || low === null) return null;
     return h("tr", null,
       rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
         + "features, in nats, with the 95 % interval.")),
-      h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], scaleOf(span), true)),
+      h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], endsOfScale(allColumns.find(({ name }) => name === "effect")), true)),
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
   }
 
@@ -130,10 +151,6 @@ report.logits = (() => {
       h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"),
       h("span.muted", null, ` (95 %: ${nats(low)} to ${nats(high)})`), ".");
   }
-
-  /** One scale for all latents, with 0 on it.
-   * @type {(span?: number[]) => number[]} */
-  const scaleOf = (span) => (span && span[0] !== null ? [Math.min(0, span[0]), Math.max(0, span[1])] : null);
 
   const interval = ([, low, high]) =>
     low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
@@ -224,20 +241,21 @@ report.logits = (() => {
     /** @type {[name: string, rows: TokenValue[]][]} */
     const [raising, lowering] = [["positive logits", top], ["negative logits", bottom]];
     const marks = marksOf(feature);
-    const all = { read, marks, most: largest(top, bottom) };
+    const told = isTold(feature);
+    const all = { read, marks, told, most: largest(top, bottom) };
     const further = { ...all, from: N_FIRST, to: top.length };
     const rest = () => (top.length > N_FIRST ? ends(raising, lowering, further) : null);
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
-    const byChance = report.captions.byChance(feature);
     return [
       ends(raising, lowering, { ...all, most: undefined }),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
-      byChance ? h("p.below", null, `${byChance[0].toUpperCase()}${byChance.slice(1)}.`) : null,
+      [...top.slice(0, N_FIRST), ...bottom.slice(0, N_FIRST)].every(told) ? null
+        : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
       foldedElement("details", `More tokens${last}, and the whole vocabulary`,
         () => [rest(), spread(feature.logits, read)]),
     ];
   }
 
-  return { logits, effects, gauge, scaleOf, nats };
+  return { logits, effects, gauge, isTold, nats };
 })();

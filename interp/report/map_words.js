@@ -8,7 +8,7 @@ report.mapWords = (() => {
   const BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
     NAME_BEGINNING = 30; // the same of a name
   /* Words before what is found that belong to it. */
-  const LITTLE = /(?:\b(?:tokens|mostly|in|parts|of|after|before) )*\S*$/;
+  const LITTLE = /(?:\b(?:some|most|tokens|mostly|in|parts|of|after|before) )*\S*$/;
 
   /** What it fires on: its senses, unless a search has found only a rule of them all.
    * @type {(latent: number) => Child} */
@@ -49,7 +49,7 @@ report.mapWords = (() => {
    * @type {(latent: number, isNumbered: boolean) => HTMLElement} */
   function nameOf(latent, isNumbered) {
     const element = h("span.own", null, ruleOf(latent));
-    for (const part of element.querySelectorAll(".in-words")) part.replaceWith(part.short());
+    for (const part of element.querySelectorAll(".in-words")) part.replaceWith(part.firstChild);
     for (const tokens of element.querySelectorAll(".of-script")) tokens.previousSibling.remove();
     keepQuotes(element);
     const found = firstFound(element);

@@ -9,6 +9,7 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -51,6 +52,7 @@ from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import (
     VerdictEvidence,
     explanations,
+    firings_by_strength,
     most_shared,
     sense_rows,
     senses_in,
@@ -58,6 +60,9 @@ from interp.report.verdict_evidence import (
     verdict_evidence,
 )
 from interp.statistics.cutoffs import MIN_F1
+
+QUANTILE = 0.975
+"""Of the largest of as many normal draws as there are tokens, which a logit effect exceeds to be more than chance."""
 
 
 class PageData:
@@ -99,6 +104,7 @@ class PageData:
             "shares": question_shares(inputs) if features.has_text else [],
             "null": closest_null(inputs),
             "logits": features.meta["logit_effects"],
+            "largest_by_chance": _largest_by_chance(len(features.vocab) if features.has_text else 2),
             "label_sets": self.contexts.label_sets,
             "evidence": [measure._asdict() for measure in self.evidence.measures],
             "worth_showing": self.shown,
@@ -124,7 +130,7 @@ class PageData:
         return {"tokens": self.features.vocab, "characters": self.characters}
 
     def rows(self) -> dict[str, Any]:
-        return row_evidence(self.features, self.senses)
+        return row_evidence(self.features, self._senses_in_words)
 
     def text(self) -> Iterator[tuple[str, Any]]:
         """Yield the name and the contents of each file of the scanned text, or of the pictures of its rows."""
@@ -200,7 +206,9 @@ class PageData:
 
     @cached_property
     def captions(self) -> list[Caption]:
-        return captions(self.features, self.inputs.table, self.caption_columns, self._senses_in_words, self.read)
+        columns = self.caption_columns
+        strongest = self._strongest if self.features.has_text else {}
+        return captions(self.features, self.inputs.table, columns, self._senses_in_words, self.read, strongest)
 
     @cached_property
     def senses(self) -> dict[int, list[dict[str, Any]]]:
@@ -247,8 +255,13 @@ class PageData:
         return sense_rows(senses_in(self.inputs.verdicts), self.features.tokens.numel())
 
     @cached_property
+    def _strongest(self) -> dict[int, dict[int, float]]:
+        return firings_by_strength(self.features)
+
+    @cached_property
     def _senses_in_words(self) -> dict[int, list[dict[str, Any]]]:
-        return senses_of(senses_in(self.inputs.verdicts), self._sense_rows, self.contexts)
+        senses = senses_in(self.inputs.verdicts)
+        return senses_of(senses, self._sense_rows, self.contexts, self._strongest if senses else {})
 
     def _pairs(self) -> dict[int, list[list]]:
         """Return for each latent those with which the page compares it, and what they have in common."""
@@ -257,6 +270,11 @@ class PageData:
         for (latent, other), shared in zip(pairs.tolist(), common_properties(self.features, pairs), strict=True):
             pairs_of.setdefault(latent, []).append([other, *shared])
         return pairs_of
+
+
+def _largest_by_chance(n_tokens: int) -> float:
+    """Return what the largest of as many normal draws hardly ever exceeds, in standard deviations."""
+    return NormalDist().inv_cdf(QUANTILE ** (1 / n_tokens))
 
 
 def _counted(encoded: LatentNames) -> list[tuple[str, int]]:

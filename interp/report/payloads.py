@@ -26,6 +26,8 @@ from interp.report.json_text import N_DIGITS, columns_of, encode_tokens, number,
 LATENTS_PER_CHUNK = 64
 CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_FIRED_TOKENS, N_BINS = 8, 6, 20, 32
+LEAST_COUNTED = 0.5
+"""Least share of the activation of a latent's senses that its firings on the tokens of these must be to be counted."""
 SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 16
 FACT_COLUMNS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
@@ -118,15 +120,11 @@ def row_evidence(features: FeatureStore, senses: Senses) -> dict[str, Any]:
         strongest["latent"].tolist(), _snippets(features, strongest["row"].tolist()), strict=True
     ):
         snippets[latent] = snippet
-    evidence_of_senses: dict[int, list[list]] = {}
-    shown = [
-        (j, one["examples"][0][1])
-        for j, senses_of_latent in senses.items()
-        for one in senses_of_latent
-        if one["examples"]
-    ]
-    for (latent, _), snippet in zip(shown, _snippets(features, [row for *_, row in shown]), strict=True):
-        evidence_of_senses.setdefault(latent, []).append(snippet)
+    evidence_of_senses: dict[int, list[list | None]] = {}
+    for latent, senses_of_latent in senses.items():
+        rows = [one["strongest"][0] for one in senses_of_latent if one["strongest"]]
+        of_senses = iter(_snippets(features, rows))
+        evidence_of_senses[latent] = [next(of_senses) if one["strongest"] else None for one in senses_of_latent]
     table = features.sql(TABLE_QUERIES["histograms"].format(where=""))
     low, high, n = (table[name].to_numpy() for name in ("low", "high", "n"))
     digits = [""] * features.d_sae
@@ -153,15 +151,20 @@ def _snippets(features: FeatureStore, rows: Sequence[int]) -> Iterator[list]:
 
 def sense_counts(features: FeatureStore, senses: Senses) -> dict[int, list[list[int]]]:
     """Return, for each latent, the firings of each of its senses in the bins of its histogram. The token of a firing
-    tells its sense (`verdict_evidence.senses_of`). Firings on other tokens are not counted. Reads the codes once."""
+    tells its sense (`verdict_evidence.senses_of`). Firings on other tokens are not counted, and none of a latent whose
+    senses are not told by tokens: those counted are less than LEAST_COUNTED. Reads the codes once."""
     parts = []
     for firings in _firings_of_senses(features, senses):
         firings["bin"] = np.searchsorted(bin_edges()[:-1], firings["value"], side="right") - 1  # the last has no end
         parts.append(firings.groupby(["latent", "sense", "bin"]).size())
     counted = pd.concat(parts).groupby(level=[0, 1, 2]).sum() if parts else pd.Series(dtype=int)
-    spans = features.sql("select latent, min(bin) as first, max(bin) as last from histograms group by latent")
+    spans = features.sql("""
+        select latent, min(bin) as first, max(bin) as last, sum(n) as n from histograms group by latent""")
     counts: dict[int, list[list[int]]] = {}
-    for latent, first, last in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
+    for latent, first, last, n_active in spans[spans["latent"].isin(list(senses))].itertuples(index=False, name=None):
+        n_counted = counted.loc[latent].sum() if latent in counted.index else 0
+        if n_counted < LEAST_COUNTED * n_active * sum(one.get("share") or 0 for one in senses[latent]):
+            continue
         step = math.ceil((last - first + 1) / N_BINS)
         counts[latent] = [[0] * math.ceil((last - first + 1) / step) for _ in senses[latent]]
         if latent in counted.index:

@@ -27,9 +27,10 @@ report.segments = (() => {
       case "label": return h(content[1] ? "b" : "span", null, content[0]);
       case "f1": return how.isMeasured && content[0] !== null
         ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
-      case "senses": return content.map((rule, k) =>
+      case "senses": return content.map(([rule], k) =>
         ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
       case "more_senses": return h("span.muted", null, ` and ${content.length} more`);
+      case "no_sense": return h("span.muted", null, ` of no sense ${format.percent(content)}`);
       case "sense": return ofSense(content[0], draw(content[1], how));
       case "rest": return h("span.of-lead.muted", null, draw(content, how));
       case "small": return h("small", null, draw(content, how));
@@ -51,9 +52,20 @@ report.segments = (() => {
     return h("span.shortened", { title: isCut ? all : null }, h("bdi.quoting", null, draw(rule, { isButton, rule })));
   }
 
-  /** A rule up to its first token.
-   * @type {(rule: Rule) => Child} */
-  function shortRule(rule) {
+  /** How many letters of whole words are the beginning of all of some rules.
+   * @type {(rules: Rule[]) => number} */
+  function commonBeginning(rules) {
+    const [first, ...others] = rules.map(([words]) => (typeof words === "string" ? words.split(/(?<= )/) : []));
+    if (!others.length) return 0;
+    const n = first.findIndex((each, k) => others.some((words) => words[k] !== each));
+    return first.slice(0, n < 0 ? first.length : n).join("").length;
+  }
+
+  /** A rule up to its first token, without some letters at its beginning.
+   * @type {(whole: Rule, without?: number) => Child} */
+  function shortRule(whole, without = 0) {
+    const [first, ...others] = whole;
+    const rule = typeof first === "string" ? [first.slice(without), ...others] : whole;
     const k = rule.findIndex((one) => typeof one !== "string");
     const [token] = k < 0 ? [] : tokensOf([rule[k]]);
     return h("bdi.quoting", null, draw([...rule.slice(0, k < 0 ? 1 : k), ...(token ? [token] : [])]));
@@ -93,7 +105,7 @@ report.segments = (() => {
     if (isInWords) return inWords([text, pieces]);
     const quote = (isDrawn) => (isDrawn ? '"' : h("span.exact", null, '"'));
     const isBlank = !text.trim();
-    const isBoxed = /"|^'|'$/.test(text); // beside which further quotes are hard to tell
+    const isBoxed = text.includes('"'); // beside which further quotes are hard to tell
     const script = scriptOf(text);
     const named = { "data-script": script, dir: script ? "ltr" : report.bytes.directionOf(text) };
     const look = isBlank ? ".blank" : isBoxed ? ".token" : "";
@@ -103,8 +115,9 @@ report.segments = (() => {
   }
 
   /* A token on its own. */
-  const tokenOf = ([text, pieces]) => (pieces
-    ? h("bdi.token", { dir: report.bytes.directionOf(text), "data-tip": tipOf(text, pieces) }, partsOf(text, pieces))
+  const tokenOf = ([text, pieces], isExact = true) => (pieces
+    ? h("bdi.token", { dir: report.bytes.directionOf(text), "data-tip": tipOf(text, pieces) },
+      partsOf(text, pieces, isExact))
     : tokenElement(text));
 
   /* One of the tokens on which a feature fires most, with its share of the firings. token: that of the caption, if it
@@ -117,8 +130,9 @@ report.segments = (() => {
   /* The bytes of each part of characters in a token, in order. */
   const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];
 
-  /* The pieces of a token with parts of characters, each part as its label; what is copied are its bytes. */
-  function partsOf(text, pieces) {
+  /* The pieces of a token with parts of characters, each part as its label; what is copied are its bytes, unless the
+   * part is told in words. */
+  function partsOf(text, pieces, isExact = true) {
     const bytes = bytesOf(text);
     return pieces.map((piece, k) => {
       if (typeof piece === "string") return visible(piece, 1);
@@ -127,17 +141,13 @@ report.segments = (() => {
       const exact = k && isToken(pieces[k - 1]) ? "" : bytes.shift();
       if (!label) return h("span.exact", null, exact); // it is told after the list
       return h("span.byte", { role: "img", "aria-label": words, "data-part": label, "data-known": label },
-        h("span.exact", null, exact));
+        isExact ? h("span.exact", null, exact) : null);
     });
   }
 
-  /* The same in words; its bytes are told as a tip. short(): the token as it is drawn elsewhere. */
-  function inWords([text, pieces]) {
-    const joint = (k) => (!k ? null : k < pieces.length - 1 ? ", then " : " and ");
-    const element = h("bdi.in-words", { dir: "ltr", "data-tip": tipOf(text, pieces) }, pieces.map((piece, k) =>
-      [joint(k), typeof piece === "string" ? h("bdi.token", null, visible(piece, 1)) : piece[1]]));
-    return Object.assign(element, { short: () => tokenOf([text, pieces]) });
-  }
+  /* The same, and what its parts are in words. */
+  const inWords = ([text, pieces]) => h("bdi.in-words", { dir: "ltr" }, tokenOf([text, pieces], false), " ",
+    h("span", null, pieces.length > 1 ? "with " : "", pieces.filter(isToken).map(([, words]) => words).join(" and ")));
 
   const tipOf = (text, pieces) =>
     `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;
@@ -167,5 +177,5 @@ report.segments = (() => {
     return tokensOf(("pieces" in one && one.pieces) || ("rule" in one && one.rule) || []);
   });
 
-  return { JOINED, draw, rule: ruleElement, shortRule, wholeRule, describedBy, textOf, tokensOf };
+  return { JOINED, draw, rule: ruleElement, commonBeginning, shortRule, wholeRule, describedBy, textOf, tokensOf };
 })();

@@ -8,7 +8,7 @@ report.table = (() => {
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
   const { meanings } = report.glossary;
-  const { inTable, valuesOf, write, unitOf, tracks } = report.tableColumns;
+  const { inTable, valuesOf, write, endsOfScale, unitOf, tracks } = report.tableColumns;
   const LETTERS_OF_NOTE = 40; // of a note in a row
   let scroller,
     body,
@@ -58,10 +58,10 @@ report.table = (() => {
    * @type {(i: number, rows?: RowEvidence) => HTMLElement} */
   function snippet(i, rows = evidence) {
     if (!rows?.snippets[i]) return null;
-    if (!hasText) return strongestInput(i, rows);
-    const [packed, firing] = rows.snippets[i];
-    return report.examples.plainLine(report.text.decoded(packed), firing);
+    return hasText ? snippetOf(rows.snippets[i]) : strongestInput(i, rows);
   }
+
+  const snippetOf = (packed) => packed && report.examples.plainLine(report.text.decoded(packed[0]), packed[1]);
 
   /* The strongest stored firing on a token of its list that a search has found, once it is read, and the share of its
    * firings that are on this token; where none is stored, the strongest of all, and that it is not on this token. */
@@ -86,22 +86,23 @@ report.table = (() => {
     return [place, share];
   }
 
-  /** Its first two senses, each with its rule and its strongest firing, and the beginnings of the rules of the others;
-   * undefined for one of a single sense.
+  /** Its first two senses, each with its rule, its share of the activation and its strongest firing; with the second
+   * the letters of the others, and the share that is of none. undefined where senses do not name it.
    * @type {(i: number, rows?: RowEvidence) => HTMLElement[]} */
   function senses(i, rows = evidence) {
-    const all = rows?.senses[i];
-    if (!all || all.length < 2) return undefined;
-    const rules = report.captions.rulesOfSenses(i);
+    const told = report.captions.sensesOf(i);
+    if (!told.length || !rows) return undefined;
+    const ofNone = report.captions.shareOfNone(i);
     const { senseMark } = report.examples;
-    const { JOINED, shortRule, textOf } = report.segments;
-    const further = rules.slice(2).map((rule, k) =>
-      [" ", senseMark(k + 2, textOf(rule)), rule.length ? [JOINED, shortRule(rule)] : null]);
-    return all.slice(0, 2).map(([packed, firing], k) => h("div.of-sense", { "data-sense": k },
-      h("div", { title: report.segments.textOf(rules[k]) }, senseMark(k, null), report.segments.JOINED,
-        rules[k].length ? ruleFound(rules[k]) : h("span.muted", null, "no rule"),
-        k && further.length ? [" +", further] : null),
-      h("div.snippet", null, report.examples.plainLine(report.text.decoded(packed), firing))));
+    const { JOINED, textOf } = report.segments;
+    const further = told.slice(2).map(([rule], k) => [" ", senseMark(k + 2, textOf(rule))]);
+    const rest = [further.length ? [" +", further] : null, ofNone ? `, of no sense ${format.percent(ofNone)}` : null];
+    return told.slice(0, 2).map(([rule, share], k) => h("div.of-sense", { "data-sense": k },
+      h("div", null,
+        h("span", { title: textOf(rule) }, senseMark(k, null), JOINED,
+          rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
+        h("small", null, share === null ? null : ` ${format.percent(share)}`, k ? rest : null)),
+      h("div.snippet", null, snippetOf(rows.senses[i][k]))));
   }
 
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
@@ -160,14 +161,15 @@ report.table = (() => {
         !readerLabel || match ? shortNote : null)
       : null;
     const isInRule = parted(terms, "rule", ruleWords).length > 1;
-    const isApart = rank < 0 && !label && !isInRule && columns.senses[i] > 1;
+    const isApart = rank < 0 && !label && !isInRule && report.captions.sensesOf(i).length > 0;
     const apart = isApart ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstElementChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
     const isBrief = rank < 0 && !isInRule && !label && !readerLabel;
-    const isByTokens = isBrief && report.captions.isByTokens(i);
-    const isWeak = isByTokens || columns.explanation_f1[i] < report.data.page.min_f1;
+    const caption = h("span", null, isBrief ? report.captions.inBrief(i, false) : null);
+    markIn(terms, "rule", caption);
+    const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     return [
       h("div", { title: named },
         labelled,
@@ -175,9 +177,8 @@ report.table = (() => {
           ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
             marked(terms, "label", format.words(label)))
           : null,
-        isBrief ? report.captions.inBrief(i, false) : null,
-        isByTokens ? " " : null,
-        rule.length && (!isBrief || isByTokens) ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
+        isBrief ? caption : null,
+        rule.length && !isBrief ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
         isBrief ? null : report.captions.apart(i)),
       h(rank < 0 ? "div.snippet" : "div.snippet.found", null, rank < 0 ? snippet(i) : snippetOn(i, rank)),
     ];
@@ -197,13 +198,20 @@ report.table = (() => {
     const number = format.fixed(x, Math.abs(x) < 1 ? 2 : 1);
     const isTold = low > 0 || high < 0;
     return [line(h(isTold ? "b" : "span.muted", null, x > 0 && Number(number) ? `+${number}` : number)),
-      line(report.logits.gauge([x, low, high], [null, null, null], span, false, unit))];
+      line(report.logits.gauge([x, low, high], [null, null, null], endsOfScale(column), false, unit))];
   }
+
+  /* The F1 of what names it; of senses, that of each of the two in its row. */
+  const f1Of = (i) => {
+    const told = report.captions.sensesOf(i).slice(0, 2);
+    return told.length ? told.map(([, , f1], k) => line(h("span.muted", null, "AB"[k]), " ", format.fixed(f1)))
+      : line(format.fixed(columns.f1[i]));
+  };
 
   /* Its verdict in a short word, and what is uncertain or several about it. */
   function shortVerdict(i) {
     const verdictWord = format.verdict(verdictOf(i));
-    const n = columns.senses[i];
+    const n = report.captions.sensesOf(i).length;
     const more = [isUnsure(i) ? "unsure" : null, n > 1 ? `${n} senses` : null].filter(Boolean);
     const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [verdictWord, ...more].join(", ") };
     return [h("span.verdict", { ...named, role: "img", "aria-label": verdictWord }, format.shortVerdict(verdictOf(i))),
@@ -225,6 +233,7 @@ report.table = (() => {
     latent: latentOf,
     monosemanticity: (i) => [line(shortVerdict(i)), line(intervalElement(...valuesOf("monosemanticity", i)))],
     explanation: firesOn,
+    f1: f1Of,
     activations: bars,
   };
   const SILENT = {

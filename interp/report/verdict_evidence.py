@@ -9,6 +9,7 @@ null_low, null_high]. A measure that is not known here is shown by its name. Eac
 import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -159,13 +160,18 @@ def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> li
 
 
 def senses_of(
-    senses: Mapping[int, list[Mapping[str, Any]]], shown: Sequence[tuple[int, int, int]], contexts: Contexts
+    senses: Mapping[int, list[Mapping[str, Any]]],
+    shown: Sequence[tuple[int, int, int]],
+    contexts: Contexts,
+    stored: Mapping[int, Mapping[int, float]] = MappingProxyType({}),
 ) -> dict[int, list[dict[str, Any]]]:
     """Return the senses as the page shows them, with the firings `shown` of them (`sense_rows`), the tokens that are
     `named` in what describes each, None if that names no tokens, and the `tokens` by which the page recognises the
     sense of any other firing: those that are named of no other sense. A sense without named tokens has those on which
     only it was seen to fire, and those that its own are like. Clusters have stragglers, so a named sense has no other
-    tokens, even if it was seen to fire on them. `fires_on` are the tokens of its strongest firings."""
+    tokens, even if it was seen to fire on them. `fires_on` are the tokens of its strongest firings among those sampled,
+    `strongest` the rows of its strongest among all that are `stored` (`firings_by_strength`), the strongest first: of
+    those on its tokens, or of those shown of it where none is."""
     latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
@@ -179,7 +185,7 @@ def senses_of(
     def named_in(words: str) -> set[int]:
         return {token for listed in first_tokens(read_rule(words, strings)) for token in ids.get(listed.text, [])}
 
-    accounts = {}
+    accounts: dict[int, list[dict[str, Any]]] = {}
     for latent, parts in senses.items():
         fires_on = [_tokens_at(contexts.features, _ids(sense, "rows")) for sense in parts]
         described = [_sense(sense, own) for sense, own in zip(parts, fires_on, strict=True)]
@@ -191,12 +197,20 @@ def senses_of(
         ]
         claimed = [own or fires_on - named_by_any for own, fires_on in zip(named, seen, strict=True)]
         n_claims = Counter(token for own in claimed for token in own)
-        accounts[latent] = [
-            sense
-            | {"tokens": sorted(token for token in claimed[place] if n_claims[token] == 1)}
-            | {"named": sorted(named[place]) or None, "examples": examples.get((latent, place), [])}
-            for place, sense in enumerate(described)
-        ]
+        accounts[latent] = []
+        for place, sense in enumerate(described):
+            own = sorted(token for token in claimed[place] if n_claims[token] == 1)
+            shown_of_it = examples.get((latent, place), [])
+            value_of = {row: value for _, row, _, value, *_ in shown_of_it}
+            on_its = {
+                row: value for row, value in {**stored.get(latent, {}), **value_of}.items() if int(tokens[row]) in own
+            }
+            strongest = sorted((on_its or value_of).items(), key=lambda firing: -firing[1])
+            accounts[latent].append(
+                sense
+                | {"tokens": own, "named": sorted(named[place]) or None, "examples": shown_of_it}
+                | {"strongest": [row for row, _ in strongest]}
+            )
     return accounts
 
 
@@ -242,6 +256,17 @@ def _like(words: str) -> str:
 
 def _tokens_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:
     return [features.vocab[token] for token in features.tokens.reshape(-1)[list(rows)].tolist()]
+
+
+def firings_by_strength(features: FeatureStore) -> dict[int, dict[int, float]]:
+    """Return the rows of the stored firings of each latent with their activations, the strongest first."""
+    rows = features.sql("""
+        select latent, "row", max(value) as value from examples group by latent, "row"
+        order by latent, value desc, "row" """)
+    firings: dict[int, dict[int, float]] = {}
+    for latent, row, value in zip(*(rows[name].tolist() for name in ("latent", "row", "value")), strict=True):
+        firings.setdefault(latent, {})[row] = value
+    return firings
 
 
 def _ids(sense: Mapping[str, Any], name: str, most: int | None = None) -> list[int]:

@@ -116,7 +116,7 @@ def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
     for one in shown:
         on_token[one.piece.token] += one.n_here
     tokens = [token for token, n in on_token.most_common(MAX_TOKENS) if n >= MUCH * on_token.total()]
-    return WholeWords(tuple(tokens), tuple(named), share, f1, all(one.piece.is_first for one in shown))
+    return WholeWords(tuple(tokens), tuple(named), share, round(f1, 3), all(one.piece.is_first for one in shown))
 
 
 def _f1(pieces: Sequence[_Counted], n_active: int) -> float:

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Mapping
 from math import isnan, prod
 from pathlib import Path
+from shutil import get_terminal_size
 from typing import Any
 
 import numpy as np
@@ -24,13 +25,16 @@ from interp.verdict.nulls import NullComparison
 _MEASURE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
 NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1")
-"""The columns that a terminal of 120 characters has room for."""
+"""The columns that a line of text has."""
 N_FIRST = 12
 """Number of latents to begin with, which are the first rows of a ranking."""
 N_ROWS = 10
 """Rows that are shown of a long ranking."""
 N_CHARACTERS = 90
-"""Characters that are shown of a rule."""
+"""Characters that are shown of a rule in a notebook."""
+FORMAT = "{:.3f}".format
+MIN_CHARACTERS = 31
+"""Characters that a rule has in a line of text, however narrow the terminal is."""
 MAX_ALIKE = 0.5
 """Largest share of words that the rules of two displayed latents may have in common."""
 NONE_WORTH_A_LOOK = (
@@ -127,9 +131,12 @@ class Ranking(pd.DataFrame):
         return chosen  # type: ignore[return-value]
 
     def rows_as_text(self) -> str:
-        """Return the rows, ten at most, in lines of 120 characters, without the number of latents."""
-        shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]]
-        rows = shown.to_string(max_rows=N_ROWS, max_colwidth=31, float_format="{:.3f}".format, index=False)
+        """Return the rows, ten at most, without the number of latents, in lines as wide as the terminal, or of 120
+        characters: the explanation has what the numbers leave."""
+        shown = pd.DataFrame(self)[[name for name in SHOWN_COLUMNS if name in self]].head(N_ROWS)
+        numbers = shown.drop(columns="explanation", errors="ignore").to_string(float_format=FORMAT, index=False)
+        room = get_terminal_size((120, 24)).columns - numbers.index("\n") - len("  …")
+        rows = shown.to_string(max_colwidth=max(room, MIN_CHARACTERS), float_format=FORMAT, index=False)
         return f"{rows}\n{NO_LEARNT}" if self._lacks_learnt() else rows
 
     def __repr__(self) -> str:

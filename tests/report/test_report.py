@@ -1097,7 +1097,7 @@ def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(c
     dom = chromium.dom(page.as_uri() + f"#feature/{WHOLE}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))
     assert "polysemantic, unsure" in text and "Unsure: the interval" in text
-    assert "no distinct senses" in text and "1 sense" not in text
+    assert "senses not told apart" in text and "1 sense" not in text
     sure = planted_ranking().query("sure").latent.iloc[0]
     dom = chromium.dom(page.as_uri() + f"#feature/{sure}")
     text = html.unescape(re.sub(r"<[^>]+>", "", dom[dom.index('<section id="feature"') :]))

@@ -167,19 +167,18 @@ report.table = (() => {
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
     const isBrief = rank < 0 && !isInRule && !label && !readerLabel;
-    const caption = h("span", null, isBrief ? report.captions.inBrief(i, false) : null);
-    markIn(terms, "rule", caption);
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
+    const told = h("div", { title: named },
+      labelled,
+      label
+        ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
+          marked(terms, "label", format.words(label)))
+        : null,
+      isBrief ? report.captions.inBrief(i, false)
+        : [rule.length ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null, report.captions.apart(i)]);
+    if (isBrief) markIn(terms, "rule", told);
     return [
-      h("div", { title: named },
-        labelled,
-        label
-          ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
-            marked(terms, "label", format.words(label)))
-          : null,
-        isBrief ? caption : null,
-        rule.length && !isBrief ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null,
-        isBrief ? null : report.captions.apart(i)),
+      told,
       h(rank < 0 ? "div.snippet" : "div.snippet.found", null, rank < 0 ? snippet(i) : snippetOn(i, rank)),
     ];
   }

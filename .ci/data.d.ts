@@ -87,7 +87,6 @@ interface Measure {
   null: string;
   domain: [least: number, most: number] | null;
   decides: boolean;
-  of_raised: boolean;
   weight: number | null;
   boundary: number | null;
 }
@@ -225,7 +224,7 @@ type EncodedExamples = [
 
 /* An open feature, restored from its columns (payloads.py). Of a feature, and of a run, some are missing. */
 interface StoredFeature {
-  caption: string; // JSON of [title, the line below it]
+  caption: string; // JSON of [title, the line below it, the rule as it was measured]
   facts: FeatureFacts;
   histogram: { edges: number[]; counts: number[] };
   intervals: [low: number, high: number, n: number][];

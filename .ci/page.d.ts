@@ -4,6 +4,7 @@
 interface Feature extends Omit<StoredFeature, "caption" | "shared" | "senses" | "examples"> {
   title: Segment[];
   below: Segment[] | null;
+  measured: Rule | null;
   shared: Rule | null;
   senses: Sense[] | null;
   examples: Example[];

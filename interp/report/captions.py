@@ -9,6 +9,7 @@ page has of each latent
     title    its caption for its own page, which knows its strongest firings
     below    its rule for the line below that title; None if the title has all of it or its tokens, or if it holds at
              none of these firings
+    measured its rule as its F1 was measured, if `rule` tells the kind of text in place of tokens; else None
     f1       the F1 of what names it: of its label, rule or whole words, or of the first of its senses
 
 A latent that is taken to have one meaning has one title, though its firings may form several senses.
@@ -114,6 +115,7 @@ class Caption(NamedTuple):
     brief: list | None
     title: list
     below: list | None
+    measured: list | None
     f1: float | None
     """That of what names it; None for tokens."""
 
@@ -336,7 +338,9 @@ def _strongest_first(rule: Segments, strongest: Sequence[str]) -> Segments:
 
 
 def caption_of(latent: Facts) -> Caption:
-    latent = replace(latent, rule=_with_amount(_with_kind(latent), latent.precision))
+    measured = latent.rule
+    with_kind = _with_kind(latent)
+    latent = replace(latent, rule=_with_amount(with_kind, latent.precision))
     brief = _brief(latent)
     is_alone = not latent.is_named_by_label and not latent.senses
     is_by_tokens = is_alone and (latent.is_named_by_words or latent.is_named_by_tokens)
@@ -349,6 +353,7 @@ def caption_of(latent: Facts) -> Caption:
         brief=None if brief == [Part("rule", 0)] else to_json(brief),
         title=to_json(_title(latent)),
         below=to_json(_in_words(latent)) if is_below else None,
+        measured=None if with_kind == measured else to_json(measured),
         f1=_f1_of_name(latent),
     )
 

@@ -115,7 +115,7 @@ report.evidence = (() => {
     const facts = scores.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => [name, format.fixed(x)]);
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
     return foldedElement("details.block", h("h3", null, "How well the rule holds"), () => [
-      h("p.rule", null, report.segments.rule(columns.rule[latent], { isButton: true })),
+      h("p.rule", null, report.segments.rule(feature.measured ?? columns.rule[latent], { isButton: true })),
       factsElement(facts),
       hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null]);
   }

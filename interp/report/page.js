@@ -104,11 +104,11 @@ async function loadFeature(latent) {
   const columns = await loadChunk(Math.floor(latent / chunk));
   /** @type {any} */
   const feature = Object.fromEntries(Object.entries(columns).map(([name, rows]) => [name, rows[latent % chunk]]));
-  const [title, below] = JSON.parse(feature.caption);
+  const [title, below, measured] = JSON.parse(feature.caption);
   const senses = feature.senses?.map((sense) =>
     ({ ...sense, rule: JSON.parse(sense.rule), common: JSON.parse(sense.common) })) ?? null;
   const shared = feature.shared && JSON.parse(feature.shared);
-  return { ...feature, title, below, senses, shared, examples: examplesOf(feature.examples) };
+  return { ...feature, title, below, measured, senses, shared, examples: examplesOf(feature.examples) };
 }
 
 /** Restore values from their columns (json_text.py); one that a mapping lacks is null.

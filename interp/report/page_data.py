@@ -157,7 +157,9 @@ class PageData:
             "positions": positions(self.features),
             "explanation": explanations(verdicts),
             "shared": {latent: as_text(self.read(latent, words)) for latent, words in most_shared(verdicts).items()},
-            "caption": {latent: as_text([one.title, one.below]) for latent, one in enumerate(self.captions)},
+            "caption": {
+                latent: as_text([one.title, one.below, one.measured]) for latent, one in enumerate(self.captions)
+            },
             "evidence": self.evidence.rows,
         }
         return payloads(self.features, self.inputs.table, self.contexts, extras)

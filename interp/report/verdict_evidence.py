@@ -30,8 +30,6 @@ EVIDENCE_COLUMNS = ("latent", "measure", "value", "z", "null_low", "null_high")
 SHOWN_ELSEWHERE = ("density",)
 DECIDING_MEASURES = (*STATISTIC_NAMES, "token_share")
 """The measures that determine the probability of one meaning, and those that identify a single-token latent."""
-RAISED_MEASURE = "next_auroc"
-"""The measure of how often the tokens that a latent raises follow its firings."""
 OUTLIER_SHARE = 0.01
 """Share of the latents that may lie beyond an end of a bar."""
 SHIFTED_FIRINGS = "the same firings, circularly shifted against the text"
@@ -63,8 +61,6 @@ class MeasureRow(NamedTuple):
     without a bar."""
     decides: bool
     """Whether the verdict depends on it."""
-    of_raised: bool
-    """Whether it is RAISED_MEASURE."""
     weight: float | None
     """By how much one unit of it raises the logit of the probability of one meaning. None if it does not."""
     boundary: float | None
@@ -94,8 +90,8 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
         domain = _domain(part[part["latent"].isin(tested)])
         null = _null(str(name)) if has_null else ""
         weight, middle = (weights[str(name)], boundary) if name in weights else (None, None)
-        roles = (name in DECIDING_MEASURES, name == RAISED_MEASURE)
-        measures.append(MeasureRow(str(name), title, meaning, null, domain, *roles, weight, middle))
+        decides = name in DECIDING_MEASURES
+        measures.append(MeasureRow(str(name), title, meaning, null, domain, decides, weight, middle))
         for latent, *numbers in part[["latent", *EVIDENCE_COLUMNS[2:]]].itertuples(index=False, name=None):
             rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)

@@ -167,6 +167,7 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert caption(rule='tokens after "x"', rule_f1=0.45).below is not None
     told = caption(rule='"a" in text rich in "x"', kind="latex", kind_share=0.95)
     assert told.below is None, "nothing stands below that the title says"
+    assert "text rich in" in str(told.measured) and caption().measured is None, "its F1 is that of all of the rule"
 
 
 OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_beginning=False)

@@ -132,7 +132,8 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
         SenseFacts(rule=[], f1=None, share=0.05, strongest=["e"]),
     ]
     assert title(senses=senses) == (
-        "A: sense 0\u00a050 % of activation, F1 0.90B: sense 1\u00a030 %, F1 0.20and 1 more\u00a05.0 %, of no sense\u00a015 %"
+        "A: sense 0\u00a050 % of activation, F1 0.90B: sense 1\u00a030 %, F1 0.20"
+        "and 1 more\u00a05.0 %, of no sense\u00a015 %"
     )
     own = caption(rule='"a"', rule_f1=0.7, senses=senses)
     assert own.brief == [

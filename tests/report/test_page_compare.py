@@ -2,6 +2,9 @@
 
 import re
 
+import numpy as np
+import pytest
+
 from tests.report.planted_page import SPLIT
 
 
@@ -68,7 +71,9 @@ def test_effects_of_two_features_stand_on_one_scale_around_zero(browser, address
         "Array.from(document.querySelectorAll('#compare .numbers .gauge :is(.zero, .point)'),"
         " (e) => Number(e.style.getPropertyValue('--at')))"
     )
-    assert browser.evaluate(places) == [0.625, 0.75, 0.625, 0.25], "from −0.05 to 0.03"
+    low, *known, high = np.arcsinh(np.array([-0.05, 0, 0.01, -0.03, 0.03]) / 0.05)
+    zero, one, two = [(x - low) / (high - low) for x in known]
+    assert browser.evaluate(places) == pytest.approx([zero, one, zero, two], abs=1e-4), "from −0.05 to 0.03"
     widths = "Array.from(document.querySelectorAll('#compare .gauge .point'), (e) => e.offsetWidth)"
     assert browser.evaluate(widths) == [3, 3] and "tick is 0" in browser.text("#compare .below")[-1]
 
@@ -111,9 +116,9 @@ def test_where_both_fire_each_token_is_underlined_by_both(browser, address):
     assert activations == [[0, 1], [4, 0.5], [3, 0.8]], "of its own example in this sequence, and where both fire"
     assert on == [
         [0, "", "1.000", "7: 1"],
-        [3, "1.000", f"{0.8**1.6:.3f}", "7: 0.8"],
-        [4, "", f"{0.5**1.6:.3f}", "7: 0.5"],
-        [5, f"{0.5**1.6:.3f}", "", ""],
+        [3, "1.000", f"{0.8**2.4:.3f}", "7: 0.8"],
+        [4, "", f"{0.5**2.4:.3f}", "7: 0.5"],
+        [5, f"{0.5**2.4:.3f}", "", ""],
     ]
 
 

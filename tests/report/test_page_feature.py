@@ -464,6 +464,14 @@ def test_a_title_has_two_lines_at_most(browser, address):
     assert browser.evaluate(cut) < 2.5
 
 
+def test_firings_close_to_each_other_in_one_text_are_one_example(browser, address):
+    browser.open(f"{address}#feature/3")
+    rows = "[[40, 3], [44, 2], [57, 1]].map(([row, value]) => [-1, row, null, value, []])"
+    alike = f"report.text.load([0, 1, 2, 3]).then(() => report.firings.varied({rows}).alike)"
+    folded = f"{alike}.then((all) => [...all].map(([one, others]) => [one[1], others.map(([, row]) => row)]))"
+    assert browser.evaluate(folded) == [[40, [44]], [57, []]]
+
+
 def test_an_effect_on_a_token_is_grey_unless_it_is_more_than_chance_or_the_token_common_after_it(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
     told = """loadFeature(2).then((feature) => {

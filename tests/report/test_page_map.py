@@ -147,7 +147,7 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     assert browser.evaluate(f"{top % '.sense'} >= {top % '.rule'}"), "so that none is seen above a line that is cut off"
     browser.open(f"{address}#features?q=%23{SPLIT}")
     browser.wait("document.querySelectorAll('.of-sense').length === 2")
-    assert browser.text(".of-sense > :first-child") == listed, "in the words of the table"
+    assert browser.text(".of-sense > div > span:first-child") == listed, "in the words of the table"
     browser.open(f"{address}#map/{SPLIT}")
     assert browser.text(".mapped .card .rule .sense") == ["A", "B"]
     senses = "Array.from(document.querySelectorAll('.mapped .card .example'), (e) => e.dataset.sense)"

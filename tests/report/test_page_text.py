@@ -62,7 +62,9 @@ def test_shading_separates_strong_from_weak_activations_on_a_dark_screen(browser
     )
     depths = [float(re.findall(r"[\d.]+", colour)[3]) for colour in colours]
     steps = [more - less for less, more in zip(depths[:-1], depths[1:], strict=True)]
-    assert depths[0] > 0.15 and min(steps[:4]) > 0.05 and steps[1] > 0.4, "the peaks stand out, the weak ones are seen"
+    assert 0.1 < depths[0] < 0.15 and min(steps[:4]) > 0.05 and steps[1] > 0.4, (
+        "the peaks stand out, the weak ones are seen"
+    )
     assert steps[4] == 0, "the ring tells the firing token, not another shade"
     assert browser.faint() == []
 
@@ -150,10 +152,12 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.textContent") == token
     pieces = ["ק", ["…ש"], ["א–ת…"]]
     rule = json.dumps([["ק⟨a9⟩⟨d7⟩", pieces], " or ", ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]])
-    assert browser.evaluate(f"({drawn})(report.segments.rule({rule}))") == ["…ש", "א–ת…"], "as its caption has them"
-    told = f"((e) => [e.textContent, e.querySelector('.in-words').dataset.tip])(report.segments.rule({rule}))"
+    assert browser.evaluate(f"({drawn})(report.segments.rule({rule}))") == ["…ש", "א–ת…", "א–ת…"], (
+        "as its caption has them"
+    )
+    told = f"((e) => [e.textContent, e.querySelector('.in-words .token').dataset.tip])(report.segments.rule({rule}))"
     words = "the first byte of a Hebrew letter"
-    assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
+    assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or  {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
     browser.size(390, 844)
     tab = f"document.querySelector('#feature').appendChild(h('button.tab', null, report.segments.rule({rule})))"
     assert browser.evaluate(f"{tab}.querySelector('.in-words').checkVisibility()"), "on a phone, in a tab"
@@ -164,7 +168,8 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
-    raised = "{ logits: { top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, tokens: [[0, 4, 9]], examples: [] }"
+    raised = "{ logits: { counts: [], bottom: [], top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, examples: [], "
+    raised += "tokens: [[0, 4, 9]] }"
     said = f"h('p', null, report.captions.predicts({raised})).textContent.trim()"
     alike = browser.evaluate("vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
     assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
@@ -394,6 +399,28 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
     browser.click(".tools .copies button + button")
     first, *_ = json.loads(browser.wait("window.written"))
     assert first["latent"] == 7 and first["token"] == "\n" and first["tokens"][first["position"]] == "\n"
+
+
+def test_of_a_character_only_the_bytes_of_the_firing_token_are_coloured(browser, address):
+    browser.open(f"{address}#feature/3")
+    browser.evaluate("vocabulary.splice(0, 4, ' ל⟨d7⟩', '⟨a9⟩', '⟨e9⟩⟨94⟩', '⟨80⟩')")
+    for tokens, firing, extent in (
+        ([0, 1], 0, " לש 0% 83% to left"),  # two letters, and one of the two bytes of the third
+        ([0, 1], 1, "ש 50% 100% to left"),
+        ([2, 3], 1, "销 67% 100% to right"),
+        ([3], 0, "⟨80⟩   "),
+    ):
+        drawn = f"report.examples.plainLine({tokens}, {firing}).querySelector('.firing')"
+        styles = "['--from', '--to', '--way'].map((name) => e.style.getPropertyValue(name)).join(' ')"
+        assert browser.evaluate(f"((e) => e.textContent + ' ' + {styles})({drawn})").strip() == extent.strip()
+
+
+def test_spaces_with_which_all_lines_of_a_passage_begin_are_cut(browser, address):
+    browser.open(f"{address}#feature/7")
+    put = {"returned": "returned\n   p", "123": "123\n   q", "1233": "1233\n     r", "\t": "    "}
+    browser.evaluate(f"""Object.entries({json.dumps(put)}).forEach(([text, other]) => {{
+        vocabulary[vocabulary.indexOf(text)] = other; }}); document.querySelector(".example").draw()""")
+    assert browser.text(".example:first-child .row")[1:3] == ["q1233\n", "  r a\n"]
 
 
 def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_fire(browser, address):

@@ -165,7 +165,7 @@ def table_columns(
         Column("top_token", "Commonest token", sorts="commonest token", ascends=True),
         Column(
             "f1", "F1", "held out", sorts="F1 of rule or label",
-            hint="F1 on held-out text of the rule or the label that the row tells, or of each sense; of whole words, on "
+            hint="F1 on held-out text of the rule or label that the row tells, or of each sense; of whole words, on "
             "all text",
             style="fixed", scale="share", is_compared=True, widths=Widths("4rem", "2.7rem"),
             values=f1,

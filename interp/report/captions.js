@@ -94,8 +94,9 @@ report.captions = (() => {
    * @type {(token: number, lead: number) => boolean} */
   const isStray = (token, lead) => lead === null && report.bytes.meaning(word(token)) !== null;
 
-  /** The tokens that it makes likelier: by the direct path, if more than by chance, or else by what ablation changes. Those that differ in case
-   * or space alone are one, and parts of characters are left out where there are none around the firings.
+  /** The tokens that it makes likelier: by the direct path, if more than by chance, or else by what ablation changes.
+   * Those that differ in case or space alone are one, and parts of characters are left out where there are none around
+   * the firings.
    * @type {(feature: Feature) => Child[][]} */
   function predicts(feature) {
     const lead = leadAround(feature);
@@ -160,6 +161,7 @@ report.captions = (() => {
   }
 
   return {
-    brief, inBrief, sensesOf, shareOfNone, plain, apart, linked, title, element, byLabel, predicts, kindsOf, leadAround, reading, isStray,
+    brief, inBrief, sensesOf, shareOfNone, plain, apart, linked, title, element, byLabel, predicts, kindsOf,
+    leadAround, reading, isStray,
   };
 })();

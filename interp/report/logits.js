@@ -58,7 +58,8 @@ report.logits = (() => {
    * mean, which is an arrow where it lies past the end of the scale.
    *
    * span: the ends of a scale for many, which is symmetric and logarithmic, as few effects are far larger than the
-   * others; else the scale is linear, between the ends of what is drawn; isMarked: they are written beside it, and 0 below.
+   * others; else the scale is linear, between the ends of what is drawn; isMarked: they are written beside it, and 0
+   * below.
    * @type {(change: Change, ofNull: Change, span?: number[], isMarked?: boolean, unit?: string) => HTMLElement} */
   function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false, unit = "nats") {
     const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);

@@ -62,7 +62,6 @@ def graph_command(
         if checks and as_page:
             effects = measured_effects(graph, model, dictionaries, progress=bar)
             beside = score_graph(graph, model, dictionaries, effects, progress=bar)
-    out.parent.mkdir(parents=True, exist_ok=True)
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
         features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}

@@ -1,6 +1,7 @@
 """The command `judge`: a language model that the user chooses tests explanations against where latents fire."""
 
 import dataclasses
+import json
 import math
 import os
 import sys
@@ -123,7 +124,12 @@ def _request_field(text: str) -> tuple[str, Any]:
     name, value = assignment(text)
     if name in ("model", "messages", "stream"):
         raise InterpError(f"--set {text!r} must not set model, messages or stream")
-    return name, None if value == "none" else toml_value(value)
+    parsed = None if value == "none" else toml_value(value)
+    try:
+        json.dumps(parsed, allow_nan=False)
+    except (TypeError, ValueError):
+        raise InterpError(f"--set {text!r} is no value of JSON: write a date in quotes, and a finite number") from None
+    return name, parsed
 
 
 def _drawn(features: "FeatureStore", explained: dict[int, str] | None, sample: int, seed: int) -> list[int]:

@@ -20,6 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, token_strings_of
+from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
@@ -58,6 +59,7 @@ def attribution_graph(
     is unknown, as `dictionary_hooks` does, and for dictionaries without W_enc. Logs a warning if the model has
     operations that cannot be held, so that edges do not sum to what a node reads.
     """
+    check_at_least(1, max_latents=max_latents, batch_size=batch_size)
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)
     slopes = Slopes(passes, batch_size, held=True)

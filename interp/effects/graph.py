@@ -42,6 +42,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import check_at_least
 from interp.effects.graph_files import graph_json, read_graph
 from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes, row_shares
 from interp.effects.graph_page import disagreements, latent_cards, write_graph_page
@@ -114,7 +115,8 @@ class AttributionGraph(GraphNodes):
         return self._with_nodes(keep, weights)
 
     def of_logits(self, n: int) -> "AttributionGraph":
-        """Keep the nodes that lead to one of the n likeliest next tokens."""
+        """Keep the nodes that lead to one of the n likeliest next tokens. Raises ValueError for n below 1."""
+        check_at_least(1, n=n)
         node_type = self.nodes["type"]
         keep = node_type.isin(["bias", "rest"]).to_numpy(copy=True)
         keep[self.nodes[node_type == "logit"].nlargest(n, "activation").index] = True
@@ -205,12 +207,14 @@ class AttributionGraph(GraphNodes):
         labels: Mapping[str, str] | None = None,
         overwrite: bool = False,
     ) -> None:
-        """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`.
+        """Write the pruned graph as JSON that the viewers of Neuronpedia and circuit-tracer read, and `load_graph`, in
+        a folder that is made if it does not exist.
 
         labels: names of nodes, by their `node_ids`.
         Raises ValueError if the file exists, unless `overwrite` is set."""
         check_output_file(path, overwrite=overwrite)
         content = self.pruned(nodes, edges)._json(path, labels or {})
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
     def to_html(
@@ -224,7 +228,8 @@ class AttributionGraph(GraphNodes):
         beside: pd.DataFrame | None = None,
         overwrite: bool = False,
     ) -> Path:
-        """Write the pruned graph as a page: one file, which works offline.
+        """Write the pruned graph as a page: one file, which works offline, in a folder that is made if it does not
+        exist.
 
         effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed.
         features, rankings: for each hook, for the texts and rules of latents.
@@ -253,6 +258,7 @@ class AttributionGraph(GraphNodes):
             page["wrong"] = disagreements(shares.reset_index(drop=True)).index.tolist()
         if beside is not None:
             page["beside"] = beside.astype(object).where(beside.notna(), None).to_dict("records")  # JSON has no NaN
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_graph_page(path, page, title="".join(self.tokens))
         return Path(path)
 

@@ -60,8 +60,9 @@ def feature_edges(
     prompts: a text is read after the token that opens a sequence (`features.text_features.tokens_of`).
     positions: by default the last of each prompt.
 
-    Raises ValueError as `dictionary_hooks` does, for a later dictionary without W_enc, for positions out of range, if
-    the later hook does not depend on the earlier one, and for texts of different lengths if the model is bidirectional.
+    Raises ValueError as `dictionary_hooks` does, for a later dictionary without W_enc, without a prompt, for positions
+    out of range, if the later hook does not depend on the earlier one, and for texts of different lengths if the model
+    is bidirectional.
     """
     module = module_of(model)
     tokens, last = _tokenize_prompts(model, prompts)
@@ -212,6 +213,8 @@ def _tokenize_prompts(
     is_one = isinstance(prompts, str) or (isinstance(prompts, Tensor) and prompts.ndim == 1)
     several: Any = [prompts] if is_one else prompts
     rows = [tokens_of(model, prompt) for prompt in several]
+    if not rows:
+        raise InterpError("there are no prompts: give at least one")
     lengths = torch.tensor([len(row) for row in rows])
     longest = int(lengths.max())
     tokens = torch.stack([torch.cat([row, row[-1:].expand(longest - len(row))]) for row in rows])

@@ -105,10 +105,13 @@ def dose_response(
                     likelier_tokens of `feature_effects`; NaN without
 
     output_hook: the hook that a transcoder writes.
+    Raises ValueError as `steer` does, and for a concept of tokens that the model does not have.
     """
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     check_scanned(features, dictionary, model, hook)
     check_at_least(1, sequences=sequences, n_tokens=n_tokens)
+    if len(concept):
+        check_token_ids(torch.tensor([list(concept)]), size_of(module_of(model), "d_vocab"))
     check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]

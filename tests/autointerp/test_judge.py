@@ -459,6 +459,8 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "seed=-1 must be at least 0" in refused(capsys, *arguments, "--seed=-1")
         assert "timeout=inf must be a finite number" in refused(capsys, *arguments, "--timeout", "inf")
         assert "[1 is not a TOML value" in refused(capsys, *arguments, "--set", "temperature=[1")
+        for value in ("2024-01-01", "[nan]"):
+            assert f"--set 'x={value}' is no value of JSON" in refused(capsys, *arguments, "--set", f"x={value}")
         (tmp_path / "file").touch()
         assert "file is a file: name a folder" in refused(capsys, *arguments, "--out", tmp_path / "file")
         assert "--cache" in refused(capsys, *arguments, "--cache", tmp_path / "file/answers.sqlite")

@@ -309,6 +309,8 @@ def test_pruning_keeps_the_share_and_the_sums(graph: AttributionGraph) -> None:
     assert set(one.node_ids()) == reached and len(reached) < len(kept.nodes)
     with pytest.raises(ValueError, match="nodes=0"):
         graph.pruned(0)
+    with pytest.raises(ValueError, match="n=0 must be at least 1"):
+        graph.of_logits(0)
 
 
 def test_an_sae_whose_metadata_says_that_it_writes_no_other_hook_writes_its_own(model: Transformer) -> None:
@@ -511,15 +513,16 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
 
 
 def test_a_saved_graph_comes_back(graph: AttributionGraph, tmp_path) -> None:
-    graph.save(tmp_path / "graph.json")
-    back, pruned = load_graph(tmp_path / "graph.json"), graph.pruned()
+    graph.save(tmp_path / "new" / "graph.json")
+    assert graph.to_html(tmp_path / "newer" / "graph.html").is_file()
+    back, pruned = load_graph(tmp_path / "new" / "graph.json"), graph.pruned()
     pd.testing.assert_frame_equal(back.nodes, pruned.nodes, check_dtype=False)
     np.testing.assert_array_equal(back.edges, pruned.edges)
     for table in ("head_edges", "head_scores"):
         assert len(getattr(back, table)) > 20
         pd.testing.assert_frame_equal(getattr(back, table), getattr(pruned, table), check_dtype=False)
     assert (back.tokens, back.hook_names, back.words) == (pruned.tokens, pruned.hook_names, pruned.words)
-    content = json.loads((tmp_path / "graph.json").read_text())
+    content = json.loads((tmp_path / "new" / "graph.json").read_text())
     assert len({node["node_id"] for node in content["nodes"]}) == len(content["nodes"])
     required = {"node_id", "feature", "layer", "ctx_idx", "feature_type", "jsNodeId", "clerp"}
     assert all(required <= node.keys() for node in content["nodes"])
@@ -753,6 +756,9 @@ def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             attribution_graph(model, prompt, given)
+    for option in ({"max_latents": -1}, {"batch_size": 0}):
+        with pytest.raises(ValueError, match="must be at least 1"):
+            attribution_graph(model, IDS, given, **option)
     with pytest.raises(ValueError, match="at least one"):
         attribution_graph(model, IDS, {})
     with pytest.raises(ValueError, match=r"blocks\.7"):

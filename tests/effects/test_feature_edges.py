@@ -114,6 +114,9 @@ def test_hooks_are_gone_after_an_error_and_mistakes_are_named(prompts):
         feature_edges(model, prompts, (UP, sae().double()), (UP, later))
     with pytest.raises(ValueError, match=r"positions \[7, 7, 7\] must be one a prompt, of 0..\[6, 6, 6\]"):
         feature_edges(model, prompts, (UP, later), (DOWN, later), positions=torch.tensor([7, 7, 7]))
+    for none in ([], prompts[:0]):
+        with pytest.raises(ValueError, match="there are no prompts"):
+            feature_edges(model, none, (UP, later), (DOWN, later))
     with pytest.raises(ValueError, match="has no W_enc"):
         bare = type("Bare", (), {"W_dec": torch.eye(D), "kind": "sae", "metadata": {}})()
         feature_edges(model, prompts, (UP, later), (DOWN, bare))

@@ -84,6 +84,9 @@ def test_padding_counts_in_no_cost_of_a_dose(tokens, tmp_path):
     doses = dose_response(
         model, POST, dictionary, features, latent, multiples=[2], sequences=7, n_tokens=1, concept=[1]
     )
+    for token in (-1, V):
+        with pytest.raises(ValueError, match=f"token id {token} occurs"):
+            dose_response(model, POST, dictionary, features, latent, concept=[1, token])
     action = {latent: pin(2 * float(features.table().set_index("latent")["max"][latent]))}
     with torch.no_grad():
         clean = model(tokens).log_softmax(-1)

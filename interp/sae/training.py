@@ -46,27 +46,22 @@ PAUSE = 10
 
 
 class Job(NamedTuple):
-    """A dictionary to be trained."""
+    """A dictionary to be trained, with the arguments that `train_sae` was given."""
 
-    hooks: tuple[str, ...]
-    """The hook that it reads, or the hooks of a crosscoder."""
-    output_hooks: tuple[str, ...]
-    """The hooks that a transcoder writes."""
+    hook: str | Sequence[str]
+    output_hook: str | Sequence[str] | None
     config: SAEConfig
-    folder: Path | None
+    out: str | Path | None
     log: Log
 
-    @classmethod
-    def of(
-        cls,
-        hook: str | Sequence[str],
-        output_hook: str | Sequence[str] | None,
-        config: SAEConfig,
-        out: str | Path | None,
-        log: Log,
-    ) -> "Job":
-        output_hooks = as_hook_names(output_hook) if output_hook else ()
-        return cls(as_hook_names(hook), output_hooks, config, None if out is None else Path(out), log)
+    @property
+    def hooks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The hook that it reads, or those of a crosscoder; and the hooks that a transcoder writes."""
+        return as_hook_names(self.hook), as_hook_names(self.output_hook) if self.output_hook else ()
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self.out is None else Path(self.out)
 
 
 @shows_progress
@@ -100,7 +95,7 @@ def train_sae(
     if isinstance(config, list | tuple):
         jobs = _sweep_jobs(hook, output_hook, config, out, log)
         return cast(Any, _train(store, jobs, overwrite, progress, resume=resume))
-    [sae] = _train(store, [Job.of(hook, output_hook, config, out, log)], overwrite, progress, resume=resume)
+    [sae] = _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, resume=resume)
     return sae
 
 
@@ -146,7 +141,7 @@ def train_saes(
     if not hooks or any(not 1 <= len(pair) <= 2 or isinstance(pair, str) for pair in hooks.values()):
         raise InterpError(f"hooks={dict(hooks)!r} must give each folder the hook to read and, if any, the one to write")
     jobs = [
-        Job.of(reads, writes, config, folder, _numbered(log, i))
+        Job(reads, writes, config, folder, _numbered(log, i))
         for i, (folder, (reads, *writes)) in enumerate(hooks.items())
     ]
     return _train(store, jobs, overwrite, progress)
@@ -179,7 +174,7 @@ def train_sharded(
     team = processes()
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
-    _train(store, [Job.of(hook, output_hook, config, out, log)], overwrite, progress, mesh)
+    _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, mesh)
     return Path(out)
 
 
@@ -192,7 +187,7 @@ def _sweep_jobs(
 ) -> list[Job]:
     """Return the training of each config of a sweep."""
     return [
-        Job.of(hook, output_hook, config, None if out is None else Path(out, str(i)), _numbered(log, i))
+        Job(hook, output_hook, config, None if out is None else Path(out, str(i)), _numbered(log, i))
         for i, config in enumerate(configs)
     ]
 
@@ -221,10 +216,9 @@ def _train(
     for job in jobs:
         check_log(job.log, job.folder)
     mesh = mesh or Mesh.of(processes())
-    pairs = dict.fromkeys((job.hooks, job.output_hooks) for job in jobs)
-    sources = {pair: TrainingRows(store, *pair, mesh) for pair in pairs}
+    sources = {hooks: TrainingRows(store, *hooks, mesh) for hooks in dict.fromkeys(job.hooks for job in jobs)}
     with ExitStack() as opened:
-        runs = [_begin(opened, sources[job.hooks, job.output_hooks], job, overwrite, resume) for job in jobs]
+        runs = [_begin(opened, sources[job.hooks], job, overwrite, resume) for job in jobs]
         return _train_all(runs, _Clock(progress))
 
 

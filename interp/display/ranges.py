@@ -52,7 +52,7 @@ def _joined(words: str) -> list[Range]:
     out: list[Range] = []
     for one in sorted(map(_range, _RANGE.finditer(words))):
         if out and one.first <= out[-1].last + 1:
-            out[-1] = Range(out[-1].first, one.last)
+            out[-1] = Range(out[-1].first, max(out[-1].last, one.last))
         else:
             out.append(one)
     return out

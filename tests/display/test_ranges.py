@@ -23,6 +23,7 @@ from interp.display.ranges import join_ranges
             "in indented lines",
         ),
         ("at token 9 or later, 7 or 8 of a sentence", "at token 7 or later of a sentence"),
+        ("at token 3 or later or 5 of a sentence", "at token 3 or later of a sentence"),
         ("at token 9 or later, 3 or 6 of a line", "at token 3, 6, or 9 or later of a line"),
         ("at token 2, 1, 4 or 5 of a sentence", "at token 1, 2, 4 or 5 of a sentence"),
         ("at token 2, 1, 3 or 5 of a sentence", "at token 1 to 3 or 5 of a sentence"),

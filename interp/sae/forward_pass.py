@@ -176,6 +176,16 @@ class PickedEntries(StepInputs):
         """Return the element of `vector` at each entry's latent."""
         return sparse_ops.at_latents(vector, self.support)
 
+    def dot_rows(self, name: str) -> Float[Tensor, " nnz"]:
+        """Return ⟨x, row⟩ of each entry, for its latent's row of a further matrix of the architecture
+        (`SAEConfig.initial_matrices`), as `pre` has it for `encoder_rows`, without a bias."""
+        matrix = self.weights[name]
+        no_bias = matrix.new_zeros(len(matrix))
+        codes = kernels(matrix).rescore(self.support.codes, self.x, matrix.detach(), no_bias)
+        centre = self.weights["b_dec"] if self.tied else None
+        into = self.gradients[name]
+        return sparse_ops.sparse_encode(self.x, matrix, no_bias, Support(codes), centre=centre, into=into)
+
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
         """Sum over each row's entries."""
         sums = torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)

@@ -101,6 +101,7 @@ class Learner:
         self.initial_W_dec = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
+        self.weights |= config.initial_matrices(self.weights)
         self.architecture_state = config.initial_state()
         self.low_precision = has_fast_bfloat16(self.weights["W_dec"])
         self.means = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}
@@ -299,7 +300,8 @@ class Learner:
 
         Adam's means restart at 0, its squares at the mean over all latents. If the squares restarted at 0, the first
         steps would be several times the learning rate."""
-        for name, values in {**new._asdict(), **self.initial_parameters}.items():
+        matrices = self.config.initial_matrices(new._asdict())
+        for name, values in {**new._asdict(), **self.initial_parameters, **matrices}.items():
             self.weights[name][latents] = values[: len(latents)] if isinstance(values, Tensor) else values
             self.means[name][latents] = 0
             self.squares[name][latents] = self._mean(self.squares[name])

@@ -15,6 +15,7 @@ pytest.importorskip("sae_lens")
 
 from analyses import custom_architecture
 from analyses.custom_architecture import GroupLassoConfig
+from analyses.gradient_check import check_gradients
 from interp.activations import ActivationStore
 from interp.cli import main
 from interp.pipeline.config import RunConfig
@@ -22,7 +23,8 @@ from interp.pipeline.execution import run_alone
 from interp.pipeline.plugins import import_plugin
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
-from interp.sae import SAEConfig, TopKConfig, load_sae, train_sae
+from interp.sae import SAEConfig, Threshold, TopKConfig, load_sae, train_sae
+from interp.sae.architectures.encoders import Encoder, StoredEncoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, config_from_dict, config_to_dict
 from tests.tiny import SECTIONS
 
@@ -67,6 +69,64 @@ def test_architecture_without_pick_or_trained_is_refused(tmp_path):
     store = ActivationStore.from_batches([torch.randn(100, 4)], tmp_path / "store")
     with pytest.raises(ValueError, match="Silent does not define `trained_encoder`: return the encoder"):
         train_sae(store, "activations", config)  # before the first step, which would ask for `pick`
+
+
+@dataclass(frozen=True, eq=False)
+class Damped(Encoder):
+    """z = ReLU(pre) · sigmoid(⟨x, damping[j]⟩)"""
+
+    name: ClassVar[str] = "damped"
+    damping: torch.Tensor
+
+    def encode(self, x, weights):
+        pre = x @ weights.encoder_rows.T + weights.b_enc
+        return pre.relu() * (x @ self.damping.T).sigmoid()
+
+    def scaled(self, scale):
+        return Damped(self.damping * scale)
+
+    def to_stored(self):
+        return StoredEncoder({}, {"damping": self.damping})
+
+    @classmethod
+    def from_stored(cls, settings, parts, d_sae, source):
+        return cls(parts.pop("damping", d_sae, None))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DampedConfig(SAEConfig):
+    architecture: ClassVar[str] = "damped"
+
+    def initial_matrices(self, weights):
+        return {"damping": torch.full_like(weights["encoder_rows"], 0.01)}
+
+    def pick(self, step):
+        return Threshold(torch.zeros_like(step.weights["b_enc"]))
+
+    def activate(self, step):
+        return step.pre * step.dot_rows("damping").sigmoid()
+
+    def trained_encoder(self, weights, state):
+        return Damped(weights["damping"].clone())
+
+
+def test_an_architecture_may_have_a_matrix_of_its_own(tmp_path):
+    """It is trained, resampled, saved and read back with the other weights, and the trained dictionary uses it."""
+    sizes = {"d_sae": 24, "tokens": 20_000, "batch_size": 100, "device": "cpu"}
+    assert max(check_gradients(DampedConfig(**sizes)).values()) < 1e-12
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(2_000, 30, generator=generator).relu() @ torch.randn(30, 12, generator=generator) + 3
+    store = ActivationStore.from_batches([x], tmp_path / "store", dtype="float32")
+    rows = []
+    config = DampedConfig(**sizes, resample_at=(0.5,), dead_after=500)
+    sae = train_sae(store, "activations", config, tmp_path / "sae", log=rows.append)
+    assert isinstance(sae.encoder, Damped) and sae.damping.shape == (24, 12)
+    assert not sae.damping.allclose(sae.damping[:1, :1])
+    error = (sae(x) - x).square().sum() / (x - x.mean(0)).square().sum()
+    assert float(error) == pytest.approx(rows[-1]["fvu"], rel=0.2) and error < 0.4
+    again = load_sae(tmp_path / "sae")
+    assert torch.equal(again.damping, sae.damping) and torch.equal(again.encode(x), sae.encode(x))
+    assert torch.allclose(sae.codes(x).dense(), sae.encode(x), atol=1e-5)
 
 
 MINE = '''

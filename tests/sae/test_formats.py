@@ -1,5 +1,7 @@
 """A format of a user's own: a script with one function, which every reader, writer and command then knows."""
 
+from dataclasses import dataclass
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from interp.cli import main
 from interp.pipeline.opening import open_any
 from interp.sae import SAE, TopK, load_sae
 from interp.sae.formats import dictionary_format
+from interp.sae.formats.stored_dictionary import StoredDictionary
 from interp.storage import artifacts
 
 SCRIPT = '''
@@ -84,3 +87,20 @@ def test_a_format_is_not_recognized_by_the_file_of_something_else(registries):
     with pytest.raises(ValueError, match="config.json is in each folder of a model's folder: name another file first"):
         dictionary_format.dictionary_format("test_clash", files=("config.json", "w.npz"))(load_sae)
     assert "test_clash" not in dictionary_format.FORMATS
+
+
+@dataclass(frozen=True, eq=False)
+class Levelled(TopK):
+    levels: torch.Tensor
+
+
+def test_a_tensor_of_any_encoder_that_is_not_finite_is_refused(tmp_path, registries):
+    def read(folder):
+        encoder = Levelled(2, torch.tensor([1.0, float("nan")]))
+        return StoredDictionary(W_enc=W_dec.T, W_dec=W_dec, b_enc=W_dec[:, 0], b_dec=W_dec[0], encoder=encoder)
+
+    W_dec = torch.eye(6, 4)
+    dictionary_format.dictionary_format("test_levels", files=("levels.npz",))(read)
+    (tmp_path / "levels.npz").touch()
+    with pytest.raises(ValueError, match=r"levels \(2,\) contains NaN or infinity"):
+        load_sae(tmp_path)

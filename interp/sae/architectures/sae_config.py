@@ -170,6 +170,14 @@ class SAEConfig(CheckedFields):
         """
         return {}
 
+    def initial_matrices(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the initial values of further matrices, which have a row per latent (`PickedEntries.dot_rows`).
+
+        `weights`: the initial `W_dec`, `encoder_rows` and `b_enc`, of all latents of this process or, later, of those
+        that are resampled. If several hooks are read, their scales are not folded into these matrices.
+        """
+        return {}
+
     def initial_state(self) -> dict[str, float]:
         """Return the numbers that the architecture carries from step to step."""
         return {}

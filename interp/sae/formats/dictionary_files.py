@@ -8,6 +8,8 @@ and the fault.
 from collections.abc import Sequence
 from pathlib import Path
 
+from torch import Tensor
+
 from interp.checks.arguments import check_finite
 from interp.checks.errors import DamagedError, InterpError
 from interp.sae.formats.dictionary_format import FORMATS, DictionaryFormat, EncodedFiles
@@ -42,7 +44,7 @@ def read_dictionary(path_or_release: str | Path, sae_id: str | None) -> StoredDi
     for weights that are not finite once scales and norms are folded in."""
     stored = _read(path_or_release, sae_id)
     tensors = {name: getattr(stored, name) for name in ("W_enc", "W_dec", "b_enc", "b_dec", "W_skip")}
-    tensors["threshold"] = getattr(stored.encoder, "threshold", None)
+    tensors |= {name: value for name, value in vars(stored.encoder).items() if isinstance(value, Tensor)}
     try:
         check_finite(**tensors)
     except ValueError as error:

@@ -507,6 +507,18 @@ def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_chan
     assert not page.complaints
 
 
+def test_more_features_than_can_be_held_are_not_pinned_and_the_page_says_so(page, server):
+    page.open(f"{server.address}/#try/{','.join(map(str, range(20)))}")
+    typed(page, TEXT)
+    *held, told = page.text(".pinned li")
+    assert len(held) == 16 and told == "No more than 16 can be pinned at a time."
+    pins = "Array.from(document.querySelectorAll('.grid .pin'), (e) => [e.getAttribute('aria-pressed'), e.disabled])"
+    assert {tuple(pin) for pin in page.evaluate(pins)} == {("true", False), ("false", True)}
+    page.click(".pinned button")
+    assert len(page.text(".pinned li")) == 15 and ["false", True] not in page.evaluate(pins)
+    assert page.faint() == [] and not page.complaints
+
+
 def test_the_text_stands_above_its_features(page):
     typed(page, TEXT)
     side = "document.querySelector('{}').getBoundingClientRect()"

@@ -106,7 +106,11 @@ report.views.try = (() => {
 
   function pinButton(latent) {
     const isPinned = pinned.has(latent);
-    const title = isPinned ? "let it go" : "keep it in the grid, and hold it while the model writes, below";
+    const isFull = !isPinned && pinned.size >= MOST_PINNED;
+    const pins = isFull
+      ? `${MOST_PINNED} features are pinned, which are the most: let one go first`
+      : "keep it in the grid, and hold it while the model writes, below";
+    const title = isPinned ? "let it go" : pins;
     const onclick = () => (pinned.has(latent) ? unpin(latent) : pin(latent));
     return h(
       "button.pin",
@@ -115,6 +119,7 @@ report.views.try = (() => {
         "aria-pressed": String(isPinned),
         "aria-label": `Pin feature ${latent}`,
         title,
+        disabled: isFull,
         "data-latent": latent,
         onclick,
       },
@@ -377,6 +382,7 @@ report.views.try = (() => {
           h("button", { type: "button", onclick: () => unpin(latent) }, "Let go"),
         ),
       ),
+      ...(pinned.size < MOST_PINNED ? [] : [h("li.muted", null, `No more than ${MOST_PINNED} can be pinned at a time.`)]),
     );
     parts.sample.disabled = !pinned.size;
     history.replaceState(null, "", pinned.size ? `#try/${Array.from(pinned.keys()).join(",")}` : "#try");

@@ -13,7 +13,6 @@ import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +22,10 @@ from interp.checks.errors import InterpError, OverwriteError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
+from interp.pipeline.refusals import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.run_folder import Run, open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
-from interp.pipeline.states import State, finished_manifest, manifest_head, stages_lost, state_of
+from interp.pipeline.states import finished_manifest, manifest_head, state_of
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
@@ -37,8 +37,6 @@ from interp.storage.manifests import MADE_OF, RUN_FILE, has_all_files, write_man
 from interp.storage.packages import versions_of
 
 VERSIONED_PACKAGES = ("interp", "torch", "numpy", "transformer-lens", "sae-lens")
-_N_ALONE = 2
-"""Settings that are named of those that only one of two configurations has."""
 log = logging.getLogger(__name__)
 
 
@@ -109,7 +107,7 @@ def run_stages(
                     run: {each.name: state_of(run, each, expected=fingerprints) for each in asked} for run in runs
                 }
                 if not redo:
-                    _check_others(states)
+                    refuse_other_inputs(states)
                 outdated = [
                     run.folder(name)
                     for run, of_run in states.items()
@@ -255,64 +253,13 @@ def _claim_folders(folders: Mapping[Path, RunConfig], redo: bool, locks: ExitSta
         locks.enter_context(lock_folder(folder))
     if not redo:
         for run in open_runs(out, folders[out]):
-            _check_keeps(run)
+            refuse_other_settings(run)
     for folder, config in folders.items():
         _write_config(folder, config)
         if folder not in locked:
             locks.enter_context(lock_folder(folder))
     root = Run(out)
     return [root.at(name) for name in root.hooks]
-
-
-def _check_keeps(run: Run) -> None:
-    """Check that nothing would be lost by the new configuration of a run, which it has been opened with. Raises
-    OverwriteError, with the differences from its run.toml, if finished or interrupted stages would be run again. The
-    page alone is made again without asking."""
-    new = run.config.to_dict()
-    try:
-        old = RunConfig.from_toml(run.path / RUN_FILE).to_dict()
-        differences = [
-            line for name in new | old for line in _section_differences(name, old.get(name, {}), new.get(name, {}))
-        ]
-        reason = f"{run.path} holds a run of another configuration ({'; '.join(differences)})"
-    except ValueError as error:  # its run.toml cannot be read
-        differences = [""]
-        reason = str(error)
-    if differences:
-        states = {stage.name: state_of(run, stage, outside=False) for stage in STAGES.values() if not stage.is_last}
-        changed = [name for name, state in states.items() if state.settings or state.others]
-        _refuse_to_lose(reason, stages_lost(run, changed))
-
-
-def _section_differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """Name the settings of a section that differ. Of those that one side alone has, such as all of another
-    architecture's, the first are named and the others counted."""
-    both = [key for key in sorted(old.keys() & new.keys()) if old[key] != new[key]]
-    alone = [f"{name}.{key}: {value!r} here" for key, value in new.items() if key not in old]
-    alone += [f"{name}.{key}: {value!r} there" for key, value in old.items() if key not in new]
-    more = [f"{len(alone) - _N_ALONE} further fields of [{name}]"] if len(alone) > _N_ALONE else []
-    return [*(f"{name}.{key}: {old[key]!r} there, {new[key]!r} here" for key in both), *alone[:_N_ALONE], *more]
-
-
-def _check_others(states: Mapping[Run, Mapping[str, State]]) -> None:
-    """Check that nothing would be lost because something that is not in run.toml differs from what finished or
-    interrupted stages were made of. Raises OverwriteError if it would. The page is made again without asking."""
-    changes: dict[str, None] = {}
-    lost: dict[str, None] = {}
-    for run, of_run in states.items():
-        changed = {name: state.others for name, state in of_run.items() if state.others and not STAGES[name].is_last}
-        changes |= dict.fromkeys(chain.from_iterable(changed.values()))
-        lost |= dict.fromkeys(stages_lost(run, changed))
-    where = next(iter(states)).path
-    _refuse_to_lose(f"results in {where} would be made again: {'; '.join(changes)}", list(lost))
-
-
-def _refuse_to_lose(reason: str, lost: Sequence[str]) -> None:
-    if lost:
-        raise OverwriteError(
-            f"{reason}; choose another folder with --out, or pass --redo to run the affected stages again: "
-            f"{', '.join(lost)}"
-        )
 
 
 @contextmanager

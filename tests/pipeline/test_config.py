@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import re
 import tomllib
+from pathlib import Path
 
 import pytest
 import tomli_w
@@ -15,6 +16,7 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import ORDER, STAGES
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 from interp.sae.architectures.sae_config import config_from_dict
+from interp.storage.artifacts import ARTIFACTS
 
 LIBRARY = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__.startswith("interp.")}
 """The architectures of the library, without those that a script has registered in the same process."""
@@ -88,6 +90,14 @@ def test_attributes_listed_for_type_checking_are_those_of_the_stages():
     }
     opened = {name for stage in library_stages() for name in stage.opens}
     assert listed <= opened and {"features", "ranking"} <= listed
+
+
+def test_artifacts_lie_in_a_run_where_its_stages_write_them():
+    for artifact in ARTIFACTS.values():
+        if artifact.stage:
+            stage = STAGES[artifact.stage]
+            places = {Path(stage.name, place).as_posix() for place, _ in stage.opens.values()}
+            assert artifact.inside[-1] in places and artifact.shared_by_hooks == (stage.made_for == "run")
 
 
 def test_what_is_left_out_keeps_the_demo_defaults(tmp_path):

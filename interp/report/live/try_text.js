@@ -372,6 +372,7 @@ report.views.try = (() => {
         }),
         " × its maximum",
       );
+    const full = h("li.muted", null, `No more than ${MOST_PINNED} can be pinned at a time.`);
     parts.pinned.replaceChildren(
       ...Array.from(pinned, ([latent, multiple]) =>
         h(
@@ -382,7 +383,7 @@ report.views.try = (() => {
           h("button", { type: "button", onclick: () => unpin(latent) }, "Let go"),
         ),
       ),
-      ...(pinned.size < MOST_PINNED ? [] : [h("li.muted", null, `No more than ${MOST_PINNED} can be pinned at a time.`)]),
+      ...(pinned.size < MOST_PINNED ? [] : [full]),
     );
     parts.sample.disabled = !pinned.size;
     history.replaceState(null, "", pinned.size ? `#try/${Array.from(pinned.keys()).join(",")}` : "#try");

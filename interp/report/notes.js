@@ -216,18 +216,17 @@ report.notes = (() => {
     ...[judgedElements(latent), report.captions.inBrief(latent)].map((content) => h("span", null, content).textContent),
     of(latent).label, of(latent).note.replaceAll("\n", " ")].join("\t")).join("\n");
 
-  /* A row of the list: the label as its heading, the feature with its verdict, what it fires on and its strongest
-   * firing, beside the note. */
+  /* A row of the list: the star, the feature with its verdict, what it fires on, which opens on its strongest firings,
+   * and the fields of the label and of the note. */
   function row(latent, removed) {
     const { label, note } = editor(latent);
-    const unkept = h("div.muted", null, "Nothing of yours: it leaves this list when you do.");
-    const fires = h("div");
-    loadRows().then((rows) => {
+    const firings = h("div");
+    const ontoggle = async () => {
+      const rows = await loadRows();
+      const snippet = () => h("div.snippet", null, report.table.snippet(latent, rows));
       const apart = report.captions.byLabel(latent) ? undefined : report.table.senses(latent, rows);
-      if (apart) return fires.replaceChildren(...apart);
-      fires.append(h("div.rule", null, report.captions.inBrief(latent)),
-        h("div.snippet", null, report.table.snippet(latent, rows)));
-    });
+      firings.replaceChildren(...(apart ?? [snippet()]));
+    };
     const remove = () => {
       const before = of(latent);
       element.remove();
@@ -239,17 +238,13 @@ report.notes = (() => {
         } }, "Undo"));
     };
     const element = h("li", { "data-latent": latent },
-      h("div.what", null,
-        label,
-        featureLink(latent, `Feature ${latent}`), " ",
-        judgedElements(latent),
-        fires),
-      h("div.own", null, note, unkept),
+      label, featureLink(latent), h("span.judged", null, judgedElements(latent)),
+      h("details.fires-on", { ontoggle },
+        h("summary", null, h("span.rule", null, report.captions.inBrief(latent))), firings),
+      note,
       h("button.remove", { type: "button", title: "Remove the star, the label and the note",
         "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
-    const show = () => {
-      unkept.hidden = latent in kept;
-    };
+    const show = () => element.classList.toggle("unkept", !(latent in kept)); // it leaves the list with the reader
     show();
     return Object.assign(element, { show });
   }
@@ -267,6 +262,9 @@ report.notes = (() => {
       },
     });
     const about = h("p.muted");
+    const sought = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter your notes",
+      autocomplete: "off", spellcheck: "false", oninput: filter });
+    const verdicts = h("select", { "aria-label": "Verdict", onchange: filter });
     const removed = h("output");
     const rows = h("ul.mine");
     const press = (text, title, onclick) => h("button", { type: "button", title, onclick }, text);
@@ -279,7 +277,17 @@ report.notes = (() => {
       listed.sort((a, b) => ORDERS[orders.value](a, b) || a - b);
       for (const latent of listed) rows.append(rows.querySelector(`[data-latent="${latent}"]`));
     }
-    const sorting = h("label", null, "Sort by ", orders);
+    /* Hide the rows that the text or the verdict asked for does not fit. */
+    async function filter() {
+      await loadTable();
+      const terms = report.search.parse(sought.value);
+      for (const each of /** @type {HTMLElement[]} */ (Array.from(rows.children))) {
+        const latent = Number(each.dataset.latent);
+        each.hidden = (terms.length > 0 && !report.search.quality(terms, latent))
+          || (verdicts.value !== "" && report.selection.verdictOf(latent) !== verdicts.value);
+      }
+    }
+    const sorting = h("span", null, sought, " ", verdicts, " ", h("label", null, "Sort by ", orders));
     const files = h("span.files", null, sorting, " ", copy, " ", save, " ", open, file);
     const begin = h("ul.begin");
     /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
@@ -289,9 +297,14 @@ report.notes = (() => {
       const added = latentsKept().filter((each) => !isShown(each));
       rows.append(...added.map((latent) => row(latent, removed)));
       if (added.length) sort();
-      const where = write ? "in the run folder" : "in this browser alone: export it to keep or send it";
-      about.textContent = `${rows.childElementCount ? "" : "Nothing yet. "}Star a feature in its row or on its page, `
-        + `and label or note it there or here; it stays ${where}.`;
+      const where = write ? "in the run folder" : "in this browser alone: export them to keep or send them";
+      about.textContent = rows.childElementCount ? `Kept ${where}.`
+        : `Nothing yet. Star a feature in its row or on its page, and label or note it there. Notes stay ${where}.`;
+      const listed = Array.from(rows.children, (each) => report.selection.verdictOf(Number(each.dataset.latent)));
+      const chosen = verdicts.value;
+      verdicts.replaceChildren(h("option", { value: "" }, "Any verdict"), ...[...new Set(listed)].map((name) =>
+        h("option", { value: name, selected: name === chosen }, format.verdict(name))));
+      filter();
       save.disabled = copy.disabled = !latentsKept().length;
       begin.parentElement.hidden = rows.childElementCount > 0;
       sorting.hidden = rows.childElementCount < 2;

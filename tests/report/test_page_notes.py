@@ -38,10 +38,13 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.open(f"{address}#features?q=%235")
     assert browser.text("tr[data-latent='5'] .tag.mine")[0].startswith("why?"), "a note alone"
     browser.open(f"{address}#notes")
+    [third, fifth] = browser.text(".mine li")
+    assert "3monosemantic 1.00python" in third
+    assert re.search(r'5monosemantic [01]\.\d\d"1233"', fifth), "its verdict, and how probable one meaning is"
+    heights = browser.evaluate("Array.from(document.querySelectorAll('.mine li'), (e) => e.offsetHeight)")
+    assert heights[0] < 45 and browser.text(".mine .firing") == [], "a row of one line"
+    browser.unfold()
     browser.wait("document.querySelectorAll('.mine .snippet .firing').length === 2")
-    [third, fifth] = browser.text(".mine .what")
-    assert "Feature 3 monosemantic 1.00python" in third
-    assert re.search(r'Feature 5 monosemantic [01]\.\d\d"1233"', fifth), "its verdict, and how probable one meaning is"
     fields = "Array.from(document.querySelectorAll('.mine :is(input, textarea)'), ({value}) => value)"
     assert browser.evaluate(fields) == [HOSTILE, "", "", "why?\nbecause"]
     assert browser.evaluate("document.querySelector('.mine img')") is None
@@ -56,7 +59,9 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     browser.evaluate("localStorage.clear()")
     browser.open(f"{address}#notes")
     assert not browser.text(".mine li")
-    files = browser.send("Runtime.evaluate", expression="document.querySelector('.kept input')")["result"]["objectId"]
+    files = browser.send("Runtime.evaluate", expression="document.querySelector('.kept [type=file]')")["result"][
+        "objectId"
+    ]
     browser.send("DOM.setFileInputFiles", files=[str(tmp_path / "notes.json")], objectId=files)
     browser.wait("document.querySelectorAll('.mine li').length === 2")
     browser.open(f"{address}#feature/3")
@@ -68,7 +73,7 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
     browser.open(f"{address}#feature/5")
     note(browser, "input", "five")
     browser.open(f"{address}#notes")
-    browser.wait("document.readyState === 'complete' && document.querySelector('.mine .snippet .firing') !== null")
+    browser.wait("document.readyState === 'complete' && document.querySelector('.mine li') !== null")
     kept = "JSON.parse(report.notes.exported()).notes"
     field = "document.querySelector('.mine input')"
     browser.evaluate(f"{field}.focus(); {field}.value = ''; {field}.dispatchEvent(new Event('input'))")
@@ -92,6 +97,7 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
 def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, address):
     browser.open(f"{address}#notes")
     browser.evaluate(f"report.notes.set({SPLIT}, {{ label: 'two things' }})")
+    browser.click(".mine summary")
     browser.wait("document.querySelectorAll('.mine .of-sense .firing').length === 2")
     assert browser.text(".mine .of-sense .sense") == ["A", "B"]
     browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
@@ -110,15 +116,15 @@ def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list
     assert [*browser.evaluate("JSON.parse(report.notes.exported()).notes")] == [first]
     assert browser.evaluate("document.querySelector('.begin').checkVisibility()") is False
     browser.evaluate(f"report.notes.set({first}, {{ label: 'mine' }})")
-    browser.click(".mine .what > a")
+    browser.click(".mine li > a")
     browser.wait(f"document.getElementById('feature').dataset.latent === '{first}'")
     assert browser.text("#feature .path a")[:2] == ["Your notes", "All features"]
     browser.click("#feature .path a")
     browser.wait("document.body.dataset.view === 'notes'")
     assert question(browser) == f"#notes/{first}"
-    assert browser.evaluate("document.querySelector('.mine .what input').value") == "mine", "the heading of its row"
+    assert browser.evaluate("document.querySelector('.mine input').value") == "mine"
     browser.evaluate(f"report.notes.set({first}, {{ label: '' }})")
-    unkept = "document.querySelector('.mine .own > .muted').checkVisibility()"
+    unkept = "document.querySelector('.mine li').matches('.unkept')"
     assert browser.evaluate(unkept) is False
     browser.click(".mine .star")
     assert browser.evaluate(unkept) is True and len(browser.text(".mine li")) == 1, "it may have its star back"
@@ -197,7 +203,7 @@ def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
         browser.evaluate("new Promise((later) => setTimeout(later, 3))")
     browser.wait("document.querySelectorAll('.mine li').length === 3")
     listed = "Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.latent)"
-    field = "document.querySelector('.kept select')"
+    field = "document.querySelector('.kept label select')"
     for order, expected in (("number", "359"), ("last changed", "935"), ("label", "359"), ("number", "359")):
         browser.evaluate(f"{field}.value = '{order}'; {field}.dispatchEvent(new Event('change'))")
         assert "".join(browser.evaluate(listed)) == expected, order
@@ -206,6 +212,25 @@ def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
     for order, expected in (("last changed", "593"), ("label", "539")):
         browser.evaluate(f"{field}.value = '{order}'; {field}.dispatchEvent(new Event('change'))")
         assert "".join(browser.evaluate(listed)) == expected, "what was changed is kept"
+    browser.evaluate("localStorage.clear()")
+
+
+def test_notes_are_filtered_by_their_words_and_by_verdict(browser, address):
+    browser.open(f"{address}#notes")
+    for latent, label in ((5, "pear"), (3, "apple"), (SPLIT, "pear")):
+        browser.evaluate(f"report.notes.set({latent}, {{ label: '{label}' }})")
+    shown = "Array.from(document.querySelectorAll('.mine li:not([hidden])'), (e) => Number(e.dataset.latent))"
+    ask = "(([field, value, event]) => { field.value = value; field.dispatchEvent(new Event(event)); })"
+    text, verdict = (f"document.querySelector('.files {field}')" for field in ("[type=search]", "select"))
+    for field, value, event, expected in (
+        (text, "pear", "input", [SPLIT, 5]),
+        (verdict, "polysemantic", "change", [SPLIT]),
+        (text, "", "input", [SPLIT]),
+        (verdict, "", "change", [SPLIT, 3, 5]),
+        (text, "label:apple", "input", [3]),
+    ):
+        browser.evaluate(f"{ask}([{field}, '{value}', '{event}'])")
+        browser.wait(f"String({shown}) === '{','.join(map(str, sorted(expected)))}'")
     browser.evaluate("localStorage.clear()")
 
 

@@ -47,7 +47,7 @@ AXIS_TITLES = {
     "concentration": "concentration",
     "evenness": "evenness of similarity",
     "token_entropy": "entropy of the firing token (nats)",
-    "explanation_f1": "F1 of the explanation (held out)",
+    "explanation_f1": "F1 (held out)",
     "density": "density (share of tokens)",
     "max": "largest activation",
     "mean": "mean activation where it fires",

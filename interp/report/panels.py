@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 
 from interp.figures.name_placement import LEADER
+from interp.figures.theme import HEIGHT
 from interp.report.json_text import number
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 MAX_TABLE_ROWS = 200
 """Largest number of rows of a table that the page shows."""
 RAISED = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
+SHARE_OF_HEIGHT, SHARE_OF_PANELS = 0.6, 0.75
+"""Height of a figure on the page, and of one in several panels, as a share of its height in print. One with a row for
+each name keeps its own."""
 MANY_NAMES, FEW_NAMES = 20, 6
 """Names beside the points of a figure on a screen, and on a phone."""
 
@@ -58,7 +62,10 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     """Return the title, height and plotly JSON of a figure that fills the available width, in the page's words."""
     drawn = json.loads(figure.to_json())  # a copied figure would validate each of its properties again
     layout: dict[str, Any] = drawn["layout"]
-    title, height = _in_its_words(_text_of(layout)), layout.get("height")
+    title = _in_its_words(_text_of(layout))
+    height = layout.get("height", HEIGHT)
+    if "ticktext" not in layout.get("yaxis", {}):
+        height = round((SHARE_OF_PANELS if "yaxis2" in layout else SHARE_OF_HEIGHT) * height)
     for name, axis in layout.items():
         if re.fullmatch(r"[xy]axis\d*", name) and (words := _text_of(axis)):
             axis["title"]["text"] = _in_its_words(words)
@@ -71,7 +78,7 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
         if trace["type"] == "scatter" and trace.get("mode") == "markers+text":
             _name_fewer(trace, is_log=layout.get("xaxis", {}).get("type") == "log")
     if shown := [note for note in notes if note.get("name") != LEADER]:
-        layout["annotations"] = shown
+        layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in shown]
     for name in ("title", "width"):
         layout.pop(name, None)
     layout["margin"] = layout.get("margin", {}) | {"l": 56, "r": 12, "t": above, "b": 48}

@@ -5,6 +5,7 @@
 report.paint = (() => {
   const NARROW = matchMedia("(max-width: 640px)");
   const SIZE = 12.5; // pixels, as captions
+  const LEAST_POINT = { size: 3.5, opacity: 0.6 }; // of many: in print they are smaller and paler
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
   /* A figure in the colours of the current scheme. */
@@ -41,6 +42,7 @@ report.paint = (() => {
     if (!plain.some(isOfVerdict)) Object.assign(variables, { "#0072b2": "--blue", "#d55e00": "--muted" });
     const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
     const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
+    for (const { marker } of themed) if (marker?.size < LEAST_POINT.size) Object.assign(marker, LEAST_POINT);
     for (const trace of NARROW.matches ? themed.filter(({ meta }) => meta?.first) : []) {
       trace.text = trace.text.map((name, k) => (trace.meta.first.includes(k) ? name : ""));
       trace.textposition = trace.meta.inwards;

@@ -236,8 +236,8 @@ def _random_above_pca(table: pd.DataFrame) -> str:
     if not recovered.get("random", math.nan) > recovered.get("PCA", math.nan):
         return ""
     return (
-        " Random directions recover more than PCA, though they leave more variance: each token has the nearest of as "
-        "many as the dictionary has, where PCA has only as many as there are coordinates."
+        " Random recovers more than PCA, though it leaves more variance: each token has the nearest of as many "
+        "directions as the dictionary has; PCA has only as many as there are coordinates."
     )
 
 

@@ -859,6 +859,17 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     assert axis["title"]["text"] == "density (share of tokens)", "a screen has room for powers of ten"
     assert axis["ticktext"][0] == "none" and axis["ticktext"][-2:] == ["10⁻¹", "10⁰"]
     assert not {"title", "width"} & shown["figure"]["layout"].keys()
+    curves = pd.DataFrame({"tokens": [1, 2], "l0": [9.0, 8.0], "fvu": [0.5, 0.4], "dead": [0.0, 0.1]})
+    trained = Panel(note="", figure=figures.training(curves, panels=["fvu", "l0"])).payload()
+    assert [note["text"] for note in trained["figure"]["layout"]["annotations"]] == ["FVU", "L0 (features a token)"]
+
+
+def test_a_panel_is_lower_than_a_figure_in_print_unless_it_has_a_row_for_each_name():
+    density = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.0]}))
+    concepts = pd.DataFrame({"label": ["a", "b"], "f1_feature": [0.9, 0.8], "f1_neuron": [0.1, 0.2]})
+    rows = figures.concept_dots(concepts)
+    heights = [Panel(note="", figure=figure).payload()["height"] for figure in (density, rows)]
+    assert heights == [0.6 * density.layout.height, rows.layout.height]
 
 
 def test_a_panel_shows_whatever_the_cells_of_its_table_are():

@@ -167,7 +167,7 @@ def table_columns(
             "f1", "F1", "held out", sorts="F1 of rule or label",
             hint="F1 on held-out text of the rule or label that the row tells, or of each sense; of whole words, on "
             "all text",
-            style="fixed", scale="share", is_compared=True, widths=Widths("4rem", "2.7rem"),
+            style="fixed", scale="share", is_compared=True, widths=Widths("4rem", "3.3rem"),
             values=f1,
         ),
         Column(

@@ -30,7 +30,7 @@ report.segments = (() => {
       case "senses": return content.map(([rule], k) =>
         ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
       case "more_senses": return h("span.muted", null, ` and ${content.length} more`);
-      case "no_sense": return h("span.muted", null, ` of no sense ${format.percent(content)}`);
+      case "no_sense": return h("span.muted", null, `, of no sense ${format.percent(content)}`);
       case "sense": return ofSense(content[0], draw(content[1], how));
       case "rest": return h("span.of-lead.muted", null, draw(content, how));
       case "small": return h("small", null, draw(content, how));

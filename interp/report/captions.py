@@ -69,7 +69,8 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.text.vocabulary import quote_token
 
 GOOD = 0.5
-"""F1 from which on a label is set in bold, and a rule names a latent."""
+"""F1 from which on a label is set in bold, and a rule names a latent even if it does not hold for MOST of the tokens at
+a place."""
 SOME = 0.05
 """Share of the firings, in text of another kind or on some tokens, that is worth telling."""
 MUCH = 0.1
@@ -177,9 +178,11 @@ class Facts:
     def is_named_by_tokens(self) -> bool:
         """Whether tokens name a latent that has neither a label nor several senses: they tell more than its rule."""
         f1 = GOOD if self.rule_f1 is None else self.rule_f1
-        if not self.rule or f1 < GOOD or self.is_past_strongest():
+        if not self.rule or self.is_weak or self.is_past_strongest():
             return True
         told = sum(self.shares[:N_LISTED])
+        if f1 < GOOD:
+            return told >= MOST or (self.precision or 0) < MOST or _names_tokens(self.rule)
         if told >= MOST and (self.lists_scripts or len(to_text(self.rule)) > LONG_RULE):
             return True
         return self.misses_common and self.rule_f1 is not None and told > f1
@@ -388,7 +391,7 @@ def _brief(latent: Facts) -> Segments:
         return [*_in_pieces(latent, latent.whole), *_apart(latent)]
     if latent.is_named_by_tokens:
         return [Part("vague", _on_commonest(latent))]
-    return [*_on_its_token(latent), Part("rule", 0), *_mostly_in(latent), *_apart(latent)]
+    return [*_before_rule(latent), Part("rule", 0), *_mostly_in(latent), *_apart(latent)]
 
 
 def _title(latent: Facts) -> Segments:
@@ -406,14 +409,17 @@ def _title(latent: Facts) -> Segments:
         return [*_in_pieces(latent, latent.whole), *_apart(latent), _f1(latent.whole.f1)]
     if latent.is_named_by_tokens:
         return [Part("vague", [*_on_commonest(latent, is_title=True), *_most_strongly(latent)])]
-    return [*_on_its_token(latent), *_in_words(latent), *_mostly_in(latent), *_apart(latent)]
+    return [*_before_rule(latent), *_in_words(latent), *_mostly_in(latent), *_apart(latent)]
 
 
-def _on_its_token(latent: Facts) -> Segments:
-    """Return the token on which MOST of its firings are, if its rule names none."""
-    if not latent.tokens or latent.shares[0] < MOST or _names_tokens(latent.rule):
-        return []
-    return [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
+def _before_rule(latent: Facts) -> Segments:
+    """Return the token on which MOST of its firings are, if its rule names none, or the kind of text, if its rule tells
+    few of its firings."""
+    if latent.tokens and latent.shares[0] >= MOST and not _names_tokens(latent.rule):
+        return [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
+    kind = _in_kind(latent)
+    is_told = not kind or latent.rule_f1 is None or latent.rule_f1 >= GOOD or kind in to_text(latent.rule)
+    return [] if is_told else [_muted(f"{kind}: ")]
 
 
 def _in_pieces(latent: Facts, whole: WholeWords) -> Segments:

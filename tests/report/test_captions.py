@@ -108,6 +108,18 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
             'most lower-case tokens after "x" F1 0.60',
         ),
         ({"rule": 'tokens after "x"', "shares": [0.4], "precision": 0.9}, 'tokens after "x" F1 0.60'),
+        (
+            {"rule": 'tokens after "x"', "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6, "kind": "latex"},
+            'mostly in latex: most tokens after "x" F1 0.45',
+        ),
+        (
+            {"rule": 'tokens after "x"', "rule_f1": 0.45, "precision": 0.6},
+            "mostly on #0 #1 and 7 more",
+        ),
+        (
+            {"rule": 'tokens after "x"', "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.4},
+            "on many tokens: #0 #1 and 7 more",
+        ),
         ({"rule": f'"{"a" * 90}"'}, "mostly on #0 #1 and 7 more"),
         ({"rule": f'"{"a" * 90}"', "shares": [0.3, 0.1]}, f'the token "{"a" * 90}" F1 0.60'),
         ({"at_strongest": 0.3}, "mostly on #0 #1 and 7 more"),

@@ -39,8 +39,9 @@ from tests.tiny import TINY, contents, ran_now
 # Makes a run, so that its children find all imported and all loops loaded, and forks a child a stage that ends itself
 # with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
-import os, signal, sys
+import os, pickle, signal, sys
 from importlib import import_module
+from numba.core.dispatcher import Dispatcher
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
 from tests.tiny import FEW
@@ -65,14 +66,21 @@ def in_child(work):
 
 def run_whole():
     run_stages(FEW, sys.argv[1])
-    with open(sys.argv[3], "w") as file:
-        print(*(name for name, module in sys.modules.items() if module), sep="\\n", file=file)
+    loops = {}
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in ("interp", "models", "transformer_lens", "pandas", "plotly", "scipy", "sklearn"):
+            found = {key: value for key, value in vars(module).items() if isinstance(value, Dispatcher)}
+            loops[name] = {key: loop.signatures for key, loop in found.items() if loop.__module__ == name}
+    with open(sys.argv[3], "wb") as file:
+        pickle.dump(loops, file)
 
 assert in_child(run_whole) == 0
-# This process imports what a run imports, and runs nothing itself: a fork of one with threads may wait forever.
-for name in open(sys.argv[3]).read().split():
-    if name.partition(".")[0] in ("interp", "models", "transformer_lens", "pandas", "plotly", "scipy", "sklearn"):
-        import_module(name)
+# This process imports and loads what a run does, and runs nothing itself: a fork of one with threads may wait forever.
+for name, loops in pickle.load(open(sys.argv[3], "rb")).items():
+    module = import_module(name)
+    for loop, signatures in loops.items():
+        for signature in signatures:
+            getattr(module, loop).compile(signature)
 kills = [(name, 3 if name in ("model", "sae", "features", "ranking", "report") else 1) for name in STAGES]
 kills[kills.index(("ranking", 3)) : kills.index(("ranking", 3))] = [("nulls", calls) for calls in (3, 5, 8, 11)]
 for stage, calls in kills + [(None, 0)]:
@@ -613,7 +621,7 @@ def test_what_a_run_does_not_have_is_named(run, copied):
 
 
 def test_a_run_killed_in_each_stage_equals_the_uninterrupted_one(tmp_path):
-    driven = run_python(DRIVER, tmp_path / "whole", tmp_path / "killed", tmp_path / "modules")
+    driven = run_python(DRIVER, tmp_path / "whole", tmp_path / "killed", tmp_path / "loaded")
     lines = [line.split() for line in driven.stdout.splitlines()]
     killed = {stage for stage, _, code in lines if int(code) == -signal.SIGKILL}
     assert lines and lines[-1] == ["None", "0", "0"], driven.stdout + driven.stderr

@@ -423,15 +423,16 @@ def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_aga
 
 def test_a_raised_version_makes_its_stage_and_those_that_read_it_again_if_they_are_to_be_redone(copied, monkeypatch):
     before = contents(copied.path)
-    nulls = STAGES["nulls"]
-    monkeypatch.setitem(STAGES, "nulls", dataclasses.replace(nulls, version=nulls.version + 1))
-    message = r"another version of interp made nulls.*choose another folder.*--redo .*: nulls, ranking, report$"
-    for until in ("nulls", None):
+    features = STAGES["features"]
+    monkeypatch.setitem(STAGES, "features", dataclasses.replace(features, version=features.version + 1))
+    message = r"another version of interp made features.*choose another folder.*--redo .*"
+    message += ": features, effects, concepts, nulls, ranking, report$"
+    for until in ("features", None):
         with pytest.raises(ValueError, match=message):
             run_stages(TINY, copied.path, until=until)
     assert contents(copied.path) == before and copied.config == TINY
-    assert ran_now(TINY, copied.path, until="concepts") == [], "the stages before it are as they were"
-    assert ran_now(TINY, copied.path, until="ranking", redo=True) == ["nulls", "ranking"]
+    assert ran_now(TINY, copied.path, until="sae") == [], "the stages before it are as they were"
+    assert ran_now(TINY, copied.path, until="concepts", redo=True) == ["features", "effects", "concepts"]
 
 
 def test_a_number_on_which_a_stage_depends_is_no_section_of_its_provenance(copied, monkeypatch):

@@ -36,8 +36,9 @@ from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary, norm_limit_on
+from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.evaluation.splice import Replace, Splice, recovered_share
+from interp.evaluation.splice import Losses, Replace, recovered_share, spliced_losses
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, check_table, scan_identity
 from interp.features.scan_folder import dictionary_digest
@@ -142,18 +143,18 @@ def rewrite_in_words(
         "token lookup": lambda _, rows: means[tokens.reshape(-1)[rows].long()],
         "permuted rules": partial(_in_words, permuted, new_predicates, dictionary),
     }
-    several = dict.fromkeys(replacements, dictionary)
-    splice = Splice(
+    spliced = spliced_losses(
         model,
-        hook_name,
-        several,
+        dictionary_hooks(model, hook_name, dictionary),
+        {"dictionary": dictionary},
         tokens,
+        replacements,
         batch_size=batch_size,
         exclude=exclude,
         progress=progress,
         unigram_loss=unigram_loss,
     )
-    losses = _losses(splice, replacements)
+    losses = _losses(spliced)
     shares = pd.DataFrame({"latent": np.arange(features.d_sae), "words_share": words.shares})
     for table in (losses, shares):
         table.attrs["features"] = scan_identity(features)
@@ -228,18 +229,17 @@ def _in_words(
     return dictionary.decode(SparseCodes(offsets, latents, values, codes.d_sae)) + always
 
 
-def _losses(splice: Splice, replacements: Mapping[str, Replace]) -> pd.DataFrame:
-    losses = splice.losses(replacements)
+def _losses(losses: Losses) -> pd.DataFrame:
     rows = [
         {
             "reconstruction": name,
-            "fvu": float(ratio(losses.squared_error[name], splice.within_limit.total_squares)),
+            "fvu": float(ratio(losses.squared_error[name], losses.within_limit.total_squares)),
             "ce_clean": losses.ce_clean,
             "ce_spliced": ce,
             "ce_mean_ablated": losses.ce_mean_ablated,
             "ce_nothing": losses.ce_nothing,
             "ce_recovered": recovered_share(losses.ce_clean, ce, losses.ce_nothing),
-            "n_tokens": splice.within_limit.n,
+            "n_tokens": losses.within_limit.n,
         }
         for name, ce in losses.ce.items()
     ]

@@ -18,6 +18,8 @@ class DictionaryHooks(NamedTuple):
 
     input_hook: Hook
     output_hook: Hook
+    input_name: str
+    """The name of the hook that the dictionary reads, as the caller gave it."""
     output_name: str
     """The name of the hook that it writes."""
     norm_limit: float | None
@@ -28,7 +30,7 @@ class DictionaryHooks(NamedTuple):
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
             raise InterpError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
-        return dictionary.codes(rows), self.usable(rows)
+        return dictionary.codes(rows), self.within_limit(rows)
 
     def codes_of_text(
         self,
@@ -42,10 +44,10 @@ class DictionaryHooks(NamedTuple):
         acts: the activations of `input_hook`, if the model has run."""
         if acts is None:
             acts = capture(module, to_model(module, tokens), {"reads": self.input_hook})["reads"]
-        codes, usable = self.codes(dictionary, acts)
-        return codes, usable & is_included(tokens, module, dictionary).flatten().to(usable.device)
+        codes, within_limit = self.codes(dictionary, acts)
+        return codes, within_limit & is_included(tokens, module, dictionary).flatten().to(within_limit.device)
 
-    def usable(self, rows: Float[Tensor, "row d_in"]) -> Bool[Tensor, " row"]:
+    def within_limit(self, rows: Float[Tensor, "row d_in"]) -> Bool[Tensor, " row"]:
         """Mark the rows within the limit."""
         if self.norm_limit is None:
             return rows.new_ones(len(rows), dtype=torch.bool)
@@ -73,4 +75,4 @@ def dictionary_hooks(
     if output_hook == hook and dictionary.kind == "transcoder":
         raise InterpError(f"the transcoder reads {hook} and writes another hook: name that hook with output_hook=")
     hooks = resolve_hooks(model, [hook, output_hook])
-    return DictionaryHooks(hooks[hook], hooks[output_hook], output_hook, norm_limit(dictionary))
+    return DictionaryHooks(hooks[hook], hooks[output_hook], hook, output_hook, norm_limit(dictionary))

@@ -37,7 +37,7 @@ from torch import Tensor
 from interp.activations.hooks import Model
 from interp.activations.row_statistics import Moments
 from interp.codes.dictionary import Dictionary, is_faint, reconstruction
-from interp.evaluation.splice import Losses, Splice, recovered_share
+from interp.evaluation.splice import Losses, common_hooks, recovered_share, spliced_losses
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import ULTRA_LOW
@@ -117,19 +117,18 @@ def evaluate_dictionary(
     trained on another hook of the same model (`hooks.check_own_hook`), for a crosscoder, for tokens that the model does
     not accept, or if every token is excluded.
     """
-    named = {"dictionary": dictionary}
-    splice = Splice(
+    qualities = _qualities(
         model,
         hook,
-        named,
+        {"dictionary": dictionary},
         tokens,
+        output_hook=output_hook,
         batch_size=batch_size,
         exclude=exclude,
-        progress=progress,
         unigram_loss=unigram_loss,
-        output_hook=output_hook,
+        progress=progress,
     )
-    return _qualities(splice, named)["dictionary"]
+    return qualities["dictionary"]
 
 
 @shows_progress
@@ -155,19 +154,18 @@ def quality_table(
     Raises ValueError as `evaluate_dictionary` does, if the dictionaries do not all write the same hook, or if a
     baseline is not one of them.
     """
-    splice = Splice(
+    qualities = _qualities(
         model,
         hook,
         dictionaries,
         tokens,
-        batch_size=batch_size,
-        exclude=exclude,
-        progress=progress,
-        unigram_loss=unigram_loss,
         baselines=baselines,
         output_hook=output_hook,
+        batch_size=batch_size,
+        exclude=exclude,
+        unigram_loss=unigram_loss,
+        progress=progress,
     )
-    qualities = _qualities(splice, dictionaries)
     table = pd.DataFrame([{"dictionary": name, **asdict(quality)} for name, quality in qualities.items()])
     table.attrs["decoders"] = {name: decoder_digest(each.W_dec) for name, each in dictionaries.items()}
     return table
@@ -185,11 +183,11 @@ def worse_than_unigrams(ce_clean: float, ce_unigram: float) -> str:
 def evaluate_reconstruction(dictionary: Dictionary, acts: Float[Tensor, "row d_in"]) -> Reconstruction:
     """Measure how well a dictionary reconstructs rows of its own hook."""
     acts = acts.float()  # the reconstruction is not rounded to half precision, in which stores keep rows
-    counted = _Counted(dictionary)
+    counter = _FiringCounter(dictionary)
     rows = Moments()
     rows.add(acts)
-    error = acts - counted.reconstruct(acts, torch.arange(len(acts))).to(acts)
-    return counted.reconstruction(float(error.double().square().sum()), rows)
+    error = acts - counter.reconstruct(acts, torch.arange(len(acts))).to(acts)
+    return counter.reconstruction(float(error.double().square().sum()), rows)
 
 
 def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
@@ -198,7 +196,7 @@ def decoder_digest(W_dec: Float[Tensor, "d_sae d_in"]) -> str:
 
 
 @dataclass
-class _Counted:
+class _FiringCounter:
     """Reconstructs with a dictionary, and counts the firings of its latents."""
 
     dictionary: Dictionary
@@ -236,28 +234,54 @@ class _Counted:
         )
 
 
-def _qualities(splice: Splice, dictionaries: Mapping[str, Dictionary]) -> dict[str, Quality]:
-    counted = {name: _Counted(dictionary) for name, dictionary in dictionaries.items()}
+def _qualities(
+    model: Model,
+    hook: str,
+    dictionaries: Mapping[str, Dictionary],
+    tokens: Int[Tensor, "seq pos"],
+    *,
+    baselines: Collection[str] = (),
+    output_hook: str | None,
+    batch_size: int,
+    exclude: Sequence[int],
+    unigram_loss: float | None,
+    progress: Progress,
+) -> dict[str, Quality]:
+    hooks = common_hooks(model, hook, dictionaries, output_hook)
+    counters = {name: _FiringCounter(dictionary) for name, dictionary in dictionaries.items()}
 
     def see_outliers(x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
-        for each in counted.values():
+        for each in counters.values():
             each.see_outliers(x, y)
 
-    losses = splice.losses({name: each.reconstruct for name, each in counted.items()}, see_outliers)
+    losses = spliced_losses(
+        model,
+        hooks,
+        dictionaries,
+        tokens,
+        {name: each.reconstruct for name, each in counters.items()},
+        batch_size=batch_size,
+        exclude=exclude,
+        progress=progress,
+        unigram_loss=unigram_loss,
+        baselines=baselines,
+        see_outliers=see_outliers,
+    )
     if remark := worse_than_unigrams(losses.ce_clean, losses.ce_unigram):
         log.warning("%s", remark)
-    return {name: _quality(splice, losses, name, each) for name, each in counted.items()}
+    return {name: _quality(losses, name, each) for name, each in counters.items()}
 
 
-def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Quality:
-    n_tokens = splice.within_limit.n
-    fired = counted.fired
+def _quality(losses: Losses, name: str, counter: "_FiringCounter") -> Quality:
+    n_tokens = losses.within_limit.n
+    n_outliers = losses.above_limit.n
+    fired = counter.fired
     ce = losses.ce[name]
     error = losses.squared_error[name]
-    all_rows = splice.within_limit + splice.above_limit
+    all_rows = losses.within_limit + losses.above_limit
     return Quality(
-        **counted.reconstruction(error, splice.within_limit)._asdict(),
-        fvu_all=float(ratio(error + counted.error_outside, all_rows.total_squares)),
+        **counter.reconstruction(error, losses.within_limit)._asdict(),
+        fvu_all=float(ratio(error + counter.error_outside, all_rows.total_squares)),
         ce_clean=losses.ce_clean,
         ce_spliced=ce,
         ce_mean_ablated=losses.ce_mean_ablated,
@@ -270,5 +294,5 @@ def _quality(splice: Splice, losses: Losses, name: str, counted: _Counted) -> Qu
         ultra_low_share=float(((fired > 0) & (fired < ULTRA_LOW * n_tokens)).double().mean()),
         n_tokens=n_tokens,
         n_spliced=losses.n_spliced[name],
-        outlier_share=splice.above_limit.n / (n_tokens + splice.above_limit.n),
+        outlier_share=n_outliers / (n_tokens + n_outliers),
     )

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import torch
 from jaxtyping import Bool, Float, Float64, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.model_passes import NormSample, check_model_takes
@@ -60,6 +60,10 @@ class Losses:
     """Σ ‖y − ŷ‖² of each dictionary, over the rows that it replaced."""
     recovered_se: dict[str, float]
     """The standard error of the share that each dictionary recovers."""
+    within_limit: Moments
+    """The mean and variance of the activations y that were replaced."""
+    above_limit: Moments
+    """The same of those that stay unchanged because they are above the norm limit."""
     ce_clean: float = math.nan
     ce_mean_ablated: float = math.nan
     ce_zero_ablated: float = math.nan
@@ -68,6 +72,26 @@ class Losses:
     @property
     def ce_nothing(self) -> float:
         return min(self.ce_zero_ablated, self.ce_unigram)
+
+
+def common_hooks(
+    model: Model, hook: str, dictionaries: Mapping[str, Dictionary], output_hook: str | None = None
+) -> DictionaryHooks:
+    """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits.
+
+    Raises ValueError as `dictionary_hooks` does, for no dictionaries, and if they write different hooks."""
+    if not isinstance(dictionaries, Mapping):
+        class_name = type(dictionaries).__name__
+        raise InterpError(f"dictionaries is a {class_name}: the order is (model, hook, {{name: dictionary}}, tokens)")
+    if not dictionaries:
+        raise InterpError("dictionaries is empty: give at least one, {name: dictionary}")
+    hooks = {name: dictionary_hooks(model, hook, each, output_hook) for name, each in dictionaries.items()}
+    (first, common), *others = hooks.items()
+    for name, each in others:
+        if each.output_hook != common.output_hook:
+            raise InterpError(f"{name} does not write the hook that {first} writes: measure them separately")
+    limits = [each.norm_limit for each in hooks.values() if each.norm_limit is not None]
+    return common._replace(norm_limit=min(limits, default=None))
 
 
 class _Rows(NamedTuple):
@@ -86,220 +110,247 @@ class _Rows(NamedTuple):
     outlying_y: Float[Tensor, "outlier d_out"]
 
 
-class Splice:
-    """Splices dictionaries into one hook of a model: holds the tokens and the positions that may be replaced. `losses`
-    runs the model over all tokens; after it, `within_limit` and `above_limit` have the mean and variance of the
-    activations."""
+def spliced_losses(
+    model: Model,
+    hooks: DictionaryHooks,
+    dictionaries: Mapping[str, Dictionary],
+    tokens: Int[Tensor, "seq pos"],
+    replacements: Mapping[str, Replace],
+    *,
+    batch_size: int,
+    exclude: Sequence[int],
+    progress: Progress,
+    unigram_loss: float | None,
+    baselines: Collection[str] = (),
+    see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None,
+) -> Losses:
+    """Return the losses of a model with each of the replacements at a hook, with the mean, with zeros, and unchanged.
 
-    def __init__(
-        self,
-        model: Model,
-        hook_name: str,
-        dictionaries: Mapping[str, Dictionary],
+    hooks: as `common_hooks` returns them.
+    dictionaries: those that the replacements use. What their training left out keeps its own activation.
+    baselines: the replacements that are run only on a part of the sequences.
+    see_outliers: called with the rows (x, y) that stay unchanged because they are above the norm limit.
+
+    Raises ValueError for floats instead of token ids, if every token is excluded, for a dictionary of another width
+    than the hook, and if all rows are above the limit."""
+    check_at_least(1, batch_size=batch_size)
+    if unknown := sorted(set(baselines) - set(replacements)):
+        raise InterpError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(replacements)}")
+    positions = _Positions.of(module_of(model), tokens, dictionaries, exclude)
+    tokens = positions.tokens
+    passes = _Passes(model, hooks, positions, batch_size)
+    part_step = max(1, tokens.numel() // PART_TOKENS)
+    n_part = len(range(0, len(tokens), part_step))
+    n_whole = 2 + len(replacements) - len(set(baselines))  # once up to the hook, once unchanged
+    total = n_whole * len(tokens) + (2 + len(set(baselines))) * n_part
+    done = 0
+
+    def advance(n: int, note: str) -> None:
+        nonlocal done
+        done += n
+        progress(done, total, note)
+
+    within_limit, above_limit = _see_rows(passes, dictionaries, advance)
+    mean = within_limit.mean.float()
+    ablations: dict[str, Replace] = {
+        "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
+        "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
+    }
+    replaced = dict.fromkeys(replacements, 0)
+    error = dict.fromkeys(replacements, 0.0)
+    losses = {name: torch.full((len(tokens),), math.nan).double() for name in (*replacements, *ablations)}
+    clean = torch.full((len(tokens),), math.nan).double()
+    for rows in passes.batches():
+        if len(rows.outlying_x):
+            see_outliers(rows.outlying_x, rows.outlying_y)
+        part = rows.seq % part_step == 0
+        for name, replace in replacements.items():
+            y_hat = replace(rows.x, rows.ids).to(rows.y)
+            error[name] += float((rows.y - y_hat).double().square().sum())
+            here = part if name in baselines else torch.ones_like(part)
+            losses[name][rows.seq[here]] = passes.losses(rows, y_hat - rows.y, here)
+            replaced[name] += int(here[rows.ids // tokens.shape[1] - rows.seq[0]].sum())
+            advance(int(here.sum()), f"splicing {name}")
+        for name, replace in ablations.items():
+            change = replace(rows.x, rows.ids) - rows.y
+            losses[name][rows.seq[part]] = passes.losses(rows, change, part)
+            advance(int(part.sum()), name)
+        clean[rows.seq] = passes.losses(rows, torch.zeros_like(rows.y), torch.ones_like(part))
+        advance(len(rows.seq), "clean model")
+    added = {name: each - clean for name, each in losses.items()}
+    mean_ablated, zero_ablated = (added.pop(name) for name in ablations)
+    unigram = unigram_loss
+    if unigram is None:
+        unigram = _entropy(tokens[:, 1:][positions.has_counted_target])
+    lengths = positions.lengths
+    ce_clean = float(clean.mean())
+    ce_zero_ablated = ce_clean + _mean(zero_ablated, lengths)
+    nothing = zero_ablated if ce_zero_ablated < unigram else unigram * lengths - clean
+    return Losses(
+        ce={name: ce_clean + _mean_lost(lost, nothing, lengths) for name, lost in added.items()},
+        n_spliced=replaced if passes.downstream else dict.fromkeys(replacements, 0),
+        squared_error=error,
+        recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
+        within_limit=within_limit,
+        above_limit=above_limit,
+        ce_clean=ce_clean,
+        ce_mean_ablated=ce_clean + _mean(mean_ablated, lengths),
+        ce_zero_ablated=ce_zero_ablated,
+        ce_unigram=unigram if passes.downstream else math.nan,
+    )
+
+
+def _see_rows(
+    passes: "_Passes", dictionaries: Mapping[str, Dictionary], advance: Callable[[int, str], None]
+) -> tuple[Moments, Moments]:
+    """Measure the activations within the norm limit and above it, after a check of their widths."""
+    hooks = passes.hooks
+    within_limit, above_limit = Moments(), Moments()
+    sample = NormSample()
+    for rows in passes.batches(free_bytes=_CACHE_BYTES):
+        if not within_limit.n and not above_limit.n:
+            for name, each in dictionaries.items():
+                _check_widths(name, each, rows, hooks.input_name)
+        within_limit.add(rows.y)
+        above_limit.add(rows.outlying_y)
+        if hooks.norm_limit is None:
+            sample.add(torch.arange(len(rows.x)), rows.x)
+        advance(len(rows.tokens), "activations")
+    if not within_limit.n:
+        raise InterpError(f"every activation at {hooks.input_name} is above the norm limit {hooks.norm_limit:.4g}")
+    n_ctx = passes.positions.tokens.shape[1]
+    if hooks.norm_limit is None and (outliers := sample.outliers(n_ctx, "auto")).are_dominant:
+        remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary excludes them"
+        log.warning("%s: %s, and decide on FVU and cross-entropies; %s", hooks.input_name, outliers.summary, remedy)
+    return within_limit, above_limit
+
+
+class _Positions(NamedTuple):
+    """The positions that may be replaced, and those whose next token counts in cross-entropies."""
+
+    tokens: Int[Tensor, "seq pos"]
+    replaceable: Bool[Tensor, "seq pos"]
+    has_counted_target: Bool[Tensor, "seq next"]
+
+    @classmethod
+    def of(
+        cls,
+        module: nn.Module,
         tokens: Int[Tensor, "seq pos"],
-        *,
-        batch_size: int,
+        dictionaries: Mapping[str, Dictionary],
         exclude: Sequence[int],
-        progress: Progress,
-        unigram_loss: float | None,
-        baselines: Collection[str] = (),
-        output_hook: str | None = None,
-    ):
-        check_at_least(1, batch_size=batch_size)
-        self.hooks = _common_hooks(dictionaries, model, hook_name, output_hook)
-        self.hook_name = hook_name
-        self.dictionaries = dictionaries
-        if unknown := sorted(set(baselines) - set(dictionaries)):
-            raise InterpError(
-                f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(dictionaries)}"
-            )
+    ) -> "_Positions":
         tokens = torch.as_tensor(tokens)
         if tokens.is_floating_point():
             raise InterpError(
                 f"tokens are floats of shape {tuple(tokens.shape)}: quality needs a model that reads token ids"
             )
-        self.model = module_of(model)
-        self.tokens = tokens.long()
-        check_model_takes(self.model, self.tokens)
+        tokens = tokens.long()
+        check_model_takes(module, tokens)
         excluded = sorted({*exclude, *(token for each in dictionaries.values() for token in untrained_tokens(each))})
-        self.keep = ~torch.isin(self.tokens, torch.tensor(excluded, dtype=torch.long, device=tokens.device))
-        self.predicted = mark_next_tokens(self.keep)
+        replaceable = ~torch.isin(tokens, torch.tensor(excluded, dtype=torch.long, device=tokens.device))
+        has_counted_target = mark_next_tokens(replaceable)
         untrained = sorted({at for each in dictionaries.values() for at in untrained_positions(each, tokens.shape[1])})
-        self.keep[:, untrained] = False
-        if not self.keep.any() or tokens.shape[1] < 2:
+        replaceable[:, untrained] = False
+        if not replaceable.any() or tokens.shape[1] < 2:
             left_out = f"ids {excluded}" + (f" and positions {untrained}" if untrained else "")
             raise InterpError(f"tokens of shape {tuple(tokens.shape)} without {left_out} leave nothing to evaluate")
-        n_predicted = self.predicted.sum(1).double().cpu()
-        self._mean_length = n_predicted.mean()
-        self._lengths = n_predicted / self._mean_length
-        self._downstream: Downstream | None = None
+        return cls(tokens, replaceable, has_counted_target)
+
+    @property
+    def mean_length(self) -> Float64[Tensor, ""]:
+        """The mean number of next tokens that count in a sequence."""
+        return self.has_counted_target.sum(1).double().cpu().mean()
+
+    @property
+    def lengths(self) -> Float64[Tensor, " seq"]:
+        """The number of next tokens that count in each sequence, in units of their mean."""
+        return self.has_counted_target.sum(1).double().cpu() / self.mean_length
+
+
+class _Passes:
+    """The passes of a model over all tokens, a batch of sequences at a time."""
+
+    def __init__(self, model: Model, hooks: DictionaryHooks, positions: _Positions, batch_size: int):
+        self.module = module_of(model)
+        self.hooks = hooks
+        self.positions = positions
+        self.batch_size = batch_size
+        self.downstream: Downstream | None = None
+        """None if the model predicts no next tokens."""
+        self._mean_length = positions.mean_length
+        self._held = dict[int, StateAtHook]()
+        tokens = positions.tokens
         try:
-            check_predicts_next(model, self.tokens)
-            self._downstream = downstream_of(self.model, self.hooks, self.tokens[:2])
-            if self._downstream.holds_logits:
-                batch_size = min(batch_size, max(1, _LOGITS_PER_BATCH // (tokens.shape[1] * self._downstream.d_vocab)))
+            check_predicts_next(model, tokens)
+            self.downstream = downstream_of(self.module, hooks, tokens[:2])
+            if self.downstream.holds_logits:
+                n_at_once = _LOGITS_PER_BATCH // (tokens.shape[1] * self.downstream.d_vocab)
+                self.batch_size = min(batch_size, max(1, n_at_once))
         except NoNextTokens as reason:
             log.warning("no cross-entropies are measured: %s", reason)
-        self.batch_size = batch_size
-        self.unigram_loss = unigram_loss
-        self.progress = progress
-        self.done = 0
-        self._baselines = frozenset(baselines)
-        self._part_step = max(1, tokens.numel() // PART_TOKENS)
-        n_part = len(range(0, len(tokens), self._part_step))
-        n_whole = 2 + len(dictionaries) - len(self._baselines)  # once up to the hook, once unchanged
-        self.total = n_whole * len(tokens) + (2 + len(self._baselines)) * n_part
-        self.within_limit, self.above_limit = Moments(), Moments()
-        self._cached = dict[int, StateAtHook]()
-        self._free_bytes = 0
+
+    def batches(self, *, free_bytes: int = 0) -> Iterator[_Rows]:
+        """Run the model up to the hook.
+        free_bytes: memory for activations that the next call yields again, instead of running the model."""
+        tokens, replaceable, _ = self.positions
+        n_ctx = tokens.shape[1]
+        with evaluating(self.module):
+            for start in range(0, len(tokens), self.batch_size):
+                here = slice(start, start + self.batch_size)
+                ids = to_model(self.module, tokens[here])
+                at_hook = self._held.pop(start, None) or self._run_to_hook(ids)
+                n_bytes = sum(acts.nbytes for acts in at_hook if acts is not None)
+                if n_bytes <= free_bytes:
+                    self._held[start] = at_hook
+                    free_bytes -= n_bytes
+                where = replaceable[here].flatten().nonzero()[:, 0].to(at_hook.acts.device)
+                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (at_hook.acts, at_hook.target))
+                is_within = self.hooks.within_limit(x)
+                x, y = x.float(), y.float()
+                yield _Rows(
+                    at_hook=at_hook,
+                    tokens=ids,
+                    seq=torch.arange(start, start + len(ids)),
+                    x=x[is_within],
+                    y=y[is_within],
+                    where=where[is_within],
+                    ids=start * n_ctx + where[is_within].cpu(),
+                    outlying_x=x[~is_within],
+                    outlying_y=y[~is_within],
+                )
+
+    def _run_to_hook(self, tokens: Int[Tensor, "seq pos"]) -> StateAtHook:
+        if self.downstream is None:
+            return run_to_hook(self.module, self.hooks, tokens)
+        return self.downstream.run_to_hook(tokens)
 
     def losses(
-        self, replacements: Mapping[str, Replace], see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None
-    ) -> Losses:
-        """Return the losses with each of the replacements, with the mean, with zeros, and unchanged. `see_outliers` is
-        called with the rows (x, y) that stay unchanged because they are above the norm limit. Raises ValueError for a
-        dictionary of another width than the hook, and if all rows are above the limit."""
-        self._see_rows()
-        mean = self.within_limit.mean.float()
-        ablations: dict[str, Replace] = {
-            "mean-ablated model": lambda x, _: mean.to(x.device).expand(len(x), -1),
-            "zero-ablated model": lambda x, _: mean.new_zeros(1, device=x.device).expand(len(x), len(mean)),
-        }
-        replaced = dict.fromkeys(replacements, 0)
-        error = dict.fromkeys(replacements, 0.0)
-        losses = {name: torch.full((len(self.tokens),), math.nan).double() for name in (*replacements, *ablations)}
-        clean = torch.full((len(self.tokens),), math.nan).double()
-        for rows in self._batches():
-            if len(rows.outlying_x):
-                see_outliers(rows.outlying_x, rows.outlying_y)
-            part = rows.seq % self._part_step == 0
-            for name, replace in replacements.items():
-                y_hat = replace(rows.x, rows.ids).to(rows.y)
-                error[name] += float((rows.y - y_hat).double().square().sum())
-                here = part if name in self._baselines else torch.ones_like(part)
-                losses[name][rows.seq[here]] = self._losses(rows, y_hat - rows.y, here)
-                replaced[name] += int(here[rows.ids // self.tokens.shape[1] - rows.seq[0]].sum())
-                self._advance(int(here.sum()), f"splicing {name}")
-            for name, replace in ablations.items():
-                change = replace(rows.x, rows.ids) - rows.y
-                losses[name][rows.seq[part]] = self._losses(rows, change, part)
-                self._advance(int(part.sum()), name)
-            clean[rows.seq] = self._losses(rows, torch.zeros_like(rows.y), torch.ones_like(part))
-            self._advance(len(rows.seq), "clean model")
-        added = {name: each - clean for name, each in losses.items()}
-        mean_ablated, zero_ablated = (added.pop(name) for name in ablations)
-        unigram = self.unigram_loss
-        if unigram is None:
-            unigram = _entropy(self.tokens[:, 1:][self.predicted])
-        ce_clean = float(clean.mean())
-        ce_zero_ablated = ce_clean + self._mean(zero_ablated)
-        nothing = zero_ablated if ce_zero_ablated < unigram else unigram * self._lengths - clean
-        return Losses(
-            ce={name: ce_clean + self._mean_lost(lost, nothing) for name, lost in added.items()},
-            n_spliced=replaced if self._downstream else dict.fromkeys(replacements, 0),
-            squared_error=error,
-            recovered_se={name: ratio_error(lost, nothing) for name, lost in added.items()},
-            ce_clean=ce_clean,
-            ce_mean_ablated=ce_clean + self._mean(mean_ablated),
-            ce_zero_ablated=ce_zero_ablated,
-            ce_unigram=unigram if self._downstream else math.nan,
-        )
-
-    def _see_rows(self) -> None:
-        """Measure the mean and variance of the activations at the hook, after a check of its widths."""
-        self.within_limit, self.above_limit = Moments(), Moments()
-        self._free_bytes = _CACHE_BYTES
-        sample = NormSample()
-        for rows in self._batches():
-            if not self.within_limit.n and not self.above_limit.n:
-                for name, each in self.dictionaries.items():
-                    _check_widths(name, each, rows, self.hook_name)
-            self.within_limit.add(rows.y)
-            self.above_limit.add(rows.outlying_y)
-            if self.hooks.norm_limit is None:
-                sample.add(torch.arange(len(rows.x)), rows.x)
-            self._advance(len(rows.tokens), "activations")
-        self._free_bytes = 0  # the activations held from here on serve the next pass
-        if not self.within_limit.n:
-            raise InterpError(
-                f"every activation at {self.hook_name} is above the norm limit {self.hooks.norm_limit:.4g}"
-            )
-        if self.hooks.norm_limit is None and (outliers := sample.outliers(self.tokens.shape[1], "auto")).are_dominant:
-            remedy = f"metadata['norm_limit'] = {outliers.limit:.4g} of the dictionary excludes them"
-            log.warning("%s: %s, and decide on FVU and cross-entropies; %s", self.hook_name, outliers.summary, remedy)
-
-    def _batches(self) -> Iterator[_Rows]:
-        n_ctx = self.tokens.shape[1]
-        with evaluating(self.model):
-            for start in range(0, len(self.tokens), self.batch_size):
-                here = slice(start, start + self.batch_size)
-                tokens = to_model(self.model, self.tokens[here])
-                at_hook = self._cached.pop(start, None) or self._run_to_hook(start, tokens)
-                where = self.keep[here].flatten().nonzero()[:, 0].to(at_hook.acts.device)
-                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (at_hook.acts, at_hook.target))
-                usable = self.hooks.usable(x)
-                x, y = x.float(), y.float()
-                ids = start * n_ctx + where[usable].cpu()
-                seq = torch.arange(start, start + len(tokens))
-                yield _Rows(at_hook, tokens, seq, x[usable], y[usable], where[usable], ids, x[~usable], y[~usable])
-
-    def _run_to_hook(self, start: int, tokens: Int[Tensor, "seq pos"]) -> StateAtHook:
-        """Return a pass up to the hook; it is kept for the next call while memory allows."""
-        at_hook = (
-            self._downstream.run_to_hook(tokens) if self._downstream else run_to_hook(self.model, self.hooks, tokens)
-        )
-        n_bytes = sum(acts.nbytes for acts in at_hook if acts is not None)
-        if n_bytes <= self._free_bytes:
-            self._cached[start] = at_hook
-            self._free_bytes -= n_bytes
-        return at_hook
-
-    def _losses(
         self, rows: _Rows, change: Float[Tensor, "row d_out"], counted: Bool[Tensor, " seq"]
     ) -> Float64[Tensor, " counted"]:
         """Return the nats of the counted sequences of a batch, with `change` added to the rows, divided by the mean
         number of tokens that are predicted in a sequence; NaN if the model predicts no next tokens."""
-        if self._downstream is None or not counted.any():
+        if self.downstream is None or not counted.any():
             return torch.full((int(counted.sum()),), math.nan).double()
         added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
         stream = None if rows.at_hook.stream is None else rows.at_hook.stream[counted]
         added = added.unflatten(0, rows.tokens.shape)[counted]
-        nats = self._downstream.losses(rows.tokens[counted], stream, added).double()
-        is_padding = ~self.predicted[rows.seq[counted]].to(nats.device)
+        nats = self.downstream.losses(rows.tokens[counted], stream, added).double()
+        is_padding = ~self.positions.has_counted_target[rows.seq[counted]].to(nats.device)
         return nats.masked_fill(is_padding, 0).sum(1).cpu() / self._mean_length
 
-    def _mean(self, nats: Float[Tensor, " seq"]) -> float:
-        """Return the mean per token, over the sequences that were measured (the rest is NaN)."""
-        known = ~nats.isnan()
-        return float(nats[known].sum() / self._lengths[known].sum())
 
-    def _mean_lost(self, lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
-        """Return the mean over all sequences. If only a part was measured (the rest is NaN), its ratio to the costs on
-        that part, times the mean of all costs."""
-        here = self._mean(costs.where(~lost.isnan(), math.nan))
-        return self._mean(lost) * (self._mean(costs) / here if here else 1)
-
-    def _advance(self, n: int, note: str) -> None:
-        self.done += n
-        self.progress(self.done, self.total, note)
+def _mean(nats: Float[Tensor, " seq"], lengths: Float[Tensor, " seq"]) -> float:
+    """Return the mean per token, over the sequences that were measured (the rest is NaN)."""
+    known = ~nats.isnan()
+    return float(nats[known].sum() / lengths[known].sum())
 
 
-def _common_hooks(
-    dictionaries: Mapping[str, Dictionary], model: Model, hook_name: str, output_hook: str | None
-) -> DictionaryHooks:
-    """Return the hook that all dictionaries read and the one that all write, and the lowest of their norm limits."""
-    if not isinstance(dictionaries, Mapping):
-        class_name = type(dictionaries).__name__
-        raise InterpError(f"dictionaries is a {class_name}: the order is (model, hook, {{name: dictionary}}, tokens)")
-    if not dictionaries:
-        raise InterpError("dictionaries is empty: give at least one, {name: dictionary}")
-    hooks = {name: dictionary_hooks(model, hook_name, each, output_hook) for name, each in dictionaries.items()}
-    (first, common), *others = hooks.items()
-    for name, each in others:
-        if each.output_hook != common.output_hook:
-            raise InterpError(f"{name} does not write the hook that {first} writes: measure them separately")
-    limits = [each.norm_limit for each in hooks.values() if each.norm_limit is not None]
-    return common._replace(norm_limit=min(limits, default=None))
+def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"], lengths: Float[Tensor, " seq"]) -> float:
+    """Return the mean over all sequences. If only a part was measured (the rest is NaN), its ratio to the costs on
+    that part, times the mean of all costs."""
+    here = _mean(costs.where(~lost.isnan(), math.nan), lengths)
+    return _mean(lost, lengths) * (_mean(costs, lengths) / here if here else 1)
 
 
 def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:

@@ -51,7 +51,7 @@ def test_what_the_dictionary_was_not_trained_on_has_no_latents():
     metadata = {"exclude_special_tokens": [7], "exclude_positions": [0, 99]}
     sae = SimpleNamespace(W_dec=torch.zeros(3, 2), d_in=2, metadata=metadata)
     sae.codes = lambda rows: SparseCodes.from_dense(torch.ones(len(rows), 3))
-    live = SimpleNamespace(model=model, sae=sae, dictionary_hooks=DictionaryHooks(None, None, "", None))
+    live = SimpleNamespace(model=model, sae=sae, dictionary_hooks=DictionaryHooks(None, None, "", "", None))
     z = LiveModel._codes(live, torch.tensor([[1, 7, 9, 2]]), torch.zeros(1, 4, 2))
     assert z.toarray().tolist() == [[0, 0, 0]] * 3 + [[1, 1, 1]]
 

@@ -1,7 +1,9 @@
 """The hooks of a model that a dictionary reads and writes."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import numpy as np
+import scipy.sparse
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
@@ -11,6 +13,22 @@ from interp.activations.row_statistics import is_within
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, check_one_hook, is_included, norm_limit
+from interp.codes.sparse_codes import SparseCodes
+
+
+class CountedCodes(NamedTuple):
+    """The codes of some rows, and which of these rows count."""
+
+    codes: SparseCodes
+    counted: Bool[Tensor, " row"]
+
+    @property
+    def firing_matrix(self) -> scipy.sparse.csr_matrix:
+        """The activations above 0 of the rows that count, [row, d_sae]."""
+        kept = self.counted.numpy(force=True).astype(np.float32)
+        z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ self.codes.positive().scipy())
+        z.eliminate_zeros()
+        return z
 
 
 class DictionaryHooks(NamedTuple):
@@ -25,12 +43,12 @@ class DictionaryHooks(NamedTuple):
     norm_limit: float | None
     """The norm above which rows are not meaningful to the dictionary."""
 
-    def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> Any:
-        """Return the codes of each row [seq · pos], and a mask of the rows within the limit."""
+    def codes(self, dictionary: Dictionary, acts: Float[Tensor, "seq pos ..."]) -> CountedCodes:
+        """Return the codes of each row [seq · pos]. The rows within the limit count."""
         rows = acts.detach().flatten(0, 1).flatten(1).to(dictionary.W_dec)
         if rows.shape[1] != dictionary.d_in:
             raise InterpError(f"the dictionary reads width {dictionary.d_in}, but its hook has width {rows.shape[1]}")
-        return dictionary.codes(rows), self.within_limit(rows)
+        return CountedCodes(dictionary.codes(rows), self.within_limit(rows))
 
     def codes_of_text(
         self,
@@ -38,14 +56,15 @@ class DictionaryHooks(NamedTuple):
         dictionary: Dictionary,
         tokens: Int[Tensor, "seq pos"],
         acts: Float[Tensor, "seq pos ..."] | None = None,
-    ) -> tuple[Any, Bool[Tensor, " row"]]:
-        """Return the codes of each row [seq · pos] when a model in evaluation mode reads tokens, and a mask of the rows
-        that count: those within the limit whose tokens and positions were included in the dictionary's training.
+    ) -> CountedCodes:
+        """Return the codes of each row [seq · pos] when a model in evaluation mode reads tokens. The rows within the
+        limit whose tokens and positions were included in the dictionary's training count.
         acts: the activations of `input_hook`, if the model has run."""
         if acts is None:
             acts = capture(module, to_model(module, tokens), {"reads": self.input_hook})["reads"]
         codes, within_limit = self.codes(dictionary, acts)
-        return codes, within_limit & is_included(tokens, module, dictionary).flatten().to(within_limit.device)
+        included = is_included(tokens, module, dictionary).flatten().to(within_limit.device)
+        return CountedCodes(codes, within_limit & included)
 
     def within_limit(self, rows: Float[Tensor, "row d_in"]) -> Bool[Tensor, " row"]:
         """Mark the rows within the limit."""

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import scipy.sparse
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
@@ -103,7 +102,7 @@ def features_of(
     tokens = ids[None]
     check_model_takes(module, tokens)
     with evaluating(module):
-        codes = firing_matrix(*hooks.codes_of_text(module, dictionary, tokens))
+        codes = hooks.codes_of_text(module, dictionary, tokens).firing_matrix
     token_strings = _token_strings(tokenizer or getattr(module, "tokenizer", None), tokens.flatten().tolist())
     return TextFeatures(tokens.flatten(), token_strings, SparseCodes.from_scipy(codes))
 
@@ -142,11 +141,3 @@ def _token_strings(tokenizer: Any, ids: list[int]) -> list[str]:
         shown = tokenizer.display()
         return [shown[i] for i in ids]
     return [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]
-
-
-def firing_matrix(codes: Any, counted: Bool[Tensor, " pos"]) -> scipy.sparse.csr_matrix:
-    """Return the activations above 0 at the positions that count, [pos, d_sae]."""
-    kept = counted.numpy(force=True).astype(np.float32)
-    z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ codes.positive().scipy())
-    z.eliminate_zeros()
-    return z

@@ -41,7 +41,7 @@ from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import split_positions
 from interp.evaluation.rerun_shortcuts import downstream_of
-from interp.features.text_features import encode_with_opening_token, firing_matrix
+from interp.features.text_features import encode_with_opening_token
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties
 from interp.runtime.model_sizes import size_of
@@ -300,7 +300,7 @@ class LiveModel:
         return log_p.detach(), gradient[0]
 
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."] | None = None) -> scipy.sparse.csr_matrix:
-        return firing_matrix(*self.dictionary_hooks.codes_of_text(module_of(self.model), self.sae, tokens, acts))
+        return self.dictionary_hooks.codes_of_text(module_of(self.model), self.sae, tokens, acts).firing_matrix
 
     def _log_p(
         self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]

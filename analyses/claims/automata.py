@@ -31,8 +31,8 @@ from torch import nn
 from analyses.claims.steering_scores import FiringByToken
 from interp.codes.code_chunks import read_chunks
 from interp.codes.dictionary import Dictionary
-from interp.features.decoder import logit_path
 from interp.features.feature_store import FeatureStore
+from interp.features.logit_path import logit_path
 from interp.statistics.estimates import ratio
 
 NEIGHBOURS = 32

@@ -41,7 +41,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.splice import Losses, Replace, recovered_share, spliced_losses
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_scan_of, check_table, scan_identity
-from interp.features.scan_folder import dictionary_digest
+from interp.features.scan_digests import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, with_style
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio

@@ -46,8 +46,8 @@ from interp.display.cards import Markup, card, mark_line_ends, markup, show_rule
 from interp.features.by_document import Documents
 from interp.features.examples import rows_around
 from interp.features.feature_store import FeatureStore
+from interp.features.label_masks import as_mask
 from interp.features.scan_checks import same_dictionary
-from interp.features.scan_folder import as_mask
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import MIN_F1

@@ -25,7 +25,7 @@ from interp.checks.errors import InterpError
 from interp.compare.across_models import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import differing_inputs, same_dictionary, scan_identity
-from interp.features.scan_folder import dictionary_digest, tensor_digest
+from interp.features.scan_digests import dictionary_digest, tensor_digest
 from interp.sae import SAE, load_sae
 from interp.storage.artifacts import find_artifact
 

@@ -34,7 +34,7 @@ from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.offsets import offsets_from_lengths
-from interp.features.scan_folder import as_mask
+from interp.features.label_masks import as_mask
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio

@@ -34,7 +34,7 @@ from numba import njit
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics
-from interp.features.scan_input import FiringsByLatent, ScanText
+from interp.features.scan_input import FiringsByLatent, ScanInput
 from interp.statistics.randomness import splitmix64
 
 BEFORE, AFTER = 11, 4
@@ -60,7 +60,7 @@ class Examples(NamedTuple):
     """Entries [latent, interval, rank]."""
 
 
-def pick_examples(firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText) -> Examples:
+def pick_examples(firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanInput) -> Examples:
     """Pick the examples of some latents."""
     config = scan.config
     counts, top, sample = _pick(
@@ -90,7 +90,7 @@ def interval_table(examples: Examples, statistics: FiringStatistics) -> dict[str
 
 
 def example_table(
-    examples: Examples, firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText
+    examples: Examples, firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanInput
 ) -> dict[str, Any]:
     """Return the table `examples`: the firings that are kept, with their windows."""
     t_latent, t_rank = np.nonzero(examples.top >= 0)

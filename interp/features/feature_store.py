@@ -28,21 +28,14 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.display.cards import card, show_facts, show_table
 from interp.display.pictures import Renderer
 from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
-from interp.features.decoder import Decoder, LogitPath, check_unembedding
+from interp.features.decoder import Decoder
 from interp.features.encode_store import as_codes, write_codes
 from interp.features.feature import Feature
+from interp.features.label_masks import check_labelled, masks_of
+from interp.features.logit_path import LogitPath, check_unembedding
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_folder import (
-    CODES,
-    DECODER,
-    TOKENS,
-    VOCAB,
-    Scan,
-    check_labelled,
-    masks_of,
-    read_meta,
-    tensor_digest,
-)
+from interp.features.scan_digests import tensor_digest
+from interp.features.scan_folder import CODES, DECODER, TOKENS, VOCAB, ScanFolder, read_meta
 from interp.features.scan_input import fit_half
 from interp.features.scan_tables import SCHEMAS
 from interp.runtime.progress import Progress, no_progress
@@ -113,7 +106,7 @@ class FeatureStore:
             check_unembedding(W_U, tokens)
             path = LogitPath("logit effects W_dec W_U", W_dec.detach().float().cpu(), W_U.detach().float().cpu())
         read = (len(codes), 1) if tokens is None else tokens
-        scan = Scan(read, vocab=vocab, labels=labels, config=config, hook_name=hook_name, progress=progress)
+        scan = ScanFolder(read, vocab=vocab, labels=labels, config=config, hook_name=hook_name, progress=progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
         inputs["decoder"] = tensor_digest(W_dec, W_U)
         with scan.begin(Path(out), inputs, d_sae=codes.d_sae, overwrite=overwrite) as store:

@@ -17,7 +17,7 @@ from numba import njit
 from interp.checks.errors import InterpError
 from interp.codes.offsets import offsets_from_lengths
 from interp.features.firing_statistics import FiringStatistics, bin_edges, bin_of_bits
-from interp.features.scan_input import FiringsByLatent, ScanText
+from interp.features.scan_input import FiringsByLatent, ScanInput
 from interp.runtime.threads import slices
 from interp.statistics.estimates import ratio, variance
 
@@ -43,7 +43,7 @@ class LabelSets:
     """Number of encoded rows with each label [half, label]. Half 1 is the fit half."""
 
     @classmethod
-    def gather(cls, masks: Mapping[str, np.ndarray], scan: ScanText) -> "LabelSets":
+    def gather(cls, masks: Mapping[str, np.ndarray], scan: ScanInput) -> "LabelSets":
         """Build the sets from one mask per label. Each label divides the sets of the labels before it. Masks are read
         one at a time, so lazy masks need no memory. Raises ValueError for more than MAX_LABELS."""
         if len(masks) > MAX_LABELS:
@@ -73,7 +73,7 @@ class LabelSets:
 
 
 def label_table(
-    labels: LabelSets, firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText
+    labels: LabelSets, firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanInput
 ) -> dict[str, np.ndarray]:
     """Return the table `labels`: one row per label and latent that fires."""
     bin_of = _threshold_bins(statistics.histogram)

@@ -12,7 +12,7 @@ scan, one pass of it serves all dictionaries.
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain, groupby
 from pathlib import Path
@@ -29,17 +29,13 @@ from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, norm_limit_on
-from interp.features.decoder import Decoder, LogitPath, check_unembedding, logit_path
-from interp.features.encode_store import VarianceExplained, encode_store, pieces_of
+from interp.features.decoder import Decoder
+from interp.features.encode_store import Piece, VarianceExplained, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
+from interp.features.logit_path import LogitPath, check_unembedding, logit_path
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_folder import (
-    CODES,
-    VARIANCE_EXPLAINED,
-    Scan,
-    dictionary_digest,
-    tensor_digest,
-)
+from interp.features.scan_digests import dictionary_digest, tensor_digest
+from interp.features.scan_folder import CODES, VARIANCE_EXPLAINED, ScanFolder
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress, split_progress
 from interp.runtime.progress_bar import shows_progress
@@ -123,23 +119,21 @@ def scan_saes(
     for dictionary, hook in dictionaries.values():
         _check_scannable(dictionary, store, hook, model)
     tokens = store.tokens
-    n_ctx = store.n_ctx or 1
     if vocab is None and model is not None and tokens is not None:
         vocab = token_strings_of(model)
-    read = (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens
+    n_ctx = store.n_ctx or 1
     team = processes()
     pieces = pieces_of(store)
-    scans: list[tuple[Scan, Dictionary, CodeStore, VarianceExplained]] = []
+    ongoing: list[_OngoingScan] = []
     with ExitStack() as folders:
         progress_of_each = split_progress(progress, len(dictionaries))
         for (out, (dictionary, hook)), own_progress in zip(dictionaries.items(), progress_of_each, strict=True):
-            named = store.name_of(hook)
-            scan = Scan(
-                read,
+            scan = ScanFolder(
+                (store.n_ids // n_ctx, n_ctx) if tokens is None else tokens,
                 vocab=vocab,
                 labels=labels,
                 config=config,
-                hook_name=named,
+                hook_name=store.name_of(hook),
                 progress=own_progress,
                 team=team,
                 weights=store.weights,
@@ -149,36 +143,61 @@ def scan_saes(
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
             begun = scan.begin(Path(out), inputs, d_sae=dictionary.d_sae, n_to_encode=len(store), overwrite=overwrite)
             codes = folders.enter_context(begun)
-            if codes is not None:
-                if parts_in_order:
-                    team.first_does(partial(_take_parts, parts_in_order, scan.folder))
-                    codes = CodeStore(codes.path)
-                scans.append((scan, dictionary, codes, VarianceExplained(dictionary, scan.folder / VARIANCE_EXPLAINED)))
-            else:
+            if codes is None:
                 scan.progress(1, 1, "already scanned")
+                continue
+            if parts_in_order:
+                team.first_does(partial(_take_parts, parts_in_order, scan.folder))
+                codes = CodeStore(codes.path)
+            explained = VarianceExplained(dictionary, scan.folder / VARIANCE_EXPLAINED)
+            ongoing.append(_OngoingScan(scan, dictionary, codes, explained))
 
         def encode() -> None:
             pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
             for _, shard_pieces in groupby(pieces_here, key=lambda piece: piece.shard):
                 pieces_of_shard = list(shard_pieces)
-                for scan, dictionary, codes, explained in scans:
-                    encode_store(dictionary, store, scan.hook_name, codes, explained, scan.advance, pieces_of_shard)
+                for each in ongoing:
+                    each.encode(store, pieces_of_shard)
 
         team.all_do(encode)
-        for scan, dictionary, unfinished_codes, explained in scans:
-            codes = CodeStore(unfinished_codes.path)
-            fvu_rise = explained.fvu_rise(len(pieces))
-            decoder = Decoder(dictionary.W_dec, W_enc_of(dictionary), fvu_rise=fvu_rise)
-            if tokens is None:
-                decoder = replace(decoder, logits=LogitPath("no logit effects: the rows are not text"))
-            elif model is not None:
-                written = scan.hook_name if dictionary.kind == "sae" else dictionary.metadata.get("hook_name_out") or ""
-                sample = range(0, len(tokens), max(1, len(tokens) // 16))[:16]
-                encoded = torch.stack([codes.present(i * n_ctx, (i + 1) * n_ctx) for i in sample])
-                path = logit_path(dictionary.W_dec, model, written, tokens[list(sample)], encoded)
-                decoder = replace(decoder, logits=path)
-            scan.finish(codes, decoder)
+        for each in ongoing:
+            each.finish(store, len(pieces), model)
     return [FeatureStore.open(out) for out in dictionaries]
+
+
+@dataclass(frozen=True)
+class _OngoingScan:
+    """The scan of one dictionary, whose codes are not complete."""
+
+    scan: ScanFolder
+    dictionary: Dictionary
+    codes: CodeStore
+    explained: VarianceExplained
+
+    def encode(self, store: StoredRows, pieces: Sequence[Piece]) -> None:
+        hook = self.scan.hook_name
+        encode_store(self.dictionary, store, hook, self.codes, self.explained, self.scan.advance, pieces)
+
+    def finish(self, store: StoredRows, n_pieces: int, model: torch.nn.Module | None) -> None:
+        """Write the tables from the codes of all processes."""
+        codes = CodeStore(self.codes.path)
+        fvu_rise = self.explained.fvu_rise(n_pieces)
+        logits = self._logit_path(store, codes, model)
+        decoder = Decoder(self.dictionary.W_dec, W_enc_of(self.dictionary), logits=logits, fvu_rise=fvu_rise)
+        self.scan.finish(codes, decoder)
+
+    def _logit_path(self, store: StoredRows, codes: CodeStore, model: torch.nn.Module | None) -> LogitPath:
+        tokens = store.tokens
+        if tokens is None:
+            return LogitPath("no logit effects: the rows are not text")
+        if model is None:
+            return LogitPath()
+        is_sae = self.dictionary.kind == "sae"
+        written = self.scan.hook_name if is_sae else self.dictionary.metadata.get("hook_name_out") or ""
+        n_ctx = tokens.shape[1]
+        sample = range(0, len(tokens), max(1, len(tokens) // 16))[:16]
+        encoded = torch.stack([codes.present(i * n_ctx, (i + 1) * n_ctx) for i in sample])
+        return logit_path(self.dictionary.W_dec, model, written, tokens[list(sample)], encoded)
 
 
 @shows_progress

@@ -1,4 +1,4 @@
-"""Fill the folder of a scan: `Scan` has the scan's inputs, its progress and the tables that it writes.
+"""Fill the folder of a scan: `ScanFolder` has the scan's inputs, its progress and the tables that it writes.
 
 An interrupted scan resumes only with the same inputs (`storage.folders.whole_folder`), of which `meta.json` has the
 digests. Every file is written atomically, and `meta.json` is the last.
@@ -7,14 +7,13 @@ digests. Every file is written atomically, and `meta.json` is the last.
 import json
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Int
 from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
@@ -23,17 +22,17 @@ from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary
 from interp.features.decoder import Decoder
+from interp.features.label_masks import check_labelled, labels_digest, masks_of
 from interp.features.label_scores import LabelSets
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_input import ScanText
+from interp.features.scan_digests import tensor_digest
+from interp.features.scan_input import ScanInput
 from interp.features.scan_tables import n_passes, write_tables
 from interp.runtime.processes import ALONE, Processes
 from interp.runtime.progress import Progress, no_progress
-from interp.sae import SAE
 from interp.storage.artifacts import check_exists
-from interp.storage.files import digest, digest_json, read_json, write_json, write_tensors
+from interp.storage.files import digest, read_json, write_json, write_tensors
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import verify
 
@@ -67,7 +66,7 @@ class _Meta(TypedDict):
     """Digest of the weights of the model whose activations were scanned; None if there was none, or several."""
 
 
-class Scan:
+class ScanFolder:
     """A scan in progress: all its inputs except the codes, and its progress.
 
     tokens: for rows that are not text (images, audio, rows of a table), the pair (sequences, positions) instead. Each
@@ -150,12 +149,12 @@ class Scan:
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write all files except the codes; meta.json is the last."""
-        scan = ScanText(codes, self.tokens.numpy(), len(self.vocab), self.config)
+        scan = ScanInput(codes, self.tokens.numpy(), len(self.vocab), self.config)
         labels = LabelSets.gather(self.labels, scan) if self.labels else None
         n_alive = write_tables(scan, labels, decoder, self.folder, self.advance, self.team)
         self.team.first_does(lambda: self._write_rest(scan, decoder, n_alive))
 
-    def _write_rest(self, scan: ScanText, decoder: Decoder, n_alive: int) -> None:
+    def _write_rest(self, scan: ScanInput, decoder: Decoder, n_alive: int) -> None:
         codes = scan.codes
         codes.finish()
         write_json(self.folder / VOCAB, self.vocab)
@@ -191,64 +190,3 @@ def read_meta(folder: Path) -> dict[str, Any]:
         raise InterpError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
     return validate_json(_Meta, read_json(file, "scan again"), file, "scan again")
-
-
-def check_labelled(labels: Mapping[str, Any] | None, tokens: Int[Tensor, "seq pos"], where: object) -> None:
-    """Check that labels belong to these tokens, if the labels record their tokens (`labels.tokens`). Raises ValueError
-    otherwise."""
-    labelled = getattr(labels, "tokens", None)
-    if labelled is not None and not torch.equal(labelled.cpu().int(), tokens.cpu().int()):
-        raise InterpError(
-            f"the labels belong to other tokens {tuple(labelled.shape)}, not those {tuple(tokens.shape)} scanned in "
-            f"{where}: give the labels of the tokens harvested"
-        )
-
-
-def masks_of(labels: Mapping[str, Any] | None, shape: Sequence[int], *, is_text: bool = True) -> Mapping[str, Any]:
-    """Return the masks, each with the shape [seq, pos] of the scanned rows. If the rows are not text, a mask [seq]
-    applies to all positions of a sequence. Raises ValueError for a mask of another shape."""
-    if labels is not None and not isinstance(labels, Mapping):
-        raise InterpError(f"labels must be masks by name, {{name: mask [seq, pos]}}, not one {type(labels).__name__}")
-    masks = dict[str, Any]()
-    for name, mask in (labels or {}).items():
-        if not is_text and tuple(mask.shape) == (shape[0],):
-            masks[name] = torch.as_tensor(mask)[:, None].expand(*shape)
-        elif tuple(mask.shape) != tuple(shape):
-            raise InterpError(f"label {name!r} is {tuple(mask.shape)}, what was scanned is {tuple(shape)}")
-    return {name: masks.get(name, labels[name]) for name in labels} if labels and masks else labels or {}
-
-
-def labels_digest(labels: Mapping[str, Any], names: Sequence[str]) -> str:
-    """Return a digest of some of the masks, in this order. Raises ValueError for values other than 0 and 1."""
-    masks = ((name, np.packbits(as_mask(labels[name], f"label {name!r}"))) for name in names)
-    return digest(*(part for mask in masks for part in mask))
-
-
-def as_mask(values: Any, name: str) -> Bool[np.ndarray, "seq pos"]:
-    """Return a mask as booleans. Raises ValueError for other values, which would all count as true: NaN for an unknown
-    label, or the number of a class.
-    name: what the mask is called in the error."""
-    array = np.asarray(values)
-    if array.dtype != bool and not np.isin(array, (0, 1)).all():
-        raise InterpError(f"{name} has values other than 0 and 1: give a mask, such as labels == 1")
-    return array.astype(bool)
-
-
-def dictionary_digest(dictionary: Dictionary) -> str:
-    """Return a digest of the encoder and the decoder, which is the same on every device. For a foreign dictionary, or
-    an encoder that cannot be stored, it covers the decoder and the codes of 32 fixed inputs."""
-    if isinstance(dictionary, SAE):
-        with suppress(ValueError):
-            fields, tensors = dictionary.encoder.to_stored()
-            stored = dictionary.stored()
-            weights = (stored.W_enc, stored.W_dec, stored.b_enc, stored.b_dec, stored.W_skip)
-            return digest(tensor_digest(*weights, *tensors.values()), digest_json([dictionary.encoder.name, fields]))
-    probe = torch.randn(32, dictionary.d_in, generator=torch.Generator().manual_seed(0))
-    codes = dictionary.codes(probe.to(dictionary.W_dec.device))
-    return tensor_digest(dictionary.W_dec, dictionary.b_dec, codes.offsets, codes.latents, codes.values)
-
-
-def tensor_digest(*tensors: Tensor | None) -> str:
-    """Return the SHA-256 of the dtypes, shapes and bytes of tensors."""
-    present = [tensor for tensor in tensors if tensor is not None]
-    return digest(*(part for x in present for part in (str((x.dtype, tuple(x.shape))), x)))

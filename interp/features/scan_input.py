@@ -1,7 +1,7 @@
 """Define the inputs of a scan: the codes of a token set by row, and the same firings by latent.
 
 In:  a `CodeStore`, whose rows lie in token order (row = seq · n_ctx + pos), and the tokens.
-Out: `ScanText.feed` passes on each chunk in turn; `FiringFiles`, filled by such a pass, gives all firings of a few
+Out: `ScanInput.feed` passes on each chunk in turn; `FiringFiles`, filled by such a pass, gives all firings of a few
      latents at a time, rows ascending. So each statistic of a latent is a plain function of its rows and values, its
      sums run in token order, and no result depends on how the rows were cut into chunks.
 """
@@ -46,7 +46,7 @@ class FiringsByLatent(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ScanText:
+class ScanInput:
     """All rows of a scan in token order."""
 
     codes: CodeStore

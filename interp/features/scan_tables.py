@@ -23,12 +23,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from interp.features.decoder import Decoder, logit_columns, neighbour_tables
+from interp.features.decoder import Decoder, neighbour_tables
 from interp.features.examples import example_table, interval_table, pick_examples
 from interp.features.firing_statistics import Coactivation, FiringStatistics
 from interp.features.label_scores import MAX_PAIRS, LabelSets, best_labels, label_table
+from interp.features.logit_columns import logit_columns
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_input import CHUNK_ENTRIES, FiringFiles, FiringsByLatent, ScanText, latent_blocks
+from interp.features.scan_input import CHUNK_ENTRIES, FiringFiles, FiringsByLatent, ScanInput, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
 from interp.runtime.processes import Processes, part_of
 from interp.runtime.threads import compute_ahead
@@ -90,7 +91,7 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
 
 
 def write_tables(
-    scan: ScanText, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, team: Processes
+    scan: ScanInput, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, team: Processes
 ) -> int:
     """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire.
 
@@ -136,7 +137,7 @@ def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> N
                     write({column: table[column].chunk(0) for column in table.column_names})
 
 
-def _pair_tables(scan: ScanText, files: FiringFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
+def _pair_tables(scan: ScanInput, files: FiringFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
     """Yield the table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
     config = scan.config
     d_sae = scan.codes.d_sae
@@ -163,7 +164,7 @@ def _pair_tables(scan: ScanText, files: FiringFiles, advance: Advance, team: Pro
 
 
 def _latent_tables(
-    scan: ScanText,
+    scan: ScanInput,
     labels: LabelSets | None,
     decoder: Decoder,
     files: FiringFiles,
@@ -184,7 +185,7 @@ def _latent_tables(
         advance(n_rows * last // d_sae - n_rows * first // d_sae, "describing latents")
 
 
-def _describe(firings: FiringsByLatent, scan: ScanText, labels: LabelSets | None, decoder: Decoder) -> Tables:
+def _describe(firings: FiringsByLatent, scan: ScanInput, labels: LabelSets | None, decoder: Decoder) -> Tables:
     """Make all tables of some latents that depend only on the firings of these latents."""
     latents = slice(firings.first, firings.first + len(firings.offsets) - 1)
     statistics = FiringStatistics.of(firings, scan.n_ctx, scan.n_present)

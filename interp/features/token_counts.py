@@ -2,7 +2,7 @@
 
 For each latent, token and offset o in -n_before .. N_AFTER, it counts the firings with this token at that offset and
 how many of these are in the fit half, and sums their activation mass. Let n_t be the number of firings with token t at
-the offset, N = Σ n_t, P_t = n_t / N, and U_t the share of token t in the text, without padding (`ScanText.unigrams`).
+the offset, N = Σ n_t, P_t = n_t / N, and U_t the share of token t in the text, without padding (`ScanInput.unigrams`).
 Then
 
     entropy   = −Σ_t P_t log P_t                   nats
@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 
 from interp.features.firing_statistics import FiringStatistics
-from interp.features.scan_input import N_AFTER, FiringsByLatent, ScanText, insert_best
+from interp.features.scan_input import N_AFTER, FiringsByLatent, ScanInput, insert_best
 
 TOKEN, N, _, MASS = range(4)
 """Columns of `TokenCounts.pairs`."""
@@ -38,7 +38,7 @@ class TokenCounts(NamedTuple):
     """Int64 [pair, 4]: token, n, n_fit, mass in steps."""
 
 
-def count_tokens(firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanText) -> dict[int, TokenCounts]:
+def count_tokens(firings: FiringsByLatent, statistics: FiringStatistics, scan: ScanInput) -> dict[int, TokenCounts]:
     """For each offset, count the tokens at that distance after the firing tokens. A negative offset is before them."""
     counts = {}
     for offset in range(-scan.config.n_before, N_AFTER + 1):

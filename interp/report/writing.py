@@ -17,7 +17,7 @@ from interp.checks.errors import DamagedError, InterpError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
 from interp.display.verdict_looks import verdict_css
-from interp.features.scan_folder import masks_of
+from interp.features.label_masks import masks_of
 from interp.report.inputs import ReportInputs, report_inputs
 from interp.report.json_text import encode, pack
 from interp.report.notes import features_key

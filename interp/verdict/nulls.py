@@ -52,8 +52,9 @@ from interp.codes.code_chunks import CodeChunk
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
+from interp.features.label_masks import check_labelled, labels_digest, masks_of
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_folder import Scan, check_labelled, labels_digest, masks_of
+from interp.features.scan_folder import ScanFolder
 from interp.runtime.processes import ALONE, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
@@ -257,7 +258,7 @@ class SampledCodes:
         )
         n_rows = features.tokens.numel()
         encoded = np.flatnonzero(features.codes.present(0, n_rows).numpy())
-        scan = Scan(features.tokens, vocab=features.vocab, labels=masks, config=config)
+        scan = ScanFolder(features.tokens, vocab=features.vocab, labels=masks, config=config)
         with scan.begin(Path(folder), {}, d_sae=len(self.units) * len(self.shifts)) as store:
             assert store is not None, "the folder holds no scan yet"
             store.write_file("shifted", torch.from_numpy(encoded), self._shifted_codes(encoded, n_rows))

@@ -22,9 +22,10 @@ from interp.evaluation.quality import evaluate_dictionary
 from interp.features import examples, scan_tables
 from interp.features.examples import N_INTERVALS
 from interp.features.feature_store import FeatureStore
+from interp.features.label_masks import labels_digest
 from interp.features.scan_config import ScanConfig
+from interp.features.scan_digests import dictionary_digest
 from interp.features.scan_features import scan_features
-from interp.features.scan_folder import dictionary_digest, labels_digest
 from interp.features.scan_input import fit_half
 from interp.features.scan_tables import SCHEMAS
 from interp.sae import SAE, Crosscoder, TopK
@@ -279,7 +280,7 @@ def test_very_frequent_tokens_are_sorted_as_rare_ones(tokens, tmp_path):
 
 def test_promoted_tokens_are_followed_up(features, z, tokens, sae, model):
     """Counts of the promoted tokens that follow; AUROC of the effect on what follows against any token of the text."""
-    from interp.features.decoder import logit_path
+    from interp.features.logit_path import logit_path
 
     sample = tokens[:: N_SEQ // 16][:16]
     path = logit_path(sae.W_dec, model, HOOK, sample, sample != BOS)

@@ -452,7 +452,7 @@ def test_the_longest_text_is_that_of_the_table_of_positions(tmp_path):
 def test_logit_effects_have_the_factor_by_which_the_model_multiplies_its_logits(family, factor):
     import transformers
 
-    from interp.features.decoder import logit_path
+    from interp.features.logit_path import logit_path
 
     sizes = {"hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
     config = getattr(transformers, f"{family}Config")(vocab_size=20, **sizes, **factor)
@@ -547,7 +547,7 @@ def test_a_scan_spells_tokens_as_the_model_does(model, tokens, tmp_path):
 )
 def test_logit_effects_are_gradients_through_the_frozen_final_norm(model, family, tokens, hook):
     """Against autograd, in a model without the blocks after the hook and whose norm's scale is a constant."""
-    from interp.features.decoder import logit_path
+    from interp.features.logit_path import logit_path
 
     if hook == "native":
         hook = NATIVE.get(family, "model.layers.{}").format(1)

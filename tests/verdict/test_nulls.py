@@ -14,7 +14,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
-from interp.features.scan_folder import Scan
+from interp.features.scan_folder import ScanFolder
 from interp.verdict import nulls
 from interp.verdict.measures import MEASURES, Measure, largest_cosines, measure_values
 from interp.verdict.nulls import (
@@ -209,7 +209,7 @@ def test_chance_firings_are_within_their_null_in_padded_text(tmp_path):
     tokens[~kept] = 0
     z = torch.from_numpy((rng.random((tokens.size, 40)) < np.geomspace(0.03, 0.3, 40)) * kept.reshape(-1, 1)).float()
     masks = {"ends": torch.from_numpy((tokens == 0) | (tokens == 2))}
-    scan = Scan(torch.from_numpy(tokens), vocab=STRINGS, labels=masks, config=None)
+    scan = ScanFolder(torch.from_numpy(tokens), vocab=STRINGS, labels=masks, config=None)
     with scan.begin(tmp_path / "features", {}, d_sae=40) as codes:
         rows = torch.from_numpy(np.flatnonzero(kept))
         codes.write_file("0", rows, SparseCodes.from_dense(z[rows]))

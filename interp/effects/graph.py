@@ -33,27 +33,20 @@ and above its norm limit are entirely errors.
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int
+from jaxtyping import Float
 
-from interp.checks.errors import InterpError
-from interp.checks.limits import check_at_least
 from interp.effects.graph_files import graph_json, read_graph
-from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes, row_shares
-from interp.effects.graph_page import disagreements, latent_cards, write_graph_page
+from interp.effects.graph_nodes import GraphNodes
+from interp.effects.graph_page import page_content, write_graph_page
+from interp.effects.graph_pruning import keep_logits, prune
+from interp.effects.supernodes import find_supernodes
 from interp.features.feature_store import FeatureStore
-from interp.statistics.directions import unit_rows
-from interp.statistics.linkage import average_linkage
 from interp.storage.files import write_text
 from interp.storage.folders import check_output_file
-
-_ALIKE = 0.8
-"""The least similarity of latents in a supernode."""
 
 
 class AttributionGraph(GraphNodes):
@@ -84,119 +77,19 @@ class AttributionGraph(GraphNodes):
 
     def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
         """Keep the nodes with the given share of the influence, and their edges with the given share of the edges'
-        influence.
-
-        Logits and the bias are kept, and the nodes of attention scores with the tokens that feed them; other
-        latents without outgoing or incoming edges are removed. Removed nodes are summed in the node `rest`, so that
-        edges still sum to a target's input. Raises ValueError for shares outside (0, 1].
-        """
-        if not (0 < nodes <= 1 and 0 < edges <= 1):
-            raise InterpError(f"nodes={nodes} and edges={edges} are shares in (0, 1]")
-        node_type, influence = self.nodes["type"].to_numpy(), self.nodes["influence"].to_numpy()
-        in_scores = np.zeros(len(node_type), dtype=bool)
-        in_scores[self.head_scores[["query_node", "key_node"]].to_numpy().ravel()] = True
-        feeds_scores = (node_type == "embedding") & (self.edges[in_scores] != 0).any(0)
-        keep = _largest(influence, nodes) | np.isin(node_type, ["logit", "bias"]) | in_scores | feeds_scores
-        probability = np.where(node_type == "logit", self.nodes["activation"], 0.0)
-        between = row_shares(np.abs(self.edges) * (node_type != "bias")) * (keep & keep[:, None])
-        weight = between * (influence + probability / probability.sum())[:, None]
-        kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
-        for node in np.flatnonzero(in_scores):
-            kept_edges[node] |= _largest(between[node], nodes)
-        before = ~keep
-        while (before != keep).any():
-            before = keep
-            leads = kept_edges.any(0) | in_scores | np.isin(node_type, ["logit", "bias"])
-            keep = keep & leads & (kept_edges.any(1) | (node_type != "latent"))
-            kept_edges &= keep & keep[:, None]
-        keep[-1] = True
-        weights = np.where(kept_edges | (node_type == "bias"), self.edges, 0.0)
-        weights[:, -1] += self.edges.sum(1) - weights.sum(1)
-        return self._with_nodes(keep, weights)
+        influence, as `effects.graph_pruning` does. Raises ValueError for shares outside (0, 1]."""
+        return prune(self, nodes, edges)
 
     def of_logits(self, n: int) -> "AttributionGraph":
         """Keep the nodes that lead to one of the n likeliest next tokens. Raises ValueError for n below 1."""
-        check_at_least(1, n=n)
-        node_type = self.nodes["type"]
-        keep = node_type.isin(["bias", "rest"]).to_numpy(copy=True)
-        keep[self.nodes[node_type == "logit"].nlargest(n, "activation").index] = True
-        for node in np.argsort(-self.nodes["dictionary"].to_numpy()):  # the latest first
-            if keep[node]:
-                keep |= self.edges[node] != 0
-        return self._with_nodes(keep, self.edges)
+        return keep_logits(self, n)
 
     def supernodes(self, rules: Mapping[str, str] | None = None) -> dict[str, list[int]]:
-        """Group latents that carry the same tokens to the same next tokens: nodes by name, the most influence first.
+        """Return the nodes of each group of alike latents by its name, the most influence first: `groups`, if a file or
+        the user has set them, else those that `effects.supernodes` finds.
 
-        Each latent has two signed profiles, over all paths: the share of its input that starts at each position, and
-        its share of each logit's input. The similarity of two latents is the smaller cosine of their profiles; for
-        latents with the same rule the input profiles count as equal. Groups are clusters of average linkage at a
-        similarity of 0.8. A group is named by the rule of most of its latents, or by the token that they read most and
-        the next token that they raise or lower most. If a file or the user has set `groups`, these are returned.
-
-        rules: of some nodes, by their `node_ids`.
-        """
-        if self.groups is not None:
-            return self.groups
-        node_type = self.nodes["type"].to_numpy()
-        latents = np.flatnonzero(node_type == "latent")
-        if len(latents) < 2:
-            return {}
-        reads, writes = self._profiles(latents)
-        ids = self.node_ids()
-        texts = np.array([(rules or {}).get(ids[node], "") for node in latents])
-        same_rule = (texts[:, None] == texts) & (texts != "")
-        likeness = np.minimum(np.where(same_rule, 1.0, _cosines(reads)), _cosines(writes))
-        cluster = average_linkage(likeness, _ALIKE)
-        groups: dict[str, list[int]] = {}
-        for number in np.unique(cluster):
-            mine = np.flatnonzero(cluster == number)
-            if len(mine) > 1:
-                name = self._group_name(texts[mine], reads[mine].sum(0), writes[mine].sum(0))
-                groups.setdefault(name, []).extend(latents[mine].tolist())
-        influence = self.nodes["influence"].to_numpy()
-        return dict(sorted(groups.items(), key=lambda group: (-influence[group[1]].sum(), group[1])))
-
-    def _profiles(
-        self, latents: Int[np.ndarray, " latent"]
-    ) -> tuple[Float[np.ndarray, "latent pos"], Float[np.ndarray, "latent logit"]]:
-        """Return the share of each latent's input that starts at each position, and its share of each logit."""
-        share = self.edges / np.maximum(np.abs(self.edges).sum(1, keepdims=True), 1e-30)
-        paths = np.linalg.inv(np.eye(len(latents)) - share[np.ix_(latents, latents)])
-        node_type = self.nodes["type"].to_numpy()
-        begin = np.isin(node_type, ["embedding", "error"])
-        at = np.eye(len(self.tokens))[self.nodes["position"][begin]]
-        to_logits = share[np.ix_(node_type == "logit", latents)]
-        return paths @ share[np.ix_(latents, begin)] @ at, (to_logits @ paths).T
-
-    def _group_name(self, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
-        rules, counts = np.unique(texts, return_counts=True)
-        if rules[counts.argmax()] and 2 * counts.max() > len(texts):
-            return str(rules[counts.argmax()])
-        logits = self.nodes["latent"][self.nodes["type"] == "logit"].tolist()
-        strongest = np.abs(writes).argmax()
-        verb = "raises" if writes[strongest] > 0 else "lowers"
-        return (
-            f"“{self.tokens[np.abs(reads).argmax()]}” {verb} “{self.words.get(logits[strongest], logits[strongest])}”"
-        )
-
-    def _with_nodes(self, keep: np.ndarray, edges: Float[np.ndarray, "target source"]) -> "AttributionGraph":
-        """Keep some of the nodes, with these edges."""
-        number = np.cumsum(keep) - 1
-        heads, scores = self.head_edges, self.head_scores
-        carried = edges[heads["target"], heads["source"]] != 0
-        heads = heads[keep[heads["source"]] & keep[heads["target"]] & carried].reset_index(drop=True)
-        ends = {name: number[np.where(keep[scores[name]], scores[name], -1)] for name in ("query_node", "key_node")}
-        scores = scores.assign(**ends).groupby(list(HEAD_SCORES)[:-1], as_index=False, sort=False).sum()
-        groups = {name: [int(number[n]) for n in nodes if keep[n]] for name, nodes in (self.groups or {}).items()}
-        return replace(
-            self,
-            groups={name: nodes for name, nodes in groups.items() if nodes} or None,
-            nodes=self.nodes[keep].reset_index(drop=True),
-            edges=edges[keep][:, keep],
-            head_edges=heads.assign(**{end: number[heads[end]] for end in ("source", "target")}),
-            head_scores=scores,
-        )
+        rules: of some nodes, by their `node_ids`."""
+        return find_supernodes(self, rules or {})
 
     def save(
         self,
@@ -213,7 +106,8 @@ class AttributionGraph(GraphNodes):
         labels: names of nodes, by their `node_ids`.
         Raises ValueError if the file exists, unless `overwrite` is set."""
         check_output_file(path, overwrite=overwrite)
-        content = self.pruned(nodes, edges)._json(path, labels or {})
+        graph = self.pruned(nodes, edges)
+        content = graph_json(graph, Path(path).stem, graph.supernodes(labels), labels or {})
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
@@ -238,32 +132,18 @@ class AttributionGraph(GraphNodes):
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
         """
         check_output_file(path, overwrite=overwrite)
-        graph = self.pruned(nodes)
-        cards = latent_cards(graph, features or {}, rankings or {})
-        rules = {node: cards.get(node.rpartition("_")[0], {}).get("said") for node in graph.node_ids()}
-        page: dict[str, Any] = {
-            "graph": graph._json(path, {node: rule for node, rule in rules.items() if rule}),
-            "cards": cards,
-            "effects": [],
-            "wrong": [],
-            "beside": [],
-        }
-        if effects is not None:
-            ids = np.array(self.node_ids())
-            named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
-            named = named[named[["source", "target"]].isin(graph.node_ids()).all(axis=1)]
-            page["effects"] = named.to_dict("records")
-            unit = self.nodes["activation"].where(self.nodes["type"] == "latent", 1.0)  # logits are read in nats
-            shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
-            page["wrong"] = disagreements(shares.reset_index(drop=True)).index.tolist()
-        if beside is not None:
-            page["beside"] = beside.astype(object).where(beside.notna(), None).to_dict("records")  # JSON has no NaN
+        content = page_content(
+            self,
+            self.pruned(nodes),
+            name=Path(path).stem,
+            effects=effects,
+            features=features or {},
+            rankings=rankings or {},
+            scores=beside,
+        )
         Path(path).parent.mkdir(parents=True, exist_ok=True)
-        write_graph_page(path, page, title="".join(self.tokens))
+        write_graph_page(path, content, title="".join(self.tokens))
         return Path(path)
-
-    def _json(self, path: str | Path, labels: Mapping[str, str]) -> dict[str, Any]:
-        return graph_json(self, Path(path).stem, self.supernodes(labels), labels)
 
 
 def load_graph(path: str | Path) -> AttributionGraph:
@@ -271,19 +151,3 @@ def load_graph(path: str | Path) -> AttributionGraph:
 
     Raises ValueError, with the file and the fault, if it is damaged."""
     return AttributionGraph(**vars(read_graph(path)))
-
-
-def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:
-    unit = unit_rows(rows)
-    return unit @ unit.T
-
-
-def _largest(values: Float[np.ndarray, " value"], share: float) -> np.ndarray:
-    """Mark the largest values that hold a share of the sum."""
-    positive = np.flatnonzero(values > 0)  # of edges, most are 0, and need no sorting
-    order = positive[np.argsort(-values[positive], kind="stable")]
-    cumulative = np.cumsum(values[order])
-    n = int(np.searchsorted(cumulative, share * cumulative[-1:].sum() * (1 - 1e-12))) + 1
-    marks = np.zeros(len(values), dtype=bool)
-    marks[order[:n]] = True
-    return marks

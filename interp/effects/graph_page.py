@@ -19,7 +19,9 @@ import numpy as np
 import pandas as pd
 
 from interp.display.cards import script_json
+from interp.effects.graph_files import graph_json
 from interp.effects.graph_nodes import GraphNodes
+from interp.effects.supernodes import find_supernodes
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import write_text
 
@@ -34,6 +36,43 @@ def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str
     allowed = f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
     parts = {"hash": allowed, "title": html.escape(title), "style": style, "data": data, "code": code}
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page))
+
+
+def page_content(
+    graph: GraphNodes,
+    shown: GraphNodes,
+    *,
+    name: str,
+    effects: pd.DataFrame | None,
+    features: Mapping[str, FeatureStore],
+    rankings: Mapping[str, pd.DataFrame],
+    scores: pd.DataFrame | None,
+) -> dict[str, Any]:
+    """Return the data of the page of a graph.
+
+    shown: the part of the graph that is drawn.
+    effects: the measured effects of the whole graph. features, rankings: by hook. scores: a table shown as it is."""
+    cards = latent_cards(shown, features, rankings)
+    rules = {node: cards.get(node.rpartition("_")[0], {}).get("said") for node in shown.node_ids()}
+    labels = {node: rule for node, rule in rules.items() if rule}
+    page: dict[str, Any] = {
+        "graph": graph_json(shown, name, find_supernodes(shown, labels), labels),
+        "cards": cards,
+        "effects": [],
+        "wrong": [],
+        "beside": [],
+    }
+    if effects is not None:
+        ids = np.array(graph.node_ids())
+        named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
+        named = named[named[["source", "target"]].isin(shown.node_ids()).all(axis=1)]
+        page["effects"] = named.to_dict("records")
+        unit = graph.nodes["activation"].where(graph.nodes["type"] == "latent", 1.0)  # logits are read in nats
+        shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
+        page["wrong"] = disagreements(shares.reset_index(drop=True)).index.tolist()
+    if scores is not None:
+        page["beside"] = scores.astype(object).where(scores.notna(), None).to_dict("records")  # JSON has no NaN
+    return page
 
 
 def latent_cards(

@@ -16,7 +16,7 @@ from interp import (
     rank_features,
     train_sae,
 )
-from interp.codes.dictionary import is_faint
+from interp.codes.latent_strengths import is_faint
 from interp.sae import resampling
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner

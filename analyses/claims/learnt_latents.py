@@ -34,7 +34,7 @@ from analyses.record import parse_with_out
 from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.scores import expected_calibration_error, matched_weights
 from interp import TopKConfig, harvest, scan_features, train_sweep
-from interp.codes.dictionary import is_faint
+from interp.codes.latent_strengths import is_faint
 from interp.compare.null_dictionaries import FROZEN_PARTS
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore

@@ -31,8 +31,9 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.code_chunks import read_chunks
-from interp.codes.dictionary import Dictionary, is_included
+from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
+from interp.codes.untrained_rows import is_included
 from interp.effects.ablation_batch import AblationBatch
 from interp.effects.interventions import columns_of_latents
 from interp.effects.steering import Steered, latent_activations, pins

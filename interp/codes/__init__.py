@@ -2,7 +2,8 @@
 
     sparse_codes       codes in memory;   code_store   codes on disk
     code_chunks        both, read chunk by chunk
-    dictionary         what a dictionary is, and which of its latents are faint
+    dictionary         what a dictionary is
+    untrained_rows     what its training left out;   latent_strengths   which of its latents are faint
     dictionary_hooks   the hooks of a model that a dictionary reads and writes
     sampling           a sample of each latent's firings;   joint_sample   latents of several dictionaries, sampled
     offsets            where the entries of each row begin

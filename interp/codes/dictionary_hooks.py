@@ -12,8 +12,9 @@ from interp.activations.hooks import Hook, Model, capture, check_own_hook, hooks
 from interp.activations.row_statistics import is_within
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, check_one_hook, is_included, norm_limit
+from interp.codes.dictionary import Dictionary, check_one_hook
 from interp.codes.sparse_codes import SparseCodes
+from interp.codes.untrained_rows import is_included, norm_limit
 
 
 class CountedCodes(NamedTuple):

@@ -18,8 +18,10 @@ from torch import Tensor
 from interp.activations import StoredRows
 from interp.codes.code_chunks import CodeSource
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, is_faint, norm_limit_on
+from interp.codes.dictionary import Dictionary
+from interp.codes.latent_strengths import is_faint
 from interp.codes.sparse_codes import SparseCodes
+from interp.codes.untrained_rows import norm_limit_on
 from interp.runtime.progress import Progress
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.folders import whole_folder

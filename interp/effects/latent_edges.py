@@ -30,7 +30,7 @@ from interp.activations.hooks import Hook, Model, capture, evaluating, module_of
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import check_predicts_next
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, W_enc_of
+from interp.codes.dictionary import Dictionary, encoder_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.features.text_features import tokens_of
 from interp.runtime.progress import Progress, no_progress
@@ -195,14 +195,6 @@ def _ablations(
         ablations.append(clean[prompts] - passes.inputs_after(change, prompts))
         progress(stop, n_pairs, "ablations of a latent in a prompt")
     return torch.cat(ablations) if ablations else clean.new_zeros(0, clean.shape[1])
-
-
-def encoder_of(hook: str, dictionary: Dictionary) -> Float[Tensor, "d_in d_sae"]:
-    """Return the encoder of a dictionary. Raises ValueError if it has none."""
-    W_enc = W_enc_of(dictionary)
-    if W_enc is None:
-        raise InterpError(f"the dictionary at {hook} has no W_enc, and what its latents read is not known")
-    return W_enc
 
 
 def _tokenize_prompts(

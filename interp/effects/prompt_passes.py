@@ -23,10 +23,9 @@ from interp.activations.hooks import Hook, Model, capture, module_of, resolve_ho
 from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import logits_of
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import Dictionary, W_skip_of
+from interp.codes.dictionary import Dictionary, W_skip_of, encoder_of
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.effects.graph_nodes import NODE_KEY, GraphNodes
-from interp.effects.latent_edges import encoder_of
 from interp.effects.linearised_model import LinearisedModel, without_weight_gradients
 from interp.features.text_features import tokens_of
 

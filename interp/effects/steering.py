@@ -25,8 +25,9 @@ from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary, has_trained_token, is_included
+from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.codes.untrained_rows import has_trained_token, is_included
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import Action, columns_of_latents, intervene, pin
 from interp.evaluation.splice import mark_next_tokens

@@ -36,7 +36,8 @@ from torch import Tensor
 
 from interp.activations.hooks import Model
 from interp.activations.row_statistics import Moments
-from interp.codes.dictionary import Dictionary, is_faint, reconstruction
+from interp.codes.dictionary import Dictionary, reconstruction
+from interp.codes.latent_strengths import is_faint
 from interp.evaluation.splice import Losses, common_hooks, recovered_share, spliced_losses
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -71,7 +72,7 @@ class Quality:
     dead_share: float
     """Latents that never fire on these tokens."""
     faint_share: float
-    """Latents that fire but have almost no effect (`interp.codes.dictionary`)."""
+    """Latents that fire but have almost no effect (`interp.codes.latent_strengths`)."""
     ultra_low_share: float
     """Latents that fire, but on fewer than 1e-5 of these tokens: always 0 with fewer than 100,000 tokens."""
     n_tokens: int

@@ -28,8 +28,9 @@ from interp.activations.row_statistics import Moments
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.codes.dictionary import Dictionary, untrained_positions, untrained_tokens
+from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
+from interp.codes.untrained_rows import untrained_positions, untrained_tokens
 from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
 from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.runtime.progress import Progress

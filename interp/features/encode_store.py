@@ -27,8 +27,9 @@ from interp.activations.row_statistics import Moments
 from interp.activations.sources import Shard
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, decode, norm_limit_on
+from interp.codes.dictionary import Dictionary, decode
 from interp.codes.sparse_codes import SparseCodes
+from interp.codes.untrained_rows import norm_limit_on
 from interp.runtime.processes import part_of
 from interp.runtime.threads import slices
 from interp.sae.kernels.dispatch import kernels

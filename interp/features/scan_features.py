@@ -28,7 +28,8 @@ from interp.activations.hooks import check_own_hook, token_strings_of
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook, norm_limit_on
+from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook
+from interp.codes.untrained_rows import norm_limit_on
 from interp.features.decoder import Decoder
 from interp.features.encode_store import Piece, VarianceExplained, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore

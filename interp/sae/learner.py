@@ -24,7 +24,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.codes.dictionary import is_faint
+from interp.codes.latent_strengths import is_faint
 from interp.runtime.processes import MESH_OF_ONE, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
@@ -61,7 +61,7 @@ class StepResult(NamedTuple):
     dead: float
     """Share of the latents, in [0, 1], that have not fired for `dead_after` tokens."""
     faint: float
-    """Share of the latents, in [0, 1] (`interp.codes.dictionary`)."""
+    """Share of the latents, in [0, 1] (`interp.codes.latent_strengths`)."""
     lr: float
 
 

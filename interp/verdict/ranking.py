@@ -60,7 +60,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource
-from interp.codes.dictionary import is_faint
+from interp.codes.latent_strengths import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_part_tables, check_twin, scan_identity
@@ -269,7 +269,7 @@ def rank_codes(
 
     vocab: one string per token id; without it the spelling of tokens is unknown.
     n_shifts: as in `rank_features`.
-    faint: latents that are not tested (`interp.codes.dictionary.is_faint`), if any.
+    faint: latents that are not tested (`interp.codes.latent_strengths.is_faint`), if any.
     Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
     of range.
     """

@@ -137,7 +137,8 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
 def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_own_hook, hooks_of
     from interp.activations.sources import first_rows
-    from interp.codes.dictionary import check_one_hook, norm_limit_on
+    from interp.codes.dictionary import check_one_hook
+    from interp.codes.untrained_rows import norm_limit_on
     from interp.evaluation.quality import evaluate_reconstruction
     from interp.sae import load_sae
 

@@ -23,7 +23,8 @@ from interp import SAE, Run, TopKConfig, harvest, load_sae, run_stages, train_sa
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
-from interp.features.encode_store import VarianceExplained, encode_store
+from interp.features.encode_store import encode_store
+from interp.features.variance_explained import VarianceExplained
 from interp.pipeline.config import RunConfig
 from models.training import train_model
 from models.transformer import Transformer

@@ -27,11 +27,12 @@ from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
 from interp.evaluation.baselines import NeuronDictionary
 from interp.evaluation.quality import quality_table
-from interp.features.encode_store import VarianceExplained, encode_store
+from interp.features.encode_store import encode_store
 from interp.features.feature_store import FeatureStore
 from interp.features.logit_path import logit_path
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import fit_half
+from interp.features.variance_explained import VarianceExplained
 from interp.verdict.measures import next_auroc
 from interp.verdict.ranking import rank_codes
 from models.transformer import Transformer

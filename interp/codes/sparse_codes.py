@@ -33,6 +33,24 @@ class SparseCodes:
     d_sae: int
 
     @classmethod
+    def of(cls, codes: "SparseCodes | scipy.sparse.csr_matrix | Tensor | np.ndarray") -> "SparseCodes":
+        """Return codes of any form [row, d_sae]: dense or sparse, of numpy, scipy or torch. Each row has a latent at
+        most once. Raises ValueError for another number of dimensions."""
+        if isinstance(codes, Tensor | np.ndarray):
+            codes = torch.as_tensor(codes).detach().to("cpu", torch.float32)
+            if codes.ndim != 2:
+                raise InterpError(f"codes of shape {tuple(codes.shape)} must be [row, d_sae]")
+            if codes.layout == torch.strided:
+                return cls.from_dense(codes)
+            coo = codes.to_sparse_coo().coalesce()
+            codes = scipy.sparse.csr_matrix((coo.values().numpy(), coo.indices().numpy()), shape=tuple(coo.shape))
+        if isinstance(codes, SparseCodes):
+            return codes
+        matrix = scipy.sparse.csr_matrix(codes, copy=True)
+        matrix.sum_duplicates()
+        return cls.from_scipy(matrix)
+
+    @classmethod
     def from_dense(cls, z: Float[Tensor, "row d_sae"]) -> "SparseCodes":
         """Keep the entries that are not 0."""
         stored = z != 0

@@ -25,7 +25,7 @@ class Decoder:
     W_enc: Float[Tensor, "d_in latent"] | None
     logits: LogitPath = LogitPath()
     fvu_rise: Float[Tensor, " latent"] | None = None
-    """`features.encode_store.VarianceExplained`."""
+    """`features.variance_explained.VarianceExplained`."""
 
     @cached_property
     @torch.no_grad()

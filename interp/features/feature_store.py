@@ -29,7 +29,7 @@ from interp.display.cards import card, show_facts, show_table
 from interp.display.pictures import Renderer
 from interp.features.by_document import DocumentMatrix, Documents, Pooling, document_matrix
 from interp.features.decoder import Decoder
-from interp.features.encode_store import as_codes, write_codes
+from interp.features.encode_store import write_codes
 from interp.features.feature import Feature
 from interp.features.label_masks import check_labelled, masks_of
 from interp.features.logit_path import LogitPath, check_unembedding
@@ -96,7 +96,12 @@ class FeatureStore:
         """
         check_finite(W_dec=W_dec, W_U=W_U)
         tokens = None if tokens is None else torch.as_tensor(tokens)
-        codes = as_codes(codes, codes.shape[0] if tokens is None else tokens.numel(), W_dec)
+        codes = SparseCodes.of(codes)
+        if codes.d_sae < 1:
+            raise InterpError(f"codes have d_sae={codes.d_sae} latents: at least one is needed")
+        if W_dec is not None and len(W_dec) != codes.d_sae:
+            raise InterpError(f"W_dec has {len(W_dec)} rows, but the codes have {codes.d_sae} latents")
+        codes.check(len(codes) if tokens is None else tokens.numel())
         path = LogitPath("no logit effects: W_dec and W_U were not both given")
         if W_dec is not None and W_U is not None:
             if W_dec.shape[1] != W_U.shape[0]:

@@ -31,12 +31,13 @@ from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook
 from interp.codes.untrained_rows import norm_limit_on
 from interp.features.decoder import Decoder
-from interp.features.encode_store import Piece, VarianceExplained, encode_store, pieces_of
+from interp.features.encode_store import Piece, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
 from interp.features.logit_path import LogitPath, check_unembedding, logit_path
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_digests import dictionary_digest, tensor_digest
 from interp.features.scan_folder import CODES, VARIANCE_EXPLAINED, ScanFolder
+from interp.features.variance_explained import VarianceExplained
 from interp.runtime.processes import part_of, processes
 from interp.runtime.progress import Progress, no_progress, split_progress
 from interp.runtime.progress_bar import shows_progress

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from interp.codes.sampling import hash_pair
 from interp.codes.sparse_codes import SparseCodes
+from interp.verdict.firing_sampler import hash_pair
 
 
 def codes_of(z: np.ndarray) -> SparseCodes:

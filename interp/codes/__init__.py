@@ -5,7 +5,6 @@
     dictionary         what a dictionary is
     untrained_rows     what its training left out;   latent_strengths   which of its latents are faint
     dictionary_hooks   the hooks of a model that a dictionary reads and writes
-    sampling           a sample of each latent's firings;   joint_sample   latents of several dictionaries, sampled
     offsets            where the entries of each row begin
 
 A latent fires on a row where its code z > 0. That is the one definition of firing in this library: L0, densities, dead

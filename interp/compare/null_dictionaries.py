@@ -36,7 +36,7 @@ from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested, harvest
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
-from interp.codes.joint_sample import CodedRows, JointSample, encode_rows, order_rows, read_in_blocks
+from interp.compare.joint_sample import CodedRows, JointSample, encode_first_rows, order_rows, read_in_blocks
 from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
@@ -302,7 +302,7 @@ class _NullTrials:
 
     def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
         norms = sae.W_dec.norm(dim=1)
-        parts: Iterable[CodedRows] = encode_rows(sae, store, hook, self.n_rows)
+        parts: Iterable[CodedRows] = encode_first_rows(sae, store, hook, self.n_rows)
         if name in MATCH_COLUMNS:
             row_ids, codes = order_rows(parts)
             parts = [(row_ids, codes)]

@@ -25,12 +25,12 @@ from numba import njit
 from threadpoolctl import threadpool_limits
 
 from interp.codes.code_chunks import CodeChunk
-from interp.codes.sampling import FiringSampler
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads
 from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
 from interp.verdict.firing_comparison import MAX_PER_TENTH, N_TENTHS, FiringComparison, SimilarityOfFirings
+from interp.verdict.firing_sampler import FiringSampler
 from interp.verdict.nulls import (
     MIN_BLOCK,
     MIN_GROUPS,

@@ -16,7 +16,6 @@ from jaxtyping import Bool, Float64, Int64
 from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
-from interp.codes.sampling import FiringSampler
 from interp.runtime.processes import ALONE, Processes, part_of
 from interp.runtime.threads import map_in_threads
 from interp.statistics.sorting import largest_first
@@ -25,6 +24,7 @@ from interp.text.predicates import Predicates
 from interp.verdict.beam_search import N_KEPT, best_conjunctions
 from interp.verdict.candidates import Background, choose_candidates, read_firings, sample_text
 from interp.verdict.coded_text import CodedText
+from interp.verdict.firing_sampler import FiringSampler
 from interp.verdict.rules import MAX_ATOMS, MAX_VALUES, Atom, Rule
 
 N_SAMPLED_FIRINGS = 256

@@ -9,7 +9,7 @@ import torch
 from interp import ActivationStore, TopKConfig, evaluate_dictionary, load_sae, quality_table, scan_features, train_sae
 from interp.activations.harvesting import harvest
 from interp.activations.row_statistics import find_outliers
-from interp.codes.joint_sample import encode_rows
+from interp.compare.joint_sample import encode_first_rows
 from interp.compare.null_dictionaries import harvest_options
 from interp.evaluation.baselines import RandomDictionary, shuffled_model
 from interp.storage.manifests import manifest_of
@@ -235,7 +235,7 @@ def test_a_scan_leaves_out_the_rows_above_the_limit_of_the_dictionary(stores, sa
     assert scan_features(whole, stores["with"], HOOK, tmp_path / "all").meta["n_tokens"] == len(stores["with"])
     with pytest.raises(ValueError, match="holds other work: norm_limit is"):
         scan_features(whole, stores["with"], HOOK, tmp_path / "two")
-    parts = list(encode_rows(saes["without"], stores["with"], HOOK, 300))
+    parts = list(encode_first_rows(saes["without"], stores["with"], HOOK, 300))
     assert {int(i) for ids, _ in parts for i in ids} == {i for i in rows_of(stores["without"], HOOK) if i < 300}
 
 

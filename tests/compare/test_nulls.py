@@ -118,7 +118,7 @@ def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monke
 
 def correlations_of(scanned, other, monkeypatch):
     """Return the correlations of a scan with a dictionary on another model. other: row ids and codes."""
-    monkeypatch.setattr(null_dictionaries, "encode_rows", lambda *_: [other])
+    monkeypatch.setattr(null_dictionaries, "encode_first_rows", lambda *_: [other])
     trials: Any = SimpleNamespace(features=SimpleNamespace(codes=scanned), n_rows=len(scanned), correlations={})
     trials.samples = SimpleNamespace(add=lambda *_: None)
     trials.trained_tokens = {}

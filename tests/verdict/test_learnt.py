@@ -67,11 +67,11 @@ def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
 
 def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
     from interp import load_sae
-    from interp.codes.joint_sample import encode_rows, order_rows
+    from interp.compare.joint_sample import encode_first_rows, order_rows
 
     run, n_rows = tiny_run, (20_000 // tiny_run.features.n_ctx) * tiny_run.features.n_ctx
     twin = load_sae(run.path / "nulls" / "dictionaries" / "0")
-    rows, codes = order_rows(encode_rows(twin, run.store, run.config.harvest.hook_name, n_rows))
+    rows, codes = order_rows(encode_first_rows(twin, run.store, run.config.harvest.hook_name, n_rows))
     theirs = codes.dense().numpy()
     ours = run.features.codes[:n_rows].dense()[rows].numpy()
     found = run.nulls.twins.set_index("latent")["twin_correlation"]

@@ -3,8 +3,8 @@
 import torch
 
 from interp.codes.code_store import CodeStore
-from interp.codes.joint_sample import JointSample, read_in_blocks
 from interp.codes.sparse_codes import SparseCodes
+from interp.compare.joint_sample import JointSample, read_in_blocks
 from interp.runtime.progress import no_progress
 
 N_ROWS = 6

@@ -92,7 +92,7 @@ def read_in_blocks(codes: CodeSource, n_rows: int) -> Iterator[CodedRows]:
         yield start + encoded, codes[start:stop].take(encoded)
 
 
-def encode_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
+def encode_first_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
     """Encode the rows 0 … n_rows − 1 of a store. They are scattered over the shards, so all shards are read."""
     limit = norm_limit_on(dictionary, store, hook)
     for i in range(store.n_shards):

@@ -5,8 +5,8 @@ import torch
 from scipy import stats
 
 from interp.codes.code_chunks import read_chunks
-from interp.codes.sampling import FiringSampler
 from interp.codes.sparse_codes import SparseCodes
+from interp.verdict.firing_sampler import FiringSampler
 from tests.random_codes import hash_of, random_codes
 
 

@@ -28,8 +28,8 @@ import pandas as pd
 from jaxtyping import Float64
 
 from interp.codes.code_chunks import CodeSource
-from interp.compare.across_models import MIN_FIRED
 from interp.compare.latent_splitting import masked_edges
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.latent_matches import best_matches
 from interp.runtime.progress import Progress, no_progress
 

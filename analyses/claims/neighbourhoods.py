@@ -34,7 +34,7 @@ import torch
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from interp.compare.across_models import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import Estimate, ratio
 

@@ -37,7 +37,7 @@ from interp.codes.code_chunks import CodeSource
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare.across_models import ShiftedCodes
+from interp.compare.shifted_codes import ShiftedCodes
 from interp.effects.steering import latent_activations
 from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import bootstrap, ratio

@@ -39,8 +39,8 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.compare.across_models import MIN_FIRED
 from interp.compare.document_counts import DocumentCounts, ScannedDocuments, count_documents
+from interp.compare.latent_universality import MIN_FIRED
 from interp.display.byte_parts import join_pieces
 from interp.display.cards import Markup, card, mark_line_ends, markup, show_rule, show_table
 from interp.features.by_document import Documents

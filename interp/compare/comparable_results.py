@@ -22,7 +22,7 @@ from torch import Tensor
 
 from interp.activations.hooks import own_hook
 from interp.checks.errors import InterpError
-from interp.compare.across_models import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import differing_inputs, same_dictionary, scan_identity
 from interp.features.scan_digests import dictionary_digest, tensor_digest

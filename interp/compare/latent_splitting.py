@@ -23,7 +23,8 @@ import pandas as pd
 
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import CodeSource
-from interp.compare.across_models import MIN_FIRED, ShiftedCodes, codes_of_same_text
+from interp.compare.latent_universality import MIN_FIRED
+from interp.compare.shifted_codes import ShiftedCodes, codes_of_same_text
 from interp.display.cards import card
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import joint_sums

@@ -18,14 +18,14 @@ from interp.effects import (
     ablation_plan,
     add,
     dose_response,
+    effect_tables,
     feature_effects,
     intervene,
-    latent_ablation,
     pin,
     steer,
     steering,
 )
-from interp.effects.latent_ablation import ratio_interval
+from interp.effects.effect_tables import ratio_interval
 from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
 from models import load_model, tokenize
 from tests.foreign_models import foreign_model, foreign_tokenizer, write_foreign
@@ -445,7 +445,7 @@ def test_effects_are_the_same_in_parts_and_by_more_sequences_than_there_are(toke
     whole = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     endless = feature_effects(model, POST, dictionary, features, sequences=10**9)  # would not fit in memory
     assert endless.equals(whole) and endless.attrs["sequences"] <= len(tokens)
-    for module in (ablation_batch, ablation_plan, latent_ablation):
+    for module in (ablation_batch, ablation_plan, effect_tables):
         monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 8 * 7 * 3)  # sums of three latents at a time
     parted = feature_effects(model, POST, dictionary, features, sequences=len(tokens))
     for name in ("loss_change", "loss_change_low", "later_loss_change", "kl", "null_kl", "gradient_effect"):

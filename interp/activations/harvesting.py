@@ -202,7 +202,7 @@ class _Shared:
             return
         if self.passes.options.max_norm is not None:
             progress(0, len(self.passes), "norms of a sample")
-        limits, outliers = self.passes.limits()
+        limits, outliers = self.passes.norm_limits()
         for writer in writers:
             writer.limits, writer.outliers = _select_hooks(limits, writer), _select_hooks(outliers, writer)
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -177,12 +177,11 @@ class ModelPasses:
         n = min(n_seq, math.ceil(n_tokens / self.n_ctx))
         return sequences[torch.arange(n) * n_seq // n]
 
-    def limits(self) -> tuple[dict[str, float] | None, dict[str, Any] | None]:
-        """Return norm limits by hook, and the outliers of a sample, for the manifest; a warning is logged if
-        max_norm="auto" sets a limit. None: all rows are kept."""
+    def norm_limits(self) -> "NormLimits":
+        """Find the norm limits in a sample of the rows; a warning is logged if max_norm="auto" sets one."""
         max_norm = self.options.max_norm
         if max_norm is None:
-            return None, None
+            return NormLimits(None, None)
         samples = {name: NormSample() for name in self.hooks}
         for sequences in self.evenly_spaced(NORM_SAMPLE_ROWS).split(self.options.batch_size):
             row_ids, acts = self.run(sequences)
@@ -201,7 +200,7 @@ class ModelPasses:
             if max_norm == "auto":
                 where = samples[hook].where_above(outliers.limit, self.n_ctx, tokens, token_strings)
                 log.warning("%s: %s, %s. They are left out; max_norm=None keeps them", hook, outliers.summary, where)
-        return limits, {hook: outliers.to_manifest() for hook, outliers in outliers_of_hooks.items()}
+        return NormLimits(limits, {hook: outliers.to_manifest() for hook, outliers in outliers_of_hooks.items()})
 
     def made_of(self) -> dict[str, Any]:
         """Return the inputs that these rows depend on: the model, tokens, hooks and options."""
@@ -275,6 +274,15 @@ def _n_positions(module: nn.Module, tokens: Tensor, hooks: dict[str, Hook]) -> i
         positions_at_hooks = " and ".join(f"{n} at {name}" for name, n in counts.items())
         raise InterpError(f"an input has {positions_at_hooks} positions: harvest these hooks apart")
     return next(iter(counts.values()))
+
+
+class NormLimits(NamedTuple):
+    """The norms above which rows are left out, for the manifest."""
+
+    limits: dict[str, float] | None
+    """By hook; None if all rows are kept, whatever their norm."""
+    outliers: dict[str, Any] | None
+    """What a sample of each hook's rows says of its outliers."""
 
 
 class NormSample:

@@ -43,8 +43,8 @@ class RowLimit(NamedTuple):
 
     limit: float | None
     """The norm above which a row is an outlier, or None if there are no outliers."""
-    enforced_limit: float | None
-    """The limit, if the source may return rows above it, which training must leave out; otherwise None."""
+    has_outliers: bool
+    """Whether the source may return rows above the limit, which training must leave out."""
     statistics: ActivationStatistics
     """Statistics of the rows within the limit."""
 

@@ -261,16 +261,16 @@ class ActivationStore(BatchReader):
         hook = self.name_of(hook)
         statistics = self.statistics(hook)
         if hook in self.norm_limits or self.keeps_outliers:
-            return RowLimit(self.norm_limits.get(hook), None, statistics)
+            return RowLimit(self.norm_limits.get(hook), False, statistics)
         acts = self._longest_shard(hook)
         outliers = outliers_among(acts, statistics, self.n_ctx)
         if not outliers.are_dominant:
-            return RowLimit(None, None, statistics)
+            return RowLimit(None, False, statistics)
         log.warning("%s in %s: %s. Nothing is trained on these rows", hook, self.path, outliers.summary)
         kept = acts[is_within(acts, outliers.limit)]
         sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
         sample = evenly_spaced_rows(kept, n_sample_rows(acts.shape[1]))
-        return RowLimit(outliers.limit, outliers.limit, statistics_of(sums, len(kept), sample))
+        return RowLimit(outliers.limit, True, statistics_of(sums, len(kept), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:
         """Return the activations of the longest shard, since some shards may be empty."""

@@ -90,8 +90,8 @@ class ActivationStream:
         self._last_chunk: Chunk | None = None
         with evaluating(self.passes.module):
             widths = self.passes.widths()
-            limits = self.passes.limits()[0]
-        self.norm_limits: dict[str, float] = limits or {}
+            norm_limits = self.passes.norm_limits().limits
+        self.norm_limits: dict[str, float] = norm_limits or {}
         row_bytes = sum(widths.values()) * self._dtype.itemsize
         n_seq = len(tokens)
         n_ctx = self.passes.n_ctx
@@ -182,7 +182,7 @@ class ActivationStream:
 
     def row_limit(self, hook: str) -> RowLimit:
         """Return the limit of a hook's rows and their statistics; all returned rows are within it."""
-        return RowLimit(self.norm_limits.get(self.name_of(hook)), None, self.statistics(hook))
+        return RowLimit(self.norm_limits.get(self.name_of(hook)), False, self.statistics(hook))
 
     def batches(
         self,

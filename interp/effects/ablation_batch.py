@@ -133,8 +133,8 @@ class AblationBatch:
         self.tokens = to_model(downstream.module, tokens)
         self.W_dec = dictionary.W_dec.detach().to(self.tokens.device)
         self.at_hook = downstream.run_to_hook(self.tokens)
-        self.codes, usable = downstream.hooks.codes(dictionary, self.at_hook.acts)
-        self.usable = usable.view(tokens.shape).to(self.tokens.device) & present.to(self.tokens.device)
+        self.codes, within_limit = downstream.hooks.codes(dictionary, self.at_hook.acts)
+        self.usable = within_limit.view(tokens.shape).to(self.tokens.device) & present.to(self.tokens.device)
         self.counted = self.usable.clone()  # positions with a next token
         self.counted[:, -1] = False
         self.next_tokens = self.tokens.roll(-1, 1).flatten()

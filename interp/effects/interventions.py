@@ -73,10 +73,10 @@ def intervene(
     change: dict[str, Tensor] = {}
 
     def read(acts: Tensor) -> None:
-        codes, usable = hooks.codes(dictionary, acts)
+        codes, within_limit = hooks.codes(dictionary, acts)
         z = columns_of_latents(codes, latents).to(times)  # codes of a dictionary in half precision are in float32
         delta = (times * z + plus - z) @ dictionary.W_dec[latents]  # [row, d_out]
-        chosen = usable & _mark_positions(positions, acts).to(usable.device)
+        chosen = within_limit & _mark_positions(positions, acts).to(within_limit.device)
         change["delta"] = delta * chosen[:, None]
 
     def write(acts: Tensor) -> Tensor:

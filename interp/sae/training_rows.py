@@ -30,8 +30,8 @@ class TrainingRows:
         self.hook_names = (*hooks, *output_hooks)
         self.mesh = mesh
         row_limits = [store.row_limit(name) for name in self.hook_names]
-        statistics = tuple(limits_of_hook.statistics for limits_of_hook in row_limits)
-        limits = tuple(limits_of_hook.enforced_limit for limits_of_hook in row_limits)
+        statistics = tuple(each.statistics for each in row_limits)
+        limits = tuple(each.limit if each.has_outliers else None for each in row_limits)
         self.hook_scales = HookScales(inputs=statistics[: len(hooks)], outputs=statistics[len(hooks) :], limits=limits)
         name, read = ("hook_name", hooks[0]) if len(hooks) == 1 else ("hook_names", list(hooks))
         self.key: dict[str, Any] = {"store": store.digest, "hook": read}

@@ -89,7 +89,7 @@ def limits(name: str) -> Iterator[None]:
 
     def mean_norm(store: JoinedStore, hook: str) -> RowLimit:
         most = store.statistics(hook).mean_norm
-        return RowLimit(most, most, store.statistics(hook))
+        return RowLimit(most, True, store.statistics(hook))
 
     with pytest.MonkeyPatch.context() as patch:
         if name == CUT:

@@ -2,11 +2,10 @@
 
 import logging
 import math
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,8 +23,8 @@ from interp.activations.hooks import (
     resolve_hooks,
     token_strings_of,
 )
+from interp.activations.outliers import NORM_SAMPLE_ROWS, NormLimits, NormSample
 from interp.activations.row_options import RowOptions
-from interp.activations.row_statistics import NORM_SAMPLE_ROWS, Outliers, evenly_spaced_rows, find_outliers
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import is_whole_number
@@ -38,7 +37,6 @@ TokenBatches = (
 )
 """Token ids, or an iterable of batches of them; or the model's float inputs (images, audio, rows)."""
 _SEQUENCES_AT_ONCE = 256
-_CENTRE_ROWS = 512
 log = logging.getLogger(__name__)
 
 
@@ -276,53 +274,6 @@ def _n_positions(module: nn.Module, tokens: Tensor, hooks: dict[str, Hook]) -> i
     return next(iter(counts.values()))
 
 
-class NormLimits(NamedTuple):
-    """The norms above which rows are left out, for the manifest."""
-
-    limits: dict[str, float] | None
-    """By hook; None if all rows are kept, whatever their norm."""
-    outliers: dict[str, Any] | None
-    """What a sample of each hook's rows says of its outliers."""
-
-
-class NormSample:
-    """Norms of the rows of a hook that `add` receives, and their distances from the geometric median of the first
-    ones."""
-
-    def __init__(self) -> None:
-        self._norms: list[Tensor] = []
-        self._squares: list[Tensor] = []
-        self._row_ids: list[Tensor] = []
-        self._centre: Tensor | None = None
-
-    def add(self, row_ids: Int[Tensor, " row"], rows: Float[Tensor, "row d"]) -> None:
-        if not len(rows):
-            return
-        rows = rows.float()
-        if self._centre is None:
-            self._centre = evenly_spaced_rows(rows, _CENTRE_ROWS).median(0).values
-        self._row_ids.append(row_ids)
-        self._norms.append(torch.linalg.vector_norm(rows, dim=1).cpu())
-        self._squares.append((rows - self._centre).square().sum(1).cpu())
-
-    def outliers(self, n_ctx: int, max_norm: float | str | None) -> Outliers:
-        return find_outliers(torch.cat(self._norms), torch.cat(self._squares), n_ctx, max_norm)
-
-    def where_above(
-        self, limit: float, n_ctx: int, tokens: Int[Tensor, "seq pos"] | None, token_strings: Sequence[str] | None
-    ) -> str:
-        """Describe where most of the rows above a limit are.
-        tokens: None if the inputs are not text.
-        token_strings: the strings of the token ids, if known."""
-        row_ids = torch.cat(self._row_ids)[torch.cat(self._norms) > limit]
-        positions = ", ".join(map(str, _most_frequent(row_ids % n_ctx)))
-        if tokens is None:
-            return f"most at positions {positions}"
-        token_ids = _most_frequent(tokens.flatten()[row_ids])
-        strings = ", ".join(repr(token_strings[i]) if token_strings else str(i) for i in token_ids)
-        return f"most at positions {positions}, of tokens {strings}"
-
-
 def check_model_takes(module: nn.Module, tokens: Int[Tensor, "seq pos"]) -> None:
     """Check that the model accepts these tokens. Raises ValueError as `check_token_ids` and `check_padding` do, and for
     sequences that are too long."""
@@ -337,7 +288,3 @@ def weights_digest(module: nn.Module) -> str:
     """Return the SHA-256 of the model's weights; a store is resumed only with the same model."""
     state = {name: tensor for name, tensor in module.state_dict().items() if isinstance(tensor, Tensor)}
     return digest(*(part for name, x in state.items() for part in (f"{name}{tuple(x.shape)}{x.dtype}", x)))
-
-
-def _most_frequent(numbers: Int[Tensor, " n"]) -> list[int]:
-    return [number for number, _ in Counter(numbers.tolist()).most_common(3)]

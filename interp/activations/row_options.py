@@ -20,7 +20,7 @@ class RowConfig(CheckedFields):
     max_norm: Positive | Literal["auto"] | None = "auto"
     """Rows are left out, and counted, if their norm at any hook is above this many times the median norm of a sample
     (8,192 tokens). "auto" sets a limit of 10 at the hooks where a few rows above it hold most of the variance
-    (attention sinks, `activations.row_statistics`), and warns; None keeps all. The limits are recorded in the store
+    (attention sinks, `activations.outliers`), and warns; None keeps all. The limits are recorded in the store
     (`norm_limits`), and everything made from the store obeys them."""
 
 

@@ -1,4 +1,4 @@
-"""Statistics of a hook's activations, collected while they are written, and the outliers among its rows.
+"""Statistics of a hook's activations, collected while they are written.
 
 Over the rows x of a store,
 
@@ -7,24 +7,13 @@ Over the rows x of a store,
 are exact running sums in float64. Two more are computed from a seeded sample of the rows, as on all rows they would
 cost as much as a small model's forward pass: the second moment E x xᵀ (d² per row), and the geometric median argmin_m E
 ‖x − m‖ (iterative).
-
-Outliers are the few rows that hold most of the variance, as attention sinks do (arXiv 2309.17453):
-
-    limit = 10 × the median norm;    found: the rows above it are under 1 % of all, and hold over half of the variance
-
-If a share s of the rows holds over half of the sum of squares, their mean square is more than (1 − s) / s times that of
-the others, 99 times for s = 1 %, so their norm is more than √99 ≈ 10 times as large. A sequence may have a sink or two,
-however short it is; so for sequences below 200 tokens the bound is two rows each instead of 1 %. The limit is in the
-unit of the activations. A store records it in its manifest, a dictionary in its metadata; rows above it are not
-encoded.
 """
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 STATISTICS_ROWS = 32_768
@@ -34,16 +23,6 @@ _MAX_MEDIAN_STEPS = 100
 _MEDIAN_TOLERANCE = 1e-4
 TENSORS = ("mean", "geometric_median", "second_moment")
 """The statistics that are stored as tensors; the others are numbers."""
-TIMES_MEDIAN = 10.0
-MAX_SHARE_OF_OUTLIERS = 0.01
-"""Outliers are fewer than this share of all rows, or than MAX_OUTLIERS_PER_SEQUENCE if that is more."""
-MAX_OUTLIERS_PER_SEQUENCE = 2
-"""Rows per sequence."""
-MIN_VARIANCE = 0.5
-_ROUNDING = 1e-6
-"""Variance in units of the squared median norm, up to which it may be rounding: that of equal rows is not exactly 0."""
-NORM_SAMPLE_ROWS = 1 << 13
-"""Enough for a median that is accurate to a percent or two, and for eight sinks if one row in a thousand is one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,27 +44,6 @@ class ActivationStatistics:
     def covariance(self) -> Float[Tensor, "d d"] | None:
         """E (x − mean)(x − mean)ᵀ."""
         return None if self.second_moment is None else self.second_moment - torch.outer(self.mean, self.mean)
-
-
-class Outliers(NamedTuple):
-    median_norm: float
-    limit: float
-    row_share: float
-    """The share of the rows that are above the limit, in [0, 1]."""
-    variance_share: float
-    """The share of the variance, around the centre of the other rows, that these rows hold, in [0, 1]."""
-    are_dominant: bool
-    """Whether few rows hold most of the variance."""
-
-    @property
-    def summary(self) -> str:
-        """The outliers in a line."""
-        times = f"above {self.limit / self.median_norm:.3g} × the median {self.median_norm:.4g}"
-        return f"{self.row_share:.2%} of the rows, with norms {times}, hold {self.variance_share:.1%} of the variance"
-
-    def to_manifest(self) -> dict[str, float]:
-        """Return the entry of the store's manifest."""
-        return {"median_norm": self.median_norm, "rows": self.row_share, "variance": self.variance_share}
 
 
 def running_sums(acts: Float[Tensor, "row d"], norms: Float[Tensor, " row"]) -> Float[Tensor, " d_plus_2"]:
@@ -168,49 +126,6 @@ def geometric_median(rows: Float[Tensor, "row d"]) -> Float[Tensor, " d"]:
         if step.norm() < _MEDIAN_TOLERANCE * mean_distance:
             break
     return median
-
-
-def find_outliers(
-    norms: Float[Tensor, " row"],
-    squares: Float[Tensor, " row"],
-    n_ctx: int | None,
-    max_norm: float | str | None = "auto",
-    *,
-    mean_square: float | None = None,
-) -> Outliers:
-    """Find the outliers among rows, from their norms and their squared distances from a centre. Rows that are not
-    finite do not count.
-    mean_square: the mean of the squared distances over all rows, if these rows are a sample, which may lack the
-    rarest."""
-    finite = norms.isfinite() & squares.isfinite()
-    norms = norms[finite]
-    squares = squares[finite].double()
-    median = norms.median().item() if len(norms) else 0.0
-    limit = median * (max_norm if isinstance(max_norm, int | float) else TIMES_MEDIAN)
-    below = norms <= limit
-    row_share = 1.0 - below.double().mean().item() if len(norms) else 0.0
-    total = squares.mean().item() if mean_square is None else mean_square
-    has_variance = len(squares) > 0 and total > _ROUNDING * median**2
-    variance_share = max(0.0, 1.0 - squares[below].sum().item() / len(squares) / total) if has_variance else 0.0
-    max_share = max(MAX_SHARE_OF_OUTLIERS, MAX_OUTLIERS_PER_SEQUENCE / n_ctx if n_ctx else 0.0)
-    are_dominant = median > 0 and row_share < max_share and variance_share > MIN_VARIANCE
-    return Outliers(median, limit, row_share, variance_share, are_dominant)
-
-
-def outliers_among(rows: Float[Tensor, "row d"], all_rows: ActivationStatistics, n_ctx: int | None) -> Outliers:
-    """Find the outliers among all rows of a store, of which `rows` are a random sample."""
-    rows = evenly_spaced_rows(rows, NORM_SAMPLE_ROWS)
-    blocks = rows.split(_CHUNK_ROWS)
-    norms = torch.cat([torch.linalg.vector_norm(block.float(), dim=1) for block in blocks])
-    centre = evenly_spaced_rows(rows[norms <= TIMES_MEDIAN * norms.median()], _CHUNK_ROWS).float().mean(0)
-    squares = torch.cat([(block.float() - centre).square().sum(1) for block in blocks])
-    off = float((all_rows.mean - centre).double().square().sum())
-    return find_outliers(norms, squares, n_ctx, mean_square=all_rows.variance + off)
-
-
-def is_within(rows: Float[Tensor, "row d"], limit: float) -> Bool[Tensor, " row"]:
-    """Return whether each row's norm is at most `limit`."""
-    return torch.linalg.vector_norm(rows.float(), dim=1) <= limit
 
 
 def evenly_spaced_rows(rows: Float[Tensor, "row d"], n: int) -> Float[Tensor, "some d"]:

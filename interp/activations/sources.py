@@ -16,7 +16,8 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.row_statistics import ActivationStatistics, is_within
+from interp.activations.outliers import is_within
+from interp.activations.row_statistics import ActivationStatistics
 from interp.checks.errors import InterpError
 from interp.storage.manifests import MADE_OF
 

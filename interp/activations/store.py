@@ -26,14 +26,13 @@ from interp.activations.batch_import import import_batches
 from interp.activations.batches import BatchReader, HookRows
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED, as_hook_names
+from interp.activations.outliers import is_within, outliers_among
 from interp.activations.remote_store import RemoteFiles, read_remote_manifest
 from interp.activations.row_statistics import (
     TENSORS,
     ActivationStatistics,
     evenly_spaced_rows,
-    is_within,
     n_sample_rows,
-    outliers_among,
     running_sums,
     statistics_of,
 )

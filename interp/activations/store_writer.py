@@ -28,8 +28,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.activations.outliers import outliers_among
 from interp.activations.remote_store import PartWriter
-from interp.activations.row_statistics import TENSORS, n_sample_rows, outliers_among, running_sums, statistics_of
+from interp.activations.row_statistics import TENSORS, n_sample_rows, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, WriterState, sample_rows, write_side_file, write_tokens
 from interp.activations.shards import (
     DTYPES,

@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Hook, Model, capture, check_own_hook, hooks_of, resolve_hooks, to_model
-from interp.activations.row_statistics import is_within
+from interp.activations.outliers import is_within
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, check_one_hook

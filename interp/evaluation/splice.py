@@ -7,7 +7,7 @@ an ablation, and the share that a baseline recovers relative to CE_nothing, are 
 hold for all sequences. The standard error includes this uncertainty.
 
 Positions of excluded tokens (BOS, padding), those that were excluded from a dictionary's training, and those whose norm
-is above the limit of the dictionary (attention sinks, `activations.row_statistics`), keep their own activation in every
+is above the limit of the dictionary (attention sinks, `activations.outliers`), keep their own activation in every
 case.
 """
 
@@ -22,8 +22,9 @@ from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor, nn
 
 from interp.activations.hooks import Model, evaluating, module_of, to_model
-from interp.activations.model_passes import NormSample, check_model_takes
+from interp.activations.model_passes import check_model_takes
 from interp.activations.next_tokens import NoNextTokens, check_predicts_next
+from interp.activations.outliers import NormSample
 from interp.activations.row_statistics import Moments
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError

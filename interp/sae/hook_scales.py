@@ -17,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics
-from interp.activations.row_statistics import is_within
+from interp.activations.outliers import is_within
 
 COVARIANCE_FLOOR = 10
 """Added to the covariance of a matched filter (`HookScales.precision`), in units of the mean variance. If it is much

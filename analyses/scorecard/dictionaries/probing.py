@@ -35,7 +35,7 @@ from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, hooked_rows, module_of, resolve_hooks
-from interp.activations.row_statistics import is_within
+from interp.activations.outliers import is_within
 from interp.codes.dictionary import Dictionary
 from interp.sae import SAE
 from interp.sae.architectures.thresholds import Threshold

@@ -68,11 +68,8 @@ def rank_command(
     if not in_run and settings.get("use_labels"):
         raise InterpError(f"--use-labels: {source} is not a run folder, and a feature store does not keep label masks")
     from interp.pipeline.opening import open_any
-    from interp.pipeline.stages import LINE_WIDTH
-    from interp.pipeline.stages.ranking import open_twin, rank_latents, verdicts_summary
+    from interp.pipeline.stages.ranking import open_twin, rank_latents
     from interp.verdict.ranking import join_rankings, rank_features
-    from interp.verdict.ranking_tables import N_ROWS, Ranking
-    from interp.verdict.verdict_shares import verdict_counts
 
     twin_place: Path | None = None
     if twin is not None and str(twin) != "none":
@@ -81,17 +78,31 @@ def rank_command(
     if in_run and twin is not None:
         settings["twin"] = None if twin_place is None else str(twin_place)
 
-    def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
-        if run is not None:
-            return rank_latents(run, dataclasses.replace(run.config.ranking, **settings), bar, own_part)
-        twin_features = open_twin(None if twin_place is None else str(twin_place), features.meta["hook_name"])
-        return rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
+    run = open_any(source, "run") if in_run else None
+    if run is not None and out is None:
+        section = dataclasses.replace(run.config.ranking, **settings)
+        return _run_in_place(run, "ranking", section, lambda table, _: _ranking_summary(table))
+    features = open_any(source, "features")
+    if parts:
+        table = join_rankings(_read_parts(parts, features), parts)
+    else:
+        with Bar("ranking") as bar:
+            if run is not None:
+                table = rank_latents(run, dataclasses.replace(run.config.ranking, **settings), bar, own_part)
+            else:
+                twin_features = open_twin(None if twin_place is None else str(twin_place), features.meta["hook_name"])
+                table = rank_features(features, twin=twin_features, part=own_part, progress=bar, **settings)
+    _write_and_print(table, out, _ranking_summary(table), run)
 
-    def summarise(table: "pd.DataFrame", _: "FeatureStore") -> str:
-        counts = fill(verdicts_summary(verdict_counts(table)), LINE_WIDTH, break_on_hyphens=False)
-        return f"{counts}{_twin_line(table)}\n{Ranking(table).head(N_ROWS).rows_as_text()}"
 
-    _make_table("ranking", source, out, settings, make, parts, join_rankings, summarise)
+def _ranking_summary(table: "pd.DataFrame") -> str:
+    from interp.pipeline.stages import LINE_WIDTH
+    from interp.pipeline.stages.ranking import verdicts_summary
+    from interp.verdict.ranking_tables import N_ROWS, Ranking
+    from interp.verdict.verdict_shares import verdict_counts
+
+    counts = fill(verdicts_summary(verdict_counts(table)), LINE_WIDTH, break_on_hyphens=False)
+    return f"{counts}{_twin_line(table)}\n{Ranking(table).head(N_ROWS).rows_as_text()}"
 
 
 def _twin_line(table: "pd.DataFrame") -> str:
@@ -145,23 +156,34 @@ def effects_command(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
     from interp.effects import join_effects
+    from interp.pipeline.opening import open_any
     from interp.pipeline.sections import EffectsSection
+    from interp.pipeline.stages.effects import ablate_latents
+
+    run = open_any(source, "run") if in_run else None
+    if run is not None and out is None:
+        return _run_in_place(run, "effects", dataclasses.replace(run.config.effects, **settings), _effects_summary)
+    features = open_any(source, "features")
+    if parts:
+        table = join_effects(_read_parts(parts, features), parts)
+    else:
+        with Bar("effects") as bar:
+            if run is not None:
+                section = dataclasses.replace(run.config.effects, **settings)
+                scanned = (run.model, run.hook_name, run.sae)
+            else:
+                assert model is not None and sae is not None
+                section = EffectsSection(**settings)
+                scanned = (load_named_model(model), features.meta["hook_name"], load_named_sae(sae))
+            table = ablate_latents(*scanned, features, section, bar, own_part)
+    _write_and_print(table, out, _effects_summary(table, features), run)
+
+
+def _effects_summary(table: "pd.DataFrame", features: "FeatureStore") -> str:
     from interp.pipeline.stages import NEXT_LINE
-    from interp.pipeline.stages.effects import ablate_latents, effects_results, effects_summary
+    from interp.pipeline.stages.effects import effects_results, effects_summary
 
-    def make(run: "Run | None", features: "FeatureStore", bar: Bar) -> "pd.DataFrame":
-        if run is not None:
-            config = dataclasses.replace(run.config.effects, **settings)
-            return ablate_latents(run.model, run.hook_name, run.sae, features, config, bar, own_part)
-        assert model is not None and sae is not None
-        opened, dictionary = load_named_model(model), load_named_sae(sae)
-        config = EffectsSection(**settings)
-        return ablate_latents(opened, features.meta["hook_name"], dictionary, features, config, bar, own_part)
-
-    def summarise(table: "pd.DataFrame", features: "FeatureStore") -> str:
-        return effects_summary(effects_results(table, features)).replace(NEXT_LINE, "\n")
-
-    _make_table("effects", source, out, settings, make, parts, join_effects, summarise)
+    return effects_summary(effects_results(table, features)).replace(NEXT_LINE, "\n")
 
 
 def _table_parts(
@@ -180,34 +202,17 @@ def _table_parts(
     return own_part, parts
 
 
-def _make_table(
-    stage: str,
-    source: Path,
-    out: str | None,
-    options: Mapping[str, Any],
-    make: "Callable[[Run | None, FeatureStore, Bar], pd.DataFrame]",
-    parts: Sequence[str],
-    join_tables: "Callable[[Sequence[pd.DataFrame], Sequence[str]], pd.DataFrame]",
-    summarise: "Callable[[pd.DataFrame, FeatureStore], str]",
-) -> None:
-    """Make the table of a stage, or join its parts, write it to --out, and print what it says. Without --out the stage
-    of a run is run again."""
-    from interp.pipeline.opening import open_any
+def _read_parts(parts: Sequence[str], features: "FeatureStore") -> list["pd.DataFrame"]:
+    return [read_table("--join", Path(part), [], features) for part in parts]
 
-    run = open_any(source, "run") if is_run(source) else None
-    if run is not None and out is None:
-        return _run_in_place(run, stage, dataclasses.replace(getattr(run.config, stage), **options), summarise)
-    features = open_any(source, "features")
-    if parts:
-        table = join_tables([read_table("--join", Path(part), [], features) for part in parts], parts)
-    else:
-        with Bar(stage) as bar:
-            table = make(run, features, bar)
+
+def _write_and_print(table: "pd.DataFrame", out: str | None, summary: str, run: "Run | None") -> None:
+    """Write a table to --out, and print what it says; of several processes, the first does."""
     assert out is not None  # check_source
     if not is_first():
         return
     write_table(table, out)
-    print(f"{summarise(table, features)}\n{out}")
+    print(f"{summary}\n{out}")
     if run is not None:
         say_which_hook(run)
 

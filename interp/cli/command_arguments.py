@@ -95,9 +95,9 @@ def check_source(source: Path, out: str | None, noun: str, *endings: str, overwr
     or if --out cannot be written."""
     find_artifact(source, "run", "features")
     if out is not None:
-        check_writable("--out", out, *endings, overwrite=overwrite, anywhere=True)
+        check_writable_file("--out", out, *endings, overwrite=overwrite, anywhere=True)
     elif is_run(source):
-        check_writable("the run folder", source, run=source)
+        check_writable_folder("the run folder", source, run=source)
         find_artifact(source, "features")
     else:
         raise InterpError(f"{source} is a feature store, not a run folder: name {noun} with --out")
@@ -165,48 +165,57 @@ def write_table(table: "pd.DataFrame", out: str | Path) -> None:
         file.write_bytes(data.getbuffer())
 
 
-def check_writable(
-    flag: str,
-    out: str | Path,
-    *endings: str,
-    overwrite: bool = False,
-    run: Path | None = None,
-    anywhere: bool = False,
+def check_writable_file(
+    flag: str, out: str | Path, *endings: str, overwrite: bool = False, anywhere: bool = False
 ) -> None:
-    """Check that a command may write to `out`, before slow libraries are imported. `out` is a file with one of
-    `endings`, or a folder if there are none. Raises ValueError if it cannot be written or belongs to a run other than
-    `run`, if the file exists and is not to be overwritten, and while another process holds the folder.
+    """Check that a command may write a file with one of these endings, before slow libraries are imported. Raises
+    ValueError if it cannot be written, or if it exists and is not to be overwritten.
 
-    anywhere: also accept an address. For a file, a test object is written now; a folder is checked when its work begins
-    (`folders.whole_folder`)."""
-    from interp.storage.folders import check_not_in_use, check_output_file, check_outside
+    anywhere: also accept an address, at which a test object is written now."""
+    from interp.storage.folders import check_output_file
 
     address = address_of(out)
     out = Path(out)
-    if endings:
-        check_ending(flag, out, *endings)
+    check_ending(flag, out, *endings)
     if anywhere and address is not None:
-        if endings and not overwrite and has_object(address):
+        if not overwrite and has_object(address):
             raise OverwriteError(f"{flag} {address} already exists: name another file, or replace it with --overwrite")
-        if endings:
-            write_object(trial := Address(f"{address}.tmp"), b"")
-            remove_object(trial)
+        write_object(trial := Address(f"{address}.tmp"), b"")
+        remove_object(trial)
         return
     check_local(out)
-    if out.exists() and out.is_dir() == bool(endings):
-        this, other = ("folder", "file") if endings else ("file", "folder")
-        raise InterpError(f"{flag} {out} is a {this}: name a {other}")
-    existing = next(path for path in (out.parents if endings else (out, *out.parents)) if path.exists())
+    if out.is_dir():
+        raise InterpError(f"{flag} {out} is a folder: name a file")
+    _check_creatable(flag, out, out.parent)
+    check_output_file(out, overwrite=overwrite)
+
+
+def check_writable_folder(flag: str, out: str | Path, *, run: Path | None = None, anywhere: bool = False) -> None:
+    """Check that a command may write a folder, before slow libraries are imported. Raises ValueError if it cannot be
+    written, if it belongs to a run other than `run`, and while another process holds it.
+
+    anywhere: also accept an address, which is checked when the work begins (`folders.whole_folder`)."""
+    from interp.storage.folders import check_not_in_use, check_outside
+
+    if anywhere and address_of(out) is not None:
+        return
+    out = Path(out)
+    check_local(out)
+    if out.exists() and not out.is_dir():
+        raise InterpError(f"{flag} {out} is a file: name a folder")
+    _check_creatable(flag, out, out)
+    check_outside(out, run=run)
+    if is_first():
+        check_not_in_use(out)
+
+
+def _check_creatable(flag: str, out: Path, folder: Path) -> None:
+    """Check that the folder, which holds the output or is it, exists and is writable or can be created."""
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
     if not existing.is_dir():
         raise InterpError(f"{flag} {out} cannot be created: {existing} is a file, not a folder; name another path")
     if not os.access(existing, os.W_OK | os.X_OK):
         raise InterpError(f"{flag} {out} cannot be created: {existing} is not writable; name another path")
-    if endings:
-        check_output_file(out, overwrite=overwrite)
-    else:
-        check_outside(out, run=run)
-        if is_first():
-            check_not_in_use(out)
 
 
 def check_ending(flag: str, file: Path, *endings: str) -> None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
-from interp.cli.command_arguments import OVERWRITE, check_writable
+from interp.cli.command_arguments import OVERWRITE, check_writable_folder
 from interp.runtime.progress_bar import Bar
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def compare_command(
     texts by one dictionary are compared as corpora: which latents fire in more documents of one than of the other. For
     run folders a document is one of the run's text; otherwise it is a sequence of tokens."""
     if out is not None:
-        check_writable("--out", out)
+        check_writable_folder("--out", out)
     from interp.compare import open_pair
     from interp.storage.files import write_parquet
     from interp.storage.folders import whole_folder

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Exit, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_writable
+from interp.cli.command_arguments import OVERWRITE, check_writable_file
 from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import find_artifact
 
@@ -39,7 +39,7 @@ def graph_command(
     Trace the model's next token back through the dictionaries' latents to the tokens of the prompt. The edges into a
     node sum exactly to what it reads. They are shown with the effects measured by ablation, and with null graphs."""
     find_artifact(run, "run")
-    check_writable("--out", out, ".html", ".json", overwrite=overwrite)
+    check_writable_file("--out", out, ".html", ".json", overwrite=overwrite)
     if nodes == 0:
         raise InterpError("--nodes 0 would draw an empty graph: give a share above 0")
     as_page = out.suffix == ".html"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_writable, read_table
+from interp.cli.command_arguments import OVERWRITE, check_writable_file, check_writable_folder, read_table
 from interp.cli.field_flags import FieldFlags, settings_of
 from interp.cli.toml_values import assignment, toml_value
 from interp.runtime.progress_bar import Bar
@@ -66,8 +66,8 @@ def judge_command(
     find_artifact(source, "features")
     place = out.resolve()  # the name of "." is empty
     cache = cache or place.with_name(f"{place.name}.answers.sqlite")
-    check_writable("--out", out)
-    check_writable("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
+    check_writable_folder("--out", out)
+    check_writable_file("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
     from interp.autointerp.endpoint import OPENAI_URL, Endpoint, EndpointConfig, api_key
     from interp.autointerp.judge import Judge, JudgeConfig
     from interp.features.scan_checks import scan_identity

@@ -14,7 +14,8 @@ from interp.checks.errors import InterpError
 from interp.cli.command_arguments import (
     OVERWRITE,
     TABLES,
-    check_writable,
+    check_writable_file,
+    check_writable_folder,
     load_named_model,
     load_named_sae,
     only_hook,
@@ -54,7 +55,7 @@ def tokenize_command(
     Tokenize text with a model's own tokenizer; repeated documents are kept once.
     The text may be larger than memory, compressed, or at an address such as s3://…. The command resumes after an
     interruption."""
-    check_writable("--out", out, anywhere=True)
+    check_writable_folder("--out", out, anywhere=True)
     from interp.storage.folders import whole_folder
     from models import load_tokenizer
     from models.corpus import CorpusConfig, source_of, stream_documents
@@ -90,7 +91,7 @@ def harvest_command(
     """model + tokens → activation store
 
     Run tokens through a model once and store the activations at one or more hooks, with rows shuffled."""
-    check_writable("--out", out, anywhere=True)
+    check_writable_folder("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
     from interp.pipeline.opening import open_any
 
@@ -131,7 +132,7 @@ def quality_command(
     Splice dictionaries into the model: L0, variance unexplained, and cross-entropy recovered (0 is zero ablation or
     unigrams, whichever is better)."""
     if out is not None:
-        check_writable("--out", out, *TABLES, overwrite=overwrite)
+        check_writable_file("--out", out, *TABLES, overwrite=overwrite)
     from interp.activations.hooks import own_hook
     from interp.activations.model_passes import weights_digest
     from interp.evaluation.quality import quality_table
@@ -187,7 +188,7 @@ def nulls_command(
 
     The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
     scanned, neurons."""
-    check_writable("--out", out)
+    check_writable_folder("--out", out)
     from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
     from interp.features.scan_checks import check_scanned
     from interp.pipeline.opening import open_any

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_source, check_writable, read_table, say_which_hook
+from interp.cli.command_arguments import OVERWRITE, check_source, check_writable_folder, read_table, say_which_hook
 from interp.cli.graph_command import serve_page
 from interp.runtime.progress_bar import Bar
 from interp.storage.addresses import address_of
@@ -102,7 +102,7 @@ def publish_command(
     if to == "delphi" and not model_id:
         raise InterpError("--to delphi needs --model-id, with which transformers finds the tokenizer")
     find_artifact(run, "run")
-    check_writable("--out", out)
+    check_writable_folder("--out", out)
     from interp import exchange
     from interp.activations.hooks import layer_of
     from interp.pipeline.opening import open_any

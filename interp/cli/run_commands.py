@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import check_writable
+from interp.cli.command_arguments import check_writable_folder
 from interp.cli.graph_command import graph_command
 from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import check_exists
@@ -59,7 +59,7 @@ def demo_command(
     if len(asked) > 1:
         raise InterpError(f"{' and '.join(asked)} make different demos: name one of them")
     out = out or Path("runs") / (model or ("circuits" if circuits else "demo-quick" if quick else "demo"))
-    check_writable("--out", out)
+    check_writable_folder("--out", out)
     from interp.pipeline.config import RunConfig
 
     if not circuits:
@@ -104,7 +104,7 @@ def run_command(
         k = 32                      # or load = "FOLDER or SAELens release", instead of these"""
     check_exists(config)
     out = out or Path("runs") / config.stem
-    check_writable("--out", out)
+    check_writable_folder("--out", out)
     from interp.checks.config_fields import check_names
     from interp.pipeline.config import RunConfig
     from interp.pipeline.stages import STAGES

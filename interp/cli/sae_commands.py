@@ -12,7 +12,7 @@ import typer
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_writable, load_named_sae, only_hook
+from interp.cli.command_arguments import OVERWRITE, check_writable_folder, load_named_sae, only_hook
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
 from interp.cli.toml_values import assignment, toml_values
@@ -92,7 +92,7 @@ def train_sae_command(
         interp train-sae STORE --d-sae 8192 --sweep k=16,32,64 --log tensorboard --out OUT
         torchrun --nproc-per-node 2 -m interp train-sae STORE --d-sae 8192 --k 32 --out OUT
         torchrun --nproc-per-node 8 -m interp train-sae STORE --d-sae 1048576 --shards 8 --out OUT"""
-    check_writable("--out", out, anywhere=True)
+    check_writable_folder("--out", out, anywhere=True)
     from interp.runtime.processes import processes
     from interp.sae import train_sae, train_sharded, train_sweep
 
@@ -200,7 +200,7 @@ def export_command(
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """dictionary → a folder in another format"""
-    check_writable("--out", out, anywhere=True)
+    check_writable_folder("--out", out, anywhere=True)
     load_named_sae(sae).save(out, format=format, overwrite=overwrite)
     print(out)
 

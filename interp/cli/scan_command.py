@@ -8,7 +8,7 @@ from typer import Argument, Option
 from interp.checks.errors import InterpError
 from interp.cli.command_arguments import (
     OVERWRITE,
-    check_writable,
+    check_writable_folder,
     hook_to_scan,
     load_named_model,
     load_named_sae,
@@ -57,7 +57,7 @@ def scan_command(
         interp scan SAE STORE --part 3/16 --out parts/3
         interp scan SAE STORE --join 'parts/*' --model MODEL --out OUT
         torchrun --nproc-per-node 2 -m interp scan SAE STORE --model MODEL --out OUT"""
-    check_writable("--out", out, anywhere=True)
+    check_writable_folder("--out", out, anywhere=True)
     own_part, parts = named_parts(part, join)
     if part:
         remedy = "a part has codes alone: give the rest where --join makes the tables"

@@ -5,9 +5,8 @@ producer. The fit half of the sequences (`scan_input.fit_half`) is for choosing 
 half for measuring them.
 """
 
-import os
 from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,13 +37,14 @@ from interp.features.scan_digests import tensor_digest
 from interp.features.scan_folder import CODES, DECODER, TOKENS, VOCAB, ScanFolder, read_meta
 from interp.features.scan_input import fit_half
 from interp.features.scan_tables import SCHEMAS
+from interp.features.sql_queries import query_tables
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import folder_of
 from interp.storage.files import open_tensors, read_any_json
 
 if TYPE_CHECKING:
-    import duckdb
+    pass
 
 
 class FeatureStore:
@@ -315,39 +315,5 @@ class FeatureStore:
         """Query the tables with DuckDB. Every table is a view, and so is every file of `views`, among which a run puts
         its effects. A query cannot reach files or change anything. Raises ValueError for a query that fails, is empty,
         or begins or ends a transaction."""
-        import duckdb
-        import pyarrow.dataset
-
-        with _database(os.getpid()).cursor() as connection:
-            connection.begin()  # never committed: the next query finds nothing that this one made
-            tables = {name: self.path / f"{name}.parquet" for name in self.table_names}
-            refusal = None
-            for name, view in {**self.views, **tables}.items():
-                if name not in tables and name.lower() not in query.lower():
-                    continue
-                try:
-                    file = view() if callable(view) else view
-                    if name in tables or file.exists():
-                        connection.register(name, pyarrow.dataset.dataset(file))
-                except InterpError as error:
-                    refusal = error
-            try:
-                statements = connection.extract_statements(query)
-                if not statements:
-                    raise InterpError("the query is empty: write one, such as select * from features")
-                if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
-                    raise InterpError("a query cannot begin or end a transaction: leave that statement out")
-                return connection.execute(query).df()
-            except duckdb.Error as error:
-                if refusal is not None and isinstance(error, duckdb.CatalogException):
-                    raise refusal from error
-                raise InterpError(f"query failed: {error}") from error
-
-
-@cache
-def _database(process: int) -> "duckdb.DuckDBPyConnection":
-    """Return an empty database in memory, in which the queries of a process are run, each at a cursor of its own. To
-    open one takes longer than most queries do."""
-    import duckdb
-
-    return duckdb.connect(config={"enable_external_access": "false", "lock_configuration": "true"})
+        tables = {name: self.path / f"{name}.parquet" for name in self.table_names}
+        return query_tables(query, tables, self.views)

@@ -21,6 +21,7 @@ from interp.figures.theme import (
     WIDTH,
     check_columns,
     escape_markup,
+    interval_bars,
     shortened,
     token_label,
     with_colours,
@@ -108,14 +109,7 @@ def corpus_differences(
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
         side = sign * shown["difference"].to_numpy(float) > 0
         at, low, high = (100 * shown[column].to_numpy(float)[side] for column in ("difference", "low", "high"))
-        bars = {
-            "type": "data",
-            "symmetric": False,
-            "array": high - at,
-            "arrayminus": at - low,
-            "thickness": 1.5,
-            "width": 0,
-        }
+        bars = interval_bars(at, low, high, thickness=1.5)
         dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 6}}
         fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"more often in {escape_markup(name)}")
     fig.add_vline(0, line={"color": INK, "width": 1})

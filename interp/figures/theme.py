@@ -106,6 +106,11 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
     return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
 
 
+def interval_bars(at: Any, low: Any, high: Any, **line: Any) -> dict[str, Any]:
+    """Return intervals in plotly's form: the distances of their ends from the points."""
+    return {"type": "data", "symmetric": False, "array": high - at, "arrayminus": at - low, "width": 0, **line}
+
+
 def with_colours(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], *columns: str, alone: str = ""
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:

@@ -19,6 +19,7 @@ from interp.figures.theme import (
     VERDICT_COLOURS,
     check_columns,
     escape_markup,
+    interval_bars,
     verdict_name,
     with_panel_titles,
     with_style,
@@ -69,11 +70,6 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     return fig.update_yaxes(**lines, ticks="")
 
 
-def _error(at: Any, low: Any, high: Any, **look: Any) -> dict[str, Any]:
-    """Return an interval in plotly's form: its distances from the point."""
-    return {"type": "data", "symmetric": False, "array": high - at, "arrayminus": at - low, "thickness": 1, **look}
-
-
 def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
     """Return points with their intervals, one row per dictionary.
     columns: the columns of the share and of both ends."""
@@ -81,7 +77,7 @@ def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -
     return {
         "x": share,
         "mode": "markers",
-        "error_x": _error(share, low, high, color=colour, width=0),
+        "error_x": interval_bars(share, low, high, thickness=1, color=colour),
         "showlegend": False,
         "customdata": list(zip(map(escape_markup, share.index), low, high, strict=True)),
         "hovertemplate": "%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",

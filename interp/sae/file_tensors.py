@@ -41,6 +41,10 @@ class FileTensors:
             raise DamagedError(f"{self.source}: {name} contains NaN or infinity: fix the weights before loading")
         return tensor.detach().to(self.dtype or tensor.dtype)
 
+    def pop_skip_path(self, d_in: int, d_out: int) -> Tensor:
+        """Remove and return the skip path of a transcoder [d_in, d_out], which files keep transposed."""
+        return self.pop("W_skip", d_out, d_in).T.contiguous()
+
     def end(self) -> None:
         """Check that every tensor was read. Raises DamagedError if some are left, since the dictionary then computes
         something else."""

@@ -92,7 +92,7 @@ def _transcoder(file: Path, config: Mapping[str, Any], metadata: dict[str, Any])
         b_dec=parts.pop("b_dec", W_dec.shape[1]),
         encoder=encoder,
         metadata=metadata,
-        W_skip=parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None,
+        W_skip=parts.pop_skip_path(d_in, W_dec.shape[1]) if "W_skip" in parts else None,
     )
     parts.end()
     return transcoder

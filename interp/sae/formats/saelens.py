@@ -224,7 +224,7 @@ def _one_pass(cfg: dict[str, Any], parts: FileTensors, scale: float, source: str
         "b_enc": b_enc,
         "b_dec": b_dec / scale,
         "encoder": TopK(read_whole_number(cfg, "k", source, limit=d_sae)) if is_topk else Threshold(threshold),
-        "W_skip": parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "skip" in architecture else None,
+        "W_skip": parts.pop_skip_path(d_in, W_dec.shape[1]) if "skip" in architecture else None,
     }
 
 

@@ -37,7 +37,7 @@ def read_sparsify(folder: Path) -> StoredDictionary:
     W_dec = parts.pop("W_dec", d_sae, None if transcodes else d_in)
     b_enc = parts.pop("encoder.bias", d_sae)
     b_dec = parts.pop("b_dec", W_dec.shape[1])
-    W_skip = parts.pop("W_skip", W_dec.shape[1], d_in).T.contiguous() if "W_skip" in parts else None
+    W_skip = parts.pop_skip_path(d_in, W_dec.shape[1]) if "W_skip" in parts else None
     topk = TopK(read_whole_number(cfg, "k", source, limit=d_sae))
     parts.end()
     if not transcodes and W_skip is not None:

@@ -17,7 +17,7 @@ from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig, config
 
 
 class FileMetadata(TypedDict, total=False):
-    """The metadata that is read here; other entries are kept unchanged."""
+    """The entries of `interp.codes.dictionary.Metadata` that are checked in a file; others are kept unchanged."""
 
     hook_name: str | None
     hook_name_out: str | None

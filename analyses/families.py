@@ -26,7 +26,7 @@ from interp.activations.hooks import resolve_hooks
 from interp.report import write_report
 from interp.storage.files import write_json
 from models import load_model
-from models.pretrained import auto_classes
+from models.from_transformers import auto_classes
 
 D, N_CTX = 16, 16
 SIZES = {"hidden_size": D, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 24}

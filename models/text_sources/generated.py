@@ -15,13 +15,14 @@ from itertools import accumulate, count
 from random import Random
 from typing import NamedTuple
 
-from models.documents import Document, Page, english_sentence
+from models.documents import Document
 from models.sources import text_source
 from models.text_sources import format_values
+from models.text_sources.labelled_text import LabelledTextBuilder, english_sentence
 
 
 class _Format(NamedTuple):
-    write: Callable[[Random, Page], object]
+    write: Callable[[Random, LabelledTextBuilder], object]
     """Adds one value to the page, labelled."""
     lines: tuple[str, ...]
     """Templates around a value; one that ends in a line break may come several times in a row, as a listing does."""
@@ -30,26 +31,28 @@ class _Format(NamedTuple):
 def format_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
     write, lines = FORMATS[name]
 
-    def fill(page: Page, target: int) -> None:
-        while page.length < target:
+    def fill(builder: LabelledTextBuilder, target: int) -> None:
+        while builder.length < target:
             line = rng.choice(lines)
             for _ in range(rng.randint(1, 4) if line.endswith("\n") else 1):
-                page.fill(line, rng, lambda page: write(rng, page))
+                builder.fill(line, rng, lambda builder: write(rng, builder))
             if not line.endswith("\n") or rng.random() < 0.4:
                 english = " ".join(english_sentence(rng) for _ in range(rng.randint(0, 2)))
-                page.add("" if line.endswith("\n") or not english else " ").add(english + rng.choice(("\n", "\n\n")))
+                builder.add("" if line.endswith("\n") or not english else " ").add(english + rng.choice(("\n", "\n\n")))
 
     return _generate(name, rng, size, fill)
 
 
-def _generate(name: str, rng: Random, size: int, fill: Callable[[Page, int], None]) -> Iterator[Document]:
+def _generate(
+    name: str, rng: Random, size: int, fill: Callable[[LabelledTextBuilder, int], None]
+) -> Iterator[Document]:
     """Yield documents of size/6..size characters (the last value or sentence may be cut off at `size`); fill(page,
     target) writes at least so many."""
     for number in count():
-        page = Page()
+        builder = LabelledTextBuilder()
         target = rng.randint(max(1, size // 6), size)
-        fill(page, target)
-        yield page.document(name, f"{name}-{number:06d}").part(0, size)
+        fill(builder, target)
+        yield builder.document(name, f"{name}-{number:06d}").part(0, size)
 
 
 FORMATS = {
@@ -197,15 +200,15 @@ def language_documents(name: str, rng: Random, size: int) -> Iterator[Document]:
     language = LANGUAGES[name]
     words, weights = _words(language.locale)
 
-    def fill(page: Page, target: int) -> None:
+    def fill(builder: LabelledTextBuilder, target: int) -> None:
         quoted = rng.random() < 1 / 3
-        while page.length < target:
+        while builder.length < target:
             if quoted:
-                page.add(english_sentence(rng) + rng.choice((" ", "\n", "\n\n")))
+                builder.add(english_sentence(rng) + rng.choice((" ", "\n", "\n\n")))
             n = rng.randint(1, 2) if quoted else rng.randint(2, 6)
             sentences = [_sentence(language, words, weights, rng) for _ in range(n)]
-            page.add(language.between_sentences.join(sentences).strip(), name)
-            page.add(rng.choice(("\n", "\n\n")))
+            builder.add(language.between_sentences.join(sentences).strip(), name)
+            builder.add(rng.choice(("\n", "\n\n")))
 
     return _generate(name, rng, size, fill)
 

@@ -21,8 +21,8 @@ from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
 from models import load_model, load_tokenizer, loading
+from models.from_transformers import _check_finite
 from models.language_model import LanguageModel
-from models.pretrained import _check_finite
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import (
     D_MLP,

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.runtime.progress import no_progress
 from interp.storage.folders import unfinished_folder
-from models.evaluation import Bigrams, bigram_cross_entropy, evaluate_loss, unigram_cross_entropy, unigram_of
+from models.evaluation import evaluate_loss
+from models.ngrams import Bigrams, bigram_cross_entropy, unigram_cross_entropy, unigram_of
 from models.training import train_model
 from models.training_recipe import TrainingConfig, batch_rows
 from models.transformer import Transformer, TransformerConfig

@@ -16,7 +16,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from models.documents import Document, english_sentence, fill_words
+from models.documents import Document
+from models.text_sources.labelled_text import english_sentence, fill_words
 
 OPENERS = ("", "", "", "Sure, ", "Well, let me see, ", "The answer is ")
 COURTEOUS = (" Thank you!", " Glad to help!", " Have a nice day!")

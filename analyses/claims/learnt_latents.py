@@ -35,7 +35,7 @@ from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.scores import expected_calibration_error, matched_weights
 from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.codes.latent_strengths import is_faint
-from interp.compare.null_dictionaries import FROZEN_PARTS
+from interp.compare.nulls_config import FROZEN_PARTS
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import best_correlations

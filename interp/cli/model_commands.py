@@ -165,7 +165,7 @@ def quality_command(
 
 
 def _nulls_configs() -> list[type]:
-    from interp.compare.null_dictionaries import NullsConfig
+    from interp.compare.nulls_config import NullsConfig
 
     return [NullsConfig]
 
@@ -189,7 +189,8 @@ def nulls_command(
     The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
     scanned, neurons."""
     check_writable_folder("--out", out)
-    from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+    from interp.compare.null_dictionaries import compare_with_nulls
+    from interp.compare.nulls_config import NullsConfig
     from interp.features.scan_checks import check_scanned
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.nulls import by_dictionary, nulls_summary

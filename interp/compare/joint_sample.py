@@ -15,13 +15,10 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
-from interp.activations import StoredRows
 from interp.codes.code_chunks import CodeSource
 from interp.codes.code_store import CodeStore
-from interp.codes.dictionary import Dictionary
 from interp.codes.latent_strengths import is_faint
 from interp.codes.sparse_codes import SparseCodes
-from interp.codes.untrained_rows import norm_limit_on
 from interp.runtime.progress import Progress
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.folders import whole_folder
@@ -90,23 +87,3 @@ def read_in_blocks(codes: CodeSource, n_rows: int) -> Iterator[CodedRows]:
         stop = min(start + _ROWS_AT_ONCE, n_rows)
         encoded = codes.present(start, stop).nonzero()[:, 0]
         yield start + encoded, codes[start:stop].take(encoded)
-
-
-def encode_first_rows(dictionary: Dictionary, store: StoredRows, hook: str, n_rows: int) -> Iterator[CodedRows]:
-    """Encode the rows 0 … n_rows − 1 of a store. They are scattered over the shards, so all shards are read."""
-    limit = norm_limit_on(dictionary, store, hook)
-    for i in range(store.n_shards):
-        shard = store.shard(i, hook).within(limit)
-        is_among = shard.row_ids < n_rows
-        if is_among.any():
-            blocks = shard.acts[is_among].float().split(4096)
-            with torch.no_grad():
-                yield shard.row_ids[is_among], SparseCodes.cat([dictionary.codes(acts) for acts in blocks])
-
-
-def order_rows(parts: Iterable[CodedRows]) -> CodedRows:
-    """Return all parts as one, with ascending row ids."""
-    row_ids, codes = zip(*parts, strict=True)
-    ids = torch.cat(row_ids)
-    order = ids.argsort()
-    return ids[order], SparseCodes.cat(codes).take(order)

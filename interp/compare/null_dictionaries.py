@@ -20,98 +20,34 @@ their own verdict, single-token.
 """
 
 import dataclasses
-import math
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from interp.activations import ActivationStore
-from interp.activations.harvesting import check_harvested, harvest
+from interp.activations.harvesting import check_harvested
 from interp.checks.errors import InterpError
-from interp.checks.limits import CheckedFields, PositiveInt, Seed
-from interp.compare.joint_sample import CodedRows, JointSample, encode_first_rows, order_rows, read_in_blocks
+from interp.compare.null_trials import NullTrials, TrainingConfigs, with_name
+from interp.compare.nulls_config import FROZEN_PARTS, NullsConfig
 from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
-from interp.features.latent_matches import best_matches, nearest_rows
+from interp.features.latent_matches import nearest_rows
 from interp.features.scan_checks import check_scan_of, scan_identity
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
-from interp.sae import SAE, SAEConfig, TopKConfig, train_sae, train_sweep
-from interp.sae.architectures.sae_config import Freeze, config_to_dict
+from interp.sae import SAE, SAEConfig, train_sweep
+from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.files import write_parquet
 from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import MADE_OF
-from interp.verdict.ranking import rank_codes
 from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
-
-FROZEN_PARTS: dict[str, Freeze] = {
-    "frozen decoder": "decoder",
-    "frozen encoder": "encoder",
-    "soft-frozen decoder": "directions",
-}
-MATCH_COLUMNS = {"twin seed": "twin_correlation"}
-MATCH_COLUMNS |= dict.fromkeys(("shuffled model", "untrained model"), "random_correlation")
-"""Dictionaries that are searched for each latent of the SAE."""
-FOREIGN_TOKENS = 500_000
-_N_SHIFTS_OF_NULLS = 1
-"""Number of circular shifts that give the null distribution of each measure. Only the verdict dense depends on it,
-so one suffices and takes less time than the default (`ranking_config.N_SHIFTS`)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class NullsConfig(CheckedFields):
-    """The budget of the nulls. The verdicts of the dictionary itself do not depend on it."""
-
-    tokens: PositiveInt = 300_000
-    """Number of tokens on which all dictionaries are judged. They are the first harvested ones."""
-    sae_tokens: PositiveInt | None = None
-    """Tokens on which each dictionary is trained, including the stand-in of the ranked one. With None, or more tokens
-    than the ranked dictionary had, each trains on as many as that had, and there is no stand-in."""
-    latents: PositiveInt = 384
-    """Number of latents judged per dictionary, drawn at random. If a dictionary has fewer, all are judged."""
-    seed: Seed = 0
-    """Seed of the dictionaries and of the drawn latents."""
-
-    def tokens_to_train(self, had: int | None) -> int:
-        """Return the tokens that each dictionary learns from.
-        had: the tokens that the ranked dictionary learnt from, or None if unknown."""
-        if had is None:
-            return self.sae_tokens or FOREIGN_TOKENS
-        return min(self.sae_tokens or had, had)
-
-
-class NullsWork(NamedTuple):
-    """The amount of training and harvesting for the nulls."""
-
-    tokens: int
-    """Number of tokens from which each dictionary learns."""
-    from_store: int
-    """Number of dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the
-    ranked dictionary if that had more tokens."""
-    other_models: int
-    """Largest number of models that are harvested. A dictionary learns from each."""
-
-    @classmethod
-    def of(cls, nulls_config: NullsConfig, config: Any, model: Any) -> "NullsWork":
-        """Return the work.
-        config: the training config of the ranked dictionary. That of a foreign dictionary has no `tokens`."""
-        had = getattr(config, "tokens", None)
-        tokens = nulls_config.tokens_to_train(had)
-        has_stand_in = had is not None and tokens < had
-        return cls(tokens, len(FROZEN_PARTS) + 1 + has_stand_in, 2 if hasattr(model, "untrained") else 1)
-
-    @property
-    def dictionaries(self) -> int:
-        return self.from_store + self.other_models
 
 
 class Nulls(NamedTuple):
@@ -169,7 +105,7 @@ def compare_with_nulls(
     neurons: a scan of the neurons over the same tokens, or None.
     store: the activations of `hook` of `model`. Other models are harvested in the same way.
     config: the training config of the ranked dictionary. With None, for a foreign dictionary, the nulls are TopK
-    dictionaries of its L0, by default trained on FOREIGN_TOKENS.
+    dictionaries of its L0, by default trained on DEFAULT_NULL_TOKENS.
     baseline_name: the name of the neurons in the tables.
     nulls_config: the budget of the nulls.
     batch_size: sequences per forward pass.
@@ -204,7 +140,7 @@ def compare_with_nulls(
             "batch_size": batch_size,
             "seed": nulls_config.seed,
         }
-        trials = _NullTrials(features, _TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
+        trials = NullTrials(features, TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
         neuron_scan = None if neurons is None else (baseline_name, neurons)
         for name, table in _judge_dictionaries(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
             table.attrs["features"] = scan_identity(features)
@@ -214,7 +150,7 @@ def compare_with_nulls(
 
 
 def _judge_dictionaries(
-    trials: "_NullTrials",
+    trials: "NullTrials",
     neuron_scan: tuple[str, FeatureStore] | None,
     store: ActivationStore,
     hook: str,
@@ -222,7 +158,7 @@ def _judge_dictionaries(
     options: Any,
 ) -> Nulls:
     features = trials.features
-    progress = _with_name(trials.progress, "dictionaries")
+    progress = with_name(trials.progress, "dictionaries")
     twin, stand_in = trials.configs.twin, trials.configs.stand_in
     configs = {"twin seed": twin} | {
         name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN_PARTS.items()
@@ -257,100 +193,6 @@ def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
         yield "untrained", untrained
 
 
-class _TrainingConfigs(NamedTuple):
-    """The configs with which dictionaries are trained."""
-
-    twin: SAEConfig
-    """The config of the nulls: that of the ranked dictionary, with another seed and no more tokens than the budget."""
-    stand_in: SAEConfig | None
-    """The config of the ranked dictionary's stand-in, or None without a stand-in."""
-    tokens_of_ranked: float
-    """Number of tokens from which the dictionary judged as the ranked one learnt. NaN if unknown."""
-
-    @classmethod
-    def of(cls, features: FeatureStore, config: SAEConfig | None, nulls_config: NullsConfig) -> "_TrainingConfigs":
-        tokens = nulls_config.tokens_to_train(None if config is None else config.tokens)
-        if config is None:
-            foreign = TopKConfig(d_sae=features.d_sae, k=max(1, round(features.meta["l0"])), tokens=tokens)
-            return cls(dataclasses.replace(foreign, seed=1 + nulls_config.seed), None, math.nan)
-        reduced = dataclasses.replace(config, tokens=tokens)
-        twin = dataclasses.replace(reduced, seed=config.seed + 1 + nulls_config.seed)
-        return cls(twin, None if reduced == config else reduced, tokens)
-
-
-class _NullTrials:
-    """The verdicts of a sample of each dictionary's latents on the same tokens."""
-
-    def __init__(
-        self,
-        features: FeatureStore,
-        configs: _TrainingConfigs,
-        nulls_config: NullsConfig,
-        out: Path,
-        progress: Progress,
-    ):
-        self.features = features
-        self.configs = configs
-        self.nulls_config = nulls_config
-        self.out = out
-        self.progress = progress
-        self.tokens = features.tokens[: max(1, nulls_config.tokens // features.n_ctx)]
-        self.n_rows = self.tokens.numel()
-        self.samples = JointSample(out / "work", self.n_rows, nulls_config.latents, nulls_config.seed, progress)
-        self.correlations: dict[str, Any] = {}
-        self.trained_tokens: dict[str, float] = {}
-
-    def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
-        norms = sae.W_dec.norm(dim=1)
-        parts: Iterable[CodedRows] = encode_first_rows(sae, store, hook, self.n_rows)
-        if name in MATCH_COLUMNS:
-            row_ids, codes = order_rows(parts)
-            parts = [(row_ids, codes)]
-            ours = self.features.codes
-            both = ours.present(0, self.n_rows)[row_ids]  # rows without codes, such as padding, are no evidence
-            matches = best_matches(ours[: self.n_rows].take(row_ids[both]), codes.take(both.nonzero()[:, 0]))
-            column = MATCH_COLUMNS[name]
-            self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))
-        self.samples.add(name, sae.d_sae, parts, norms)
-        self.trained_tokens[name] = self.configs.twin.tokens
-
-    def add_scan(self, name: str, features: FeatureStore, trained_tokens: float) -> None:
-        norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
-        self.samples.add(name, features.d_sae, read_in_blocks(features.codes, self.n_rows), norms)
-        self.trained_tokens[name] = trained_tokens
-
-    def add_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
-        """Train a dictionary on another model, and add it."""
-        progress = _with_name(self.progress, name)
-        work = self.out / "work"
-        config = self.configs.twin
-        codes = self.features.codes
-        rows = codes.present(0, len(codes)).view(-1, self.features.n_ctx).sum(1).cumsum(0)  # padding gives no rows
-        n_sequences = int(torch.searchsorted(rows, config.tokens)) + 1
-        tokens = self.features.tokens[: max(len(self.tokens), n_sequences)]
-        folder = name.removesuffix(" model")
-        store = harvest(model, tokens, [hook], work / f"activations-{folder}", progress=progress, **options)
-        sae = train_sae(store, hook, config, out=self.out / folder, progress=progress)
-        self.add_learnt(name, sae, store, hook)
-
-    def verdicts(self, vocab: Sequence[str] | None) -> pd.DataFrame:
-        """Run `rank_codes` on the latents of all dictionaries at once, so that the text is analysed only once."""
-        chosen = self.samples.chosen
-        table = rank_codes(
-            self.tokens,
-            self.samples,
-            vocab=vocab,
-            n_shifts=_N_SHIFTS_OF_NULLS,
-            seed=self.nulls_config.seed,
-            faint=np.concatenate(list(self.samples.faint.values())),
-            progress=self.progress,
-        )
-        table = table.sort_values("latent").reset_index(drop=True)
-        table["latent"] = np.concatenate(list(chosen.values()))
-        table.insert(0, "dictionary", np.repeat(list(chosen), [len(latents) for latents in chosen.values()]))
-        return table.assign(trained_tokens=table["dictionary"].map(self.trained_tokens))
-
-
 def shares_of_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for name, table in verdicts.groupby("dictionary", sort=False):
@@ -366,7 +208,3 @@ def _match_twins(features: FeatureStore, twin: SAE, frozen: SAE) -> pd.DataFrame
     _, frozen_cosine = nearest_rows(features.W_dec, frozen.W_dec)
     columns = {"latent": np.arange(features.d_sae), "twin": match, "cosine": cosine, "frozen_cosine": frozen_cosine}
     return pd.DataFrame(columns)
-
-
-def _with_name(progress: Progress, name: str) -> Progress:
-    return lambda done, total, note: progress(done, total, f"{name}: {note}")

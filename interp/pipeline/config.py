@@ -23,7 +23,7 @@ from interp.pipeline.sections import ALL_MLPS, LoadedSAESection
 from interp.pipeline.stages import STAGES
 
 if TYPE_CHECKING:
-    from interp.compare.null_dictionaries import NullsConfig
+    from interp.compare.nulls_config import NullsConfig
     from interp.features.scan_config import ScanConfig
     from interp.pipeline.sections import (
         EffectsSection,

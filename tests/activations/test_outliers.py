@@ -9,8 +9,8 @@ import torch
 from interp import ActivationStore, TopKConfig, evaluate_dictionary, load_sae, quality_table, scan_features, train_sae
 from interp.activations.harvesting import harvest
 from interp.activations.outliers import find_outliers
-from interp.compare.joint_sample import encode_first_rows
 from interp.compare.null_dictionaries import harvest_options
+from interp.compare.null_trials import encode_first_rows
 from interp.evaluation.baselines import RandomDictionary, shuffled_model
 from interp.storage.manifests import manifest_of
 from models.transformer import Transformer, TransformerConfig

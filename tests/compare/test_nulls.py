@@ -15,8 +15,10 @@ from interp.checks.errors import DamagedError
 from interp.cli import main, model_commands
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import null_dictionaries
-from interp.compare.null_dictionaries import Nulls, NullsConfig, _TrainingConfigs, shares_of_verdicts
+from interp.compare import null_dictionaries, null_trials
+from interp.compare.null_dictionaries import Nulls, shares_of_verdicts
+from interp.compare.null_trials import TrainingConfigs
+from interp.compare.nulls_config import NullsConfig
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
@@ -98,7 +100,7 @@ def test_what_may_not_be_trained_on_is_refused():
 
 def test_another_seed_gives_other_null_dictionaries():
     config = TopKConfig(d_sae=32, tokens=1000, k=2, seed=7)
-    seeds = [_TrainingConfigs.of(None, config, NullsConfig(seed=seed)).twin.seed for seed in (0, 1, 2)]
+    seeds = [TrainingConfigs.of(None, config, NullsConfig(seed=seed)).twin.seed for seed in (0, 1, 2)]
     assert len({config.seed, *seeds}) == 4
 
 
@@ -118,14 +120,14 @@ def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monke
 
 def correlations_of(scanned, other, monkeypatch):
     """Return the correlations of a scan with a dictionary on another model. other: row ids and codes."""
-    monkeypatch.setattr(null_dictionaries, "encode_first_rows", lambda *_: [other])
+    monkeypatch.setattr(null_trials, "encode_first_rows", lambda *_: [other])
     trials: Any = SimpleNamespace(features=SimpleNamespace(codes=scanned), n_rows=len(scanned), correlations={})
     trials.samples = SimpleNamespace(add=lambda *_: None)
     trials.trained_tokens = {}
     trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=1000))
     sae: Any = SimpleNamespace(W_dec=torch.eye(other[1].d_sae), d_sae=other[1].d_sae)
     for name in ("shuffled model", "untrained model"):
-        null_dictionaries._NullTrials.add_learnt(trials, name, sae, None, "")
+        null_trials.NullTrials.add_learnt(trials, name, sae, None, "")
     return trials.correlations["random_correlation"]
 
 
@@ -156,13 +158,13 @@ def test_another_model_is_harvested_for_as_many_rows_as_its_dictionary_learns_fr
     scanned = CodeStore.create(tmp_path, n_rows=400, d_sae=3)
     scanned.write_file("0", torch.arange(100) * 4, SparseCodes.from_dense(torch.ones(100, 3)))
     harvested = []
-    monkeypatch.setattr(null_dictionaries, "harvest", lambda model, tokens, *_, **__: harvested.append(tokens))
-    monkeypatch.setattr(null_dictionaries, "train_sae", lambda *_, **__: None)
+    monkeypatch.setattr(null_trials, "harvest", lambda model, tokens, *_, **__: harvested.append(tokens))
+    monkeypatch.setattr(null_trials, "train_sae", lambda *_, **__: None)
     trials: Any = SimpleNamespace(add_learnt=lambda *_: None, out=tmp_path, tokens=range(2), progress=no_progress)
     trials.features = SimpleNamespace(codes=scanned, n_ctx=8, tokens=torch.zeros(50, 8))
     for tokens, n_sequences in ((3, 2), (20, 10), (21, 11), (500, 50)):
         trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=tokens))
-        null_dictionaries._NullTrials.add_model(trials, "shuffled model", None, "", {})
+        null_trials.NullTrials.add_model(trials, "shuffled model", None, "", {})
         assert len(harvested[-1]) == n_sequences
 
 

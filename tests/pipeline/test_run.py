@@ -16,7 +16,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from interp.compare.null_dictionaries import NullsConfig, compare_with_nulls
+from interp.compare.null_dictionaries import compare_with_nulls
+from interp.compare.nulls_config import NullsConfig
 from interp.display.verdict_names import VERDICTS
 from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig

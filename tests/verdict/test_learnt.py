@@ -67,7 +67,7 @@ def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
 
 def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
     from interp import load_sae
-    from interp.compare.joint_sample import encode_first_rows, order_rows
+    from interp.compare.null_trials import encode_first_rows, order_rows
 
     run, n_rows = tiny_run, (20_000 // tiny_run.features.n_ctx) * tiny_run.features.n_ctx
     twin = load_sae(run.path / "nulls" / "dictionaries" / "0")

@@ -49,7 +49,7 @@ def nulls_summary(results: Mapping[str, Any]) -> str:
 def _nulls_cost(sizes: Sizes) -> Cost:
     """Estimate the cost. Dictionaries learn from the store together, one more from each of the other models, which are
     harvested; all are encoded, and a sample of the latents of each is judged."""
-    from interp.compare.null_dictionaries import NullsWork
+    from interp.compare.nulls_config import NullsWork
 
     if sizes.config.harvest.output_hook:
         return Cost()
@@ -71,7 +71,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     inputs=("model", "activations", "sae", "features", "neurons"),
     cost=_nulls_cost,
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
-    config={"nulls": lazy_call("interp.compare.null_dictionaries:NullsConfig", sae_tokens=1_000_000)},
+    config={"nulls": lazy_call("interp.compare.nulls_config:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
     outside_inputs=lambda run: verdict_settings(),
     outside_words=VERDICT_WORDS,
@@ -106,7 +106,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 def nulls_effort(run: Run) -> str:
     """Return the amount of training and harvesting for the nulls, with its duration estimated from the run's own
     training and harvest."""
-    from interp.compare.null_dictionaries import NullsWork
+    from interp.compare.nulls_config import NullsWork
 
     settings = run.config.nulls
     work = NullsWork.of(settings, run.sae.config, run.model)

@@ -45,7 +45,8 @@ from interp.activations.model_passes import (
     concatenate_tokens,
     weights_digest,
 )
-from interp.activations.remote_store import PartWriter, remove_store_objects
+from interp.activations.remote_store import remove_store_objects
+from interp.activations.remote_writer import PartWriter
 from interp.activations.row_options import Dtype, RowOptions
 from interp.activations.shard_writer import ShardWriter, StoreConfig
 from interp.activations.sources import StoredRows, first_rows

@@ -108,7 +108,7 @@ class ShardWriter:
         self._layouts = [ShardLayout(rows, self._columns) for rows in shard_rows]
         self._filled = np.zeros(len(shard_rows), np.int64)
         self._hashes = [{column.name: hashlib.sha256() for column in self._columns} for _ in shard_rows]
-        self._small_files: dict[str, dict[str, Any]] = {}
+        self._side_files: dict[str, dict[str, Any]] = {}
 
     @property
     def n_rows(self) -> int:
@@ -162,11 +162,11 @@ class ShardWriter:
         """Add a file next to the shards."""
         file = self.out / name
         write(file)
-        self._small_files[name] = file_entry(file)
+        self._side_files[name] = file_entry(file)
 
     def publish(self, content: Mapping[str, Any]) -> None:
         """Write the manifest, the last file."""
-        write_json(self.out / MANIFEST, manifest_of(content, self._small_files))
+        write_json(self.out / MANIFEST, manifest_of(content, self._side_files))
         (self.out / PROGRESS_FILE).unlink()
 
     def _reserve(self) -> None:

@@ -77,19 +77,24 @@ class ShardLayout:
         rows = self.n_rows * sum(column.row_bytes for column in before)
         return len(self.header) + rows + row * self.column(name).row_bytes
 
-    def read(self, file: Path, name: str, n_rows: int | None = None, *, into: Tensor | None = None) -> Tensor:
-        """Return the first `n_rows` rows (all by default) of a column, in the memory of `into` if given."""
+    def buffer(self, name: str, n_rows: int | None = None, into: Tensor | None = None) -> Tensor:
+        """Return memory for the first `n_rows` rows (all by default) of a column; that of `into` if given."""
         column = self.column(name)
         n_rows = self.n_rows if n_rows is None else n_rows
         n_values = n_rows * max(column.width, 1)
-        tensor = torch.empty(n_values, dtype=column.dtype) if into is None else into.view(-1)[:n_values]
-        data = tensor.view(torch.uint8).numpy()
+        values = torch.empty(n_values, dtype=column.dtype) if into is None else into.view(-1)[:n_values]
+        return values.view(n_rows, column.width) if column.width else values
+
+    def read(self, file: Path, name: str, n_rows: int | None = None, *, into: Tensor | None = None) -> Tensor:
+        """Return the first `n_rows` rows (all by default) of a column, in the memory of `into` if given."""
+        tensor = self.buffer(name, n_rows, into)
+        data = tensor.view(-1).view(torch.uint8).numpy()
         with open(file, "rb") as stream:
             stream.seek(self.offset(name))
             n_bytes = stream.readinto(data.data)
         if n_bytes < len(data):
             raise DamagedError(f"{file} is truncated: {n_bytes} bytes of {name!r}, {len(data)} expected")
-        return tensor.view(n_rows, column.width) if column.width else tensor
+        return tensor
 
 
 class _Hook(TypedDict):

@@ -27,7 +27,8 @@ from interp.activations.batches import BatchReader, HookRows
 from interp.activations.hidden_states import import_hidden_states
 from interp.activations.hooks import UNNAMED, as_hook_names
 from interp.activations.outliers import is_within, outliers_among
-from interp.activations.remote_store import RemoteFiles, read_remote_manifest
+from interp.activations.remote_reader import RemoteFiles
+from interp.activations.remote_store import read_remote_manifest
 from interp.activations.row_statistics import (
     TENSORS,
     ActivationStatistics,

@@ -12,7 +12,7 @@ Out: the folder that `interp.activations.store` reads,
 A row's shard follows from a hash of its id, so a shard is a uniform sample of all rows.
 
 Rows collect in a buffer (16 MiB) that a thread passes on while the next one fills, to `shard_writer.ShardWriter` for a
-folder or `remote_store.PartWriter` for an address. These write the rows with the state after them, from which an
+folder or `remote_writer.PartWriter` for an address. These write the rows with the state after them, from which an
 interrupted writer resumes, to the same bytes. Memory: three buffers and one shard.
 """
 
@@ -29,7 +29,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.outliers import outliers_among
-from interp.activations.remote_store import PartWriter
+from interp.activations.remote_writer import PartWriter
 from interp.activations.row_statistics import TENSORS, n_sample_rows, running_sums, statistics_of
 from interp.activations.shard_writer import ShardWriter, WriterState, sample_rows, write_side_file, write_tokens
 from interp.activations.shards import (

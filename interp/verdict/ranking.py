@@ -77,14 +77,7 @@ from interp.verdict.explanations import PROPOSING
 from interp.verdict.firing_comparison import COMPARING
 from interp.verdict.learnt import LearntFit, learnt_inputs
 from interp.verdict.measures import AFTER_MEASURES, BEFORE_MEASURES, MEASURES, RULE_SCORES, WordMass, measure_values
-from interp.verdict.nulls import (
-    Masks,
-    NullComparison,
-    SampledCodes,
-    check_labels,
-    circular_shifts,
-    compare_measures,
-)
+from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_measures
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
 from interp.verdict.rule_counts import SCORING

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from interp import ActivationStore, FeatureStore, TopKConfig, harvest, load_sae, rank_features, scan_features, train_sae
-from interp.activations import join_stores, remote_store
+from interp.activations import join_stores, remote_reader, remote_store, remote_writer
 from interp.checks.errors import InterpError
 from interp.cli import main
 from interp.cli.command_arguments import read_table
@@ -56,7 +56,7 @@ OPTIONS = {"batch_size": 4, "rows_per_shard": 200, "exclude": (7,), "seed": 3}
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(remote_store, "PART_BYTES", 4000)
+    monkeypatch.setattr(remote_writer, "PART_BYTES", 4000)
     monkeypatch.setattr(addresses, "_FIRST_WAIT", 0.01)
 
 
@@ -168,7 +168,7 @@ def test_a_broken_note_of_an_unfinished_store_is_named_and_can_be_replaced(memor
 
 @pytest.mark.parametrize("n_parts", [0, 1, 4])
 def test_harvest_to_an_address_resumes_on_another_machine(memory, folder, monkeypatch, n_parts):
-    write, parts = remote_store.write_object, []
+    write, parts = remote_writer.write_object, []
 
     def lost(address, data):
         if "part-" in address:
@@ -177,14 +177,14 @@ def test_harvest_to_an_address_resumes_on_another_machine(memory, folder, monkey
             parts.append(address)
         write(address, data)
 
-    monkeypatch.setattr(remote_store, "write_object", lost)
+    monkeypatch.setattr(remote_writer, "write_object", lost)
     with pytest.raises(KeyboardInterrupt):
         harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
     with pytest.raises(ValueError, match="holds a store that was cut off"):
         ActivationStore.open("memory://bucket/store")
     with pytest.raises(ValueError, match="was begun as other work: hook_names"):
         harvest(model(), TOKENS, ["first"], "memory://bucket/store", **OPTIONS)
-    monkeypatch.setattr(remote_store, "write_object", write)
+    monkeypatch.setattr(remote_writer, "write_object", write)
     before = {name: memory.info(name)["created"] for name in memory.glob("/bucket/store/part-*")}
     assert len(before) == n_parts
     assert_same_rows(harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS), folder)
@@ -222,8 +222,8 @@ def test_a_byte_that_changed_is_named(memory, where):
 
 def test_the_cache_is_bounded_and_spares_a_second_reading(memory, folder, monkeypatch):
     harvest(model(), TOKENS, HOOKS, "memory://bucket/store", **OPTIONS)
-    fetched, read = [], remote_store.read_ranges
-    monkeypatch.setattr(remote_store, "read_ranges", lambda *a: fetched.append(a) or read(*a))
+    fetched, read = [], remote_reader.read_ranges
+    monkeypatch.setattr(remote_reader, "read_ranges", lambda *a: fetched.append(a) or read(*a))
     size = max(folder.shard_rows) * 10 * 2
     for limit, again in ((1e9, 0), (size, folder.n_shards), (10, folder.n_shards)):
         monkeypatch.setenv("INTERP_CACHE_GB", str(limit / 1e9))
@@ -474,17 +474,17 @@ def test_leftovers_of_another_store_are_not_used(memory, folder, monkeypatch):
     harvest(model(), TOKENS, HOOKS, address, **other)
     memory.rm("/bucket/store/manifest.json")
     memory.rm("/bucket/store/part-00000.safetensors")
-    write = remote_store.write_object
+    write = remote_writer.write_object
 
     def killed(at, data):
         if at.endswith("part-00001.safetensors"):
             raise KeyboardInterrupt
         write(at, data)
 
-    monkeypatch.setattr(remote_store, "write_object", killed)
+    monkeypatch.setattr(remote_writer, "write_object", killed)
     with pytest.raises(KeyboardInterrupt):
         harvest(model(), TOKENS, HOOKS, address, **OPTIONS)
-    monkeypatch.setattr(remote_store, "write_object", write)
+    monkeypatch.setattr(remote_writer, "write_object", write)
     assert_same_rows(harvest(model(), TOKENS, HOOKS, address, **OPTIONS), folder)
 
 
@@ -721,11 +721,11 @@ def test_missing_credentials_are_one_line(server, tmp_path):
 KILLED = """
 import os, sys
 from interp import harvest
-from interp.activations import remote_store
+from interp.activations import remote_writer
 from tests.activations.test_remote_store import HOOKS, OPTIONS, TOKENS, model
 
-remote_store.PART_BYTES = 4000
-write, number = remote_store.write_object, 0
+remote_writer.PART_BYTES = 4000
+write, number = remote_writer.write_object, 0
 
 def killed(address, data):
     global number
@@ -734,7 +734,7 @@ def killed(address, data):
         os._exit(9)
     write(address, data)
 
-remote_store.write_object = killed
+remote_writer.write_object = killed
 harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
 """
 

@@ -31,7 +31,7 @@ from interp.compare.concepts import concept_table
 from interp.compare.null_dictionaries import Nulls, compare_with_nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
-from interp.features.scan_checks import check_scan_of, check_table, scan_identity
+from interp.features.scan_checks import check_store_of_scan, check_table, scan_identity
 from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
 from interp.storage.manifests import write_manifest
 from models.tokenizer import Tokenizer
@@ -162,11 +162,11 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
         r"is a scan of other labels than \S+features",
     ),
     "features and store of the nulls": (
-        lambda f, out: check_scan_of(f.features, ActivationStore.open(f.folder / "store")),
+        lambda f, out: check_store_of_scan(f.features, ActivationStore.open(f.folder / "store")),
         r"features is a scan of other tokens than \S+store holds",
     ),
     "scan and activations of another model": (
-        lambda f, out: check_scan_of(scan(f, out), of_another_model(f, out), HOOK),
+        lambda f, out: check_store_of_scan(scan(f, out), of_another_model(f, out), HOOK),
         r"out is a scan of other activations than \S+activations holds: scan that store",
     ),
     "neurons and activations of another model": (
@@ -178,7 +178,7 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
         r"activations holds other activations than \S+out is a scan of: give the store that was scanned",
     ),
     "scan and hook of the nulls": (
-        lambda f, out: check_scan_of(scan(f, out), ActivationStore.open(f.folder / "store"), OTHER_HOOK),
+        lambda f, out: check_store_of_scan(scan(f, out), ActivationStore.open(f.folder / "store"), OTHER_HOOK),
         rf"is a scan of {HOOK}, not of {OTHER_HOOK}",
     ),
     "store and model": (

@@ -41,7 +41,7 @@ from interp.codes.sparse_codes import SparseCodes
 from interp.codes.untrained_rows import norm_limit_on
 from interp.evaluation.splice import Losses, Replace, recovered_share, spliced_losses
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_scan_of, check_table, scan_identity
+from interp.features.scan_checks import check_store_of_scan, check_table, scan_identity
 from interp.features.scan_digests import dictionary_digest
 from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, with_style
 from interp.runtime.progress import Progress, no_progress
@@ -165,7 +165,7 @@ def rewrite_in_words(
 def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dictionary, store: ActivationStore) -> str:
     check_table(features, ranking, "the ranking")
     hook_name = features.meta["hook_name"]
-    check_scan_of(features, store, hook_name)
+    check_store_of_scan(features, store, hook_name)
     if features.inputs.get("dictionary", digest := dictionary_digest(dictionary)) != digest:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
     return hook_name

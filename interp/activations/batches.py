@@ -21,7 +21,7 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.runtime.processes import part_of
+from interp.runtime.processes import slice_of_part
 from interp.statistics.randomness import shuffled_range
 from interp.storage.parts import check_part
 
@@ -48,8 +48,8 @@ class ActivationBatches(Iterator[Tensor]):
     Epoch e is the concatenation of the shards in an order drawn from (seed, e), each in an order drawn from (seed, e,
     shard). The state is the global row offset: the number of rows returned since the start of epoch 0.
 
-    `part=(rank, count)` selects the rank's slice (`processes.part_of`) of every batch; states count the rows of whole
-    batches, and so are valid for any part.
+    `part=(rank, count)` selects the rank's slice (`processes.slice_of_part`) of every batch; states count the rows of
+    whole batches, and so are valid for any part.
 
     `next` raises ValueError when it reaches a damaged shard; calling it again is allowed. The thread starts with the
     first batch and ends with the iterator. After a fork, the child starts a reader thread of its own.
@@ -94,7 +94,7 @@ class ActivationBatches(Iterator[Tensor]):
             self._acts = []
             self._entered = None
             raise StopIteration  # without the thread and the shards in memory
-        part = part_of(n_rows, *self.part)
+        part = slice_of_part(n_rows, *self.part)
         batch = torch.empty(part.stop - part.start, sum(column.d for column in self.columns))
         filled = 0
         while filled < len(batch):

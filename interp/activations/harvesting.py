@@ -30,11 +30,11 @@ from torch import Tensor
 
 from interp.activations.hooks import (
     Model,
+    canonical_names,
     evaluating,
     has_hook,
     hooked_rows,
     hooks_of,
-    main_names,
     module_of,
     resolve_hooks,
 )
@@ -146,7 +146,7 @@ def harvest_stores(
     check_value("rows_per_shard", rows_per_shard, PositiveInt | None)
     check_value("seed", seed, Seed)
     inputs = concatenate_tokens(tokens)
-    stores = {address_of(out) or Path(out): main_names(model, names) for out, names in hooks_by_folder.items()}
+    stores = {address_of(out) or Path(out): canonical_names(model, names) for out, names in hooks_by_folder.items()}
     every_hook = list(chain(*stores.values()))
     passes = ModelPasses.of(model, inputs, every_hook, rows)
     layout = {"rows_per_shard": rows_per_shard, "seed": seed}

@@ -8,9 +8,9 @@ A hook is the output of a submodule or, with `.input` after its name, its input:
 `model.layers.3.mlp.down_proj.input`. A name that the model does not have is a ValueError with the nearest ones; a hook
 that never fires, or does not carry one vector per token, is a ValueError too.
 
-    resolve_hooks    names that a user gave → hooks          main_names       the names that are used in their place
+    resolve_hooks    names that a user gave → hooks          canonical_names  the names that are used in their place
     hooks_of         all names of a model, with their hooks  names_of_hook    all names of one hook
-    hook_named       a name among known ones; None if none   own_hook         the hook that a dictionary was trained on
+    hook_named       a name among known ones; None if none   trained_hook     the hook that a dictionary was trained on
     layer_of         the block that a name contains
 """
 
@@ -67,7 +67,7 @@ _ONE_DIMENSIONAL = (
 """Modules that read and return [seq, d, pos], unlike a transformer's [seq, pos, d]."""
 _MLP_READS = ("mlp.hook_in", "ln2.hook_normalized", "hook_resid_mid")
 """Names of the input of a block's MLP, the closest to it first."""
-UNNAMED = "activations"
+DEFAULT_HOOK_NAME = "activations"
 """Name of the hook in a store whose rows come from no model (`ActivationStore.from_batches`)."""
 
 
@@ -156,7 +156,7 @@ def mlp_hooks(model: Model) -> dict[str, str]:
 
 
 def names_of_hook(model: Model, hook: Hook) -> list[str]:
-    """Return all names of a hook in a model; the first is the main name."""
+    """Return all names of a hook in a model; the first is the canonical one."""
     known = hooks_of(model)
     names = [name for name, other in known.items() if other == hook]
     if hook.side == "input":
@@ -165,13 +165,13 @@ def names_of_hook(model: Model, hook: Hook) -> list[str]:
     return names
 
 
-def main_names(model: Model, names: str | Sequence[str]) -> list[str]:
-    """Return the main names of hooks, from any of their names, each hook once. Raises ValueError for an unknown hook,
-    or if none is named."""
+def canonical_names(model: Model, names: str | Sequence[str]) -> list[str]:
+    """Return the canonical names of hooks, from any of their names, each hook once. Raises ValueError for an unknown
+    hook, or if none is named."""
     return list(dict.fromkeys(names_of_hook(model, hook)[0] for hook in resolve_hooks(model, names).values()))
 
 
-def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
+def check_trained_hook(dictionary: Any, hook_name: str, known: Collection[str], where: object) -> None:
     """Check that a dictionary is used at the hook that it was trained on, if that is recorded
     (`metadata["hook_name"]`).
 
@@ -179,8 +179,8 @@ def check_own_hook(dictionary: Any, hook_name: str, known: Collection[str], wher
     (by `known`, as `hooks_of` returns it). If it is not among them, the two may be one hook under the names of two
     libraries: a warning is logged. Setting `metadata["hook_name"] = hook_name` confirms that it belongs there.
     """
-    trained = own_hook(dictionary)
-    if trained is None or hook_name == UNNAMED or trained == hook_name or trained.endswith(f"/{hook_name}"):
+    trained = trained_hook(dictionary)
+    if trained is None or hook_name == DEFAULT_HOOK_NAME or trained == hook_name or trained.endswith(f"/{hook_name}"):
         return
     hooks: Mapping[str, Hook] = known if isinstance(known, Mapping) else {}
     hook = hook_named(hooks, trained)
@@ -200,11 +200,11 @@ def layer_of(hook_name: str) -> int | None:
     return int(match[1]) if match else None
 
 
-def own_hook(dictionary: Any) -> str | None:
+def trained_hook(dictionary: Any) -> str | None:
     """Return the hook in a dictionary's metadata that it was trained on; None if there is none, or if it has no
     name."""
     name = dictionary.metadata.get("hook_name")
-    return name if isinstance(name, str) and name not in ("", UNNAMED) else None
+    return name if isinstance(name, str) and name not in ("", DEFAULT_HOOK_NAME) else None
 
 
 def capture(module: nn.Module, tokens: Int[Tensor, "seq pos"], hooks: Mapping[str, Hook]) -> dict[str, Tensor]:

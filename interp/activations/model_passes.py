@@ -52,7 +52,7 @@ class ModelPasses:
     tokens: Int[Tensor, "seq pos"] | Float[Tensor, "input ..."]
     """On the CPU."""
     hooks: dict[str, Hook]
-    """By their main names in the model."""
+    """By their canonical names in the model."""
     aliases: dict[str, list[str]]
     """The other names of a hook, if it has any."""
     n_ctx: int

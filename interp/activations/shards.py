@@ -187,7 +187,7 @@ class StoreFiles:
         return self.path / self.manifest["shards"][index]["file"]
 
 
-def in_single_precision(x: Float[Tensor, "row d"], stored: torch.dtype) -> Float[Tensor, "row d"]:
+def as_stored_in_float32(x: Float[Tensor, "row d"], stored: torch.dtype) -> Float[Tensor, "row d"]:
     """Return rows in float32, rounded first if they are to be stored in float16: it may overflow, which must be seen
     before they are stored."""
     return x.to(stored).float() if stored == torch.float16 else x.float()

@@ -161,7 +161,7 @@ def first_rows(rows: StoredRows, hook: str) -> Shard:
     return rows.shard(next(index for index, n_rows in enumerate(rows.shard_rows) if n_rows), hook)
 
 
-def main_name_in(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:
+def canonical_name_in(hook: str, names: Sequence[str], aliases: Mapping[str, Sequence[str]], source: object) -> str:
     """Return the name of a hook in a source, from that name or one of its aliases.
 
     Raises ValueError if the source lacks it."""

@@ -25,7 +25,7 @@ from torch import Tensor
 from interp.activations.batch_import import import_batches
 from interp.activations.batches import BatchReader, HookRows
 from interp.activations.hidden_states import import_hidden_states
-from interp.activations.hooks import UNNAMED, as_hook_names
+from interp.activations.hooks import DEFAULT_HOOK_NAME, as_hook_names
 from interp.activations.outliers import is_within, outliers_among
 from interp.activations.remote_reader import RemoteFiles
 from interp.activations.remote_store import read_remote_manifest
@@ -46,7 +46,7 @@ from interp.activations.shards import (
     StoreFiles,
     read_store_manifest,
 )
-from interp.activations.sources import Provenance, RowLimit, Shard, main_name_in
+from interp.activations.sources import Provenance, RowLimit, Shard, canonical_name_in
 from interp.checks.errors import DamagedError
 from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
@@ -83,7 +83,7 @@ class ActivationStore(BatchReader):
         batches: Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"],
         out: str | Path,
         *,
-        hook_name: str = UNNAMED,
+        hook_name: str = DEFAULT_HOOK_NAME,
         dtype: str = "bfloat16",
         rows_per_shard: int | None = None,
         seed: int = 0,
@@ -149,7 +149,7 @@ class ActivationStore(BatchReader):
     def name_of(self, hook: str) -> str:
         """Return the store's name for a hook, from any of its names in the model. Raises ValueError if the store lacks
         it."""
-        return main_name_in(hook, self.hook_names, self.aliases, self.path)
+        return canonical_name_in(hook, self.hook_names, self.aliases, self.path)
 
     def d(self, hook: str) -> int:
         return self._hook(hook)["d"]

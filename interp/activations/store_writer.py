@@ -38,7 +38,7 @@ from interp.activations.shards import (
     STATISTICS_FILE,
     STORE_FORMAT,
     TOKENS_FILE,
-    in_single_precision,
+    as_stored_in_float32,
     overflow_hint,
 )
 from interp.activations.sources import are_all_equal
@@ -99,7 +99,7 @@ class StoreWriter:
         if self._used + len(row_ids) > self._buffer_rows:
             self._flush()
         dtype = DTYPES[self.config.dtype]
-        wide = {hook: in_single_precision(x, dtype) for hook, x in acts.items()}
+        wide = {hook: as_stored_in_float32(x, dtype) for hook, x in acts.items()}
         norms = {hook: torch.linalg.vector_norm(x, dim=1) for hook, x in wide.items()}
         for hook, norm in norms.items():
             if not norm.sum().isfinite():

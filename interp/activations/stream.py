@@ -32,11 +32,11 @@ from interp.activations.hooks import Model, as_hook_names, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
 from interp.activations.row_options import Dtype, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
-from interp.activations.shards import DTYPES, in_single_precision, overflow_hint
-from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, main_name_in
+from interp.activations.shards import DTYPES, as_stored_in_float32, overflow_hint
+from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, canonical_name_in
 from interp.checks.errors import InterpError
 from interp.checks.limits import PositiveInt, check_at_least, check_value
-from interp.runtime.processes import part_of
+from interp.runtime.processes import slice_of_part
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import torch_on_all_threads
 from interp.statistics.randomness import shuffled_range
@@ -117,7 +117,7 @@ class ActivationStream:
     def name_of(self, hook: str) -> str:
         """Return the stream's name for a hook, from any of its names in the model. Raises ValueError if it is not
         streamed."""
-        return main_name_in(hook, self.hook_names, self.passes.aliases, "the stream")
+        return canonical_name_in(hook, self.hook_names, self.passes.aliases, "the stream")
 
     def d(self, hook: str) -> int:
         """Return the width of a hook. Raises ValueError for a hook that is not streamed."""
@@ -211,7 +211,7 @@ class ActivationStream:
         with evaluating(self.passes.module), torch_on_all_threads():
             for batch in sequences.split(self.passes.options.batch_size):
                 ids_of_batch, rows_of_batch = self.passes.run(batch)
-                rows = {name: in_single_precision(x, self._dtype) for name, x in rows_of_batch.items()}
+                rows = {name: as_stored_in_float32(x, self._dtype) for name, x in rows_of_batch.items()}
                 norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}
                 kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
                 for name, norm in norms.items():
@@ -273,7 +273,7 @@ class StreamBatches(Iterator[Tensor]):
                 (self._epoch, self._chunk), self._row = divmod(done, self.stream.n_chunks), 0
         if not filled:
             raise StopIteration
-        return batch[part_of(filled, *self.part)]
+        return batch[slice_of_part(filled, *self.part)]
 
     def state_dict(self) -> dict[str, Any]:
         at = {"epoch": self._epoch, "chunk": self._chunk, "row": self._row}

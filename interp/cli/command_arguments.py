@@ -66,11 +66,11 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
 
     A dictionary trained by interp is used at a hook of another name, or of another model, only if --hook names it,
     since one may want to know what a dictionary finds elsewhere. A dictionary of another library may have another name
-    for the same hook (`interp.activations.hooks.check_own_hook` warns).
+    for the same hook (`interp.activations.hooks.check_trained_hook` warns).
     """
-    from interp.activations.hooks import own_hook
+    from interp.activations.hooks import trained_hook
 
-    trained_on = own_hook(sae)
+    trained_on = trained_hook(sae)
     if hook is not None or trained_on is None:
         return only_hook(store, hook)
     model = sae.metadata.get("model_weights")
@@ -104,7 +104,7 @@ def check_source(source: Path, out: str | None, noun: str, *endings: str, overwr
     return is_run(source)
 
 
-def say_which_hook(run: "Run") -> None:
+def print_used_hook(run: "Run") -> None:
     """If a run has several hooks, print which of them is used, and the folders that name the others."""
     if len(run.hooks) > 1:
         others = {name: part.path for name in run.hooks if (part := run.at(name)).path != run.path}

@@ -133,14 +133,14 @@ def quality_command(
     unigrams, whichever is better)."""
     if out is not None:
         check_writable_file("--out", out, *TABLES, overwrite=overwrite)
-    from interp.activations.hooks import own_hook
+    from interp.activations.hooks import trained_hook
     from interp.activations.model_passes import weights_digest
     from interp.evaluation.quality import quality_table
     from interp.pipeline.opening import open_any
 
     with Bar("quality") as bar:
         dictionaries: Any = {name: load_named_sae(name) for name in sae}
-        hook = hook or own_hook(dictionaries[sae[0]])
+        hook = hook or trained_hook(dictionaries[sae[0]])
         if hook is None:
             raise InterpError(f"{sae[0]} does not record the hook that it was trained on: name it with --hook")
         labelled = open_any(tokens, "tokens")
@@ -191,7 +191,7 @@ def nulls_command(
     check_writable_folder("--out", out)
     from interp.compare.null_dictionaries import compare_with_nulls
     from interp.compare.nulls_config import NullsConfig
-    from interp.features.scan_checks import check_scanned
+    from interp.features.scan_checks import check_dictionary_of_scan
     from interp.pipeline.opening import open_any
     from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
 
@@ -202,7 +202,7 @@ def nulls_command(
         raise InterpError(f"{sae} is a {dictionary.kind}, and the nulls are autoencoders: there are none for it")
     with Bar("nulls") as bar:
         scanned, hook, opened = open_any(features, "features"), only_hook(acts, hook), load_named_model(model)
-        check_scanned(scanned, dictionary, opened, hook)
+        check_dictionary_of_scan(scanned, dictionary, opened, hook)
         nulls = compare_with_nulls(
             scanned,
             None if neurons is None else open_any(neurons, "features"),

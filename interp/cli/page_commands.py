@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_source, check_writable_folder, read_table, say_which_hook
+from interp.cli.command_arguments import OVERWRITE, check_source, check_writable_folder, print_used_hook, read_table
 from interp.cli.graph_command import serve_page
 from interp.runtime.progress_bar import Bar
 from interp.storage.addresses import address_of
@@ -47,7 +47,7 @@ def report_command(
         else:
             page = write_report(subject, out, overwrite=overwrite, progress=bar, **tables)
     if in_run:
-        say_which_hook(subject)
+        print_used_hook(subject)
     print(address_of(page) or page)
 
 
@@ -71,7 +71,7 @@ def explore_command(
 
     opened = open_any(run, "run")
 
-    say_which_hook(opened)
+    print_used_hook(opened)
     with Explorer(opened, port) as server:
         serve_page(server)
 
@@ -130,5 +130,5 @@ def publish_command(
             )
         else:
             written = exchange.write_hub_folder(opened, out, overwrite=overwrite)
-    say_which_hook(opened)
+    print_used_hook(opened)
     print(exchange.upload_to_hub(written, repo) if repo else written)

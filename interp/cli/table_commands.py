@@ -20,8 +20,8 @@ from interp.cli.command_arguments import (
     check_source,
     load_named_model,
     load_named_sae,
+    print_used_hook,
     read_table,
-    say_which_hook,
     write_table,
 )
 from interp.cli.field_flags import FieldFlags
@@ -214,7 +214,7 @@ def _write_and_print(table: "pd.DataFrame", out: str | None, summary: str, run: 
     write_table(table, out)
     print(f"{summary}\n{out}")
     if run is not None:
-        say_which_hook(run)
+        print_used_hook(run)
 
 
 def _run_in_place(
@@ -237,4 +237,4 @@ def _run_in_place(
     else:
         print(STAGES[stage].summary_of(manifest))
     print(remark)
-    say_which_hook(run)
+    print_used_hook(run)

@@ -23,7 +23,7 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.codes.offsets import offsets_from_lengths
 from interp.codes.sparse_codes import SparseCodes
-from interp.runtime.processes import part_of
+from interp.runtime.processes import slice_of_part
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import compute_ahead
 
@@ -136,7 +136,7 @@ def read_chunks(
         return CodeChunk(start, offsets, latents, values, activations, codes.d_sae)
 
     starts = range(0, len(codes), size)
-    starts = starts[part_of(len(starts), *part)]
+    starts = starts[slice_of_part(len(starts), *part)]
     n_rows = min(starts.stop, len(codes)) - starts.start
     for chunk in compute_ahead(read, starts, 1):
         yield chunk

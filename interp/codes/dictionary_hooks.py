@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
-from interp.activations.hooks import Hook, Model, capture, check_own_hook, hooks_of, resolve_hooks, to_model
+from interp.activations.hooks import Hook, Model, capture, check_trained_hook, hooks_of, resolve_hooks, to_model
 from interp.activations.outliers import is_within
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
@@ -90,7 +90,7 @@ def dictionary_hooks(
         )
     check_finite(W_dec=dictionary.W_dec)
     check_one_hook(dictionary)
-    check_own_hook(dictionary, hook, hooks_of(model), "the model")
+    check_trained_hook(dictionary, hook, hooks_of(model), "the model")
     output_hook = output_hook or dictionary.metadata.get("hook_name_out") or hook
     if output_hook == hook and dictionary.kind == "transcoder":
         raise InterpError(f"the transcoder reads {hook} and writes another hook: name that hook with output_hook=")

@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from interp.activations.hooks import own_hook
+from interp.activations.hooks import trained_hook
 from interp.checks.errors import InterpError
 from interp.compare.latent_universality import MIN_FIRED
 from interp.features.feature_store import FeatureStore
@@ -31,7 +31,7 @@ from interp.storage.artifacts import find_artifact
 
 
 @dataclass(frozen=True)
-class Side:
+class ComparedResult:
     """One side of the comparison: a scan, or a dictionary without a scan."""
 
     path: Path
@@ -43,7 +43,7 @@ class Side:
 
     @property
     def hook(self) -> str | None:
-        return self.source.meta["hook_name"] if isinstance(self.source, FeatureStore) else own_hook(self.source)
+        return self.source.meta["hook_name"] if isinstance(self.source, FeatureStore) else trained_hook(self.source)
 
     @property
     def d_sae(self) -> int:
@@ -80,8 +80,8 @@ class Side:
 
 @dataclass(frozen=True)
 class Pair:
-    first: Side
-    second: Side
+    first: ComparedResult
+    second: ComparedResult
     by: Literal["seeds", "widths", "models", "corpora"]
     share_text: bool
     """Whether both are scans of the same tokens."""
@@ -118,14 +118,14 @@ def open_pair(first: str | Path, second: str | Path) -> Pair:
     )
 
 
-def _open(source: str | Path) -> Side:
+def _open(source: str | Path) -> ComparedResult:
     """Return the features of a run folder or feature store. For the folder of an SAE, or a run without a scan, return
     the dictionary."""
     artifact, folder = find_artifact(source, "features", "sae")
-    return Side(Path(source), FeatureStore.open(folder) if artifact == "features" else load_sae(folder))
+    return ComparedResult(Path(source), FeatureStore.open(folder) if artifact == "features" else load_sae(folder))
 
 
-def _may_share_hook(a: Side, b: Side) -> bool:
+def _may_share_hook(a: ComparedResult, b: ComparedResult) -> bool:
     """Return whether both may belong to the same hook of the same model, by what is known of them."""
     decoders: list[Any] = [a.W_dec, b.W_dec]
     if any(W is None for W in decoders) or decoders[0].shape[1] != decoders[1].shape[1]:

@@ -38,7 +38,7 @@ from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import nearest_rows
-from interp.features.scan_checks import check_scan_of, scan_identity
+from interp.features.scan_checks import check_store_of_scan, scan_identity
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.sae import SAE, SAEConfig, train_sweep
@@ -116,11 +116,11 @@ def compare_with_nulls(
     nulls_config = nulls_config or NullsConfig()
     out = Path(out)
     hook = store.name_of(hook)
-    check_scan_of(features, store, hook)
+    check_store_of_scan(features, store, hook)
     if not features.has_text:
         raise InterpError(f"{features.path} is a scan of rows that are not text, whose meaning is not judged")
     if neurons is not None:
-        check_scan_of(neurons, store)
+        check_store_of_scan(neurons, store)
     check_harvested(store, model, hook)
     made_of: dict[str, Any] = {
         "kind": "nulls",

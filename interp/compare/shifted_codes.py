@@ -9,7 +9,7 @@ from torch import Tensor
 from interp.codes.code_chunks import CodeSource
 from interp.codes.sparse_codes import SparseCodes
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_same
+from interp.features.scan_checks import check_same_inputs
 
 
 class ShiftedCodes:
@@ -70,6 +70,6 @@ def codes_of_same_text(
     """Return the codes of both. Raises ValueError for scans of different tokens. For plain codes, this cannot be
     checked."""
     if isinstance(ours, FeatureStore) and isinstance(theirs, FeatureStore):
-        check_same(ours, theirs, "tokens")
+        check_same_inputs(ours, theirs, "tokens")
     our_codes, their_codes = (source.codes if isinstance(source, FeatureStore) else source for source in (ours, theirs))
     return our_codes, their_codes

@@ -51,7 +51,7 @@ class NullDirections:
         self.latents = order[((n_active > 0) & (self.lengths > 0))[order]]
         self.index_of = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
 
-    def instead(self, firings: Firings, n_ctx: int) -> Firings:
+    def with_other_latents(self, firings: Firings, n_ctx: int) -> Firings:
         """Return firings at the same rows, with another latent at each position."""
         latent = firings.latent.cpu()
         step = firings.row.cpu() % n_ctx
@@ -74,7 +74,7 @@ class CleanRows(NamedTuple):
     """The gradient of the sequence's loss with respect to the activations at the hook."""
 
 
-class Comparison(NamedTuple):
+class AblationEffect(NamedTuple):
     """The model without a latent compared with the unchanged model, at some rows."""
 
     kl: Float[Tensor, " row"]
@@ -175,7 +175,7 @@ class AblationBatch:
 
     def compare(
         self, clean: CleanRows, rows: Int[Tensor, " row"], states: Float[Tensor, "row d_state"]
-    ) -> Iterator[tuple[slice, Comparison]]:
+    ) -> Iterator[tuple[slice, AblationEffect]]:
         """Compare changed states of some rows with the clean model, block by block.
 
         With δ the change of the logits and c = log Σ p exp δ, KL(p ‖ p') = c − Σ p δ and CE' − CE = c − δ_next. Only c
@@ -188,7 +188,7 @@ class AblationBatch:
             after = log_p.add_(self.downstream.readout.differences(change))
             normaliser = after.logsumexp(1)
             loss = normaliser - (after.gather(1, target) - before)[:, 0]
-            yield part, Comparison(normaliser - (change * clean.expected[at]).sum(1), loss, normaliser, change)
+            yield part, AblationEffect(normaliser - (change * clean.expected[at]).sum(1), loss, normaliser, change)
 
     def changes(self, firings: Firings) -> Float[Tensor, "firing d_out"]:
         return -firings.z[:, None].to(self.W_dec) * self.W_dec[firings.latent]

@@ -32,8 +32,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.effects.graph_nodes import HEAD_EDGES, HEAD_SCORES, GraphNodes, empty_table
-from interp.effects.linearised_model import Attended
-from interp.effects.prompt_passes import PromptPasses, Slopes
+from interp.effects.linearised_model import AttentionRecord
+from interp.effects.prompt_passes import PromptPasses, TargetGradients
 
 _ROWS_AT_ONCE = 1 << 11
 """Tokens in one pass."""
@@ -46,7 +46,7 @@ _SCORES, _SIDE, _PAIRS = 24, 8, 16
 pairs that are kept."""
 
 
-class Score(NamedTuple):
+class AttentionScore(NamedTuple):
     """An attention score of the prompt. layer: the index of the attention, in the order in which the model runs
     them."""
 
@@ -56,18 +56,18 @@ class Score(NamedTuple):
     key: int
 
 
-def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Score]:
+def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[AttentionScore]:
     """Choose the attention scores of the heads that carry the most influence."""
     position = drawn.nodes["position"].to_numpy()
     read = np.abs(drawn.edges).sum(1)[head_edges["target"]]
     influence = drawn.nodes["influence"].where(drawn.nodes["type"] != "logit", drawn.nodes["activation"])
     weight = head_edges["carried"].abs() / read * influence[head_edges["target"]].to_numpy()
     places = {"query": position[head_edges["target"]], "key": position[head_edges["source"]], "weight": weight}
-    carried = head_edges.assign(**places).groupby(list(Score._fields))["weight"].sum()
-    return [Score(*map(int, place)) for place in carried.nlargest(_SCORES).index]
+    carried = head_edges.assign(**places).groupby(list(AttentionScore._fields))["weight"].sum()
+    return [AttentionScore(*map(int, place)) for place in carried.nlargest(_SCORES).index]
 
 
-def sources_of_scores(passes: PromptPasses, scores: Sequence[Score]) -> Int[np.ndarray, " source"]:
+def sources_of_scores(passes: PromptPasses, scores: Sequence[AttentionScore]) -> Int[np.ndarray, " source"]:
     """Find the sources that contribute most to the queries and keys of some scores, the other side as it is."""
     change = passes.zeros(2 * len(scores)).requires_grad_(True)
     passes.readings(change, held=True)
@@ -81,7 +81,7 @@ def sources_of_scores(passes: PromptPasses, scores: Sequence[Score]) -> Int[np.n
 
 
 def head_scores(
-    graph: GraphNodes, passes: PromptPasses, scores: Sequence[Score], sources: Int[np.ndarray, " source"]
+    graph: GraphNodes, passes: PromptPasses, scores: Sequence[AttentionScore], sources: Int[np.ndarray, " source"]
 ) -> pd.DataFrame:
     """Decompose some scores into pairs of these sources, biases and the rest (`GraphNodes.head_scores`)."""
     is_node = np.isin(passes.columns(graph.nodes), sources) | graph.nodes["type"].isin(["bias", "rest"])
@@ -132,7 +132,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
 
 def _slopes_of_outputs(passes: PromptPasses, targets: pd.DataFrame) -> list[Float[Tensor, "target head d_value"]]:
     """Return for each attention the gradient of the targets' inputs with respect to its output at their position."""
-    slopes = Slopes(passes, min(64, len(targets)), held=True)
+    slopes = TargetGradients(passes, min(64, len(targets)), held=True)
     outputs = [attended.outputs for attended in passes.linearised_model.attentions]
     position = targets["position"].to_numpy()
     blocks = []
@@ -141,7 +141,7 @@ def _slopes_of_outputs(passes: PromptPasses, targets: pd.DataFrame) -> list[Floa
     return [torch.cat(layer) for layer in zip(*blocks, strict=True)]
 
 
-def _against_others(passes: PromptPasses, scores: Sequence[Score]) -> list[Float[Tensor, " pos"]]:
+def _against_others(passes: PromptPasses, scores: Sequence[AttentionScore]) -> list[Float[Tensor, " pos"]]:
     """Return for each score 1 at its key, less the attention to each other key, as a share of that to all others."""
     weights = []
     for layer, head, query, key in scores:
@@ -154,7 +154,10 @@ def _against_others(passes: PromptPasses, scores: Sequence[Score]) -> list[Float
 
 
 def _scores(
-    passes: PromptPasses, nodes: pd.DataFrame, scores: Sequence[Score], weights: Sequence[Float[Tensor, " pos"]]
+    passes: PromptPasses,
+    nodes: pd.DataFrame,
+    scores: Sequence[AttentionScore],
+    weights: Sequence[Float[Tensor, " pos"]],
 ) -> list[Float[Tensor, "query_node key_node"]]:
     """Decompose some attention scores, weighted over keys, into the pairs of nodes."""
     scales = [passes.linearised_model.attentions[score.layer].scale for score in scores]
@@ -165,7 +168,7 @@ def _scores(
 
 
 def _sides(
-    attended: Sequence[Attended], scores: Sequence[Score], weights: Sequence[Float[Tensor, " pos"]]
+    attended: Sequence[AttentionRecord], scores: Sequence[AttentionScore], weights: Sequence[Float[Tensor, " pos"]]
 ) -> list[tuple[Float[Tensor, "row d_head"], Float[Tensor, "row d_head"]]]:
     """Return the query of each score and its keys, weighted."""
     sides = []
@@ -179,7 +182,7 @@ def _sides(
 def _contributions(
     passes: PromptPasses,
     nodes: pd.DataFrame,
-    look: Callable[[Sequence[Attended], Int[np.ndarray, " row"]], list[Float[Tensor, "row ..."]]],
+    look: Callable[[Sequence[AttentionRecord], Int[np.ndarray, " row"]], list[Float[Tensor, "row ..."]]],
 ) -> list[Float[Tensor, "node ..."]]:
     """Return the contribution of each node to some linear functions of the attentions, each by a held pass without all
     other sources, less that of the biases. look: the functions of the attentions of a pass, given its nodes."""

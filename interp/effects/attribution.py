@@ -25,7 +25,7 @@ from interp.codes.dictionary import Dictionary
 from interp.effects.attention_attribution import head_edges, head_scores, sources_of_scores, strongest_scores
 from interp.effects.graph import AttributionGraph
 from interp.effects.graph_nodes import BIAS_AND_REST, row_shares, total_influence
-from interp.effects.prompt_passes import PromptPasses, Slopes, prompt_ids
+from interp.effects.prompt_passes import PromptPasses, TargetGradients, prompt_ids
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 
@@ -62,9 +62,9 @@ def attribution_graph(
     check_at_least(1, max_latents=max_latents, batch_size=batch_size)
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)
-    slopes = Slopes(passes, batch_size, held=True)
+    slopes = TargetGradients(passes, batch_size, held=True)
     edges = slopes.of(logits)
-    [effect] = Slopes(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
+    [effect] = TargetGradients(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
     is_latent = (passes.sources["type"] == "latent").to_numpy()
     expanded = np.zeros(0, dtype=np.int64)
     wanted = min(max_latents, int(is_latent.sum()))

@@ -154,7 +154,10 @@ class EffectTables:
         add("targets", firings.pair, counted[firings.row])
         gradient = clean.gradient[clean.where[firings.row]]
         add("gradient", firings.pair, (batch.changes(firings) * gradient).sum(1))
-        for prefix, changed in (("", firings), ("null_", self.null_directions.instead(firings, self.tokens.shape[1]))):
+        for prefix, changed in (
+            ("", firings),
+            ("null_", self.null_directions.with_other_latents(firings, self.tokens.shape[1])),
+        ):
             for without in batch.ablate(changed):
                 pair_of, row_of = without.firings.pair, without.firings.row
                 for part, change in batch.compare(clean, row_of, without.states):

@@ -28,7 +28,7 @@ from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph
-from interp.effects.prompt_passes import Slopes, passes_of
+from interp.effects.prompt_passes import TargetGradients, passes_of
 from interp.evaluation.baselines import shuffled_model
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -73,7 +73,7 @@ def measured_effects(
     sources = latents.loc[latents["effect"].abs().nlargest(n_latents).index].sort_index()
     targets = pd.concat([nodes[nodes["type"] == "logit"], sources])
     columns = passes.columns(sources)
-    attributed = Slopes(passes, _TARGETS_AT_ONCE, held=False).of(targets)[:, columns]
+    attributed = TargetGradients(passes, _TARGETS_AT_ONCE, held=False).of(targets)[:, columns]
     n_at_once = max(1, _ROWS_AT_ONCE // len(graph.tokens))
     clean = passes.read(passes.readings(passes.zeros(1), held=False), targets)
     less = [clean[:0]]

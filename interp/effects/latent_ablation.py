@@ -51,7 +51,7 @@ from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.effects.effect_tables import EffectTables
 from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_part_tables, check_scanned, scan_identity
+from interp.features.scan_checks import check_dictionary_of_scan, check_part_tables, scan_identity
 from interp.runtime.model_sizes import size_of
 from interp.runtime.processes import processes
 from interp.runtime.progress import Progress, no_progress
@@ -105,7 +105,7 @@ def feature_effects(
     check_value("n_tokens", n_tokens, PositiveInt)
     module = module_of(model)
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)
-    check_scanned(features, dictionary, model, hook)
+    check_dictionary_of_scan(features, dictionary, model, hook)
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
     chosen = torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))

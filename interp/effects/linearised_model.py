@@ -27,14 +27,14 @@ from torch.overrides import TorchFunctionMode
 from interp.activations.hooks import evaluating
 from interp.checks.errors import InterpError
 
-Kept = Any
+HeldValues = Any
 """The values that are held for one operation: tensors of one row, or None if the operation is linear here."""
 _ATTENTION = "scaled_dot_product_attention"
-_NOT_YET = object()
+_RECORDING = object()
 """Placeholder for the held values of an operation that is being recorded."""
 
 
-class Attended(NamedTuple):
+class AttentionRecord(NamedTuple):
     """What an attention reads and writes in a pass, and the factor of the products of queries and keys."""
 
     queries: Float[Tensor, "row head pos d_head"]
@@ -43,10 +43,10 @@ class Attended(NamedTuple):
     outputs: Float[Tensor, "row head pos d_value"]
     scale: float
 
-    def of_rows(self, n: int) -> "Attended":
+    def of_rows(self, n: int) -> "AttentionRecord":
         """Repeat the only row."""
         queries, keys, values, outputs = (tensor.expand(n, -1, -1, -1) for tensor in self[:4])
-        return Attended(queries, keys, values, outputs, self.scale)
+        return AttentionRecord(queries, keys, values, outputs, self.scale)
 
 
 class LinearisedModel(TorchFunctionMode):
@@ -58,12 +58,12 @@ class LinearisedModel(TorchFunctionMode):
     def __init__(self, module: nn.Module):
         super().__init__()
         self.module = module
-        self.attentions: list[Attended] = []
+        self.attentions: list[AttentionRecord] = []
         """The attentions in the last pass, in the order in which they run."""
-        self._kept: dict[int, list[tuple[str, Kept]]] = {}
+        self._kept: dict[int, list[tuple[str, HeldValues]]] = {}
         """What is held in passes of so many rows."""
-        self._recorded: list[tuple[str, Kept]] | None = None
-        self._replayed: Iterator[tuple[str, Kept]] = iter(())
+        self._recorded: list[tuple[str, HeldValues]] | None = None
+        self._replayed: Iterator[tuple[str, HeldValues]] = iter(())
         self._not_held = False
 
     @property
@@ -116,7 +116,7 @@ class LinearisedModel(TorchFunctionMode):
         name = _NAMES.get(getattr(func, "__name__", ""))
         if name is None or self._not_held:
             return func(*args, **kwargs)
-        before, kept = (name, _NOT_YET) if self._recorded is not None else next(self._replayed, ("nothing", None))
+        before, kept = (name, _RECORDING) if self._recorded is not None else next(self._replayed, ("nothing", None))
         if before != name:
             raise InterpError(f"the model ran {name} where it had run {before}: its operations cannot be held")
         leading = _LEADING.get(name, ("input",))[len(args) :]  # those that are not given by position
@@ -125,7 +125,9 @@ class LinearisedModel(TorchFunctionMode):
         out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
         if name == _ATTENTION:
             query, key, value = args[:3]
-            self.attentions.append(Attended(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5))
+            self.attentions.append(
+                AttentionRecord(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5)
+            )
         if self._recorded is not None:
             self._recorded.append((name, kept))
         return out
@@ -156,34 +158,41 @@ def _varies(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
-def _output(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+def _output(kept: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Hold the output of an operation, such as a scale, a pattern or a gate."""
-    if kept is _NOT_YET:
+    if kept is _RECORDING:
         kept = func(x, *args, **kwargs).detach() if _varies(x) else None
     if kept is None:
         return func(x, *args, **kwargs), None
     return _rows(kept, x), kept
 
 
-def _ratio(kept: Kept, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+def _ratio(kept: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Hold the ratio of an activation function's output to its input, 0 where the input is 0."""
-    if kept is _NOT_YET and _varies(x):
+    if kept is _RECORDING and _varies(x):
         value = x.detach()
         kept = torch.where(value == 0, 0.0, func(value.clone(), *args, **kwargs) / torch.where(value == 0, 1.0, value))
-    if kept is None or kept is _NOT_YET:
+    if kept is None or kept is _RECORDING:
         return func(x, *args, **kwargs), None
     return x * _rows(kept, x), kept
 
 
 def _norm(
-    kept: Kept, func: Any, x: Tensor, shape: Any, weight: Any = None, bias: Any = None, eps: Any = None, **kwargs: Any
-) -> tuple[Tensor, Kept]:
+    kept: HeldValues,
+    func: Any,
+    x: Tensor,
+    shape: Any,
+    weight: Any = None,
+    bias: Any = None,
+    eps: Any = None,
+    **kwargs: Any,
+) -> tuple[Tensor, HeldValues]:
     """Hold the scale of F.layer_norm, or of F.rms_norm, whose fourth argument is eps."""
     axes, has_mean = tuple(range(-len(shape), 0)), func.__name__ == "layer_norm"
     centred = x - x.mean(axes, keepdim=True) if has_mean else x
     if not has_mean:
         bias, eps = None, bias if eps is None else eps
-    if kept is _NOT_YET:
+    if kept is _RECORDING:
         default = 1e-5 if has_mean else torch.finfo(x.dtype).eps
         kept = (centred.detach().pow(2).mean(axes, keepdim=True) + (default if eps is None else eps)).rsqrt()
     out = centred * _rows(kept, x)
@@ -192,30 +201,32 @@ def _norm(
 
 
 def _attention(
-    kept: Kept, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
-) -> tuple[Tensor, Kept]:
+    kept: HeldValues, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+) -> tuple[Tensor, HeldValues]:
     """Hold the pattern of F.scaled_dot_product_attention, which is its output for values that are the unit vectors."""
-    if kept is _NOT_YET:
+    if kept is _RECORDING:
         unit = torch.eye(key.shape[2], dtype=key.dtype, device=key.device).expand(*key.shape[:2], -1, -1)
         kept = func(query.detach(), key.detach(), unit, *args, **kwargs)
     heads = kept.shape[1] // value.shape[1]  # several may share their values
     return kept @ (value if heads == 1 else value.repeat_interleave(heads, 1)), kept
 
 
-def _product(kept: Kept, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+def _product(kept: HeldValues, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Attribute half of a product of two activations, as in a gated MLP, to each; or of two matrices of them, as of the
     state of a state space model and what reads it."""
-    if kept is _NOT_YET:
+    if kept is _RECORDING:
         kept = (a.detach(), b.detach()) if _varies(a) and _varies(b) else None
     if kept is None:
         return func(a, b, *args, **kwargs), None
     return 0.5 * (func(a, _rows(kept[1], b)) + func(_rows(kept[0], a), b)), kept
 
 
-def _choice(kept: Kept, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any) -> tuple[Any, Kept]:
+def _choice(
+    kept: HeldValues, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any
+) -> tuple[Any, HeldValues]:
     """Hold the choice of the k largest values."""
     largest = func(x, k, dim, *args, **kwargs)
-    if kept is _NOT_YET:
+    if kept is _RECORDING:
         kept = largest.indices if _varies(x) else None
     if kept is None:
         return largest, None
@@ -223,7 +234,7 @@ def _choice(kept: Kept, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any,
     return torch.return_types.topk((x.gather(dim, chosen), chosen)), kept
 
 
-_OPERATIONS: dict[str, Callable[..., tuple[Any, Kept]]] = {
+_OPERATIONS: dict[str, Callable[..., tuple[Any, HeldValues]]] = {
     **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "exp"), _output),
     **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _ratio),
     **dict.fromkeys(("pow", "square", "clamp", "expm1"), _ratio),

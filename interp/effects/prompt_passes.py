@@ -5,7 +5,8 @@ Out: `encoded`: each dictionary's decomposition of the prompt, hook = Σ z_i d_i
      order in which the model runs them.
      `sources`: the nodes of the graph that write: the embeddings, the latents that fire, and the errors.
      `readings`: the inputs of each dictionary, and finally of the unembedding, when some sources are scaled, in the
-     model itself or in the model linearised at the prompt (`effects.linearised_model`). `Slopes` has their gradients.
+     model itself or in the model linearised at the prompt (`effects.linearised_model`). `TargetGradients` has their
+     gradients.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -261,7 +262,7 @@ def _skip_path_output(dictionary: Dictionary, skips: Float[Tensor, "pos 1"], x: 
     return 0 if W_skip is None else skips * (x @ W_skip.detach().to(x)).to(skips)
 
 
-class Slopes:
+class TargetGradients:
     """The gradients of targets' inputs with respect to the amount of each source. In the held model they are the edges
     of a graph; in the model itself, a source's contribution to a target to first order."""
 

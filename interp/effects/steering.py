@@ -32,7 +32,7 @@ from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import Action, columns_of_latents, intervene, pin
 from interp.evaluation.splice import mark_next_tokens
 from interp.features.feature_store import FeatureStore
-from interp.features.scan_checks import check_scanned
+from interp.features.scan_checks import check_dictionary_of_scan
 from interp.features.text_features import tokens_of
 from interp.runtime.model_sizes import size_of
 from interp.runtime.text_sampling import sample_tokens
@@ -64,7 +64,7 @@ def steer(
     dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
     """
     dictionary_hooks(model, hook, dictionary, output_hook)  # first, as the arguments may be in another order
-    check_scanned(features, dictionary, model, hook)
+    check_dictionary_of_scan(features, dictionary, model, hook)
     prompt = tokens_of(model, prompt)
     prompt = prompt[None] if prompt.ndim == 1 else prompt
     if prompt.ndim != 2 or prompt.numel() == 0:
@@ -109,7 +109,7 @@ def dose_response(
     Raises ValueError as `steer` does, and for a concept of tokens that the model does not have.
     """
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)
-    check_scanned(features, dictionary, model, hook)
+    check_dictionary_of_scan(features, dictionary, model, hook)
     check_at_least(1, sequences=sequences, n_tokens=n_tokens)
     if len(concept):
         check_token_ids(torch.tensor([list(concept)]), size_of(module_of(model), "d_vocab"))

@@ -115,8 +115,8 @@ def evaluate_dictionary(
     unigrams are counted on `tokens` themselves, which for few tokens gives a lower loss and a stricter share.
 
     Raises ValueError if the model lacks the hook, if the hook's width is not the dictionary's, if the dictionary was
-    trained on another hook of the same model (`hooks.check_own_hook`), for a crosscoder, for tokens that the model does
-    not accept, or if every token is excluded.
+    trained on another hook of the same model (`hooks.check_trained_hook`), for a crosscoder, for tokens that the model
+    does not accept, or if every token is excluded.
     """
     qualities = _qualities(
         model,

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor
 
-from interp.activations.hooks import UNNAMED
+from interp.activations.hooks import DEFAULT_HOOK_NAME
 from interp.checks.errors import InterpError
 from interp.codes.code_chunks import read_chunks
 from interp.features.feature_store import FeatureStore
@@ -56,7 +56,7 @@ def write_delphi(
         raise InterpError(
             f"an activation of {most:.4g} exceeds the range of float16, which Delphi stores: scale the dictionary"
         )
-    folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or UNNAMED)
+    folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or DEFAULT_HOOK_NAME)
     made_of = {"kind": "Delphi", "features": scan_identity(features), "model_name": model_name, "dataset": dataset}
     with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, table, new, model_name, dataset, progress)

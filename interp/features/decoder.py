@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.features.logit_path import LogitPath
-from interp.runtime.processes import part_of
+from interp.runtime.processes import slice_of_part
 
 _LATENTS_PER_BLOCK = 256
 
@@ -52,7 +52,7 @@ def neighbour_tables(
     unit = decoder_directions(W_dec)
     k = min(k, len(unit) - 1)
     starts = range(0, len(unit), _LATENTS_PER_BLOCK)
-    for first in starts[part_of(len(starts), *part)]:
+    for first in starts[slice_of_part(len(starts), *part)]:
         cosine = unit[first : first + _LATENTS_PER_BLOCK] @ unit.T
         latents = torch.arange(first, first + len(cosine))
         cosine[latents - first, latents] = -torch.inf

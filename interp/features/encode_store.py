@@ -19,7 +19,7 @@ from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
 from interp.codes.untrained_rows import norm_limit_on
 from interp.features.variance_explained import VarianceExplained
-from interp.runtime.processes import part_of
+from interp.runtime.processes import slice_of_part
 from interp.runtime.threads import slices
 
 log = logging.getLogger(__name__)
@@ -47,7 +47,7 @@ def pieces_of(store: StoredRows, part: tuple[int, int] = (0, 1)) -> list[Piece]:
         rows = slices(n_rows, _PIECE_ROWS)
         names = [f"{shard:05d}-{number:05d}" for number in range(len(rows))] if len(rows) > 1 else [f"{shard:05d}"]
         pieces += [Piece(name, shard, piece_rows) for name, piece_rows in zip(names, rows, strict=True)]
-    return pieces[part_of(len(pieces), *part)]
+    return pieces[slice_of_part(len(pieces), *part)]
 
 
 def encode_store(

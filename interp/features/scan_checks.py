@@ -21,7 +21,7 @@ from interp.features.feature_store import FeatureStore
 from interp.storage.manifests import MADE_OF
 from interp.storage.parts import PartNote, order_parts
 
-_TELLING = ("dictionary", "codes", "tokens")
+_IDENTITY_INPUTS = ("dictionary", "codes", "tokens")
 _ROUNDING = 0.01
 """The share of its norm by which a decoder in bfloat16 may differ. The decoder of another seed differs by more than its
 norm."""
@@ -29,7 +29,7 @@ norm."""
 
 def scan_identity(features: FeatureStore) -> dict[str, str]:
     """Return the digests by which a table of features identifies them."""
-    return {name: value for name, value in features.inputs.items() if name in _TELLING}
+    return {name: value for name, value in features.inputs.items() if name in _IDENTITY_INPUTS}
 
 
 def differing_inputs(features: FeatureStore, other: FeatureStore, *names: str) -> list[str]:
@@ -39,7 +39,7 @@ def differing_inputs(features: FeatureStore, other: FeatureStore, *names: str) -
     return [name for name in names if ours.get(name) and theirs.get(name) and ours[name] != theirs[name]]
 
 
-def check_same(features: FeatureStore, other: FeatureStore, *names: str) -> None:
+def check_same_inputs(features: FeatureStore, other: FeatureStore, *names: str) -> None:
     """Check that two scans have the same inputs. Raises ValueError with those that differ."""
     others = [
         f"{'another' if name == 'hook' else 'other'} {name}" for name in differing_inputs(features, other, *names)
@@ -52,7 +52,7 @@ def check_same(features: FeatureStore, other: FeatureStore, *names: str) -> None
 
 def check_twin(features: FeatureStore, twin: FeatureStore) -> None:
     """Check that two scans are of the same tokens and one hook. Raises ValueError if not."""
-    check_same(features, twin, "tokens", "hook")
+    check_same_inputs(features, twin, "tokens", "hook")
     ours, theirs = features.d_in, twin.d_in
     if ours is not None and theirs is not None and ours != theirs:
         raise InterpError(f"decoders are {ours} and {theirs} wide: twins read the same hook")
@@ -104,7 +104,7 @@ def check_table(
         )
 
 
-def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
+def check_dictionary_of_scan(features: FeatureStore, dictionary: Dictionary, model: Model, hook: str) -> None:
     """Check that the features are a scan by this dictionary at this hook. Raises ValueError for a dictionary with other
     directions (in any precision), for another hook of the model (under any of its names), and for a scan of rows that
     are not text, which a language model cannot run."""
@@ -128,7 +128,7 @@ def check_scanned(features: FeatureStore, dictionary: Dictionary, model: Model, 
         raise InterpError(f"{features.path} is a scan of {features.meta['hook_name']}, not of {hook}: name that hook")
 
 
-def check_scan_of(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
+def check_store_of_scan(features: FeatureStore, store: StoredRows, hook: str | None = None) -> None:
     """Check that the features are a scan of this store. Raises ValueError if they were scanned on other tokens, on
     other activations of the same tokens, or at another hook."""
     if not features.is_scan_of(store):

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from interp.activations import StoredRows
 from interp.activations.harvesting import check_harvested
-from interp.activations.hooks import check_own_hook, token_strings_of
+from interp.activations.hooks import check_trained_hook, token_strings_of
 from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
@@ -38,7 +38,7 @@ from interp.features.scan_config import ScanConfig
 from interp.features.scan_digests import dictionary_digest, tensor_digest
 from interp.features.scan_folder import CODES, VARIANCE_EXPLAINED, ScanFolder
 from interp.features.variance_explained import VarianceExplained
-from interp.runtime.processes import part_of, processes
+from interp.runtime.processes import processes, slice_of_part
 from interp.runtime.progress import Progress, no_progress, split_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import check_exists
@@ -82,7 +82,7 @@ def scan_features(
     process.
 
     Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
-    (`hooks.check_own_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
+    (`hooks.check_trained_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
     contains another scan, or if the parts are not all parts of one encoding by this dictionary.
     """
     [features] = scan_saes(
@@ -155,7 +155,7 @@ def scan_saes(
             ongoing.append(_OngoingScan(scan, dictionary, codes, explained))
 
         def encode() -> None:
-            pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
+            pieces_here = pieces[slice_of_part(len(pieces), team.rank, team.count)]
             for _, shard_pieces in groupby(pieces_here, key=lambda piece: piece.shard):
                 pieces_of_shard = list(shard_pieces)
                 for each in ongoing:
@@ -240,7 +240,7 @@ def scan_part(
     with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         codes_folder = new / CODES
         team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
-        pieces_here = pieces[part_of(len(pieces), team.rank, team.count)]
+        pieces_here = pieces[slice_of_part(len(pieces), team.rank, team.count)]
         explained = VarianceExplained(dictionary, new / VARIANCE_EXPLAINED)
         team.all_do(
             partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), explained, advance, pieces_here)
@@ -299,7 +299,7 @@ def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model
         raise InterpError(
             f"the dictionary reads width {dictionary.d_in}, but the store's {hook} has width {store.d(hook)}"
         )
-    check_own_hook(dictionary, hook, store.hook_names, store.location)
+    check_trained_hook(dictionary, hook, store.hook_names, store.location)
     if model is not None and store.tokens is not None:
         check_harvested(store, model, hook)
         check_unembedding(getattr(model, "W_U", None), store.tokens)

@@ -29,7 +29,7 @@ from interp.features.scan_config import ScanConfig
 from interp.features.scan_digests import tensor_digest
 from interp.features.scan_input import ScanInput
 from interp.features.scan_tables import n_passes, write_tables
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, read_json, write_json, write_tensors
@@ -84,7 +84,7 @@ class ScanFolder:
         config: ScanConfig | None,
         hook_name: str = "",
         progress: Progress = no_progress,
-        team: Processes = ALONE,
+        team: Processes = SINGLE_PROCESS,
         weights: str | None = None,
     ):
         self.is_text = isinstance(tokens, Tensor)

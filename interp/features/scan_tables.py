@@ -31,7 +31,7 @@ from interp.features.logit_columns import logit_columns
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_input import CHUNK_ENTRIES, FiringFiles, FiringsByLatent, ScanInput, latent_blocks
 from interp.features.token_counts import count_tokens, offset_table, token_table
-from interp.runtime.processes import Processes, part_of
+from interp.runtime.processes import Processes, slice_of_part
 from interp.runtime.threads import compute_ahead
 from interp.storage.files import write_atomically
 
@@ -176,7 +176,7 @@ def _latent_tables(
     d_sae = files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
-    blocks = blocks[part_of(len(blocks), team.rank, team.count)]
+    blocks = blocks[slice_of_part(len(blocks), team.rank, team.count)]
     described = compute_ahead(
         lambda block: _describe(files.read(*block), scan, labels, decoder), blocks, torch.get_num_threads()
     )

@@ -82,13 +82,13 @@ class HarvestSection(RowConfig):
     def hooks_in(self, model: Any) -> list[str]:
         """Return the hooks of the first dictionary in the store: the hook that it reads, and for a transcoder the one
         that it writes, otherwise the neurons' hook if the model has it; one if they are the same."""
-        from interp.activations.hooks import has_hook, main_names
+        from interp.activations.hooks import canonical_names, has_hook
 
-        [hook_name] = main_names(model, self.hook_name)
+        [hook_name] = canonical_names(model, self.hook_name)
         if self.output_hook_name is not None:
-            return main_names(model, [hook_name, self.output_hook_name])
+            return canonical_names(model, [hook_name, self.output_hook_name])
         if self.neuron_hook is not None:
-            return main_names(model, [hook_name, self.neuron_hook])
+            return canonical_names(model, [hook_name, self.neuron_hook])
         block = _BLOCK.match(hook_name)
         neurons = f"{block.group()}{MLP_NEURONS}" if block else hook_name
         return list(dict.fromkeys((hook_name, neurons))) if has_hook(model, neurons) else [hook_name]

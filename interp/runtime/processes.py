@@ -183,7 +183,7 @@ class Processes:
             ) from error
 
 
-ALONE = Processes()
+SINGLE_PROCESS = Processes()
 """A single process, whatever started it."""
 
 
@@ -191,11 +191,11 @@ class Mesh(NamedTuple):
     """The processes of a run in a grid. The processes of a grid row read the same rows of data, and each has a shard of
     the latents. The processes of a grid column have the same shard, and each reads a part of the data."""
 
-    world: Processes = ALONE
+    world: Processes = SINGLE_PROCESS
     """All processes of the run."""
-    data: Processes = ALONE
+    data: Processes = SINGLE_PROCESS
     """The grid column of this process."""
-    shards: Processes = ALONE
+    shards: Processes = SINGLE_PROCESS
     """The grid row of this process."""
 
     @classmethod
@@ -208,14 +208,14 @@ class Mesh(NamedTuple):
             )
         row, column = divmod(world.rank, shards)
         if shards == 1:
-            return cls(world, world, ALONE)
+            return cls(world, world, SINGLE_PROCESS)
         if shards == world.count:
-            return cls(world, ALONE, world)
+            return cls(world, SINGLE_PROCESS, world)
         of_column, of_row = _groups(world.count, shards)
         return cls(world, Processes(row, world.count // shards, of_column), Processes(column, shards, of_row))
 
 
-MESH_OF_ONE = Mesh()
+SINGLE_PROCESS_MESH = Mesh()
 """A grid of a single process, with all rows and all latents."""
 
 
@@ -235,10 +235,10 @@ def processes() -> Processes:
     The group speaks NCCL between GPUs, gloo between CPUs. Each process makes the GPU of its local rank the current one.
     """
     if not dist.is_available():
-        return ALONE
+        return SINGLE_PROCESS
     if not dist.is_initialized():
         if rank_and_count() == (0, 1):
-            return ALONE
+            return SINGLE_PROCESS
         gpus = torch.cuda.device_count() >= int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
         if gpus:
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
@@ -247,7 +247,7 @@ def processes() -> Processes:
     return Processes(dist.get_rank(), dist.get_world_size())
 
 
-def part_of(n: int, rank: int, count: int) -> slice:
+def slice_of_part(n: int, rank: int, count: int) -> slice:
     """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as possible. Raises ValueError as
     `check_part` does."""
     check_part(rank, count)

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.codes.latent_strengths import is_faint
-from interp.runtime.processes import MESH_OF_ONE, Mesh
+from interp.runtime.processes import SINGLE_PROCESS_MESH, Mesh
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
@@ -85,7 +85,7 @@ class Learner:
         hook_scales: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        mesh: Mesh = MESH_OF_ONE,
+        mesh: Mesh = SINGLE_PROCESS_MESH,
     ):
         if type(config).trained_encoder is SAEConfig.trained_encoder:  # it is first called when training is over
             raise InterpError(missing_method(config, "trained_encoder"))

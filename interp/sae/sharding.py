@@ -16,13 +16,13 @@ import torch
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.runtime.processes import Processes, part_of
+from interp.runtime.processes import Processes, slice_of_part
 from interp.runtime.threads import slices
 from interp.sae.architectures.sae_config import ARCHITECTURES, SAEConfig
 from interp.sae.file_tensors import FileTensors
 from interp.sae.formats.stored_dictionary import StoredDictionary
 from interp.sae.weights import REPLICATED_WEIGHTS
-from interp.storage.files import Pieces, in_file_order
+from interp.storage.files import StreamedTensor, in_file_order
 
 _BYTES_AT_ONCE = 1 << 24
 """Bytes of a piece that goes from process to process."""
@@ -46,7 +46,7 @@ def write_shards(
         write(parts)
         return
     for tensor in in_file_order(parts).values():
-        for _ in tensor if isinstance(tensor, Pieces) else ():
+        for _ in tensor if isinstance(tensor, StreamedTensor) else ():
             pass
 
 
@@ -58,7 +58,7 @@ def read_shard(file: Any, rank: int, count: int) -> Iterator[tuple[str, Tensor]]
             yield name, file.get_tensor(name)
             continue
         stored = file.get_slice(name)
-        shard_rows = part_of(stored.get_shape()[axis], rank, count)
+        shard_rows = slice_of_part(stored.get_shape()[axis], rank, count)
         yield name, stored[shard_rows] if axis == 0 else stored[:, shard_rows]
 
 
@@ -86,7 +86,7 @@ def _axis(name: str) -> int | None:
     return 1 if name in ("W_enc", "strongest") else 0
 
 
-def _gather(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Pieces:
+def _gather(part: Tensor, axis: int | None, shards: Processes) -> Tensor | StreamedTensor:
     if axis is None or shards.count == 1:
         return part
     shape = [*part.shape]
@@ -107,4 +107,4 @@ def _gather(part: Tensor, axis: int | None, shards: Processes) -> Tensor | Piece
             for at in rows:
                 yield shards.broadcast(part[at] if rank == shards.rank else torch.empty_like(part[at]), rank)
 
-    return Pieces(part.dtype, tuple(shape), gathered_rows if axis else sent_shards)
+    return StreamedTensor(part.dtype, tuple(shape), gathered_rows if axis else sent_shards)

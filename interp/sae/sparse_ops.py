@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.autograd.function import Function
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.sae.encode_rows import Workspace
 from interp.sae.kernels.dispatch import kernels
 from interp.sae.kernels.torch_kernels import AdamStep, ByLatent, LatentSum, Matrix, PerLatent, Rows, Values, Vector
@@ -163,7 +163,7 @@ def squared_error(
     *,
     ends: tuple[int, ...] = (),
     into: RowGradient | None = None,
-    shards: Processes = ALONE,
+    shards: Processes = SINGLE_PROCESS,
 ) -> SquaredError:
     """Return `sparse_decode` and its squared distance to the target, in one pass over the decoder's rows.
 

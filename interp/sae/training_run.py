@@ -24,7 +24,7 @@ from torch import Tensor
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
-from interp.runtime.processes import MESH_OF_ONE, Mesh
+from interp.runtime.processes import SINGLE_PROCESS_MESH, Mesh
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.formats.dictionary_files import encode_files
 from interp.sae.formats.stored_dictionary import StoredDictionary
@@ -253,7 +253,7 @@ def _check_training_memory(config: SAEConfig, hook_scales: HookScales, mesh: Mes
     check_memory(needed, purpose, "lower d_sae or batch_size")
 
 
-def training_bytes(config: SAEConfig, width: int, mesh: Mesh = MESH_OF_ONE) -> int:
+def training_bytes(config: SAEConfig, width: int, mesh: Mesh = SINGLE_PROCESS_MESH) -> int:
     """Return the bytes of memory that training takes per process: weights, gradients, Adam's moments, a batch and its
     intermediate results.
     width: d_in + d_out."""

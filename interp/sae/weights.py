@@ -13,7 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationStatistics
-from interp.runtime.processes import Processes, part_of
+from interp.runtime.processes import Processes, slice_of_part
 from interp.runtime.threads import slices
 from interp.sae.architectures.encoders import Encoder
 from interp.sae.architectures.sae_config import SAEConfig
@@ -38,7 +38,7 @@ def initial_weights(
     """Return the initial weights, in random directions; if hooks are tied the encoder is the decoder's transpose. With
     several shards they are this process's part of the weights that a single process would draw."""
     generator = torch.Generator().manual_seed(_SEED_OFFSET + config.seed)
-    latents = part_of(config.d_sae, shards.rank, shards.count)
+    latents = slice_of_part(config.d_sae, shards.rank, shards.count)
 
     def directions(d: int) -> Tensor:
         rows = torch.empty(latents.stop - latents.start, d)

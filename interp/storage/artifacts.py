@@ -98,7 +98,7 @@ ARTIFACTS = {
 }
 
 
-def identify_by(artifact: str, file: str) -> None:
+def register_identifying_file(artifact: str, file: str) -> None:
     """Let a folder with this file be this artifact too (a key of ARTIFACTS). Raises ValueError if the file tells that a
     folder is another artifact."""
     if others := [other for other, each in ARTIFACTS.items() if file in each.identifying_files and other != artifact]:

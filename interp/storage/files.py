@@ -102,7 +102,7 @@ def write_parquet(file: str | Path, table: "pd.DataFrame") -> None:
 
 
 @dataclass(frozen=True)
-class Pieces:
+class StreamedTensor:
     """A tensor that is never whole in memory: consecutive pieces of it, made on demand."""
 
     dtype: "torch.dtype"
@@ -114,7 +114,7 @@ class Pieces:
 
 
 def write_tensors(
-    file: str | Path, tensors: Mapping[str, "Tensor | Pieces"], metadata: Mapping[str, str] | None = None
+    file: str | Path, tensors: Mapping[str, "Tensor | StreamedTensor"], metadata: Mapping[str, str] | None = None
 ) -> None:
     """Write a safetensors file of tensors from any device; `metadata` is text for its header.
 
@@ -126,11 +126,11 @@ def write_tensors(
     with write_atomically(file) as temporary, open(temporary, "wb") as stream:
         stream.write(tensors_header(entries, metadata))
         for tensor in ordered.values():
-            for piece in tensor if isinstance(tensor, Pieces) else (tensor,):
+            for piece in tensor if isinstance(tensor, StreamedTensor) else (tensor,):
                 stream.write(_raw(piece))
 
 
-def in_file_order(tensors: Mapping[str, "Tensor | Pieces"]) -> dict[str, "Tensor | Pieces"]:
+def in_file_order(tensors: Mapping[str, "Tensor | StreamedTensor"]) -> dict[str, "Tensor | StreamedTensor"]:
     """Return the tensors in the order of a safetensors file."""
     return dict(sorted(tensors.items(), key=lambda item: (-item[1].dtype.itemsize, item[0])))
 

@@ -21,7 +21,7 @@ import scipy.sparse
 from jaxtyping import Float32, Float64, Int, Int64
 from numba import njit
 
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import count_ids
 
@@ -52,7 +52,7 @@ class Neighbours:
     """The mean of the windows' sums."""
 
     @classmethod
-    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, team: Processes = ALONE) -> "Neighbours":
+    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, team: Processes = SINGLE_PROCESS) -> "Neighbours":
         """Learn the vectors from a text of token ids below n_vocab, which the processes of a team divide."""
         counts = count_ids(tokens, n_vocab)
         share = counts / max(counts.sum(), 1)

@@ -22,7 +22,7 @@ from jaxtyping import Bool, Float32, Int, Int32, Int64
 from torch import Tensor
 
 from interp.codes.offsets import offsets_from_lengths
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
@@ -52,7 +52,7 @@ class Predicates:
         tokens: Int[np.ndarray, "seq pos"],
         n_vocab: int,
         vocab: Sequence[str] | None = None,
-        team: Processes = ALONE,
+        team: Processes = SINGLE_PROCESS,
         *,
         among: Bool[np.ndarray, " row"] | None = None,
     ) -> "Predicates":

@@ -16,7 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
 from interp.storage.files import digest, digest_json
@@ -77,7 +77,7 @@ class ReadText:
         tokens: Int[np.ndarray, "seq pos"],
         n_vocab: int,
         vocab: Sequence[str] | None = None,
-        team: Processes = ALONE,
+        team: Processes = SINGLE_PROCESS,
     ) -> "ReadText":
         """Learn the classes and topics of a text. The last texts are remembered: several hooks of a run have the same.
         tokens: ids below n_vocab.

@@ -13,7 +13,7 @@ from interp.checks.arguments import check_token_ids
 from interp.codes.code_chunks import CodeChunk, CodeSource, check_codes, count_firings, read_chunks
 from interp.features.examples import first_windows
 from interp.features.feature_store import FeatureStore
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.runtime.progress import Progress, no_progress
 from interp.text.predicates import Predicates
 
@@ -36,13 +36,13 @@ class CodedText:
     """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
     encoded: Bool[np.ndarray, " row"]
     """The rows that have codes. No latent can fire on the others, which were left out at harvest."""
-    team: Processes = ALONE
+    team: Processes = SINGLE_PROCESS
     """The processes that divide what is computed from the text and serves all latents: its predicates, the nulls, and
     the rows at which rules hold. All of them call the same functions of this text in the same order, each for its own
     latents."""
 
     @classmethod
-    def from_features(cls, features: FeatureStore, team: Processes = ALONE) -> "CodedText":
+    def from_features(cls, features: FeatureStore, team: Processes = SINGLE_PROCESS) -> "CodedText":
         """Return the text that was scanned, with its codes."""
         codes = features.codes
         return cls(

@@ -55,7 +55,7 @@ from interp.features.feature_store import FeatureStore
 from interp.features.label_masks import check_labelled, labels_digest, masks_of
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import ScanFolder
-from interp.runtime.processes import ALONE, Processes
+from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.verdict.measures import MEASURES, Directions, LatentValues, Null
 
 POOL_SIZE = 100
@@ -220,7 +220,7 @@ class SampledCodes:
     that fire too rarely to be tested are included only if there are too few other latents for a null. Each process of a
     team keeps some of these latents."""
 
-    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int, team: Processes = ALONE):
+    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int, team: Processes = SINGLE_PROCESS):
         self._features = features
         self.shifts = shifts
         self.team = team

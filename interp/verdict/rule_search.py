@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float64, Int64
 from numba import njit
 
 from interp.codes.code_chunks import CodeChunk
-from interp.runtime.processes import ALONE, Processes, part_of
+from interp.runtime.processes import SINGLE_PROCESS, Processes, slice_of_part
 from interp.runtime.threads import map_in_threads
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import rows_of, spread_sequences
@@ -62,7 +62,7 @@ def read_background(
     predicates: Predicates,
     half: Bool[np.ndarray, " seq"],
     counted: Bool[np.ndarray, " row"],
-    team: Processes = ALONE,
+    team: Processes = SINGLE_PROCESS,
 ) -> Background:
     """Read the fit half.
     half: marks its sequences.
@@ -73,7 +73,7 @@ def read_background(
     kept = spread_sequences(sequences, n_ctx, MAX_FIT_ROWS)
     rows = rows_of(kept, n_ctx)
     rows = rows[counted[rows]]
-    own_rows = rows[part_of(len(rows), team.rank, team.count)]
+    own_rows = rows[slice_of_part(len(rows), team.rank, team.count)]
     parts = team.gather_results(lambda: predicates.at(own_rows, predicates.in_rules))
     holds = np.concatenate([part for part in parts if len(part)] or parts)
     return Background.of(predicates, holds, scale=len(sequences) / max(1, len(kept)))

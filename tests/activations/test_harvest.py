@@ -393,7 +393,7 @@ import os, signal, torch
 from pathlib import Path
 from interp.activations import ActivationStore, shard_writer
 from interp.activations.harvesting import harvest
-from interp.runtime.processes import processes, part_of
+from interp.runtime.processes import processes, slice_of_part
 from tests.activations.test_harvest import CONFIG, Toy, toy_tokens
 
 class Told(Exception):
@@ -423,7 +423,7 @@ if __name__ == "__main__":
     reading = dict(hook=["first", "heads"], batch_size=21, seed=1, epochs=2)
     own = store.batches(**reading, part=(team.rank, team.count))
     for mine, batch in zip(own, store.batches(**reading), strict=True):
-        assert torch.equal(mine, batch[part_of(len(batch), team.rank, team.count)])
+        assert torch.equal(mine, batch[slice_of_part(len(batch), team.rank, team.count)])
         assert torch.equal(team.all_gather(mine), batch)
 
     def refused(message, **options):

@@ -106,7 +106,7 @@ def test_another_seed_gives_other_null_dictionaries():
 
 def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monkeypatch):
     asked = []
-    for check in ("check_scan_of", "check_harvested"):
+    for check in ("check_store_of_scan", "check_harvested"):
         monkeypatch.setattr(null_dictionaries, check, lambda *given: None)
     monkeypatch.setattr(null_dictionaries, "scan_identity", lambda features: "scan")
     monkeypatch.setattr(null_dictionaries, "recover_finished", lambda out, made_of: asked.append(made_of) or True)

@@ -22,15 +22,10 @@ from interp.activations import ActivationStream
 from interp.activations.hooks import resolve_hooks
 from interp.cli import main
 from interp.effects import graph_checks
-from interp.effects.attention_attribution import Score, _scores
+from interp.effects.attention_attribution import AttentionScore, _scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
-from interp.effects.graph_checks import (
-    agreement,
-    changed_next_tokens,
-    measured_effects,
-    score_graph,
-)
+from interp.effects.graph_checks import agreement, changed_next_tokens, measured_effects, score_graph
 from interp.effects.graph_page import disagreements
 from interp.effects.interventions import Action, intervene
 from interp.effects.latent_edges import feature_edges
@@ -395,7 +390,7 @@ def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: Attribu
         score = float(cache[f"blocks.{layer}.attn.hook_attn_scores"][0, head, query, key])
         for made, exact in ((graph, True), (few, False)):
             passes = passes_of(made, model, transcoders())
-            [pairs] = _scores(passes, made.nodes, [Score(layer, head, query, key)], [torch.eye(len(IDS))[key]])
+            [pairs] = _scores(passes, made.nodes, [AttentionScore(layer, head, query, key)], [torch.eye(len(IDS))[key]])
             assert float(pairs.sum()) == pytest.approx(score, abs=1e-10)
             rest = made.nodes.index[made.nodes["type"] == "rest"].item()
             of_rest = max(float(pairs[rest].abs().max()), float(pairs[:, rest].abs().max()))

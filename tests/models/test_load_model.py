@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from transformers.modeling_outputs import CausalLMOutput
 
 from interp.activations.harvesting import harvest
-from interp.activations.hooks import Hook, check_own_hook, hooks_of, mlp_hooks, resolve_hooks
+from interp.activations.hooks import Hook, check_trained_hook, hooks_of, mlp_hooks, resolve_hooks
 from interp.activations.model_passes import weights_digest
 from interp.activations.stream import ActivationStream
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
@@ -496,9 +496,9 @@ def test_a_dictionary_may_call_its_hook_by_any_of_its_names():
     model = load_model(foreign_model("llama", 99))
     dictionary = SimpleNamespace(metadata={"hook_name": "blocks.1.mlp.hook_post"})
     known = hooks_of(model)
-    check_own_hook(dictionary, "model.layers.1.mlp.down_proj.input", known, "the model")
+    check_trained_hook(dictionary, "model.layers.1.mlp.down_proj.input", known, "the model")
     with pytest.raises(ValueError, match="trained on blocks.1.mlp.hook_post, which the model has too"):
-        check_own_hook(dictionary, "blocks.1.hook_mlp_out", known, "the model")
+        check_trained_hook(dictionary, "blocks.1.hook_mlp_out", known, "the model")
 
 
 def test_inputs_of_modules_are_spliced(model, family, tokens):

@@ -6,7 +6,7 @@ import os
 import pytest
 import torch
 
-from interp.runtime.processes import Processes, part_of, processes
+from interp.runtime.processes import Processes, processes, slice_of_part
 from tests.forked import run_python
 from tests.launched import launch, written
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from interp import DamagedError
 from interp.activations.next_tokens import NoNextTokens
 from interp.pipeline.run_folder import MissingResultError
-from interp.runtime.processes import processes, part_of
+from interp.runtime.processes import processes, slice_of_part
 
 def numbers(rank, dtype=torch.float32):
     return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
@@ -35,7 +35,7 @@ if __name__ == "__main__":
     found["one has none"] = team.all_gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
     found["none"] = list(team.all_gather(torch.zeros(0, 3)).shape)
     found["scalars"] = team.all_gather(torch.tensor([team.rank])).tolist()
-    found["share"] = [len(range(n)[part_of(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
+    found["share"] = [len(range(n)[slice_of_part(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
 
     def work():
         if team.rank == 1:
@@ -139,11 +139,11 @@ def test_processes_gather_rows_in_the_order_of_the_ranks(said):
 def test_rows_are_shared_out_whole_and_evenly(said):
     assert [[found["share"][i] for found in said] for i in range(4)] == [[0, 0], [0, 1], [2, 3], [4, 4]]
     for n, count in ((0, 3), (2, 3), (10, 3), (2048, 7)):
-        parts = [list(range(n))[part_of(n, rank, count)] for rank in range(count)]
+        parts = [list(range(n))[slice_of_part(n, rank, count)] for rank in range(count)]
         assert sum(parts, []) == list(range(n))
         assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(ValueError, match=r"part=\(3, 3\) must be"):
-        part_of(5, 3, 3)
+        slice_of_part(5, 3, 3)
 
 
 def test_an_error_in_one_process_is_raised_in_all(said):

@@ -133,18 +133,18 @@ TWO = """
 import json, torch
 from pathlib import Path
 from interp.activations import JoinedStore
-from interp.runtime.processes import processes, part_of
+from interp.runtime.processes import processes, slice_of_part
 from interp.sae import train_sae
 from tests.sae.test_several_processes import train_all, train_cut
 from tests.trainings import A, CONFIGS, opened, planted
 
 def batches(value):
     rows = planted(255)
-    yield rows[part_of(255, team.rank, team.count)]
+    yield rows[slice_of_part(255, team.rank, team.count)]
     if value is None and team.rank == 1:
         raise ValueError("shard 3 is damaged")
     rows[200], rows[254, 3] = value or 0, value or 0
-    yield rows[part_of(255, team.rank, team.count)]
+    yield rows[slice_of_part(255, team.rank, team.count)]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)

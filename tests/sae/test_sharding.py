@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.activations import ActivationStore
-from interp.runtime.processes import MESH_OF_ONE, Mesh, Processes, processes
+from interp.runtime.processes import SINGLE_PROCESS_MESH, Mesh, Processes, processes
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -281,5 +281,5 @@ def test_each_process_has_its_part_of_the_training_state(folder):
             if not name.endswith("b_dec") and not name.startswith("resample"):
                 tensor = tensor[:, own] if name == "strongest" else tensor[own]
             assert torch.equal(part[name], tensor), name
-        of_rows = training_bytes(config, 32, MESH_OF_ONE) - 4 * 32 * 4 * config.d_sae
+        of_rows = training_bytes(config, 32, SINGLE_PROCESS_MESH) - 4 * 32 * 4 * config.d_sae
         assert training_bytes(config, 32, mesh) - of_rows == (training_bytes(config, 32) - of_rows) / 4

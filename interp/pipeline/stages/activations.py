@@ -24,10 +24,10 @@ def _check_hooks(config: RunConfig) -> None:
     token there."""
     import torch
 
-    from interp.activations.hooks import evaluating, hooked_rows, main_names, resolve_hooks
+    from interp.activations.hooks import canonical_names, evaluating, hooked_rows, resolve_hooks
 
     model = config.model.hooked()
-    main_name = {name: main_names(model, name)[0] for name in config.harvest.hook_names}
+    main_name = {name: canonical_names(model, name)[0] for name in config.harvest.hook_names}
     for name, main in main_name.items():
         if same := [other for other in main_name if main_name[other] == main and other != name]:
             raise InterpError(f"[harvest] hook_names has {name} and {same[0]}, which are the same hook: name it once")

@@ -135,7 +135,7 @@ def sae(runs: Sequence[Run], folders: Sequence[Path], progress: Progress) -> lis
 
 
 def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:
-    from interp.activations.hooks import check_own_hook, hooks_of
+    from interp.activations.hooks import check_trained_hook, hooks_of
     from interp.activations.sources import first_rows
     from interp.codes.dictionary import check_one_hook
     from interp.codes.untrained_rows import norm_limit_on
@@ -147,7 +147,7 @@ def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:
     check_one_hook(loaded)
     if loaded.kind == "transcoder":
         raise InterpError(f"{config.load} is a transcoder: [sae] load takes an autoencoder, which writes what it reads")
-    check_own_hook(loaded, hook_name, hooks_of(run.model), "the model")
+    check_trained_hook(loaded, hook_name, hooks_of(run.model), "the model")
     if loaded.d_in != run.store.d(hook_name):
         raise InterpError(
             f"{config.load} has inputs of width {loaded.d_in}, {hook_name} of {run.store.d(hook_name)}: "

@@ -22,7 +22,7 @@ from torch import Tensor
 from interp.runtime.registry import register
 from interp.sae.file_tensors import FileTensors
 from interp.sae.formats.stored_dictionary import StoredDictionary
-from interp.storage.artifacts import identify_by
+from interp.storage.artifacts import register_identifying_file
 from interp.storage.files import read_json, read_tensors, write_json, write_tensors
 
 CONFIG_FILE = "cfg.json"
@@ -74,7 +74,7 @@ def dictionary_format(
 
     def decorate(read: Callable[[Path], StoredDictionary]) -> Callable[[Path], StoredDictionary]:
         new = DictionaryFormat(name=name, help=" ".join((read.__doc__ or "").split()), read=read, **facts)
-        identify_by("sae", new.files[0])
+        register_identifying_file("sae", new.files[0])
         register(FORMATS, name, new, "the format of dictionaries", lambda format: format.read)
         return read
 

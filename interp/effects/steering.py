@@ -30,7 +30,7 @@ from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.untrained_rows import has_trained_token, is_included
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import Action, columns_of_latents, intervene, pin
-from interp.evaluation.splice import mark_next_tokens
+from interp.evaluation.hook_passes import mark_next_tokens
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_dictionary_of_scan
 from interp.features.text_features import tokens_of

@@ -13,17 +13,14 @@ case.
 
 import logging
 import math
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import torch
-from jaxtyping import Bool, Float, Float64, Int
-from torch import Tensor, nn
+from jaxtyping import Float, Int
+from torch import Tensor
 
-from interp.activations.hooks import Model, evaluating, module_of, to_model
-from interp.activations.model_passes import check_model_takes
-from interp.activations.next_tokens import NoNextTokens, check_predicts_next
+from interp.activations.hooks import Model, module_of
 from interp.activations.outliers import NormSample
 from interp.activations.row_statistics import Moments
 from interp.checks.arguments import check_finite
@@ -31,9 +28,7 @@ from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.codes.untrained_rows import untrained_positions, untrained_tokens
-from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
-from interp.evaluation.rerun_shortcuts import downstream_of
+from interp.evaluation.hook_passes import HookPasses, Positions, RowsAtHook
 from interp.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -43,8 +38,6 @@ Replace = Callable[[Tensor, Tensor], Tensor]
 the CPU), to the replacement at the hook that is written."""
 _CACHE_BYTES = 1 << 28
 """Bytes of activations that the first pass keeps for the second."""
-_LOGITS_PER_BATCH = 1 << 25
-"""Logits per batch, for a model that holds all at once; peak use is about twice this."""
 PART_TOKENS = 5_000
 """Ablations and baselines are run on at least about this number of tokens. The cost of an ablation varies by nats from
 token to token, but its mean over so many tokens is precise compared with the loss of a dictionary."""
@@ -96,22 +89,6 @@ def common_hooks(
     return common._replace(norm_limit=min(limits, default=None))
 
 
-class _Rows(NamedTuple):
-    """The rows of a batch that may be replaced, and those above the norm limit."""
-
-    at_hook: StateAtHook
-    tokens: Int[Tensor, "seq pos"]
-    seq: Int[Tensor, " seq"]
-    """The index of each sequence."""
-    x: Float[Tensor, "row d_in"]
-    y: Float[Tensor, "row d_out"]
-    where: Int[Tensor, " row"]
-    """In the batch."""
-    ids: Int[Tensor, " row"]
-    outlying_x: Float[Tensor, "outlier d_in"]
-    outlying_y: Float[Tensor, "outlier d_out"]
-
-
 def spliced_losses(
     model: Model,
     hooks: DictionaryHooks,
@@ -138,9 +115,9 @@ def spliced_losses(
     check_at_least(1, batch_size=batch_size)
     if unknown := sorted(set(baselines) - set(replacements)):
         raise InterpError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(replacements)}")
-    positions = _Positions.of(module_of(model), tokens, dictionaries, exclude)
+    positions = Positions.of(module_of(model), tokens, dictionaries, exclude)
     tokens = positions.tokens
-    passes = _Passes(model, hooks, positions, batch_size)
+    passes = HookPasses(model, hooks, positions, batch_size)
     part_step = max(1, tokens.numel() // PART_TOKENS)
     n_part = len(range(0, len(tokens), part_step))
     n_whole = 2 + len(replacements) - len(set(baselines))  # once up to the hook, once unchanged
@@ -203,7 +180,7 @@ def spliced_losses(
 
 
 def _see_rows(
-    passes: "_Passes", dictionaries: Mapping[str, Dictionary], advance: Callable[[int, str], None]
+    passes: HookPasses, dictionaries: Mapping[str, Dictionary], advance: Callable[[int, str], None]
 ) -> tuple[Moments, Moments]:
     """Measure the activations within the norm limit and above it, after a check of their widths."""
     hooks = passes.hooks
@@ -227,121 +204,6 @@ def _see_rows(
     return within_limit, above_limit
 
 
-class _Positions(NamedTuple):
-    """The positions that may be replaced, and those whose next token counts in cross-entropies."""
-
-    tokens: Int[Tensor, "seq pos"]
-    replaceable: Bool[Tensor, "seq pos"]
-    has_counted_target: Bool[Tensor, "seq next"]
-
-    @classmethod
-    def of(
-        cls,
-        module: nn.Module,
-        tokens: Int[Tensor, "seq pos"],
-        dictionaries: Mapping[str, Dictionary],
-        exclude: Sequence[int],
-    ) -> "_Positions":
-        tokens = torch.as_tensor(tokens)
-        if tokens.is_floating_point():
-            raise InterpError(
-                f"tokens are floats of shape {tuple(tokens.shape)}: quality needs a model that reads token ids"
-            )
-        tokens = tokens.long()
-        check_model_takes(module, tokens)
-        excluded = sorted({*exclude, *(token for each in dictionaries.values() for token in untrained_tokens(each))})
-        replaceable = ~torch.isin(tokens, torch.tensor(excluded, dtype=torch.long, device=tokens.device))
-        has_counted_target = mark_next_tokens(replaceable)
-        untrained = sorted({at for each in dictionaries.values() for at in untrained_positions(each, tokens.shape[1])})
-        replaceable[:, untrained] = False
-        if not replaceable.any() or tokens.shape[1] < 2:
-            left_out = f"ids {excluded}" + (f" and positions {untrained}" if untrained else "")
-            raise InterpError(f"tokens of shape {tuple(tokens.shape)} without {left_out} leave nothing to evaluate")
-        return cls(tokens, replaceable, has_counted_target)
-
-    @property
-    def mean_length(self) -> Float64[Tensor, ""]:
-        """The mean number of next tokens that count in a sequence."""
-        return self.has_counted_target.sum(1).double().cpu().mean()
-
-    @property
-    def lengths(self) -> Float64[Tensor, " seq"]:
-        """The number of next tokens that count in each sequence, in units of their mean."""
-        return self.has_counted_target.sum(1).double().cpu() / self.mean_length
-
-
-class _Passes:
-    """The passes of a model over all tokens, a batch of sequences at a time."""
-
-    def __init__(self, model: Model, hooks: DictionaryHooks, positions: _Positions, batch_size: int):
-        self.module = module_of(model)
-        self.hooks = hooks
-        self.positions = positions
-        self.batch_size = batch_size
-        self.downstream: Downstream | None = None
-        """None if the model predicts no next tokens."""
-        self._mean_length = positions.mean_length
-        self._held = dict[int, StateAtHook]()
-        tokens = positions.tokens
-        try:
-            check_predicts_next(model, tokens)
-            self.downstream = downstream_of(self.module, hooks, tokens[:2])
-            if self.downstream.holds_logits:
-                n_at_once = _LOGITS_PER_BATCH // (tokens.shape[1] * self.downstream.d_vocab)
-                self.batch_size = min(batch_size, max(1, n_at_once))
-        except NoNextTokens as reason:
-            log.warning("no cross-entropies are measured: %s", reason)
-
-    def batches(self, *, free_bytes: int = 0) -> Iterator[_Rows]:
-        """Run the model up to the hook.
-        free_bytes: memory for activations that the next call yields again, instead of running the model."""
-        tokens, replaceable, _ = self.positions
-        n_ctx = tokens.shape[1]
-        with evaluating(self.module):
-            for start in range(0, len(tokens), self.batch_size):
-                here = slice(start, start + self.batch_size)
-                ids = to_model(self.module, tokens[here])
-                at_hook = self._held.pop(start, None) or self._run_to_hook(ids)
-                n_bytes = sum(acts.nbytes for acts in at_hook if acts is not None)
-                if n_bytes <= free_bytes:
-                    self._held[start] = at_hook
-                    free_bytes -= n_bytes
-                where = replaceable[here].flatten().nonzero()[:, 0].to(at_hook.acts.device)
-                x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (at_hook.acts, at_hook.target))
-                is_within = self.hooks.within_limit(x)
-                x, y = x.float(), y.float()
-                yield _Rows(
-                    at_hook=at_hook,
-                    tokens=ids,
-                    seq=torch.arange(start, start + len(ids)),
-                    x=x[is_within],
-                    y=y[is_within],
-                    where=where[is_within],
-                    ids=start * n_ctx + where[is_within].cpu(),
-                    outlying_x=x[~is_within],
-                    outlying_y=y[~is_within],
-                )
-
-    def _run_to_hook(self, tokens: Int[Tensor, "seq pos"]) -> StateAtHook:
-        if self.downstream is None:
-            return run_to_hook(self.module, self.hooks, tokens)
-        return self.downstream.run_to_hook(tokens)
-
-    def losses(
-        self, rows: _Rows, change: Float[Tensor, "row d_out"], counted: Bool[Tensor, " seq"]
-    ) -> Float64[Tensor, " counted"]:
-        """Return the nats of the counted sequences of a batch, with `change` added to the rows, divided by the mean
-        number of tokens that are predicted in a sequence; NaN if the model predicts no next tokens."""
-        if self.downstream is None or not counted.any():
-            return torch.full((int(counted.sum()),), math.nan).double()
-        added = change.new_zeros(rows.tokens.numel(), change.shape[1]).index_copy_(0, rows.where, change)
-        stream = None if rows.at_hook.stream is None else rows.at_hook.stream[counted]
-        added = added.unflatten(0, rows.tokens.shape)[counted]
-        nats = self.downstream.losses(rows.tokens[counted], stream, added).double()
-        is_padding = ~self.positions.has_counted_target[rows.seq[counted]].to(nats.device)
-        return nats.masked_fill(is_padding, 0).sum(1).cpu() / self._mean_length
-
-
 def _mean(nats: Float[Tensor, " seq"], lengths: Float[Tensor, " seq"]) -> float:
     """Return the mean per token, over the sequences that were measured (the rest is NaN)."""
     known = ~nats.isnan()
@@ -355,18 +217,12 @@ def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"], length
     return _mean(lost, lengths) * (_mean(costs, lengths) / here if here else 1)
 
 
-def _check_widths(name: str, dictionary: Dictionary, rows: _Rows, hook_name: str) -> None:
+def _check_widths(name: str, dictionary: Dictionary, rows: RowsAtHook, hook_name: str) -> None:
     check_finite(W_dec=dictionary.W_dec, b_dec=dictionary.b_dec)
     if (width := rows.x.shape[1]) != dictionary.d_in:
         raise InterpError(f"{name} reads width {dictionary.d_in}, but {hook_name} has width {width}")
     if (width := rows.y.shape[1]) != (d_out := dictionary.W_dec.shape[1]):
         raise InterpError(f"{name} writes width {d_out}, but its output hook has width {width}")
-
-
-def mark_next_tokens(kept: Bool[Tensor, "seq pos"]) -> Bool[Tensor, "seq next"]:
-    """Mark the next tokens that count in cross-entropies: not the padding, excluded tokens that follow one another.
-    kept: the tokens that are not excluded."""
-    return kept[:, :-1] | kept[:, 1:]
 
 
 def recovered_share(clean: float, spliced: float, ablated: float) -> float:

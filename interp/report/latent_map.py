@@ -46,8 +46,9 @@ a cluster of the whole map is rare."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
-_PHRASE = re.compile(r"(?:tokens )?(?!or$)([a-z]+(?: [\w-]+)*)")
-"""Words beside the tokens of a rule, such as "in text rich in"."""
+_PHRASE = re.compile(r"(?:(?:[\w-]+ )?tokens )?(?!or$)([a-z]+(?: [\w-]+)*)")
+"""Words beside the tokens of a rule, such as "in text rich in", without the "tokens" or "most tokens" of which they
+are."""
 _UNINFORMATIVE_TOKEN = re.compile(r"[\W_]*[a-zA-Z0-9]?[\W_]*|[a-z]{2,3}")
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 

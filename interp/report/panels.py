@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 MAX_TABLE_ROWS = 200
 """Largest number of rows of a table that the page shows."""
 RAISED = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-SHARE_OF_HEIGHT, SHARE_OF_PANELS = 0.6, 0.75
+SHARE_OF_HEIGHT, SHARE_OF_PANELS = 0.6, 0.85
 """Height of a figure on the page, and of one in several panels, as a share of its height in print. One with a row for
 each name keeps its own."""
 MANY_NAMES, FEW_NAMES = 20, 6

@@ -541,6 +541,9 @@ def test_on_a_phone_a_tapped_feature_lies_over_the_bottom_and_is_closed_again(br
     browser.click(".card .close")
     assert browser.evaluate("document.querySelector('.chosen-one .card') === null")
     assert browser.evaluate("document.querySelector('.ring').hidden")
+    browser.open(f"{address}#map/{SPLIT}")
+    marks = "Array.from(document.querySelectorAll('.card .example .sense'), (e) => e.getBoundingClientRect().width)"
+    assert min(browser.evaluate(marks)) > 14, "the letter of a sense is whole"
 
 
 def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, address):

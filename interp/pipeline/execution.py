@@ -25,7 +25,7 @@ from interp.pipeline.plugins import check_imported
 from interp.pipeline.refusals import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.run_folder import Run, open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
-from interp.pipeline.states import finished_manifest, manifest_head, state_of
+from interp.pipeline.states import State, finished_manifest, manifest_head, state_of
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
@@ -103,17 +103,10 @@ def run_stages(
                     if number >= stages.index(stage) or any(finished_manifest(run, each.name) is None for run in runs)
                 ]  # a later hook may lack a stage that this one has
                 check_config(to_come, config)
-                states = {
-                    run: {each.name: state_of(run, each, expected=fingerprints) for each in asked} for run in runs
-                }
+                states = _states_of_results(asked, runs, fingerprints)
                 if not redo:
-                    refuse_other_inputs(states)
-                outdated = [
-                    run.folder(name)
-                    for run, of_run in states.items()
-                    for name, state in of_run.items()
-                    if state.name == "replaced"
-                ]
+                    refuse_other_inputs(runs, states)
+                outdated = [folder for folder, state in states.items() if state.name == "replaced"]
                 Plan.of(config, out, to_come, outdated=outdated).check()
                 begin_work()
             built = {}
@@ -179,6 +172,15 @@ def _in_order(
         for stage in stages:
             if stage.made_for == "each hook":
                 yield stage, [run]
+
+
+def _states_of_results(
+    stages: Sequence[Stage], runs: Sequence[Run], fingerprints: Mapping[Path, str]
+) -> dict[Path, State]:
+    """Return the states of stages, but for the page, by their folders, which several runs may share.
+    fingerprints: those that are expected of the stages so far."""
+    results = {run.folder(stage.name): (run, stage) for stage in stages for run in reversed(runs) if not stage.is_last}
+    return {folder: state_of(*result, expected=fingerprints) for folder, result in results.items()}
 
 
 def _kept_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ stage that was made again on purpose, by another command, is no reason to refuse
 
 from collections.abc import Mapping, Sequence
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 from interp.checks.errors import OverwriteError
@@ -40,20 +41,18 @@ def refuse_other_settings(run: Run) -> None:
         _refuse_to_lose(reason, stages_lost(run, changed))
 
 
-def refuse_other_inputs(states: Mapping[Run, Mapping[str, State]]) -> None:
+def refuse_other_inputs(runs: Sequence[Run], states: Mapping[Path, State]) -> None:
     """Refuse runs whose results would be lost because something that is not in run.toml differs from what they were
     made of.
 
-    states: those of the stages that are to be made, of each run. Raises OverwriteError, with the differences and the
-    stages."""
-    changes: dict[str, None] = {}
+    states: those of the stages that are to be made, by their folders. Raises OverwriteError, with the differences and
+    the stages."""
     lost: dict[str, None] = {}
-    for run, of_run in states.items():
-        changed = {name: state.others for name, state in of_run.items() if state.others and not STAGES[name].is_last}
-        changes |= dict.fromkeys(chain.from_iterable(changed.values()))
+    for run in runs:
+        changed = [name for name in STAGES if (state := states.get(run.folder(name))) and state.others]
         lost |= dict.fromkeys(stages_lost(run, changed))
-    where = next(iter(states)).path
-    _refuse_to_lose(f"results in {where} would be made again: {'; '.join(changes)}", list(lost))
+    changes = dict.fromkeys(chain.from_iterable(state.others for state in states.values()))
+    _refuse_to_lose(f"results in {runs[0].path} would be made again: {'; '.join(changes)}", list(lost))
 
 
 def _section_differences(name: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:

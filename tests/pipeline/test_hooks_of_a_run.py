@@ -258,6 +258,16 @@ def test_a_run_plans_what_a_later_hook_lacks(tmp_path, monkeypatch):
     assert all((folder / name / "made").is_file() for folder in (run, run / PART) for name in own)
 
 
+def test_what_all_hooks_share_is_compared_once(both, tmp_path, monkeypatch):
+    run, counted = Run(shutil.copytree(both.path, tmp_path / "run")), []
+    corpus = STAGES["corpus"]
+    counting = dataclasses.replace(corpus, outside_inputs=lambda run: counted.append(run) or corpus.outside_inputs(run))
+    monkeypatch.setitem(STAGES, "corpus", counting)
+    shutil.rmtree(run.path / "report")
+    assert ran_now(with_hooks(POST, MID), run.path) == ["report"]
+    assert len(counted) == 2, "to know what is to be done, and to compare it with what there is"
+
+
 def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     part = copied.path / PART
     before = contents(copied.path)

@@ -4,9 +4,10 @@
 
 An architecture is a frozen dataclass with a name and a few methods in plain torch. `pick` selects which entries of the
 pre-activations fire, `activate` gives their values, `loss` the cost of a batch as a function of those values alone, and
-`trained_encoder` the encoder that remains after training. Autograd gives the gradients. All methods but `pick` and
-`trained_encoder` have a default. A subclass with its own `architecture` is registered under that name in
-`ARCHITECTURES`, so that configs can name it, and dictionaries can be saved and read back.
+`trained_encoder` the encoder that remains after training. `initial_parameters` and `initial_matrices` give it weights
+of its own, a number or a row per latent. Autograd gives the gradients. All methods but `pick` and `trained_encoder`
+have a default. A subclass with its own `architecture` is registered under that name in `ARCHITECTURES`, so that configs
+can name it, and dictionaries can be saved and read back.
 
 Inputs are scaled to a mean norm of √d_in, so that coefficients mean the same everywhere (Circuits Updates, April 2024);
 V is their total variance. Set `freeze` to keep a part of the weights at their random start: such a dictionary is a null

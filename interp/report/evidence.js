@@ -114,7 +114,9 @@ report.evidence = (() => {
     ];
     const facts = scores.filter(([, x]) => x !== null && x !== undefined).map(([name, x]) => [name, format.fixed(x)]);
     const hasIntervals = (parts.f1_by_interval ?? []).some((x) => x !== null);
-    return foldedElement("details.block", h("h3", null, "How well the rule holds"), () => [
+    const isOfSenses = report.captions.sensesOf(latent).length > 0;
+    const title = `How well ${isOfSenses ? "one rule for all senses" : "the rule"} holds`;
+    return foldedElement("details.block", h("h3", null, title), () => [
       h("p.rule", null, report.segments.rule(feature.measured ?? columns.rule[latent], { isButton: true })),
       factsElement(facts),
       hasIntervals ? intervalBars(parts.f1_by_interval, feature.intervals) : null]);

@@ -17,7 +17,7 @@ from interp.verdict.evidence import collect_evidence
 from interp.verdict.measures import MEASURES, Measure, measure_values
 from interp.verdict.ranking import rank_codes, rank_features
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
-from interp.verdict.ranking_tables import N_FIRST, ranking_evidence, worth_a_look
+from interp.verdict.ranking_tables import MIN_CHARACTERS, N_FIRST, Ranking, ranking_evidence, worth_a_look
 from interp.verdict.similarity import STATISTIC_NAMES
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -501,3 +501,16 @@ def test_a_measure_of_ones_own_has_a_column_and_evidence(store, monkeypatch):
     ranking = rank_features(store, n_shifts=1, latents=3)
     assert ranking["number"].tolist() == [3] and list(ranking)[-3:] == ["n_active", "n_sequences", "evidence"]
     assert ranking_evidence(ranking, 3).set_index("measure")["value"]["number"] == 3
+
+
+def test_an_explanation_in_a_terminal_has_the_room_that_the_numbers_leave(monkeypatch):
+    row = {"latent": 1, "verdict": "monosemantic", "monosemanticity": 0.9, "ci_low": 0.8, "ci_high": 1.0, "sure": True}
+    ranked = Ranking(pd.DataFrame([row | {"explanation": "x" * 200, "explanation_f1": 0.5}]))
+    widths = []
+    for columns in (40, 120, 200):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        *_, line = ranked.rows_as_text().splitlines()
+        widths.append((len(line), line.count("x")))
+    (_, least), *wider = widths
+    assert least < MIN_CHARACTERS, "it is cut, with dots"
+    assert [columns - 8 < width <= columns for (width, _), columns in zip(wider, (120, 200), strict=True)] == [True] * 2

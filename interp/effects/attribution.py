@@ -59,7 +59,8 @@ def attribution_graph(
     is unknown, as `dictionary_hooks` does, and for dictionaries without W_enc. Logs a warning if the model has
     operations that cannot be held, so that edges do not sum to what a node reads.
     """
-    check_at_least(1, max_latents=max_latents, batch_size=batch_size)
+    check_at_least(0, max_latents=max_latents)
+    check_at_least(1, batch_size=batch_size)
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)
     slopes = TargetGradients(passes, batch_size, held=True)

@@ -324,6 +324,8 @@ def test_few_expanded_latents_leave_a_rest(model: Transformer, graph: Attributio
     assert few.unexplained < 1e-12
     assert few.nodes.query("type == 'rest'")["influence"].item() > 0
     assert few.replacement < graph.replacement
+    none = attribution_graph(model, IDS, transcoders(), max_latents=0, attention=False)
+    assert not (none.nodes["type"] == "latent").any() and none.unexplained < 1e-12
 
 
 def test_heads_carry_an_edge_from_a_token_to_another(model: Transformer, graph: AttributionGraph) -> None:
@@ -751,8 +753,8 @@ def test_bad_prompts_and_dictionaries_are_refused(model: Transformer) -> None:
     ):
         with pytest.raises(ValueError, match=said):
             attribution_graph(model, prompt, given)
-    for option in ({"max_latents": -1}, {"batch_size": 0}):
-        with pytest.raises(ValueError, match="must be at least 1"):
+    for option, least in (({"max_latents": -1}, 0), ({"batch_size": 0}, 1)):
+        with pytest.raises(ValueError, match=f"must be at least {least}"):
             attribution_graph(model, IDS, given, **option)
     with pytest.raises(ValueError, match="at least one"):
         attribution_graph(model, IDS, {})

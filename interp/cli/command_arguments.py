@@ -92,10 +92,12 @@ def hook_to_scan(store: Any, hook: str | None, sae: Any) -> str:
 def check_source(source: Path, out: str | None, noun: str, *endings: str, overwrite: bool = False) -> bool:
     """Return whether the source is a run folder, which has a place for results. Raises ValueError, before slow
     libraries are imported, if it is neither a run folder nor a feature store, if --out is missing for a feature store,
-    or if --out cannot be written."""
+    or if --out cannot be written: a file with one of the endings or, without any, a folder."""
     find_artifact(source, "run", "features")
-    if out is not None:
+    if out is not None and endings:
         check_writable_file("--out", out, *endings, overwrite=overwrite, anywhere=True)
+    elif out is not None:
+        check_writable_folder("--out", out, anywhere=True)
     elif is_run(source):
         check_writable_folder("the run folder", source, run=source)
         find_artifact(source, "features")

@@ -93,7 +93,6 @@ interface Element extends HTMLOrSVGElement {
 interface HTMLElement {
   show?(changed?: any): any;
   draw?(): void;
-  short?(): HTMLElement;
 }
 interface EventTarget {
   closest?(selectors: string): HTMLElement | null;

@@ -22,7 +22,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
     MANY_HITS = 40, // from which on they are many
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
-    LETTERS = 40, // of the names of features, by which two are told apart
+    LETTERS = 40, // of a name, by which it is told from another
     MOST_COVERED = 4, // points under the name of a small cluster
     CORE = 40, // pixels around a point within which other points make its place dense
     MOST_LED = 32, // names at the end of a line, where nothing is selected
@@ -34,7 +34,6 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const AWAY = [22, 40, 60, 82, 110].flatMap((reach) => Array.from({ length: 12 }, (_, k) =>
     [Math.cos((k * Math.PI) / 6), Math.sin((k * Math.PI) / 6)].map((part) => reach * part)));
   const sizes = new WeakMap(); // of names, in pixels
-  const keys = new WeakMap(); // what the reader sees of names
   const ownNames = new Map(); // latent, or what is shown instead of its name → the element
   const ownLayer = h("div");
   let isNumbered = false; // whether they have their numbers
@@ -80,20 +79,8 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     return element.offsetWidth;
   }
 
-  /* What the reader sees of a name: its first letters, but for those that begin below its two lines. */
-  function keyOf(element) {
-    if (!keys.has(element)) {
-      const { bottom } = element.getBoundingClientRect();
-      const range = document.createRange();
-      let seen = "";
-      for (const text of textsOf(element)) {
-        range.selectNode(text);
-        if (range.getClientRects()[0]?.top < bottom - 2) seen += text.data;
-      }
-      keys.set(element, seen.slice(0, LETTERS));
-    }
-    return keys.get(element);
-  }
+  /* The beginning of a name, by which two are told apart. */
+  const beginningOf = (element) => element.textContent.slice(0, LETTERS);
 
   /* An element that is made once for a key, and stays on the page, since the browser would measure it again. */
   function kept(key, make) {
@@ -126,7 +113,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   function placing(covered, dots, lines) {
     const [width, height] = scatter.size();
     const boxes = [...covered];
-    const shownKeys = new Set();
+    const shownNames = new Set();
     /** @type {(box: number[], other: number[]) => boolean} */
     const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
       left < to + GAP && right > from - GAP && top < below && bottom > above;
@@ -177,11 +164,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       element.style.transform = `translate(${best.px - w + 1}px, ${best.py}px) translate(0, -50%)`;
       boxes.push(best.box);
       if (best.from) leaders.push(leader(best.from, best.box));
-      shownKeys.add(keyOf(element));
+      shownNames.add(beginningOf(element));
       return [best.px, best.py];
     }
     const isCovered = (x, y) => boxes.some((box) => overlaps([x, y, x, y], box));
-    return { put, leaders, radius, isCovered, isNamed: (element) => shownKeys.has(keyOf(element)) };
+    return { put, leaders, radius, isCovered, isNamed: (element) => shownNames.has(beginningOf(element)) };
   }
 
   const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);

@@ -49,7 +49,7 @@ from interp.statistics.estimates import ratio
 from interp.storage.files import write_json, write_parquet
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
-from interp.verdict.rules import Rule, from_json
+from interp.text.rules import Rule, rule_of_text
 
 BLOCK_LATENTS = 16
 """Number of latents of about equal density, among which rules are exchanged."""
@@ -177,7 +177,7 @@ def _rules(ranking: pd.DataFrame, text: ReadText, d_sae: int) -> list[Rule]:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")
     rules: list[Rule] = [()] * d_sae
     for latent, written in zip(ranking["latent"], ranking["explanation_json"].fillna(""), strict=True):
-        rules[latent] = from_json(written, text) if written else ()
+        rules[latent] = rule_of_text(written, text) if written else ()
     return rules
 
 

@@ -43,8 +43,8 @@ from interp.features.feature_store import FeatureStore
 from interp.statistics.estimates import bootstrap, ratio
 from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_BEFORE
 from interp.text.predicates import Predicates
+from interp.text.rules import Atom, Rule
 from interp.verdict.rule_counts import NumberedRules
-from interp.verdict.rules import Atom, Rule
 
 _WINDOW, _FIRST = 32, 16
 """Tokens of a window, and the first position at which a rule is to hold."""

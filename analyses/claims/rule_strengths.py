@@ -28,8 +28,8 @@ from interp.runtime.progress import Progress, no_progress
 from interp.statistics.bits import bit_count
 from interp.statistics.estimates import ratio
 from interp.text.predicates import Predicates
+from interp.text.rules import Rule
 from interp.verdict.rule_counts import NumberedRules, TextBits, atom_bits, rule_bits
-from interp.verdict.rules import Rule
 
 Latents = Float64[np.ndarray, " d_sae"]
 

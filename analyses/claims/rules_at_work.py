@@ -28,10 +28,10 @@ from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
 from interp.compare import MIN_FIRED
 from interp.text.predicates import Predicates
+from interp.text.rules import Rule
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import explain
 from interp.verdict.rule_search import FitSample
-from interp.verdict.rules import Rule
 
 PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
 SHARES = ("sensitivity", "unchanged", "fires", "absorbed", "by_chance")

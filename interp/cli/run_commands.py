@@ -208,13 +208,14 @@ def _program() -> str:
 def _showcase(run: "Run") -> str:
     """Return the page's choice of features, one line each."""
     from interp.display.byte_parts import name_byte_parts
-    from interp.display.segments import rule_text
+    from interp.display.segments import to_text
     from interp.pipeline.stages import LINE_WIDTH
+    from interp.text.short_rules import short_rule
 
     chosen = run.ranking.worth_a_look(6)
     if chosen.empty:
         return "  none: no latent surely has one meaning and a rule in words that holds"
-    rules = (name_byte_parts(rule_text(str(rule))) for rule in chosen["explanation"])
+    rules = (name_byte_parts(to_text(short_rule(row))) for row in chosen.to_dict("records"))
     lines = [
         f"  #{r.latent:<6d} {r.monosemanticity:.2f}  F1 {r.explanation_f1:.2f}  {rule}"
         for r, rule in zip(chosen.itertuples(), rules, strict=True)

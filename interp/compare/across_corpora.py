@@ -28,9 +28,9 @@ two sources differ in everything in which the sources differ, which may be more 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -53,6 +53,8 @@ from interp.runtime.progress_bar import shows_progress
 from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.estimates import share_difference
 from interp.statistics.permutation import permutation_p
+from interp.text.rules import read_rule
+from interp.text.short_rules import in_short, joined
 
 FALSE_DISCOVERIES = 0.05
 SHUFFLES = 20
@@ -70,8 +72,8 @@ class Corpora:
     table: pd.DataFrame
     """A row per latent: first the latents that differ, by descending size of the difference, whatever its sign.
     Columns: latent, differs, difference, low, high, share_a, share_b, threshold (t_j), mean_a and mean_b (of m_ij), p
-    and q (NaN if it was not tested), words, rule and f1 (from the ranking), in_a and in_b (if it differs, the text
-    around its strongest firings in either corpus, each from another document)."""
+    and q (NaN if it was not tested), words, rule, rule_json and f1 (from the ranking), in_a and in_b (if it differs,
+    the text around its strongest firings in either corpus, each from another document)."""
     names: tuple[str, str]
     n_documents: tuple[int, int]
     lengths: tuple[float, float]
@@ -97,7 +99,7 @@ class Corpora:
         sides = [
             [Markup("<br>".join(map(markup, texts))) for texts in self.differing[name]] for name in ("in_a", "in_b")
         ]
-        words = map(show_rule, self.differing["words"])
+        words = map(_show_words, self.differing.to_dict("records"))
         rows = list(zip(self.differing["latent"], words, *sides, strict=True))[:_N_PRINTED_LATENTS]
         note = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
         return card(self._title(), show_table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
@@ -251,7 +253,7 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     """Return the rule and its F1 by latent; "" and NaN without a ranking, or with one that has no rules (`rank_codes`).
     Raises ValueError for the ranking of another dictionary."""
     features = scans[0].features
-    none = pd.DataFrame({"rule": "", "f1": np.nan}, index=range(features.d_sae))
+    none = pd.DataFrame({"rule": "", "rule_json": "", "f1": np.nan}, index=range(features.d_sae))
     if ranking is None:
         return none
     ranked_by = ranking.attrs.get("features", {}).get("dictionary")
@@ -263,8 +265,10 @@ def _rules(ranking: pd.DataFrame | None, scans: Sequence[ScannedDocuments]) -> p
     if "explanation" not in ranking:
         return none
     ranking_by_latent = ranking.set_index("latent").reindex(range(features.d_sae))
-    return pd.DataFrame(
-        {"rule": ranking_by_latent["explanation"].fillna(""), "f1": ranking_by_latent["explanation_f1"]}
+    return none.assign(
+        rule=ranking_by_latent["explanation"].fillna(""),
+        rule_json=ranking_by_latent.get("explanation_json", none["rule_json"]),
+        f1=ranking_by_latent["explanation_f1"],
     )
 
 
@@ -291,6 +295,7 @@ def _difference_table(
         "q": tests.q,
         "words": [_words(*facts, names) for facts in facts_of_latents],
         "rule": rules["rule"],
+        "rule_json": rules["rule_json"],
         "f1": rules["f1"],
         "in_a": _snippets(scans, counts.strongest[:, 0], differs),
         "in_b": _snippets(scans, counts.strongest[:, 1], differs),
@@ -303,6 +308,13 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
     does = "fires" if threshold == 0 else f"reaches more than {threshold:.3g}"
     sentence = f"{does} in {shares[0]:.0%} of {names[0]} and {shares[1]:.0%} of {names[1]}"
     return f"{sentence}: {rule} (F1 {f1:.2f})" if rule and f1 >= MIN_F1 else sentence
+
+
+def _show_words(row: Mapping[Any, Any]) -> Markup:
+    """Return the words of a row of the table, with the rule in them as displays show rules."""
+    before, rule, after = row["words"].rpartition(row["rule"] or "\0")
+    shown = show_rule(joined(in_short(read_rule(rule, row["rule_json"]))))
+    return Markup(f"{markup(before)}{shown}{markup(after)}")
 
 
 def _snippets(

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 
 STRAY = r"⟨[0-9a-f]{2}⟩"
+BYTES = "bytes of characters"
+"""The name of tokens that begin with a byte that is no character."""
 FIRST_BYTES = (
     (0xC2, "sign"), (0xCB, "Latin letter"), (0xCF, "Greek letter"), (0xD4, "Cyrillic letter"),
     (0xD5, "Armenian letter"), (0xD6, "Armenian or Hebrew letter"), (0xD7, "Hebrew letter"), (0xDB, "Arabic letter"),

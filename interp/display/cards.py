@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from interp.display.byte_parts import script_byte, split_byte_parts
-from interp.display.segments import Groups, Segment, Token, read_rule, short_list, simplify_rule
+from interp.display.segments import Groups, Segment, Segments, Token, short_list, to_text
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
@@ -118,17 +118,22 @@ def show_token(token: str, around: int | None = None) -> Markup:
     return show_text(_mark_spaces(token), around)
 
 
-def show_rule(words: str) -> Markup:
-    """Show a rule in words. What stands in its quotes keeps its writing direction to itself, and its white space is
+def show_words(text: str) -> Markup:
+    """Show words in which tokens are quoted, with all of their white space."""
+    return Markup(f'<span style="white-space:pre-wrap">{show_text(text)}</span>')
+
+
+def show_rule(rule: Segments) -> Markup:
+    """Show a rule. What stands in its quotes keeps its writing direction to itself, and its white space is
     marked, since HTML folds it into one space; several spaces are one mark with their number. Lists are in short."""
-    around = script_byte(words)
+    around = script_byte(to_text(rule))
 
     def show(one: Segment) -> str:
         if isinstance(one, Token):
             return f'"<bdi>{show_token(one.text, around)}</bdi>"'
         return "".join(map(show, short_list(one))) if isinstance(one, Groups) else escape(str(one))
 
-    return Markup("".join(map(show, simplify_rule(read_rule(words)))))
+    return Markup("".join(map(show, rule)))
 
 
 def _mark_spaces(token: str) -> str:

@@ -9,17 +9,15 @@
     Part("muted", segments)    segments that are shown in one way; JSON: {"muted": […]}. The kinds of parts are those of
                                `report.captions`
 
-In: rules as the ranking writes them, in words. Out: segments, their JSON and their text.
+In: words and tokens. Out: segments, their JSON and their text.
 """
 
 import json
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import groupby
 from typing import Any, NamedTuple
-
-from interp.display.ranges import join_ranges
 
 N_LISTED = 4
 """Tokens that are shown of a list; if only one more is left, that takes no more room than its number."""
@@ -27,15 +25,15 @@ MIN_FAMILY = 3
 """Least number of tokens of a long list that are named as a family."""
 N_SAMPLES, N_FURTHER_SAMPLES = 3, 1
 """Tokens that are shown of a family, and of those in further lists of the same rule."""
-PARTS_OF = "parts of "
-"""How the names of families of parts of characters begin. Those of several scripts in one list are one family."""
+CHARACTERS = "characters"
+"""What those are of which parts are in tokens, if nothing else is known of them."""
 MANY_SCRIPTS = 3
-"""Scripts that are named of such a family."""
+"""Scripts that are named of a family of parts of characters of several scripts."""
 OF_SEVERAL = "characters of several scripts"
 MANY_LINES = 3
 """Line ends in a row from which on they are counted."""
-
-
+LIKE = "tokens like "
+"""The first words of the name of a class of tokens that is named by some of them."""
 SEPARATORS = (", ", " or ", ", or ")
 """What stands between the tokens of a list."""
 
@@ -60,12 +58,14 @@ class Group(NamedTuple):
     """What the tokens are, such as "Greek letters"; "" if nothing is said of them."""
     tokens: tuple[Token, ...]
     n_shown: int
+    are_parts: bool = False
+    """Whether they are parts of characters."""
 
 
 class Groups(NamedTuple):
     groups: tuple[Group, ...]
     are_examples: bool = False
-    """Whether the rule has "tokens like" before the list, which names of families replace."""
+    """Whether the rule has LIKE before the list, which names of families replace."""
 
 
 class Part(NamedTuple):
@@ -76,49 +76,19 @@ class Part(NamedTuple):
 
 Segment = str | Token | Groups | Part
 Segments = list[Segment]
-NameFamily = Callable[[str], str | None]
-"""Token → what it is one of, such as "numbers"; None if it is of no family."""
 
 
-def read_rule(words: str, tokens: Mapping[str, str] | None = None) -> Segments:
-    """Return the words and tokens of a rule.
-    tokens: quoted token → its string (`quoted_tokens`). With it, no quote or backslash within a token misleads; without
-    it, a quote ends before a space or a punctuation mark."""
-    segments: Segments = []
-    start = at = 0
-    while (at := words.find('"', at)) >= 0:
-        opens = at == 0 or words[at - 1] in " ("
-        end = _end_of_token(words, at, tokens or {}) if opens else None
-        if end is None:
-            at += 1
-            continue
-        quoted = words[at:end]
-        segments += [words[start:at]] * (start < at)
-        segments.append(Token((tokens or {}).get(quoted) or _unescape(quoted[1:-1])))
-        start = at = end
-    return segments + [words[start:]] * (start < len(words))
+class Family(NamedTuple):
+    """What several tokens are, such as "numbers"."""
+
+    name: str
+    parts_of: str = ""
+    """Of which characters they are parts, such as "Hebrew letters". Those of several scripts in one list are one
+    family."""
 
 
-def _unescape(text: str) -> str:
-    """Return white space that is written with backslashes as it is; in other text, they may be those of LaTeX."""
-    plain = text.replace(r"\n", "\n").replace(r"\t", "\t")
-    return text if plain.strip() else plain
-
-
-def _end_of_token(words: str, start: int, tokens: Mapping[str, str]) -> int | None:
-    """Return the end of the quotes that open at `start`: the first that makes a token, else the first that may."""
-    ends = [m.end() for m in re.compile(r'"(?=$|[\s,;:.)])').finditer(words, start + 1) if m.start() > start + 1]
-    return next((end for end in ends if words[start:end] in tokens), ends[0] if ends else None)
-
-
-def simplify_rule(rule: Segments, name_family: NameFamily | None = None) -> Segments:
-    """Return a rule in short: lists of similar tokens as one list, each long list as `Groups`, white space in counts; a
-    property that several kinds of tokens share is named once, and parts of characters are kept apart from the script
-    that is named beside them."""
-    if said := _count_white_space(rule):
-        return [Groups((Group(said, tuple(token for token in rule if isinstance(token, Token)), 0),))]
-    joined = _join_lists([_simplify_words(one) if isinstance(one, str) else one for one in rule])
-    return _group_lists(joined, name_family or family_of)
+NameFamily = Callable[[str], Family | None]
+"""Token → what it is one of; None if it is of no family."""
 
 
 def tokens_of(segments: Sequence[Segment]) -> Iterator[Token]:
@@ -139,14 +109,6 @@ def listed_tokens(rule: Segments) -> list[Token]:
     """Return the tokens of a rule that is only a list of tokens; none for any other rule."""
     is_list = all(isinstance(one, Token | Groups) or one in SEPARATORS for one in rule)
     return list(tokens_of(rule)) if is_list else []
-
-
-def first_tokens(rule: Segments) -> list[Token]:
-    """Return the tokens that a rule lists, alone or before their context; none if it names other tokens, too."""
-    is_listed = (isinstance(one, Token) or one in SEPARATORS for one in rule)
-    n = next((k for k, is_in in enumerate(is_listed) if not is_in), len(rule))
-    goes_on = n < len(rule) and str(rule[n]).startswith((",", " or"))
-    return [] if goes_on else list(tokens_of(rule[:n]))
 
 
 def map_tokens(segments: Segments, change: Callable[[Token], Token]) -> Segments:
@@ -172,8 +134,7 @@ def to_text(segments: Sequence[Segment]) -> str:
 
 def _text(one: Segment) -> str:
     if isinstance(one, Token):
-        text = one.text.replace("\n", r"\n").replace("\t", r"\t")
-        return f'"{text}"'
+        return f'"{escape_invisible(one.text)}"'
     if isinstance(one, Groups):
         return to_text(short_list(one))
     if isinstance(one, Part):
@@ -181,15 +142,14 @@ def _text(one: Segment) -> str:
     return one
 
 
-def rule_text(words: str) -> str:
-    """Return a rule in words in short."""
-    return to_text(simplify_rule(read_rule(words)))
+def escape_invisible(text: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def short_list(groups: Groups) -> Segments:
     """Return a list as words and those of its tokens that are shown."""
     out: Segments = []
-    for k, (name, tokens, n_shown) in enumerate(groups.groups):
+    for k, (name, tokens, n_shown, _) in enumerate(groups.groups):
         out += [*([" or "] if k else []), name + (" " if name and n_shown else "")]
         for place, token in enumerate(tokens[:n_shown]):
             out += [*([", "] if place else []), token]
@@ -206,7 +166,7 @@ def to_json(segments: Sequence[Any]) -> list:
             pieces = [piece if isinstance(piece, str) else list(piece)[: 1 + one.is_in_words] for piece in one.pieces]
             return [one.text, *([pieces] if pieces else []), *([1] if one.is_in_words else [])]
         if isinstance(one, Groups):
-            groups = [[name, [value(token) for token in tokens], n] for name, tokens, n in one.groups]
+            groups = [[name, [value(token) for token in tokens], n] for name, tokens, n, _ in one.groups]
             return {"groups": groups} | ({"like": 1} if one.are_examples else {})
         if isinstance(one, Part):
             return {one.kind: value(one.content)}
@@ -220,8 +180,17 @@ def as_text(segments: Sequence[Any]) -> str:
     return json.dumps(to_json(segments), ensure_ascii=False, separators=(",", ":"))
 
 
-def family_of(token: str) -> str | None:
+def family_of_parts(noun: str) -> Family:
+    return Family(f"parts of {noun}", noun)
+
+
+def family_of(token: str) -> Family | None:
     """Return the family of tokens of one kind of spelling; None if there is no name for it."""
+    name = _family_name(token)
+    return None if name is None else Family(name)
+
+
+def _family_name(token: str) -> str | None:
     letters = token.removeprefix(" ")
     scripts = {_script(letter) for letter in letters}
     if len(letters) == 1 and letters.isalpha():
@@ -252,36 +221,13 @@ def _script(letter: str) -> str:
     return "Han" if first == "CJK" else first.capitalize()
 
 
-def _simplify_words(words: str) -> str:
-    """Return words of a rule with a property that several kinds of tokens share named once, the names of parts of
-    characters in all scripts as one, ranges that adjoin as one, and the place of a newline by what is before it."""
-    once = re.sub(
-        r"( with(?:out)? a [a-z ]*space[a-z ]*?)(?=(?:,| or|, or) (?:(?!space).)*\1)", "", words, flags=re.DOTALL
-    )
-    once = re.sub(r"bytes of characters|(?:[a-z-]+ )?tokens in Byte script", "parts of characters of any script", once)
-    return re.sub("^a newline at token 1 of a (line|sentence)", _newline, join_ranges(once))
-
-
-def _newline(found: re.Match) -> str:
-    return "a newline after the end of a sentence or line" if found[1] == "sentence" else "the newline of an empty line"
-
-
-def _join_lists(rule: Segments) -> Segments:
-    """Return a rule with several lists of similar tokens as one: "tokens like A, B, C, or tokens like D, E"."""
-    joined: Segments = []
-    has_list = False
-    for one in rule:
-        if isinstance(one, str) and has_list:
-            one = re.sub(r"^(,| or|, or) tokens like $", r"\1 ", one)
-        has_list = has_list or (isinstance(one, str) and "tokens like " in one)
-        joined.append(one)
-    return joined
-
-
-def _group_lists(rule: Segments, name_family: NameFamily) -> Segments:
-    """Return a rule with each list of three tokens or more as `Groups`, unless it is short and of no family."""
+def group_lists(
+    rule: Segments, name_family: NameFamily, n_samples: int = N_SAMPLES, *, is_of_many: bool = False
+) -> Segments:
+    """Return words of a rule with each list of three tokens or more as `Groups`, unless it is short and of no family.
+    n_samples: tokens that are shown of the first family.
+    is_of_many: the first tokens are examples, as they are after LIKE, so that three alike are named as a family."""
     out: Segments = []
-    n_samples = N_SAMPLES
     at = 0
     while at < len(rule):
         end = at
@@ -293,51 +239,51 @@ def _group_lists(rule: Segments, name_family: NameFamily) -> Segments:
             out += rule[at : max(end, at + 1)]
             at = max(end, at + 1)
             continue
-        before = out[-1] if out and isinstance(out[-1], str) else ""
-        like = "tokens like " if before.endswith("tokens like ") else ""
-        is_of_many = bool(like) or before.endswith("rich in ")
-        least = MIN_FAMILY if len(tokens) > N_LISTED else len(tokens) if is_of_many else len(tokens) + 1
+        is_like = out[-1:] == [LIKE]
+        are_examples = is_like or (is_of_many and len(out) == 1)
+        least = MIN_FAMILY if len(tokens) > N_LISTED else len(tokens) if are_examples else len(tokens) + 1
         families = _families(tokens, least, name_family)
         if not families and len(tokens) <= N_LISTED + 1:
             out += rule[at:end]
         else:
-            if families and like:
-                out[-1:] = [before.removesuffix(like)] if before != like else []
+            if families and is_like:
+                out.pop()
             others = [token for token in tokens if not any(token in own for own in families.values())]
-            groups = [_group(name, own, n_samples) for name, own in families.items()]
+            groups = [_group(family, own, n_samples) for family, own in families.items()]
             if families:
                 n_samples = N_FURTHER_SAMPLES
             if others:
                 n_others = N_LISTED if len(others) > N_LISTED + 1 else len(others)
-                groups.append(_group(like.rstrip() if families else "", others, n_others))
-            out.append(Groups(tuple(groups), bool(families and like)))
+                groups.append(_group(Family(LIKE.rstrip() if families and is_like else ""), others, n_others))
+            out.append(Groups(tuple(groups), bool(families) and is_like))
         at = end
     return out
 
 
-def _group(name: str, tokens: Sequence[Token], n_shown: int) -> Group:
-    return Group(name, tuple(tokens), len(tokens) if len(tokens) == n_shown + 1 else min(n_shown, len(tokens)))
+def _group(family: Family, tokens: Sequence[Token], n_shown: int) -> Group:
+    n = len(tokens) if len(tokens) == n_shown + 1 else min(n_shown, len(tokens))
+    return Group(family.name, tuple(tokens), n, bool(family.parts_of))
 
 
-def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> dict[str, list[Token]]:
+def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> dict[Family, list[Token]]:
     """Return the families of at least `least` tokens, in the order of the list."""
-    families: dict[str, list[Token]] = {}
+    families: dict[Family, list[Token]] = {}
     for token in tokens:
-        if name := name_family(token.text):
-            families.setdefault(name, []).append(token)
-    scripts = [name for name in families if name.startswith(PARTS_OF)]
-    nouns = [name.removeprefix(PARTS_OF) for name in scripts]
-    is_named = "characters" not in nouns and len(nouns) <= MANY_SCRIPTS
-    several = " and ".join(filter(None, [", ".join(nouns[:-1]), nouns[-1]])) if is_named and nouns else OF_SEVERAL
-    for name in scripts if len(scripts) > 1 else ():
-        families.setdefault(f"{PARTS_OF}{several}", []).extend(families.pop(name))
-    return {name: own for name, own in families.items() if len(own) >= least}
+        if family := name_family(token.text):
+            families.setdefault(family, []).append(token)
+    of_parts = [family for family in families if family.parts_of]
+    if len(of_parts) > 1:
+        nouns = [family.parts_of for family in of_parts]
+        is_named = CHARACTERS not in nouns and len(nouns) <= MANY_SCRIPTS
+        several = family_of_parts(f"{', '.join(nouns[:-1])} and {nouns[-1]}" if is_named else OF_SEVERAL)
+        for family in of_parts:
+            families.setdefault(several, []).extend(families.pop(family))
+    return {family: own for family, own in families.items() if len(own) >= least}
 
 
-def _count_white_space(rule: Segments) -> str | None:
-    """Return, for a rule that lists several tokens of spaces and line ends, after how many line ends it has how many
-    spaces; None for any other rule."""
-    tokens = [token.text for token in listed_tokens(rule)]
+def count_white_space(tokens: Sequence[str]) -> str | None:
+    """Return, for several tokens of spaces and line ends, after how many line ends they have how many spaces; None for
+    any others."""
     if len(tokens) < 2 or not all(re.fullmatch(r"\n* *", token) and token for token in tokens):
         return None
     counts = sorted((token.count("\n"), token.count(" ")) for token in tokens)

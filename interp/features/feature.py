@@ -26,9 +26,10 @@ from interp.display.cards import (
     verdict_badge,
 )
 from interp.display.pictures import PNG_PREFIX, Renderer, picture_of
-from interp.display.segments import rule_text
+from interp.display.segments import Segments, to_text
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.short_rules import short_rule
 
 _N_PRINTED_EXAMPLES = 5
 _PRINTED_TOKENS_AROUND = 10
@@ -144,10 +145,11 @@ def _replace_controls(line: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in mark_line_ends(line))
 
 
-def _rule_of(row: pd.Series, shown: Callable[[str], str] = rule_text) -> str:
+def _rule_of(row: pd.Series, shown: Callable[[Segments], str] = to_text) -> str:
     """Return the rule with its F1 on held-out text. For a tested latent without a rule that holds, return a note that
     says so."""
-    words = f"{shown(str(row['explanation']))} (F1 {row['explanation_f1']:.2f})" if row.get("explanation") else ""
+    rule = short_rule(row)
+    words = f"{shown(rule)} (F1 {row['explanation_f1']:.2f})" if rule else ""
     tested = not math.isnan(row["monosemanticity"])
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
         return words

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interp.display.byte_parts import STRAY, common_letters, length_of, name_of
-from interp.display.segments import PARTS_OF, CharacterPart, Token
+from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts
 from interp.features.feature_store import FeatureStore
 from interp.report.characters import characters_of_token
 
@@ -80,15 +80,14 @@ class ByteReader:
         letters = (letter for part in parts for letter in part[0].strip("…").split(" "))
         return f"{place.removesuffix('s')}s of {', '.join(dict.fromkeys(letters))}"
 
-    def family(self, text: str) -> str | None:
-        """Return a name for tokens with parts of characters of one script, such as "parts of Hebrew letters"; None
+    def family(self, text: str) -> Family | None:
+        """Return the family of tokens with parts of characters of one script, such as "parts of Hebrew letters"; None
         for any other token."""
         if "⟨" not in text or not (run := re.search(f"(?:{STRAY})+", text)):
             return None
         parts = list(self._parts(text, run[0]))
         nouns = {noun for lead, _, own in parts for noun in self._nouns(own, lead)}
-        noun = _plural(nouns.pop()) if len(nouns) == 1 else "characters"
-        return f"{PARTS_OF}{noun}"
+        return family_of_parts(_plural(nouns.pop()) if len(nouns) == 1 else CHARACTERS)
 
     def letters(self, texts: Sequence[str]) -> str:
         """Return the characters of which some tokens hold the known parts, in brackets: " (ש, ר …)"; "" if none is

@@ -31,18 +31,19 @@ The kinds of parts, beside the classes of style "muted", "small", "weak", "vague
 In: what the page knows of each latent (`columns.caption_columns`), the senses, and the stored firings. Out: JSON.
 """
 
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import pandas as pd
 
 from interp.display.segments import (
-    PARTS_OF,
+    LIKE,
     SEPARATORS,
     CharacterPart,
+    Family,
     Group,
     Groups,
     Part,
@@ -52,9 +53,7 @@ from interp.display.segments import (
     family_of,
     listed_tokens,
     map_tokens,
-    read_rule,
     short_list,
-    simplify_rule,
     to_json,
     to_text,
     tokens_of,
@@ -63,10 +62,13 @@ from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
 from interp.report.columns import NAMED_BY_LABEL
 from interp.report.json_text import format_percent
-from interp.report.verdict_evidence import words_of_sense
+from interp.report.verdict_evidence import described_by, is_described_by_rule
 from interp.report.whole_words import WholeWords, whole_words
 from interp.statistics.cutoffs import MIN_F1
-from interp.text.vocabulary import quote_token
+from interp.text.predicate_kinds import SUBJECT, TOPIC
+from interp.text.rules import Atom, Rule, words_of
+from interp.text.short_rules import Clause, in_short, joined
+from interp.text.vocabulary import name_of_token
 
 GOOD = 0.5
 """F1 from which on a label is set in bold, and a rule names a latent even if it does not hold for MOST of the tokens at
@@ -101,14 +103,6 @@ IN_WORDS = 2
 """Most tokens of a rule whose parts of characters are named in words."""
 NO_RULE = "No rule in words holds."
 NEAREST = "No reliable rule was found; the nearest is "
-_OF_PLACE = re.compile(r"(?:(?:some |most )?tokens )?(?:after|before|two|within|in|inside|outside|at|on)\b")
-"""How a rule begins that names no tokens on which it holds."""
-_ANY_TOKENS = re.compile(r"(?:[a-z-]+ )?tokens (?!like |that )")
-"""How a rule begins that names no tokens, but holds at all of some kind or at some place."""
-_KIND = " in text rich in"
-"""Before the tokens by which a rule tells a kind of text."""
-_NEXT = re.compile(r" (?:within \d|before|after|inside|two) ?.*", re.DOTALL)
-"""What may stand in a rule behind such tokens."""
 
 
 class Caption(NamedTuple):
@@ -123,11 +117,16 @@ class Caption(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SenseFacts:
-    rule: Segments
+    clauses: Sequence[Clause]
+    """What describes it."""
     f1: float | None
-    """None if `rule` is what its firings share."""
+    """None if that is what its firings share."""
     share: float | None
     strongest: Sequence[str] = ()
+
+    @property
+    def rule(self) -> Segments:
+        return joined(self.clauses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +135,8 @@ class Facts:
 
     has_text: bool = True
     fires: bool = True
-    rule: Segments
+    clauses: Sequence[Clause]
+    """Its rule in short."""
     rule_f1: float | None = None
     precision: float | None = None
     """Of its rule."""
@@ -164,6 +164,10 @@ class Facts:
     """None of a latent that is taken to have one meaning."""
     reader: ByteReader
 
+    @cached_property
+    def rule(self) -> Segments:
+        return joined(self.clauses)
+
     @property
     def is_named_by_label(self) -> bool:
         if self.label is None:
@@ -182,7 +186,7 @@ class Facts:
             return True
         told = sum(self.shares[:N_LISTED])
         if f1 < GOOD:
-            return told >= MOST or (self.precision or 0) < MOST or _names_tokens(self.rule)
+            return told >= MOST or (self.precision or 0) < MOST or _tells_token(self.clauses)
         if told >= MOST and (self.lists_scripts or len(to_text(self.rule)) > LONG_RULE):
             return True
         return self.misses_common and self.rule_f1 is not None and told > f1
@@ -200,9 +204,7 @@ class Facts:
     def lists_scripts(self) -> bool:
         """Whether its rule begins with a list of parts of characters of several scripts."""
         first = self.rule[0]
-        tokens = (
-            first.groups[0].tokens if isinstance(first, Groups) and first.groups[0].name.startswith(PARTS_OF) else ()
-        )
+        tokens = first.groups[0].tokens if isinstance(first, Groups) and first.groups[0].are_parts else ()
         return len({self.reader.family(token.text) for token in tokens}) > 1
 
     @property
@@ -218,8 +220,8 @@ class Facts:
 
 
 class RuleReader:
-    """Reads the rules of a ranking, which are in words, by the strings of the vocabulary, and names parts of characters
-    by those that stand where the latent fires."""
+    """Shows the rules of a ranking in short, and names parts of characters by those that stand where the latent
+    fires."""
 
     def __init__(
         self,
@@ -228,8 +230,6 @@ class RuleReader:
         characters: Mapping[str, tuple[Sequence[str], Sequence[str]]],
     ) -> None:
         """commonest: the tokens on which each latent fires most. characters: `characters_of_parts`."""
-        quoted = ((quote_token(token), token) for token in features.vocab)
-        self.tokens = {name: token for name, token in quoted if name.startswith('"')}
         self.characters = characters
         self.scripts = {j: script for j, tokens in enumerate(commonest) if (script := script_of(tokens))}
         self.readers = byte_readers(features, characters, self.scripts) if features.has_text else {}
@@ -237,22 +237,21 @@ class RuleReader:
     def bytes_of(self, latent: int) -> ByteReader:
         return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
 
-    def __call__(self, latent: int, words: str) -> Segments:
-        """Return a rule of a latent in short. Parts of characters are named in words if it has one or two tokens with
-        such parts, besides those that are named by what they are parts of."""
-        if not words:
-            return []
+    def __call__(self, latent: int, said: Rule | Atom) -> list[Clause]:
+        """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named in words
+        if it has one or two tokens with such parts, besides those that are named by what they are parts of."""
         bytes_ = self.bytes_of(latent)
-        rule = simplify_rule(read_rule(words, self.tokens), lambda token: bytes_.family(token) or family_of(token))
-        ends = (k for k, one in enumerate(rule) if not isinstance(one, Token) and one not in SEPARATORS)
-        n_first = next(ends, len(rule))
-        rule = [_name_parts_alone(one, bytes_) for one in rule]
-        read = map_tokens(rule, lambda token: bytes_.token(token.text, is_in_words=True))
-        if sum(bool(token.pieces) for token in _shown_tokens(read)) <= IN_WORDS:
-            return read
-        read = map_tokens(read, lambda token: token._replace(is_in_words=False))
-        has_boxes = any(token.pieces for token in _shown_tokens(read[n_first:]))
-        return (read[:n_first] if has_boxes else _say_part_once(read[:n_first])) + read[n_first:]
+        clauses = in_short(said, lambda token: bytes_.family(token) or family_of(token))
+        named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
+        read = [map_tokens(segments, lambda token: bytes_.token(token.text, is_in_words=True)) for segments in named]
+        if sum(bool(token.pieces) for segments in read for token in _shown_tokens(segments)) > IN_WORDS:
+            read = [map_tokens(segments, lambda token: token._replace(is_in_words=False)) for segments in read]
+            ends = (k for k, one in enumerate(read[0]) if not isinstance(one, Token) and one not in SEPARATORS)
+            n_first = next(ends, len(read[0]))
+            first, rest = read[0][:n_first], read[0][n_first:]
+            if not any(token.pieces for segments in (rest, *read[1:]) for token in _shown_tokens(segments)):
+                read[0] = [*_say_part_once(first), *rest]
+        return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
 
 
 def _shown_tokens(rule: Segments) -> Iterator[Token]:
@@ -272,7 +271,7 @@ def _name_parts_alone(one: Any, bytes_: ByteReader) -> Any:
         letters = bytes_.letters([token.text for token in group.tokens])
         return group._replace(name=f"{group.name}{letters}", n_shown=0)
 
-    groups = (named(group) if group.name.startswith(PARTS_OF) else group for group in one.groups)
+    groups = (named(group) if group.are_parts else group for group in one.groups)
     return one._replace(groups=tuple(groups))
 
 
@@ -311,9 +310,9 @@ def senses_in_segments(
         latent: [
             {
                 **{name: value for name, value in one.items() if name not in ("fires_on", "strongest")},
-                "rule": as_text(_rule_of_sense(latent, one, one["rule"], read)),
-                "common": as_text([_rule_of_sense(latent, one, words, read) for words in one["common"]]),
-                "holds": bool(one["rule"]) and words_of_sense(one) == one["rule"],
+                "rule": as_text(joined(_rule_of_sense(latent, one, one["rule"], read))),
+                "common": as_text([joined(_rule_of_sense(latent, one, atom, read)) for atom in one["common"]]),
+                "holds": is_described_by_rule(one),
             }
             for one in of_latent
         ]
@@ -321,29 +320,31 @@ def senses_in_segments(
     }
 
 
-def _rule_of_sense(latent: int, sense: Mapping[str, Any], words: str, read: RuleReader) -> Segments:
+def _rule_of_sense(latent: int, sense: Mapping[str, Any], said: Rule | Atom, read: RuleReader) -> list[Clause]:
     """Return the rule of a sense, or what its firings have in common."""
-    precision = sense["precision"] if words == sense["rule"] else None
-    return _with_amount(_strongest_first(read(latent, words), sense["fires_on"]), precision)
+    precision = sense["precision"] if words_of(said) == words_of(sense["rule"]) else None
+    return _with_amount(_strongest_first(read(latent, said), sense["fires_on"]), precision)
 
 
-def _strongest_first(rule: Segments, strongest: Sequence[str]) -> Segments:
+def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Clause]:
     """Return a rule with the tokens of the strongest firings first in a list at its beginning, which shows few."""
-    place = 1 if rule[:1] == ["tokens like "] else 0
+    rule = clauses[0].segments if clauses else []
+    place = 1 if rule[:1] == [LIKE] else 0
     lists = rule[place] if place < len(rule) else None
     if not isinstance(lists, Groups):
-        return rule
+        return clauses
     groups = []
     for group in lists.groups:
         tokens = sorted(group.tokens, key=lambda token: token.text not in strongest)
         groups.append(group._replace(tokens=tuple(tokens)))
-    return [*rule[:place], lists._replace(groups=tuple(groups)), *rule[place + 1 :]]
+    sorted_lists = lists._replace(groups=tuple(groups))
+    return [clauses[0]._replace(segments=[*rule[:place], sorted_lists, *rule[place + 1 :]]), *clauses[1:]]
 
 
 def caption_of(latent: Facts) -> Caption:
-    measured = latent.rule
+    measured = latent
     with_kind = _with_kind(latent)
-    latent = replace(latent, rule=_with_amount(with_kind, latent.precision))
+    latent = replace(latent, clauses=_with_amount(with_kind, latent.precision))
     brief = _brief(latent)
     is_alone = not latent.is_named_by_label and not latent.senses
     is_by_tokens = is_alone and (latent.is_named_by_words or latent.is_named_by_tokens)
@@ -356,7 +357,7 @@ def caption_of(latent: Facts) -> Caption:
         brief=None if brief == [Part("rule", 0)] else to_json(brief),
         title=to_json(_title(latent)),
         below=to_json(_in_words(latent)) if is_below else None,
-        measured=None if with_kind == measured else to_json(measured),
+        measured=None if with_kind == measured.clauses else to_json(measured.rule),
         f1=_f1_of_name(latent),
     )
 
@@ -415,10 +416,11 @@ def _title(latent: Facts) -> Segments:
 def _before_rule(latent: Facts) -> Segments:
     """Return the token on which MOST of its firings are, if its rule names none, or the kind of text, if its rule tells
     few of its firings."""
-    if latent.tokens and latent.shares[0] >= MOST and not _names_tokens(latent.rule):
+    if latent.tokens and latent.shares[0] >= MOST and not _tells_token(latent.clauses):
         return [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
     kind = _in_kind(latent)
-    is_told = not kind or latent.rule_f1 is None or latent.rule_f1 >= GOOD or kind in to_text(latent.rule)
+    told = [clause.segments for clause in latent.clauses]
+    is_told = not kind or latent.rule_f1 is None or latent.rule_f1 >= GOOD or [kind] in told
     return [] if is_told else [_muted(f"{kind}: ")]
 
 
@@ -489,18 +491,19 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
     many = "on" if is_of_few else "on many tokens:"
     before = f"{kind}, {many} " if kind else "mostly on " if is_of_few else f"{many} "
     read = [latent.reader.token(token) for token, _ in shown]
-    families = Counter(name for token, _ in shown if (name := latent.reader.family(token)))
+    families = Counter[Family | None](latent.reader.family(token) for token, _ in shown)
     alike = [token for token, _ in listed if token.strip() == shown[0][0].strip()]
     share = sum(share for token, share in listed if token in alike)
     if read[0].pieces and share >= MOST:  # one part of a character, with or without a space, in words
         told: Segments = [*_chips(latent, [min(alike, key=len)], is_in_words=True), _small(f" {format_percent(share)}")]
     else:
         told, alike = [], [token.text for token in read]
-        for name in (name for name, n in families.items() if n > 1):  # in the place of boxes, which tell little
-            own = [(token, share) for token, share in listed if latent.reader.family(token) == name]
+        alike_parts = [family for family, n in families.items() if family is not None and n > 1]
+        for family in alike_parts:  # in the place of boxes, which tell little
+            own = [(token, share) for token, share in listed if latent.reader.family(token) == family]
             letters = latent.reader.letters([token for token, _ in own])
-            told += [f"{name}{letters}", _small(f" {format_percent(sum(share for _, share in own))}"), " "]
-        others = [token for token in read if families[latent.reader.family(token.text) or ""] < 2]
+            told += [f"{family.name}{letters}", _small(f" {format_percent(sum(share for _, share in own))}"), " "]
+        others = [token for token in read if latent.reader.family(token.text) not in alike_parts]
         chips = [[latent.tokens.index(token.text), *([token] if token.pieces else [])] for token in others]
         told = [*told, Part("commonest", chips)] if chips else told[:-1]
     n_more = latent.n_tokens - len(alike) if is_title else 0
@@ -565,9 +568,10 @@ def _are_most(tokens: Sequence[str], some: Sequence[str]) -> bool:
     return len(some) >= MOST * len(tokens)
 
 
-def _names_tokens(rule: Segments) -> bool:
-    """Return whether a rule names tokens on which it holds, and not only what is around."""
-    return bool(rule) and not (isinstance(rule[0], str) and _OF_PLACE.match(rule[0]))
+def _tells_token(clauses: Sequence[Clause]) -> bool:
+    """Return whether a rule says something of the token itself, and not only of what is around. Words of a person may
+    say anything."""
+    return any(clause.atom is not None and clause.atom.subject in ("", SUBJECT) for clause in clauses)
 
 
 def _lists(rule: Segments) -> Iterator[Any]:
@@ -581,42 +585,31 @@ def _in_kind(latent: Facts) -> str:
     return f"{'mostly ' if latent.kind_share < NEARLY_ALL else ''}in {latent.kind.replace('_', ' ')}"
 
 
-def _with_kind(latent: Facts) -> Segments:
+def _with_kind(latent: Facts) -> list[Clause]:
     """Return its rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
     kind = _in_kind(latent)
-    if not kind:
-        return latent.rule
-    out: Segments = []
-    is_left_out = False
-    for one in latent.rule:
-        words = one if isinstance(one, str) else ""
-        if is_left_out and (behind := _NEXT.search(words)):
-            out.append(behind[0])
-            is_left_out = False
-        elif not is_left_out and _KIND in words:
-            before, after = words.split(_KIND, 1)
-            behind = _NEXT.search(after)
-            out.append(f"{before} {kind}{behind[0] if behind else ''}")
-            is_left_out = behind is None
-        elif not is_left_out:
-            out.append(one)
-    return out
+
+    def is_of_topic(clause: Clause) -> bool:
+        return clause.atom is not None and clause.atom.subject == TOPIC
+
+    return [Clause(None, [kind]) if kind and is_of_topic(clause) else clause for clause in latent.clauses]
 
 
-def _with_amount(rule: Segments, precision: float | None) -> Segments:
+def _with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:
     """Return a rule that names no tokens with the part of them on which the latent fires: "some tokens after"."""
-    first = rule[0] if rule else ""
-    if precision is None or precision >= NEARLY_ALL or not isinstance(first, str) or not _ANY_TOKENS.match(first):
-        return rule
-    return [f"{'most' if precision >= MOST else 'some'} {first}", *rule[1:]]
+    if not clauses or precision is None or precision >= NEARLY_ALL:
+        return clauses
+    atom, (first, *others) = clauses[0]
+    if not isinstance(first, str) or (atom is not None and (atom.subject != SUBJECT or atom.tokens)):
+        return clauses
+    return [Clause(atom, [f"{'most' if precision >= MOST else 'some'} {first}", *others]), *clauses[1:]]
 
 
 def _apart(latent: Facts) -> Segments:
     """Return what tells it from others of the same rule or label: tokens that it raises."""
     tokens: Segments = []
     for k, token in enumerate(latent.raises):
-        name = quote_token(token)
-        tokens += [*([" "] if k else []), Token(token) if name.startswith('"') else name]
+        tokens += [*([" "] if k else []), name_of_token(token) or Token(token)]
     return [Part("apart", [", raises ", Part("rule", tokens)])] if tokens else []
 
 
@@ -654,7 +647,7 @@ def _facts(
         yield Facts(
             has_text=features.has_text,
             fires=n_active > 0,
-            rule=read(j, columns["explanation"][j]),
+            clauses=read(j, columns["rule"][j]),
             rule_f1=columns["explanation_f1"][j],
             precision=columns["explanation_precision"][j],
             label=columns["label"][j],
@@ -671,8 +664,8 @@ def _facts(
             whole=whole.get(j),
             senses=[
                 SenseFacts(
-                    rule=_rule_of_sense(j, one, words_of_sense(one), read),
-                    f1=one["f1"] if words_of_sense(one) == one["rule"] else None,
+                    clauses=_rule_of_sense(j, one, described_by(one), read),
+                    f1=one["f1"] if is_described_by_rule(one) else None,
                     share=one["share"],
                     strongest=[vocab[tokens[row]] for row in one["strongest"][:N_STRONGEST]],
                 )

@@ -15,6 +15,7 @@ from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
 from interp.report.three_questions import effect_span
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.rules import read_rule
 
 N_TOP_TOKENS = 8
 NAMED_BY_LABEL = 0.05
@@ -222,7 +223,7 @@ def caption_columns(
         "label_f1": _numbers(table, "best_label_f1"),
         "kind": values_of(around, "label"),
         "kind_share": _numbers(around, "share", 2),
-        "explanation": [text or "" for text in values_of(ranking, "explanation")],
+        "rule": [read_rule(*row) for row in zip(ranking["explanation"], ranking["explanation_json"], strict=True)],
         "explanation_f1": _numbers(ranking, "explanation_f1"),
         "explanation_precision": _numbers(ranking, "explanation_precision"),
         "has_one_meaning": ranking["verdict"].isin(ONE_MEANING_VERDICTS).tolist(),

@@ -60,6 +60,7 @@ from interp.report.verdict_evidence import (
     verdict_evidence,
 )
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.short_rules import joined
 
 QUANTILE = 0.975
 """Of the largest of as many normal draws as there are tokens, which a logit effect exceeds to be more than chance."""
@@ -156,7 +157,7 @@ class PageData:
             "effects": effect_accounts(self.inputs),
             "positions": positions(self.features),
             "explanation": explanations(verdicts),
-            "shared": {latent: as_text(self.read(latent, words)) for latent, words in most_shared(verdicts).items()},
+            "shared": {j: as_text(joined(self.read(j, atom))) for j, atom in most_shared(verdicts).items()},
             "caption": {
                 latent: as_text([one.title, one.below, one.measured]) for latent, one in enumerate(self.captions)
             },

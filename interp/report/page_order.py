@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp.display.segments import listed_tokens, read_rule, tokens_of
 from interp.display.verdict_names import (
     BY_PROBABILITY,
     FAINT,
@@ -24,6 +23,8 @@ from interp.display.verdict_names import (
 from interp.features.feature_store import FeatureStore
 from interp.report.columns import NAMED_BY_LABEL
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.predicate_kinds import AROUND
+from interp.text.rules import Rule, first_tokens, read_rule
 from interp.verdict.ranking_tables import N_FIRST, rule_holds, worth_a_look
 
 MAX_TOKEN_SHARE = 0.5
@@ -38,8 +39,6 @@ N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
 N_SHOWN = 6
 """Number of latents in each."""
-_DISTANCE = re.compile(r"\bwithin \d+ tokens\b")
-"""Wordings of rules that look further than the tokens next to a firing."""
 _LETTER = re.compile(r"[^\W_]")
 """A letter or a digit. The text around firings of rules whose tokens have none is rows of signs, which tell little
 on the overview."""
@@ -107,13 +106,19 @@ def overview_examples(
     def is_unclear(latent: int) -> bool:
         return ranking["explanation_f1"][latent] < CLEAR_F1
 
+    def rule_of(latent: int) -> Rule:
+        row = ranking.loc[latent]
+        return read_rule(row["explanation"], row.get("explanation_json"))
+
     def is_of_words(latent: int) -> bool:
         is_whole = (in_words or {}).get(latent, 0) <= MAX_IN_WORDS
-        return is_whole and _lists_words(str(ranking.loc[latent, "explanation"]))
+        return is_whole and _lists_words(rule_of(latent))
+
+    def looks_back(latent: int) -> bool:
+        return any(atom.subject == AROUND for atom in rule_of(latent))
 
     def characters_of(latent: int) -> frozenset[str]:
-        rule = read_rule(str(ranking.loc[latent, "explanation"]))
-        return frozenset("".join(token.text for token in tokens_of(rule)).strip())
+        return frozenset("".join(token for atom in rule_of(latent) for token in atom.tokens).strip())
 
     def names_text(latent: int) -> bool:
         return any(map(_LETTER.match, characters_of(latent)))
@@ -131,7 +136,7 @@ def overview_examples(
     }
     kinds = {
         "A clear rule": by_words,
-        "Looks back over several tokens": [j for j in clear if _DISTANCE.search(str(ranking.loc[j, "explanation"]))],
+        "Looks back over several tokens": [j for j in clear if looks_back(j)],
         "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
         "The clearest senses": sorted(
             clarity, key=lambda j: (not ranking["sure"][j], names_cut_characters(j), -clarity[j])
@@ -180,10 +185,10 @@ def with_next(
     return [draw for draw in filled if draw]
 
 
-def _lists_words(rule: str) -> bool:
+def _lists_words(rule: Rule) -> bool:
     """Return whether a rule is a list of at least MIN_WORDS tokens that begin a word, by a space or a capital, and are
     of one alphabet. Pieces of words say less to a reader."""
-    tokens = [token.text for token in listed_tokens(read_rule(rule))]
+    tokens = first_tokens(rule) if len(rule) == 1 else []
     begin_words = all(_WORD.fullmatch(token) for token in tokens)
     return begin_words and len(tokens) >= MIN_WORDS and len({token.isascii() for token in tokens}) == 1
 

@@ -6,7 +6,6 @@ null_low, null_high]. A measure that is not known here is shown by its name. Eac
 (`contexts`).
 """
 
-import re
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from types import MappingProxyType
@@ -16,12 +15,11 @@ import numpy as np
 import pandas as pd
 
 from interp.checks.errors import InterpError
-from interp.display.segments import first_tokens, read_rule
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
 from interp.statistics.cutoffs import MIN_F1
-from interp.text.vocabulary import quote_token
+from interp.text.rules import Atom, Rule, first_tokens, read_predicates, read_rule, tokens_like, words_of
 from interp.verdict.calibration import Calibration
 from interp.verdict.measures import MEASURES, STATISTIC_TEXTS, title_and_meaning
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -127,10 +125,10 @@ def _plain(value: Any) -> Any:
     return [number(item, 3) for item in value] if hasattr(value, "__len__") else number(value, 3)
 
 
-def most_shared(ranking: pd.DataFrame) -> dict[int, str]:
-    """Return the main common property of each latent's firings in words, if the ranking has it."""
-    words = ranking["shared"].fillna("")
-    return {latent: text for latent, text in zip(words.index.tolist(), words.tolist(), strict=True) if text}
+def most_shared(ranking: pd.DataFrame) -> dict[int, Atom]:
+    """Return the main common property of each latent's firings, if the ranking has it."""
+    rows = zip(ranking.index.tolist(), ranking["shared"].fillna(""), ranking["shared_json"], strict=True)
+    return {latent: read_predicates([words], written)[0] for latent, words, written in rows if words}
 
 
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
@@ -173,23 +171,23 @@ def senses_of(
     for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
         examples.setdefault((latent, place), []).append(example)
     tokens = contexts.features.tokens.reshape(-1)
-    strings = {quote_token(string): string for string in contexts.features.vocab}
     ids: dict[str, list[int]] = {}
     for token, string in enumerate(contexts.features.vocab):
         ids.setdefault(string, []).append(token)
 
-    def named_in(words: str) -> set[int]:
-        return {token for listed in first_tokens(read_rule(words, strings)) for token in ids.get(listed.text, [])}
+    def ids_of(texts: Sequence[str]) -> set[int]:
+        return {token for text in texts for token in ids.get(text, [])}
 
     accounts: dict[int, list[dict[str, Any]]] = {}
     for latent, parts in senses.items():
         fires_on = [_tokens_at(contexts.features, _ids(sense, "rows")) for sense in parts]
         described = [_sense(sense, own) for sense, own in zip(parts, fires_on, strict=True)]
-        named = [named_in(words_of_sense(sense)) for sense in described]
+        rules = [described_by(sense) for sense in described]
+        named = [ids_of(first_tokens(rule)) for rule in rules]
         named_by_any = {token for own in named for token in own}
         seen = [
-            set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) | named_in(_like(words_of_sense(told)))
-            for sense, told in zip(parts, described, strict=True)
+            set(tokens[_ids(sense, "rows") + _ids(sense, "weak_rows")].tolist()) | ids_of(tokens_like(rule))
+            for sense, rule in zip(parts, rules, strict=True)
         ]
         claimed = [own or fires_on - named_by_any for own, fires_on in zip(named, seen, strict=True)]
         n_claims = Counter(token for own in claimed for token in own)
@@ -210,44 +208,42 @@ def senses_of(
     return accounts
 
 
-def words_of_sense(sense: Mapping[str, Any]) -> str:
-    """Return the rule of a sense if it holds, else what most of its firings share; "" where neither is known."""
+def described_by(sense: Mapping[str, Any]) -> Rule | Atom:
+    """Return the rule of a sense if it holds, else what most of its firings share; () where neither is known."""
     holds = sense["rule"] and (sense["f1"] is None or sense["f1"] >= MIN_F1)
-    return sense["rule"] if holds else next(iter(sense["common"]), "")
+    return sense["rule"] if holds else next(iter(sense["common"]), ())
+
+
+def is_described_by_rule(sense: Mapping[str, Any]) -> bool:
+    return bool(sense["rule"]) and words_of(described_by(sense)) == words_of(sense["rule"])
 
 
 def _sense(sense: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
     """Return a sense as the page shows it, with the tokens of its strongest firings as `fires_on`."""
-    fires_on = list(map(quote_token, tokens))
-    common = [] if sense.get("common") is None else [str(words) for words in sense["common"]]
-    common.sort(key=lambda words: _token_around(words) in fires_on)
-    told = [_without_itself(words, fires_on) for words in common]
-    rule = str(sense.get("rule") or "")
-    is_measured = sense.get("f1") is not None
+    words = [] if sense.get("common") is None else [str(each) for each in sense["common"]]
+    common = read_predicates(words, sense.get("common_json"))
+    rule: Rule | Atom = read_rule(sense.get("rule"), sense.get("rule_json"))
+    if common and not sense.get("rule_json") and sense.get("f1") is None and words_of(rule) == words[0]:
+        rule = _without_itself(common[0], tokens)
+    common.sort(key=lambda atom: _token_around(atom) in tokens)
     return (
         {name: number(sense.get(name)) for name in SENSE_FIELDS}
-        | {"rule": rule if is_measured else _without_itself(rule, fires_on), "common": told}
+        | {"rule": rule, "common": [_without_itself(atom, tokens) for atom in common]}
         | {"following": _ids(sense, "following", N_FOLLOWING), "fires_on": tokens}
         | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
 
 
-def _without_itself(words: str, fires_on: Sequence[str]) -> str:
-    """Return the words for what firings have around them; if that is the token on which most of them are, this alone:
-    a token is near itself."""
-    token = _token_around(words)
-    return token if token and 2 * fires_on.count(token) >= len(fires_on) > 0 else words
+def _without_itself(atom: Atom, fires_on: Sequence[str]) -> Atom:
+    """Return what firings have around them; if that is the token on which most of them are, this alone: a token is near
+    itself."""
+    is_itself = 2 * fires_on.count(_token_around(atom) or "") >= len(fires_on) > 0
+    return atom._replace(kind="token") if _token_around(atom) is not None and is_itself else atom
 
 
-def _token_around(words: str) -> str:
-    """Return the token that some words say is around the firings; "" if they say something else."""
-    around = re.fullmatch(r"within \d+ tokens of (.*)", words, re.DOTALL)
-    return around[1] if around else ""
-
-
-def _like(words: str) -> str:
-    """Return the list of tokens that a rule says those on which it holds are like; "" if it says something else."""
-    return words.removeprefix("tokens like ") if words.startswith("tokens like ") else ""
+def _token_around(atom: Atom) -> str | None:
+    """Return the token that is around the firings; None if something else is said of them."""
+    return next(iter(atom.tokens), None) if atom.kind == "around" else None
 
 
 def _tokens_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:

@@ -38,20 +38,23 @@ import numpy as np
 from jaxtyping import Int64
 
 from interp.checks.errors import InterpError
+from interp.display.segments import Token
 from interp.runtime.registry import register
-from interp.text import spellings
+from interp.text import places, spellings
 from interp.text.positions import Positions
 from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, TOPIC_GRAINS, ReadText, TokenClasses
 from interp.text.related_words import related_words
-from interp.text.vocabulary import quote_token
+from interp.text.vocabulary import Wording, join_with_commas
 from interp.text.words import HASH_BITS
 
+SUBJECT, TOPIC, AROUND = "token", "topic", "tokens around"
+"""The subjects of what is said of the token itself, of the kind of text around it, and of tokens further away."""
 TOKENS_AROUND = 12
 """Tokens on either side."""
 TOKENS_BEFORE = 8
 PredicateValues = Int64[np.ndarray, "row *value"]
-NameOf = Callable[[ReadText, int, int], str]
-"""(text, value, row) → the name of a value of a kind. The value holds at the row."""
+NameOf = Callable[[ReadText, int, int], Wording | str]
+"""(text, value, row) → the name of a value of a kind, as words alone or with tokens. The value holds at the row."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +70,8 @@ class Kind:
     """Whether the name of a value depends on the row."""
     words: str = "{}"
     """The wording of a predicate; {} is replaced by the name of its value or values."""
+    in_short: Callable[[Sequence[int]], str | None] | None = None
+    """Returns what is shown in place of the names of some values, such as a range of places; None for these names."""
     subject: str
     """The subject of the predicate. A rule has at most one statement about each subject, and the statement about
     "token" comes first."""
@@ -99,7 +104,7 @@ def token_kind(
         size=lambda text: int(classes(text).max(initial=0)) + 1,
         name=name or (lambda text, value, row: text.class_name(classes(text), value)),
         words=words,
-        subject=f"token {offset}" if offset else "token",
+        subject=f"token {offset}" if offset else SUBJECT,
         items=items,
         classes=None if offset else classes,
         **fields,
@@ -111,12 +116,12 @@ def learnt_kind(table: str, words: str = "{}", **fields: Any) -> Kind:
     return token_kind(lambda text: text.tables[table], words, **fields)
 
 
-def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], str], **fields: Any) -> Kind:
+def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], Wording | str], **fields: Any) -> Kind:
     """Return the kind of classes of tokens whose strings have the same spelling.
     class_name: gives the name of a class of many tokens from their spelling. A class of few tokens is named by its
     tokens."""
 
-    def name(text: ReadText, value: int, row: int) -> str:
+    def name(text: ReadText, value: int, row: int) -> Wording | str:
         classes, distinct = text.spelt(spelling)
         if (classes == value).sum() <= N_NAMING_TOKENS:
             return text.class_name(classes, value)
@@ -130,21 +135,20 @@ def affix_kind(n: int, letters: Callable[[int], Callable[[str], str]], words: st
     return spelling_kind(letters(n), spellings.affix_name(n, words), **fields)
 
 
-def place_kind(
-    subject: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0, words: str = "{}"
-) -> Kind:
+def place_kind(subject: str, names: Sequence[str], read: Callable[[Any], Any], *, size: int = 0, **fields: Any) -> Kind:
     """Return the kind of a property of the place from the lexer.
     read: returns the value from the lexer's state (`lexer.STATE`).
     names: one name per value. The last name is also that of all larger values.
-    size: the number of distinct values, if it is larger than len(names)."""
+    size: the number of distinct values, if it is larger than len(names).
+    fields: other fields of `Kind`."""
     n_values = size or len(names)
     return Kind(
         values=lambda positions: np.minimum(np.asarray(read(positions.state)).astype(np.int64), n_values - 1),
         size=lambda text: n_values,
         name=lambda text, value, row: names[min(value, len(names) - 1)],
-        words=words,
         subject=subject,
         needs_strings=True,
+        **fields,
     )
 
 
@@ -155,7 +159,7 @@ def window_kind(offsets: Sequence[int], words: str, **fields: Any) -> Kind:
         size=_vocabulary_size,
         name=_token_name,
         words=words,
-        subject="tokens around",
+        subject=AROUND,
         **fields,
     )
 
@@ -163,18 +167,18 @@ def window_kind(offsets: Sequence[int], words: str, **fields: Any) -> Kind:
 def topic_kind(grain: int) -> Kind:
     """Return the kind of the topic of the window around a position, for one number of topics."""
 
-    def name(text: ReadText, value: int, row: int) -> str:
+    def name(text: ReadText, value: int, row: int) -> Wording:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
         nearest = np.argsort(-nearness)[:N_NAMING_TOKENS]
         n_near = max(1, int((nearness[nearest] > 0).sum()))  # a token that never occurs is at 0
-        return ", ".join(text.token_name(int(token)) for token in nearest[:n_near])
+        return join_with_commas([text.token_name(int(token)) for token in nearest[:n_near]])
 
     return Kind(
         values=lambda positions: positions.topic(grain),
         size=lambda text: len(text.topics[grain]),
         name=name,
         words="in text rich in {}",
-        subject="topic",
+        subject=TOPIC,
         items=2,
     )
 
@@ -184,7 +188,7 @@ def related_kind(words: str, subject: str, offset: int) -> Kind:
     return Kind(
         values=lambda positions: positions.related(offset),
         size=lambda text: len(related_words().words),
-        name=lambda text, value, row: quote_token(related_words().words[value]),
+        name=lambda text, value, row: (Token(related_words().words[value]),),
         words=words,
         subject=subject,
         needs_strings=True,
@@ -192,7 +196,7 @@ def related_kind(words: str, subject: str, offset: int) -> Kind:
     )
 
 
-def _token_name(text: ReadText, value: int, row: int) -> str:
+def _token_name(text: ReadText, value: int, row: int) -> Wording:
     return text.token_name(value)
 
 
@@ -200,11 +204,11 @@ def _vocabulary_size(text: ReadText) -> int:
     return len(text.neighbours.counts)
 
 
-def _word_at(text: ReadText, value: int, row: int) -> str:
+def _word_at(text: ReadText, value: int, row: int) -> Wording:
     assert text.strings is not None
     first, last = text.words.bounds(text.tokens, np.array([row]))
     pieces = text.tokens.reshape(-1)[first[0] : last[0] + 1]
-    return quote_token("".join(text.strings[token] for token in pieces).strip())
+    return (Token("".join(text.strings[token] for token in pieces).strip()),)
 
 
 def _sequence_place(positions: Positions) -> Int64[np.ndarray, " row"]:
@@ -213,18 +217,6 @@ def _sequence_place(positions: Positions) -> Int64[np.ndarray, " row"]:
     return np.where(position < 2, position, 1 + np.log2(np.maximum(position, 1)).astype(np.int64))
 
 
-def _sequence_place_name(text: ReadText, value: int, row: int) -> str:
-    if value < 3:
-        return ("at the start of a sequence", "one token into a sequence", "2 or 3 tokens into a sequence")[value]
-    return f"{2 ** (value - 1)} to {2**value - 1} tokens into a sequence"
-
-
-_ORDINALS = [*(str(n) for n in range(1, 9)), "9 or later"]
-_INDENTS = [
-    "in lines that are not indented",
-    *(f"in lines indented by {4 * n - 3} to {4 * n} spaces" for n in range(1, 5)),
-    "in lines indented by more than 16 spaces",
-]
 _BRACKETS = [
     "outside brackets",
     "one bracket deep",
@@ -272,23 +264,36 @@ PREDICATE_KINDS: dict[str, Kind] = {
         items=1.5,
         needs_strings=True,
     ),
-    "related": related_kind("words like {}", "token", 0),
+    "related": related_kind("words like {}", SUBJECT, 0),
     "previous_related": related_kind("after words like {}", "token -1", -1),
     # Its place.
     "line_place": place_kind(
         "place in the line",
-        _ORDINALS,
+        places.ORDINALS,
         lambda s: np.where(s.line_known, s.line_tokens, -1),
         words="at token {} of a line",
+        in_short=places.ordinals,
     ),
     "sentence_place": place_kind(
         "place in the sentence",
-        _ORDINALS,
+        places.ORDINALS,
         lambda s: np.where(s.sentence_known, s.sentence_tokens, -1),
         words="at token {} of a sentence",
+        in_short=places.ordinals,
     ),
-    "sequence_place": Kind(values=_sequence_place, size=lambda text: 32, name=_sequence_place_name, subject="sequence"),
-    "indent": place_kind("indentation", _INDENTS, lambda s: np.where(s.line_known, (s.indent + 3) // 4, -1)),
+    "sequence_place": Kind(
+        values=_sequence_place,
+        size=lambda text: 32,
+        name=lambda text, value, row: places.sequence_place(value),
+        in_short=places.sequence_places,
+        subject="sequence",
+    ),
+    "indent": place_kind(
+        "indentation",
+        places.INDENTS,
+        lambda s: np.where(s.line_known, (s.indent + 3) // 4, -1),
+        in_short=places.indents,
+    ),
     "line_start": place_kind("place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start),
     "sentence_start": place_kind(
         "place in the sentence", ["within a sentence", "at the start of a sentence"], lambda s: s.sentence_start

@@ -27,6 +27,8 @@ from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
 from interp.text.read_text import ReadText
+from interp.text.rules import Atom
+from interp.text.vocabulary import Wording
 
 MAX_COUNTED_ROWS = 200_000
 """Number of positions over which shares are counted."""
@@ -43,7 +45,7 @@ class Predicates:
     """The number of each kind's first value, in the order of the kinds."""
     surprise: Float32[np.ndarray, " predicate"]
     """Nats."""
-    names: dict[int, str] = field(default_factory=dict)
+    names: dict[int, Wording] = field(default_factory=dict)
     """A cache of names of values with the same name at all rows: naming a class is slow in a large vocabulary."""
 
     @classmethod
@@ -144,21 +146,24 @@ class Predicates:
     def kind_of(self, number: int) -> str:
         return list(self.offsets)[bisect_right(list(self.offsets.values()), number) - 1]
 
-    def name(self, number: int, row: int) -> str:
+    def name(self, number: int, row: int) -> Wording:
         """Name the value of a predicate.
         row: a row where it holds."""
         if number in self.names:
             return self.names[number]
         kind = self.kind_of(number)
         name = PREDICATE_KINDS[kind].name(self.text, number - self.offsets[kind], int(row))
+        name = (name,) if isinstance(name, str) else name
         if not PREDICATE_KINDS[kind].is_named_by_row:
             self.names[number] = name
         return name
 
-    def words(self, number: int, row: int) -> str:
-        """Return the wording of a predicate.
-        row: a row where it holds."""
-        return PREDICATE_KINDS[self.kind_of(number)].words.format(self.name(number, row))
+    def atom(self, numbers: Sequence[int], rows: Sequence[int]) -> Atom:
+        """Return some predicates of one kind as an atom of a rule.
+        rows: for each, a row where it holds."""
+        kind = self.kind_of(numbers[0])
+        names = tuple(self.name(number, row) for number, row in zip(numbers, rows, strict=True))
+        return Atom(kind, tuple(number - self.offsets[kind] for number in numbers), names)
 
 
 class PredicatesOfUnits(NamedTuple):

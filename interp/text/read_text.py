@@ -16,6 +16,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from interp.checks.errors import InterpError
+from interp.display.segments import LIKE, Token
 from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.spacing import spread_rows
@@ -23,7 +24,7 @@ from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours
 from interp.text.related_words import related_words
-from interp.text.vocabulary import join_with_or, plain_strings, quote_token
+from interp.text.vocabulary import Wording, join_with_commas, join_with_or, plain_strings
 from interp.text.words import Words
 
 ROLE_GRAINS = (40, 120)
@@ -146,15 +147,15 @@ class ReadText:
             self.spelling_classes[spelling] = SpellingClasses(classes, list(numbers))
         return self.spelling_classes[spelling]
 
-    def token_name(self, token: int) -> str:
-        return f"token {token}" if self.strings is None else quote_token(self.strings[token])
+    def token_name(self, token: int) -> Wording:
+        return (f"token {token}" if self.strings is None else Token(self.strings[token]),)
 
-    def class_name(self, classes: TokenClasses, number: int) -> str:
+    def class_name(self, classes: TokenClasses, number: int) -> Wording:
         """Name a class by its commonest tokens."""
         members = np.flatnonzero(classes[:-1] == number)
         members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
         names = [self.token_name(token) for token in members[:N_NAMING_TOKENS]]
-        return join_with_or(names) if len(members) <= N_NAMING_TOKENS else f"tokens like {', '.join(names)}"
+        return join_with_or(names) if len(members) <= N_NAMING_TOKENS else (LIKE, *join_with_commas(names))
 
 
 def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> TokenClasses:

@@ -7,10 +7,12 @@ Each of these functions takes the string of a token. Tokens with the same result
 import unicodedata
 from collections.abc import Callable
 
-from interp.text.vocabulary import quote_token, split_characters
+from interp.display.byte_parts import BYTES
+from interp.display.segments import Token
+from interp.text.vocabulary import Wording, split_characters
 
 CATEGORIES = {
-    "byte": "bytes of characters", "blank": "white space", "digit": "numbers", "CJK": "Han characters",
+    "byte": BYTES, "blank": "white space", "digit": "numbers", "CJK": "Han characters",
     "Po": "punctuation marks", "Ps": "opening brackets", "Pe": "closing brackets", "Pd": "dashes",
     "Pc": "underscores", "Pi": "opening quotes", "Pf": "closing quotes", "Sm": "mathematical signs",
     "Sc": "currency signs", "Sk": "accents and backticks", "So": "symbols", "Cc": "control characters",
@@ -76,15 +78,15 @@ def start(string: str) -> tuple[bool, tuple[str, str]]:
     return string[:1].isspace(), shape(string)
 
 
-def start_name(start: tuple[bool, tuple[str, str]]) -> str:
+def start_name(start: tuple[bool, tuple[str, str]]) -> Wording:
     has_space, shape = start
     if shape[0] == "blank":
-        return shape_name(shape)
-    return f"{shape_name(shape)} {'with' if has_space else 'without'} a leading space"
+        return (shape_name(shape),)
+    return shape_name(shape), f" {'with' if has_space else 'without'} a leading space"
 
 
-def letters_name(letters: str) -> str:
-    return f"{quote_token(letters)} in any case" if letters else "white space"
+def letters_name(letters: str) -> Wording:
+    return (Token(letters), " in any case") if letters else ("white space",)
 
 
 def first_letters(n: int) -> Callable[[str], str]:
@@ -97,10 +99,10 @@ def last_letters(n: int) -> Callable[[str], str]:
     return lambda string: "".join(split_characters(lower_letters(string))[-n:])
 
 
-def affix_name(n: int, words: str) -> Callable[[str], str]:
+def affix_name(n: int, words: str) -> Callable[[str], Wording]:
     """Return the function that names a class of tokens by the `n` first or last letters that they share. A shorter
     string is the whole token."""
-    return lambda affix: f"{words} {quote_token(affix)}" if len(split_characters(affix)) == n else letters_name(affix)
+    return lambda affix: (f"{words} ", Token(affix)) if len(split_characters(affix)) == n else letters_name(affix)
 
 
 def length(string: str) -> tuple[int, str]:

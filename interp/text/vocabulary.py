@@ -1,10 +1,14 @@
-"""The strings of tokens: converted to text, split into characters, and quoted for a reader."""
+"""The strings of tokens: converted to text, split into characters, and named for a reader among words."""
 
 import re
 import unicodedata
 from collections.abc import Sequence
 
 from interp.display.byte_parts import STRAY
+from interp.display.segments import Token, escape_invisible
+
+Wording = tuple[str | Token, ...]
+"""Words, and tokens by their strings: ("tokens that end in ", Token("ing"))."""
 
 
 def plain_strings(vocab: Sequence[str]) -> list[str]:
@@ -32,15 +36,26 @@ def is_letter(character: str) -> bool:
 def quote_token(string: str) -> str:
     """Quote a token's string for a reader. Common marks get their name; all other strings are put in quotes, with
     invisible characters escaped."""
-    if string in _NAMED:
-        return _NAMED[string]
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in string)
-    return f'"{shown}"'
+    return name_of_token(string) or f'"{escape_invisible(string)}"'
 
 
-def join_with_or(names: Sequence[str]) -> str:
+def name_of_token(string: str) -> str | None:
+    """Return the name of a common mark; None for any other token."""
+    return _NAMED.get(string)
+
+
+def plain(wording: Wording) -> str:
+    """Return a wording as text, with its tokens quoted."""
+    return "".join(one if isinstance(one, str) else quote_token(one.text) for one in wording)
+
+
+def join_with_commas(names: Sequence[Wording]) -> Wording:
+    return tuple(part for k, name in enumerate(names) for part in ((", ",) if k else ()) + tuple(name))
+
+
+def join_with_or(names: Sequence[Wording]) -> Wording:
     """Join names by commas, the last by "or"."""
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+    return names[0] if len(names) == 1 else (*join_with_commas(names[:-1]), " or ", *names[-1])
 
 
 _NAMED = {

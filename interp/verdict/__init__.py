@@ -16,8 +16,8 @@ The verdict in ten sentences, each with the function that does it:
     `FiringComparison` (`firing_comparison`) does 3, 4 and 6 for many latents at a time.
  7. For each latent and sense, rules in words are searched in half of the text, counted exactly, and the best one is
     scored on the other half: `propose_rules` (`rule_search`, among `candidates`, by a `beam_search`), `count_rules`
-    (`rule_counts`), `explain` (`explanations`). `rules` says what a rule is; `describe` (`senses`) adds what else is
-    known of a sense.
+    (`rule_counts`), `explain` (`explanations`). `text.rules` says what a rule is; `describe` (`senses`) adds what else
+    is known of a sense.
  8. Every number stands beside its null, the same number on text shifted against the firings: `compare_measures` and
     `against_pooled_nulls` (`nulls`).
  9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`

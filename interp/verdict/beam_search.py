@@ -23,8 +23,8 @@ from numba import njit
 
 from interp.statistics.bits import lowest_bit
 from interp.statistics.sorting import largest_first
+from interp.text.rules import MAX_ATOMS, MAX_VALUES
 from interp.verdict.candidates import MIN_HITS
-from interp.verdict.rules import MAX_ATOMS, MAX_VALUES
 
 BEAM_WIDTH = 5
 """Conjunctions that the beam keeps by each F_β."""

@@ -17,9 +17,9 @@ from numba import njit
 from interp.statistics.bits import get_bit, set_bit
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import spread_rows
-from interp.text.predicate_kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT
 from interp.text.predicates import Predicates
-from interp.verdict.rules import SUBJECT, most_values
+from interp.text.rules import most_values
 
 N_BEST = 12
 """Candidates whose rows are sampled on their own."""

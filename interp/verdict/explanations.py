@@ -32,12 +32,12 @@ from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates
+from interp.text.rules import Rule, phrase, rule_json
 from interp.verdict.beam_search import ATOM_PRICE
 from interp.verdict.candidates import Background
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rule_counts import RuleCounts, count_rules
 from interp.verdict.rule_search import FitSample, item_price, propose_rules, read_background
-from interp.verdict.rules import Rule, phrase, rule_json
 
 PROPOSING = "proposing explanations"
 """The name of the first step in progress reports; the second is `rule_counts.SCORING`."""
@@ -79,7 +79,7 @@ class Explanations(NamedTuple):
     n_examples: Int64[np.ndarray, " unit"]
     """Held-out firings of the latent where the rule holds."""
     json: list[str]
-    """The rules as JSON, for `from_json`."""
+    """The rules as JSON, "" for none."""
 
 
 class ExplanationsOfText(NamedTuple):

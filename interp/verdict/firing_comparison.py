@@ -21,6 +21,7 @@ from numba import njit
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import map_in_threads
 from interp.text.predicates import Predicates, PredicatesOfUnits
+from interp.text.rules import Atom
 from interp.verdict.calibration import Calibration
 from interp.verdict.nulls import shift_rows
 from interp.verdict.similarity import (
@@ -50,13 +51,6 @@ COMPARING = "comparing firings"
 """The name of this step in progress reports."""
 
 
-class SharedPredicate(NamedTuple):
-    """A predicate that the firings of a sense share."""
-
-    words: str
-    kind: str
-
-
 @dataclass(frozen=True)
 class SimilarityOfFirings:
     """The similarity of each latent's firings, and their senses. A latent that was not evaluated has NaN or −1."""
@@ -69,7 +63,7 @@ class SimilarityOfFirings:
     sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
     """The statistics of the firings of each sense, if there are several senses."""
     sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
-    shared: dict[tuple[int, int], list[SharedPredicate]] = field(default_factory=dict)
+    shared: dict[tuple[int, int], list[Atom]] = field(default_factory=dict)
     """The predicates that the firings of each latent and sense share."""
 
     @classmethod
@@ -147,7 +141,7 @@ class FiringComparison:
             for sense in range(int(out.senses[latent].max()) + 1):
                 numbers = shared.numbers[unit, sense]
                 out.shared[latent, sense] = [
-                    SharedPredicate(self.predicates.words(number, rows[example]), self.predicates.kind_of(number))
+                    self.predicates.atom([number], [rows[example]])
                     for number, example in zip(numbers.tolist(), shared.examples[unit, sense], strict=True)
                     if number >= 0
                 ]

@@ -17,7 +17,7 @@ NaN for its probabilities. The columns of the verdict:
 The columns of the meaning:
 
     explanation              words that predict where it fires, chosen on the fit half (`interp.verdict`); "" if none
-    explanation_json         the rule itself, for programs (`verdict.rules`); "" if none
+    explanation_json         the rule itself, for programs (`text.rules`); "" if none
     explanation_f1, _precision, _recall, _n_examples, _f1_by_interval
                              scores of the rule on all tokens of the held-out half (`explanations`)
     n_senses                 number of parts into which its firings fall (`similarity`); 0 if it was not tested. A
@@ -25,6 +25,7 @@ The columns of the meaning:
     senses                   one dictionary per sense, the largest first (`verdict.senses`); [] for one sense or none
     shared                   the main predicate that its firings share, in words (`similarity.most_shared`)
     shared_kind              the kind of that predicate (`text.predicate_kinds`)
+    shared_json              the predicate itself, for programs (`text.rules`); "" if none
 
 The columns with the basis of the verdict:
 
@@ -70,6 +71,7 @@ from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import digest
 from interp.storage.manifests import MADE_OF
 from interp.storage.parts import check_part
+from interp.text.rules import atoms_json
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import READING, FiringEvidence, Listener, collect_evidence
@@ -86,6 +88,8 @@ from interp.verdict.senses import describe
 from interp.verdict.similarity import STATISTIC_NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
 
+IN_WORDS = ("explanation", "explanation_json", "shared", "shared_kind", "shared_json")
+"""The columns with text."""
 _SHARE_OF_TIME = {
     READING: 0.12,
     COMPARING: 0.34,
@@ -239,6 +243,7 @@ def _rank(
         **rule,
         "explanation": latent_rules.phrases,
         "senses": senses,
+        "shared_json": [atoms_json(evidence.observed.shared.get((j, 0), ())[:1]) for j in range(features.d_sae)],
         "learnt": np.where(np.isin(columns["verdict"], UNTESTED), np.nan, learnt),
         "n_sequences": features.column("n_sequences").astype(int),
     }
@@ -347,7 +352,7 @@ def _rows_without_text(
     columns = {
         **dict.fromkeys(_column_order(), np.full(n, np.nan)),
         **values,
-        **dict.fromkeys(("explanation", "explanation_json", "shared", "shared_kind"), np.full(n, "", dtype=object)),
+        **dict.fromkeys(IN_WORDS, np.full(n, "", dtype=object)),
         "latent": np.arange(n),
         "verdict": verdict,
         "sure": np.zeros(n, bool),

@@ -3,7 +3,6 @@
 In a notebook and in a terminal `Ranking` shows the most important of its 40 columns.
 """
 
-import json
 from collections.abc import Callable, Mapping
 from math import isnan, prod
 from pathlib import Path
@@ -16,9 +15,12 @@ from jaxtyping import Float64, Int64
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.display import cards
+from interp.display.segments import to_text
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.rules import read_atoms
+from interp.text.short_rules import short_rule
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullComparison
 
@@ -169,14 +171,16 @@ class Ranking(pd.DataFrame):
 
 def _ranking_cells(row: dict) -> tuple[object, ...]:
     f1 = row.get("explanation_f1", float("nan"))
-    rule = str(row.get("explanation", "")) if f1 >= MIN_F1 else ""
-    rule = rule if len(rule) <= N_CHARACTERS else rule[: N_CHARACTERS - 1] + "…"
+    rule = short_rule(row) if f1 >= MIN_F1 else []
+    text = to_text(rule)
+    is_short = len(text) <= N_CHARACTERS
+    shown = cards.show_rule(rule) if is_short else cards.show_words(f"{text[: N_CHARACTERS - 1]}…")
     p = row["monosemanticity"]
     badge = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or isnan(p))
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])
     p_learnt = row.get("learnt", float("nan"))
     learnt = "" if isnan(p_learnt) else f"{p_learnt:.2f}"
-    words = cards.show_rule(rule) or (NO_RULE if not isnan(p) and "explanation" in row else "")
+    words = shown or (NO_RULE if not isnan(p) and "explanation" in row else "")
     return row["latent"], badge, probability, learnt, row.get("n_senses", ""), words, f"{f1:.2f}" if rule else ""
 
 
@@ -239,9 +243,9 @@ def worth_a_look(ranking: pd.DataFrame, n: int) -> list[Any]:
 def _sort_of(rule: str) -> str:
     """Return the kinds of a rule's atoms, in JSON, without the numbers of the neighbours, topics … that differ in size
     alone; "" for no rule."""
-    return ", ".join(sorted({kind.rstrip("_0123456789") for kind, *_ in json.loads(rule or "[]")}))
+    return ", ".join(sorted({atom.kind.rstrip("_0123456789") for atom in read_atoms(rule)}))
 
 
 def _n_listed(rule: str) -> int:
     """Return how many things a rule lists, in JSON: of each of its atoms, one of the values holds."""
-    return prod(len(values) for _, values, *_ in json.loads(rule or "[]"))
+    return prod(len(atom.values) for atom in read_atoms(rule))

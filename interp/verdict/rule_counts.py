@@ -25,8 +25,8 @@ from interp.runtime.progress import Progress, no_progress
 from interp.runtime.threads import compute_ahead, map_in_threads
 from interp.statistics.bits import bit_count, get_bit, set_bit
 from interp.text.predicates import Predicates
+from interp.text.rules import MAX_ATOMS, Rule
 from interp.verdict.coded_text import CodedText
-from interp.verdict.rules import MAX_ATOMS, Rule
 
 SCORING = "scoring explanations"
 """The name of this step in progress reports."""

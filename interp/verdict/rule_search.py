@@ -21,11 +21,11 @@ from interp.runtime.threads import map_in_threads
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.predicates import Predicates
+from interp.text.rules import MAX_ATOMS, MAX_VALUES, Atom, Rule
 from interp.verdict.beam_search import N_KEPT, best_conjunctions
 from interp.verdict.candidates import Background, choose_candidates, read_firings, sample_text
 from interp.verdict.coded_text import CodedText
 from interp.verdict.firing_sampler import FiringSampler
-from interp.verdict.rules import MAX_ATOMS, MAX_VALUES, Atom, Rule
 
 N_SAMPLED_FIRINGS = 256
 """Firings of a latent from which rules are proposed."""
@@ -118,10 +118,7 @@ def _rules(predicates: Predicates, conjunctions: list[list[list[int]]], rows: li
                 break
             numbers = tuple([number for number in values if number >= 0])
             if numbers not in atoms:
-                kind = predicates.kind_of(numbers[0])
-                names = [predicates.name(number, row) for number, row in zip(numbers, examples, strict=False)]
-                values_of_kind = [number - predicates.offsets[kind] for number in numbers]
-                atoms[numbers] = Atom(kind, tuple(values_of_kind), tuple(names))
+                atoms[numbers] = predicates.atom(numbers, examples[: len(numbers)])
             rule.append(atoms[numbers])
         if not rule:
             break

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
+from interp.text.rules import atoms_json
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence
 from interp.verdict.explanations import Explanations, Sense, explain
@@ -50,9 +51,9 @@ def describe(
     labels: labels that rules may name.
 
     A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (share of shifted text that reaches
-    it), `common` (what its firings share, in words), `n` (sampled firings), `rows` of the strongest and `weak_rows`,
-    `following` tokens, `promoted` (a share), and `rule` with its `f1`, `precision` and `recall`; if no rule was found,
-    the rule is the first of `common`.
+    it), `common` (what its firings share, in words, and `common_json`), `n` (sampled firings), `rows` of the strongest
+    and `weak_rows`, `following` tokens, `promoted` (a share), and `rule` with its `rule_json`, `f1`, `precision` and
+    `recall`; if no rule was found, the rule is the first of `common`, and its JSON is "".
     """
     found_senses = _senses(features, evidence)
     latent_rules, senses = explain(
@@ -67,7 +68,7 @@ def describe(
     for number, (sense, facts) in enumerate(found_senses):
         scores = {name: _none_if_nan(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
         rule = senses.phrases[number] or next(iter(facts["common"]), "")
-        described[sense.latent].append(facts | {"rule": rule} | scores)
+        described[sense.latent].append(facts | {"rule": rule, "rule_json": senses.json[number]} | scores)
     return DescribedLatents(latent_rules, described)
 
 
@@ -84,11 +85,13 @@ def _senses(features: FeatureStore, evidence: FiringEvidence) -> list[tuple[Sens
             firings = np.flatnonzero(evidence.observed.senses[latent] == sense)
             rows = evidence.sampled_rows[latent, firings[::-1]]  # the strongest tenth first
             following = tokens_following(flat, features.n_ctx, rows)
+            common = evidence.observed.shared.get((latent, sense), ())
             about = {
                 "share": float(evidence.mass_shares[latent, firings].sum()),
                 "monosemanticity": _none_if_nan(one[latent, sense]),
                 "by_chance": _none_if_nan(chance_share[latent, sense]),
-                "common": [common.words for common in evidence.observed.shared.get((latent, sense), ())],
+                "common": [atom.words for atom in common],
+                "common_json": atoms_json(common),
                 "n": len(rows),
                 "rows": rows[:N_STRONGEST_ROWS].tolist(),
                 "weak_rows": rows[N_STRONGEST_ROWS:][-N_WEAKEST_ROWS:].tolist(),

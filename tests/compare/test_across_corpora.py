@@ -15,6 +15,8 @@ from interp.cli import main
 from interp.compare import corpora, open_pair
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
+from interp.text.rules import phrase, rule_json
+from tests.planted_rules import a_rule
 
 N, CTX, D, PLANTED = 120, 6, 120, 20
 FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=1)
@@ -120,7 +122,9 @@ def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path,
     assert f"«{token}»".replace("\n", "↵") in first["in_a"][0]
     page = result._repr_html_()
     assert "<b>the" not in page and "&lt;b&gt;" in page and page.count("<div") == page.count("</div>")
-    spaced = replace(result, table=result.table.assign(words='fires in 9% of it: " the" or "a"'))
+    rule = a_rule(token=[" the", "a"])
+    words = {"words": f"fires in 9% of it: {phrase(rule)}", "rule": phrase(rule), "rule_json": rule_json(rule)}
+    spaced = replace(result, table=result.table.assign(**words))
     assert '"<bdi>␣the</bdi>" or "<bdi>a</bdi>"' in spaced._repr_html_(), "the spaces of a rule are marked"
     figure = figures.corpus_differences(result.table, names=result.names)
     assert sum(len(trace.x) for trace in figure.data) == min(len(result.differing), 24)

@@ -15,8 +15,10 @@ from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
 from interp.statistics.estimates import Estimate
+from interp.text.short_rules import in_short, joined
 from interp.verdict.ranking_tables import Ranking, ranking_evidence, read_ranking
 from interp.verdict.verdict_shares import verdict_shares
+from tests.planted_rules import a_rule, tokens
 
 HOSTILE = "<script>alert(1)</script>"
 
@@ -61,9 +63,10 @@ def test_a_runs_objects_display_without_scripts_and_without_their_own_colours(ti
 
 
 def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
-    words = rule_markup(r'"\n       ", " a  b" or "\nabla" in text rich in """')
+    rule = a_rule(token=["\n       ", " a  b", r"\nabla"], topic_10=[tokens('"x')])
+    words = rule_markup(joined(in_short(rule)))
     assert words == (
-        '"<bdi>↵␣×7</bdi>", "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;</bdi>"'
+        '"<bdi>↵␣×7</bdi>", "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;x</bdi>"'
     )
 
 

@@ -3,6 +3,9 @@
 import numpy as np
 import pandas as pd
 
+from interp.text.rules import plain_atom, rule_json
+from tests.planted_rules import a_rule, set_rule
+
 VOCAB = [
     "<|bos|>",
     " return",
@@ -37,7 +40,9 @@ def planted_ranking() -> pd.DataFrame:
     table["verdict"], table["sure"], table["n_senses"] = "monosemantic", True, 1
     table.loc[20:, "verdict"] = "single-token"
     table.loc[25:, ["verdict", "sure"]] = "polysemantic", False
-    table["explanation"] = [f'"{VOCAB[j].strip()}"' for j in range(D_SAE)]
+    table["explanation"], table["explanation_json"] = "", ""
+    for latent in range(D_SAE):
+        set_rule(table, latent, a_rule(token=[VOCAB[latent].strip()]))
     table["explanation_f1"], table["token_share"] = 0.5, 0.9
     table["senses"] = [[] for _ in range(D_SAE)]
     table.at[SPLIT, "senses"] = [
@@ -49,14 +54,15 @@ def planted_ranking() -> pd.DataFrame:
             "rows": [10, 26],
             "following": [1],
             "common": ['" I"'],
+            "common_json": rule_json(a_rule(token=[" I"])),
         },
         {"share": 0.3, "rule": "a rule that does not", "f1": 0.1, "n": 12, "rows": [45]},
     ]
     table.loc[SPLIT, ["verdict", "n_senses", "explanation_f1"]] = "polysemantic", 2, 0.2
-    rules = {2: 'after " return" or " +"', 7: "a line end, as in returned", 9: "1233 or 12"}
-    rules |= {GREEK: '"α", "β", "γ", "δ" or "ε"', SPACES: '"  " or "    "'}
+    rules = {2: a_rule(previous=[" return", " +"]), 7: (plain_atom("a line end, as in returned"),)}
+    rules |= {9: (plain_atom("1233 or 12"),), GREEK: a_rule(token="αβγδε"), SPACES: a_rule(token=["  ", "    "])}
     for latent, rule in rules.items():
-        table.loc[latent, "explanation"] = rule
+        set_rule(table, latent, rule)
     table.loc[BEST, ["explanation_f1", "token_share"]] = 0.6, 0.4
     return table
 

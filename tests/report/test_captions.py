@@ -9,22 +9,28 @@ import pytest
 import scipy.sparse
 import torch
 
-from interp.display.segments import Token, read_rule, simplify_rule, tokens_of
+from interp.display.segments import Family, Token, tokens_of
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, Seen
 from interp.report.captions import Caption, Facts, RuleReader, SenseFacts, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.whole_words import WholeWords
+from interp.text.rules import Rule
+from interp.text.short_rules import in_short, joined
+from tests.planted_rules import a_rule, an_atom, tokens
+
+A, AB, ER = a_rule(token=["a"]), a_rule(token=["a", "b"]), a_rule(token=["er"])
+AFTER_X, A_IN_X = a_rule(previous=["x"]), a_rule(token=["a"], topic_10=[tokens("x")])
+ER_IN_X, ER_BEFORE_X = a_rule(token=["er"], topic_10=[tokens("x")]), a_rule(token=["er"], next=["x"])
+IN_HEBREW = a_rule(label=["hebrew words"])
+OF_CASE = a_rule(shape=["lower-case tokens"], previous=["x"])
+LONG = a_rule(token=["a" * 90])
 
 
-def rule_of(words: str):
-    return simplify_rule(read_rule(words))
-
-
-def caption(rule: str = '"a" or "b"', **known: Any) -> Caption:
+def caption(rule: Rule = AB, **known: Any) -> Caption:
     facts = {"rule_f1": 0.6, "tokens": ["a", "b"], "shares": [0.6, 0.1], "n_tokens": 9}
     facts |= {"at_strongest": 1.0, "strongest": ["a"], "reader": ByteReader()}
-    return caption_of(Facts(rule=rule_of(rule), **(facts | known)))
+    return caption_of(Facts(clauses=in_short(rule), **(facts | known)))
 
 
 def said(segments: list, rule: list) -> str:
@@ -68,18 +74,35 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
     ("known", "words"),
     [
         ({}, LISTED),
-        ({"rule": '"a"'}, 'the token "a" F1 0.60'),
+        ({"rule": A}, 'the token "a" F1 0.60'),
         ({"tokens": ["a", "c"], "rule_f1": 0.65}, "mostly on #0 #1 and 7 more"),
         ({"tokens": ["a", "c"], "rule_f1": 0.8}, LISTED.replace("60", "80")),
         ({"kind": "dna", "kind_share": 0.97}, LISTED),
         ({"tokens": ["a", "c"], "kind": "latex", "kind_share": 0.7}, "mostly in latex, on #0 #1 and 7 more"),
         (
-            {"rule": '"a" in text rich in "x"', "kind": "latex", "kind_share": 0.95},
+            {"rule": A_IN_X, "kind": "latex", "kind_share": 0.95},
             '"a" in latex F1 0.60',
         ),
         (
-            {"rule": '"a" in text rich in "x", a newline or "y" within 8 tokens after "z"', "kind": "latex"},
+            {"rule": a_rule(token=["a"], topic_10=[tokens("x", "\n"), tokens("y")], before=["z"]), "kind": "latex"},
             '"a" mostly in latex within 8 tokens after "z" F1 0.60',
+        ),
+        (
+            {"rule": a_rule(token=["a"], topic_10=[tokens("x")], label=["old"]), "kind": "latex"},
+            '"a" mostly in latex labelled old F1 0.60',
+        ),
+        ({"rule": a_rule(topic_10=[tokens("x")]), "kind": "latex"}, "on [a]: tokens mostly in latex F1 0.60"),
+        (
+            {"rule": a_rule(repeats=["that repeat the token before"])},
+            "on [a]: tokens that repeat the token before F1 0.60",
+        ),
+        (
+            {"rule": a_rule(shape=["tokens in capitals", "numbers"]), "precision": 0.7},
+            "most tokens in capitals or numbers F1 0.60",
+        ),
+        (
+            {"rule": a_rule(last_2=[("tokens that end in ", Token("er"))]), "precision": 0.7},
+            'tokens that end in "er" F1 0.60',
         ),
         ({"raises": ["And", ","]}, f'{LISTED}, raises "And" a comma'),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, "on many tokens: #0 #1 and 7 more"),
@@ -96,37 +119,37 @@ LISTED = 'any of 2 tokens: "a" or "b" F1 0.60'
         ),
         ({"rule_f1": 0.1, "tokens": list("abc"), "shares": [0.6, 0.1, 0.03]}, "mostly on #0 #1 and 7 more"),
         (
-            {"rule": '"a" in text rich in "x"', "rule_f1": 0.1, "kind": "dna", "kind_share": 0.7},
+            {"rule": A_IN_X, "rule_f1": 0.1, "kind": "dna", "kind_share": 0.7},
             "mostly in dna, on #0 #1 and 7 more",
         ),
         ({"strongest": ["c", "d"]}, LISTED),
-        ({"rule": 'tokens after "x"'}, 'on [a]: tokens after "x" F1 0.60'),
-        ({"rule": 'tokens after "x"', "shares": [0.4]}, 'tokens after "x" F1 0.60'),
-        ({"rule": 'tokens after "x"', "shares": [0.4], "precision": 0.45}, 'some tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X}, 'on [a]: tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.4]}, 'tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.4], "precision": 0.45}, 'some tokens after "x" F1 0.60'),
         (
-            {"rule": 'lower-case tokens after "x"', "shares": [0.4], "precision": 0.7},
+            {"rule": OF_CASE, "shares": [0.4], "precision": 0.7},
             'most lower-case tokens after "x" F1 0.60',
         ),
-        ({"rule": 'tokens after "x"', "shares": [0.4], "precision": 0.9}, 'tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.4], "precision": 0.9}, 'tokens after "x" F1 0.60'),
         (
-            {"rule": 'tokens after "x"', "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6, "kind": "latex"},
+            {"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6, "kind": "latex"},
             'mostly in latex: most tokens after "x" F1 0.45',
         ),
         (
-            {"rule": 'tokens after "x"', "rule_f1": 0.45, "precision": 0.6},
+            {"rule": AFTER_X, "rule_f1": 0.45, "precision": 0.6},
             "mostly on #0 #1 and 7 more",
         ),
         (
-            {"rule": 'tokens after "x"', "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.4},
+            {"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.4},
             "on many tokens: #0 #1 and 7 more",
         ),
-        ({"rule": f'"{"a" * 90}"'}, "mostly on #0 #1 and 7 more"),
-        ({"rule": f'"{"a" * 90}"', "shares": [0.3, 0.1]}, f'the token "{"a" * 90}" F1 0.60'),
+        ({"rule": LONG}, "mostly on #0 #1 and 7 more"),
+        ({"rule": LONG, "shares": [0.3, 0.1]}, f'the token "{"a" * 90}" F1 0.60'),
         ({"at_strongest": 0.3}, "mostly on #0 #1 and 7 more"),
         ({"at_strongest": 0.3, "strongest": ["c", "d"]}, "mostly on #0 #1 and 7 more; most strongly on [c] [d]"),
         ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, "on many tokens: #0 #1 and 7 more"),
-        ({"rule": 'tokens after "x"', "rule_f1": 0.2}, "mostly on #0 #1 and 7 more"),
-        ({"rule": "in hebrew words", "kind": "hebrew", "kind_share": 1.0}, "on [a]: in hebrew words F1 0.60"),
+        ({"rule": AFTER_X, "rule_f1": 0.2}, "mostly on #0 #1 and 7 more"),
+        ({"rule": IN_HEBREW, "kind": "hebrew", "kind_share": 1.0}, "on [a]: tokens labelled hebrew words F1 0.60"),
         ({"label": "python_code", "label_f1": 0.57}, "python code label F1 0.57"),
         ({"label": "python_code", "label_f1": 0.5}, LISTED),
         ({"label": "dna", "label_f1": 0.9, "second_label": "json"}, "dna, and some json label F1 0.90"),
@@ -139,15 +162,15 @@ def test_a_title_says_what_tells_most_of_the_firings(known, words):
 
 def test_a_title_of_several_senses_tells_each_and_the_rest():
     senses = [
-        SenseFacts(rule=rule_of('"a"'), f1=0.9, share=0.5, strongest=["a"]),
-        SenseFacts(rule=rule_of('after "b"'), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
-        SenseFacts(rule=[], f1=None, share=0.05, strongest=["e"]),
+        SenseFacts(clauses=in_short(A), f1=0.9, share=0.5, strongest=["a"]),
+        SenseFacts(clauses=in_short(an_atom("previous", "b")), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
+        SenseFacts(clauses=[], f1=None, share=0.05, strongest=["e"]),
     ]
     assert title(senses=senses) == (
         "A: sense 0\u00a050 % of activation, F1 0.90B: sense 1\u00a030 %, F1 0.20"
         "and 1 more\u00a05.0 %, of no sense\u00a015 %"
     )
-    own = caption(rule='"a"', rule_f1=0.7, senses=senses)
+    own = caption(rule=A, rule_f1=0.7, senses=senses)
     assert own.brief == [
         {"senses": [[[["a"]], 0.5, 0.9], [["after ", ["b"]], 0.3, 0.2]]},
         {"more_senses": [[[], 0.05, None]]},
@@ -164,7 +187,7 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
     assert caption().brief is None
-    assert caption(rule='tokens after "x"').brief == [
+    assert caption(rule=AFTER_X).brief == [
         {"muted": ["on "]}, {"chip": ["a"]}, {"muted": [": "]}, {"rule": 0},
     ]  # fmt: skip
     assert caption(fires=False).brief == [{"muted": ["It never fired."]}]
@@ -174,11 +197,11 @@ def test_a_brief_is_the_rule_unless_something_else_tells_more():
 
 def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at_all_strongest_firings():
     assert caption().below is None
-    assert caption(rule='"a" or "z"', rule_f1=0.45).below is not None
-    assert caption(rule='"a" or "z"', rule_f1=0.45, at_strongest=0.001).below is None
+    assert caption(rule=a_rule(token=["a", "z"]), rule_f1=0.45).below is not None
+    assert caption(rule=a_rule(token=["a", "z"]), rule_f1=0.45, at_strongest=0.001).below is None
     assert caption(rule_f1=0.45).below is None, "its tokens are those of the title"
-    assert caption(rule='tokens after "x"', rule_f1=0.45).below is not None
-    told = caption(rule='"a" in text rich in "x"', kind="latex", kind_share=0.95)
+    assert caption(rule=AFTER_X, rule_f1=0.45).below is not None
+    told = caption(rule=A_IN_X, kind="latex", kind_share=0.95)
     assert told.below is None, "nothing stands below that the title says"
     assert "text rich in" in str(told.measured) and caption().measured is None, "its F1 is that of all of the rule"
 
@@ -189,20 +212,20 @@ OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_begi
 @pytest.mark.parametrize(
     ("whole", "known", "words"),
     [
-        ({}, {"rule": '"er" in text rich in "x"'}, '"er", mostly in "Berlin" or "owner" 62 % F1 0.70'),
-        ({"words": ("Berlin",), "share": 0.95}, {"rule": '"er" before "lin"'}, '"er" in "Berlin" F1 0.70'),
-        ({"is_beginning": True}, {"rule": 'after "x"'}, '"er", mostly beginning "Berlin" or "owner" 62 % F1 0.70'),
+        ({}, {"rule": ER_IN_X}, '"er", mostly in "Berlin" or "owner" 62 % F1 0.70'),
+        ({"words": ("Berlin",), "share": 0.95}, {"rule": ER_BEFORE_X}, '"er" in "Berlin" F1 0.70'),
+        ({"is_beginning": True}, {"rule": AFTER_X}, '"er", mostly beginning "Berlin" or "owner" 62 % F1 0.70'),
         ({}, {"rule_f1": 0.9, "tokens": ["a", "b"], "strongest": ["a"]}, LISTED.replace("60", "90")),
-        ({}, {"rule": '"er"', "rule_f1": 0.9}, 'the token "er" F1 0.90, mostly in "Berlin" or "owner" 62 %'),
+        ({}, {"rule": ER, "rule_f1": 0.9}, 'the token "er" F1 0.90, mostly in "Berlin" or "owner" 62 %'),
         (
             {"words": ("Yusuf",), "f1": 0.64},
-            {"rule": 'after "Y"', "rule_f1": 0.71},
+            {"rule": AFTER_X, "rule_f1": 0.71},
             '"er", mostly in "Yusuf" 62 % F1 0.64',
         ),
-        ({"f1": 0.2}, {"rule": '"er"', "rule_f1": 0.1}, '"er", mostly in "Berlin" or "owner" 62 % F1 0.20'),
+        ({"f1": 0.2}, {"rule": ER, "rule_f1": 0.1}, '"er", mostly in "Berlin" or "owner" 62 % F1 0.20'),
         (
             {"share": 0.9},
-            {"rule": 'after "x"', "kind": "latex", "kind_share": 0.95, "strongest": ["c"]},
+            {"rule": AFTER_X, "kind": "latex", "kind_share": 0.95, "strongest": ["c"]},
             '"er" in "Berlin" or "owner", in latex F1 0.70',
         ),
     ],
@@ -210,7 +233,7 @@ OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_begi
 def test_a_piece_of_a_word_is_told_with_the_words_that_its_firings_are_in(whole, known, words):
     facts = {"whole": OF_BERLIN._replace(**whole), "tokens": ["er"], "shares": [1.0], "strongest": ["er"]} | known
     assert title(**facts) == words
-    is_told = known.get("rule") in (None, '"er"')
+    is_told = known.get("rule") in (None, ER)
     assert (caption(**facts).below is None) == is_told, "the rule stands below a title that has more or less"
 
 
@@ -258,7 +281,7 @@ def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes(
     assert ByteReader().token("⟨d7⟩").pieces == (("א–ת…", "the first byte of a Hebrew letter"),)
     assert ByteReader().token("⟨ff⟩").pieces == (("…character", "a later byte of a character"),)
     assert ByteReader().token("plain") == Token("plain") and ByteReader().family("plain") is None
-    assert ByteReader().family("⟨d7⟩") == "parts of Hebrew letters"
+    assert ByteReader().family("⟨d7⟩") == Family("parts of Hebrew letters", "Hebrew letters")
 
 
 def test_a_part_is_never_named_by_characters_of_another_script():
@@ -270,13 +293,13 @@ def test_a_part_is_never_named_by_characters_of_another_script():
 def test_the_part_of_a_character_on_which_it_mostly_fires_is_told_in_words_with_and_without_a_space():
     reader = ByteReader({text: seen(begun="рст") for text in ("⟨d1⟩", " ⟨d1⟩")} | {"⟨e6⟩": seen(begun="明")})
     parts = {"tokens": [" ⟨d1⟩", "⟨d1⟩", "⟨e6⟩"], "shares": [0.5, 0.2, 0.1], "n_tokens": 3, "reader": reader}
-    rule = simplify_rule(read_rule('"⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩" or "⟨e8⟩"'), reader.family)
+    rule = in_short(a_rule(token=["⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩", "⟨e8⟩"]), reader.family)
     known = parts | {"rule_f1": 0.9, "strongest": ["⟨d1⟩"]}
-    assert said(caption_of(Facts(rule=rule, at_strongest=1.0, **known)).title, []) == (
+    assert said(caption_of(Facts(clauses=rule, at_strongest=1.0, **known)).title, []) == (
         "mostly on [⟨d1⟩] 70 % and 1 more"
     )
     assert "parts of Cyrillic letters 40 % #2" in said(
-        caption_of(Facts(rule=[], **known | {"shares": [0.3, 0.1, 0.1]})).title, []
+        caption_of(Facts(clauses=[], **known | {"shares": [0.3, 0.1, 0.1]})).title, []
     )
 
 
@@ -290,14 +313,17 @@ def test_tokens_that_are_the_same_part_are_told_together():
 
 
 def test_a_part_in_which_all_tokens_of_a_list_end_is_told_once(hebrew_rules):
-    read = hebrew_rules(0, '" קו⟨d7⟩", " י⟨d7⟩" or " ב⟨d7⟩"')
+    def read_rule(**said):
+        return joined(hebrew_rules(0, a_rule(**said)))
+
+    read = read_rule(token=[" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"])
     assert read[-1] == ", each with the first byte of another Hebrew letter"
     assert [token.text for token in tokens_of(read)] == [" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"]
     assert {part.label for token in tokens_of(read) for part in token.pieces if not isinstance(part, str)} == {""}
-    assert isinstance(hebrew_rules(0, '" קו⟨d7⟩", " י⟨d7⟩" or "x"')[-1], Token)
-    both = hebrew_rules(0, '" קו⟨d7⟩" after " י⟨d7⟩"')
+    assert isinstance(read_rule(token=[" קו⟨d7⟩", " י⟨d7⟩", "x"])[-1], Token)
+    both = read_rule(token=[" קו⟨d7⟩"], previous=[" י⟨d7⟩"])
     assert [token.is_in_words for token in tokens_of(both)] == [True, True], "one notation in a rule"
-    more = hebrew_rules(0, '" קו⟨d7⟩" after " י⟨d7⟩" or "⟨a9⟩"')
+    more = read_rule(token=[" קו⟨d7⟩"], previous=[" י⟨d7⟩", "⟨a9⟩"])
     assert [token.is_in_words for token in tokens_of(more)] == [False] * 3 and "each with" not in str(more)
 
 

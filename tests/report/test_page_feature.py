@@ -9,8 +9,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from interp.display.segments import Token
 from interp.report.captions import RuleReader, senses_in_segments
 from interp.report.verdict_evidence import senses_of
+from interp.text.rules import atoms_json, phrase, rule_json
+from tests.planted_rules import a_rule, an_atom, like
 from tests.report.planted_page import (
     N_CTX,
     N_SEQ,
@@ -163,12 +166,21 @@ def test_a_part_of_a_letter_is_read_in_the_script_of_the_example_in_which_it_fir
     assert set(greek) == {0xCE} and set(hebrew) == {0xD7}, "the last bytes of β and ל"
 
 
+def sharing(*atoms):
+    return {"common": [atom.words for atom in atoms], "common_json": atoms_json(atoms)}
+
+
+def ruled(rule):
+    return {"rule": phrase(rule), "rule_json": rule_json(rule)}
+
+
 def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 2]]), vocab=["ble", " t", " a"])
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
-    of_ble = {"common": ['"ble"'], "rows": [0], "weak_rows": [1]}
-    for common, tokens, named in (['" a"'], [2], [2]), (['after " a"'], [2], None), ([], [2], None):
-        senses = senses_of({5: [of_ble, {"common": common, "rows": [2, 3]}]}, [], contexts)[5]
+    of_ble = {**sharing(an_atom("token", "ble")), "rows": [0], "weak_rows": [1]}
+    of_a, after_a = an_atom("token", " a"), an_atom("previous", " a")
+    for common, tokens, named in ([of_a], [2], [2]), ([after_a], [2], None), ([], [2], None):
+        senses = senses_of({5: [of_ble, {**sharing(*common), "rows": [2, 3]}]}, [], contexts)[5]
         assert (senses[0]["tokens"], senses[0]["named"]) == ([0], [0]), '" t" was put into its cluster'
         assert (senses[1]["tokens"], senses[1]["named"]) == (tokens, named)
 
@@ -177,8 +189,8 @@ def test_a_sense_of_tokens_like_some_has_these_and_shows_those_of_its_strongest_
     vocab = [*"abcdefg", "x"]
     store = SimpleNamespace(tokens=torch.tensor([[5, 5, 7, 7]]), vocab=vocab, n_ctx=4)
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
-    like = 'tokens like "a", "b", "c", "d", "e", "f" or "g"'
-    senses = senses_of({5: [{"rule": like, "rows": [0, 1]}, {"rule": '"x"', "rows": [2]}]}, [], contexts)
+    of_like, of_x = ruled(a_rule(about_40=[like(*"abcdefg")])), ruled(a_rule(token=["x"]))
+    senses = senses_of({5: [{**of_like, "rows": [0, 1]}, {**of_x, "rows": [2]}]}, [], contexts)
     assert [one["tokens"] for one in senses[5]] == [[0, 1, 2, 3, 4, 5, 6], [7]]
     first, _ = senses_in_segments(senses, RuleReader(SimpleNamespace(vocab=vocab, has_text=False), [], {}))[5]
     assert json.loads(first["rule"])[0]["groups"][0][1][0] == ["f"] and "fires_on" not in first
@@ -187,27 +199,28 @@ def test_a_sense_of_tokens_like_some_has_these_and_shows_those_of_its_strongest_
 def test_no_sense_is_described_by_its_own_token_around_it():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 3]]), vocab=[" arg", " t", " a", "."], n_ctx=4)
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
-    near = 'within 12 tokens of " arg"'
-    mostly, seldom, never = (
-        {"share": 0.3, "rule": near, "common": [near, '" a"'], "rows": rows} for rows in ([0, 0, 1], [0, 1, 1], [1, 2])
-    )
-    own, other, around = senses_of({5: [mostly, seldom, never]}, [], contexts)[5]
-    assert (own["rule"], own["common"]) == ('" arg"', ['" a"', '" arg"'])
-    assert other["common"] == ['" a"', near], "it comes last"
-    assert (around["rule"], around["common"]) == (near, [near, '" a"'])
+    near, of_arg, of_a = an_atom("around", " arg"), an_atom("token", " arg"), an_atom("token", " a")
+    described = {"share": 0.3, "rule": near.words, "rule_json": "", **sharing(near, of_a)}
+    senses = [described | {"rows": rows} for rows in ([0, 0, 1], [0, 1, 1], [1, 2])]
+    own, other, around = senses_of({5: senses}, [], contexts)[5]
+    assert (own["rule"], own["common"]) == (of_arg, [of_a, of_arg])
+    assert other["common"] == [of_a, near], "it comes last"
+    assert (around["rule"], around["common"]) == (near, [near, of_a])
 
 
 def test_the_tokens_that_its_rule_names_tell_a_sense_even_if_another_was_seen_to_fire_on_them():
     store = SimpleNamespace(tokens=torch.tensor([[0, 1, 2, 3]]), vocab=["ble", " t", " a", " b"])
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
-    mixed = {"share": 0.4, "rule": '"ble" or " t" in verse', "f1": 0.9, "rows": [2, 2, 0]}
+    mixed = {"share": 0.4, **ruled(a_rule(token=["ble", " t"], label=["verse"])), "f1": 0.9, "rows": [2, 2, 0]}
     second = {"share": 0.6, "f1": 0.9, "rows": [2, 3]}
-    for rule, tokens in ('" a"', [2]), ('" a" or " t"', [2]), ('" a" or a comma', [2, 3]):
-        first, other = senses_of({5: [second | {"rule": rule}, mixed]}, [], contexts)[5]
-        assert first["tokens"] == tokens and (first["named"] is None) == ("comma" in rule)
-        assert other["tokens"] == ([0] if " t" in rule else [0, 1]), "a token that two rules name tells neither"
+    a_or_word = a_rule(shape=[(Token(" a"),), "numbers"])
+    for rule, tokens in (a_rule(token=[" a"]), [2]), (a_rule(token=[" a", " t"]), [2]), (a_or_word, [2, 3]):
+        first, other = senses_of({5: [second | ruled(rule), mixed]}, [], contexts)[5]
+        assert first["tokens"] == tokens and (first["named"] is None) == (rule is a_or_word)
+        is_named_twice = " t" in rule[0].tokens
+        assert other["tokens"] == ([0] if is_named_twice else [0, 1]), "a token that two rules name tells neither"
     weak = mixed | {"f1": 0.1}
-    first, other = senses_of({5: [second | {"rule": '" a"'}, weak]}, [], contexts)[5]
+    first, other = senses_of({5: [second | ruled(a_rule(token=[" a"])), weak]}, [], contexts)[5]
     assert (first["tokens"], other["tokens"], other["named"]) == ([2], [0], None)
 
 
@@ -346,7 +359,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     both = "report.views.feature.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
     once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
     assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
-    assert browser.text("#feature .title") == ['on  +: after " return" or " +" F1 0.50']
+    assert browser.text("#feature .title") == ['on  +: tokens after " return" or " +" F1 0.50']
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.columns.label_f1[3]")
     lead = 'the token "returned" F1 0.50'

@@ -215,7 +215,7 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
 def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, address):
     browser.open(f"{address}#features?q=%232")
     lead = "tr[data-latent='2'] td.explanation > div"
-    rule = 'after " return" or " +"'
+    rule = 'tokens after " return" or " +"'
     assert browser.text(lead)[0] == f"on  +: {rule}"
     vague = json.dumps([{"vague": [{"muted": ["only on "]}, {"commonest": [[0]]}]}])
     browser.evaluate(f"report.columns.brief[2] = {vague}; report.selection.set({{}}); null")

@@ -21,7 +21,7 @@ from threadpoolctl import threadpool_limits
 from interp import figures
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
-from interp.display.segments import as_text, read_rule
+from interp.display.segments import Token, as_text
 from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
@@ -41,9 +41,11 @@ from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.summary import summary as summary_of
 from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import verdict_evidence
+from interp.text.rules import phrase, rule_json
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
 from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
+from tests.planted_rules import a_rule
 from tests.script_types import checker
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -55,9 +57,10 @@ DEAD = 5
 SPLIT = 1
 WHOLE = 4
 """Polysemantic with one sense, and not sure of it."""
+COMMON = {"common": ['after " a"'], "common_json": rule_json(a_rule(previous=[" a"]))}
 SENSES = [
     {"share": 0.7, "rule": HOSTILE, "f1": 0.8, "n": 40, "rows": [0, 17, 639], "weak_rows": [5]}
-    | {"following": [1, 5], "promoted": 0.25, "common": ['after " a"'], "monosemanticity": 0.97, "by_chance": 0.02},
+    | {"following": [1, 5], "promoted": 0.25, **COMMON, "monosemanticity": 0.97, "by_chance": 0.02},
     {"share": 0.3, "rule": "", "f1": None, "n": 12, "rows": [20]}
     | {"following": [], "promoted": None, "common": [], "monosemanticity": None, "by_chance": None},
 ]
@@ -301,7 +304,7 @@ def declarations(page: Path) -> list[str]:
     declared = [(f"DataFiles[{json.dumps(name)}]", value) for name, value in files.items() if "features-" not in name]
     declared += [
         ('(Omit<StoredFeature, "examples"> & { examples: Example[] })[]', latents),
-        ("[title: Segment[], below: Segment[] | null][]", captions),
+        ("[title: Segment[], below: Segment[] | null, measured: Segment[] | null][]", captions),
         ("Rule[]", rules),
     ]
     return [f"const value: {kind} = {json.dumps(value)};" for kind, value in declared]
@@ -490,15 +493,15 @@ def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ
     assert worth_a_look(table, 1) == [0]
     assert worth_a_look(table.assign(learnt=[0.4, *[0.6] * 8]), 9) == [1, 2], "what the model did not learn is left out"
     assert worth_a_look(table[["verdict"]], 9) == []
-    rules = [[["script", [1], ["Greek"]]], [], [["token", [3, 4], [" my", " his"]]], *[[]] * 6]
-    listing = [[["first_1", [*range(8)], ["names"]]], *rules[1:]]
-    assert worth_a_look(table.assign(explanation_json=[json.dumps(rule) for rule in rules]), 9) == [0, 2]
-    assert worth_a_look(table.assign(explanation_json=[json.dumps(rule) for rule in listing]), 9) == [1, 2], (
+    rules = [a_rule(script=["Greek"]), (), a_rule(token=[" my", " his"]), *[()] * 6]
+    listing = [a_rule(first_2="abcdefgh"), *rules[1:]]
+    assert worth_a_look(table.assign(explanation_json=[rule_json(rule) for rule in rules]), 9) == [0, 2]
+    assert worth_a_look(table.assign(explanation_json=[rule_json(rule) for rule in listing]), 9) == [1, 2], (
         "a rule that lists eight things says less"
     )
-    topics = [[["topic_10", [1], ["Greek"]]], [["topic_40", [2], ["Arabic"]]], *rules[2:]]
+    topics = [a_rule(topic_10=["Greek"]), a_rule(topic_40=["Arabic"]), *rules[2:]]
     unlike = table.assign(explanation=["Greek", "Arabic", *table["explanation"][2:]])
-    assert worth_a_look(unlike.assign(explanation_json=[json.dumps(rule) for rule in topics]), 9) == [0, 2, 1], (
+    assert worth_a_look(unlike.assign(explanation_json=[rule_json(rule) for rule in topics]), 9) == [0, 2, 1], (
         "the best of each sort comes first"
     )
 
@@ -582,12 +585,17 @@ def test_firings_above_the_last_bin_are_counted_in_it(folder):
     assert sense_counts(store, {0: [{"tokens": [0]}, {"tokens": [1]}]}) == {0: [[1, 0, 1], [0, 1, 1]]}
 
 
+def in_words(rules):
+    return {"explanation": list(map(phrase, rules)), "explanation_json": list(map(rule_json, rules))}
+
+
 def test_the_overview_shows_latents_of_several_kinds_and_says_why():
-    rules = ['"a" or "b"', '"c"', 'within 8 tokens after "d"', '"e" after "f"', '"g"', '"h"', 'after "i"']
+    rules = [a_rule(token=["a", "b"]), a_rule(token=["c"]), a_rule(before=["d"]), a_rule(token=["e"], previous=["f"])]
+    rules += [a_rule(token=["g"]), a_rule(token=["h"]), a_rule(previous=["i"])]
     table = pd.DataFrame({
         "verdict": ["monosemantic", "monosemantic", "monosemantic", "monosemantic", "polysemantic", "single-token",
                     "polysemantic"],
-        "sure": True, "explanation": rules, "explanation_f1": 0.9, "token_entropy": [9, 8, 7, 6, 5, 1, 5.0],
+        "sure": True, **in_words(rules), "explanation_f1": 0.9, "token_entropy": [9, 8, 7, 6, 5, 1, 5.0],
         "learnt": [0.99, 0.99, 0.99, 0.95, 0.2, 0.9, 0.1],
     })  # fmt: skip
     senses = {4: [{"share": 0.6, "f1": 0.9}, {"share": 0.4, "f1": 0.8}], 6: [{"share": 0.5, "f1": 0.1}] * 2}
@@ -608,20 +616,21 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     weak = table.assign(explanation_f1=[0.9, 0.7, *table["explanation_f1"][2:]])
     first, *_ = overview_examples(weak, weak, senses, effects)
     assert first[0][:2] == (0, "A clear rule"), "one that misses few firings comes first"
-    words = table.assign(explanation=[*rules[:3], '" he", " she" or "He"', *rules[4:]])
+    words = table.assign(**in_words([*rules[:3], a_rule(token=[" he", " she", "He"]), *rules[4:]]))
     first, *_ = overview_examples(words, words, senses, effects)
     assert first[0].latent == 3, "words say more to a reader than letters"
     first, *_ = overview_examples(words, words, senses, effects, {3: 0.9})
     assert first[0].latent == 1, "which pieces of words do not"
     cut = {4: [{**sense, "rule": '"⟨88⟩"'} for sense in senses[4]], 6: [{"share": 0.5, "f1": 0.6, "rule": '"a"'}] * 2}
     assert [latent for latent, why, _ in overview_examples(table, table, cut)[0] if "senses" in why] == [6]
-    rows = table.assign(explanation=['"##" or "#"', rules[1], '"###"', *rules[3:]], explanation_f1=[0.6, *[0.9] * 6])
+    alike = in_words([a_rule(token=["##", "#"]), rules[1], a_rule(token=["###"]), *rules[3:]])
+    rows = table.assign(**alike, explanation_f1=[0.6, *[0.9] * 6])
     single = table["verdict"].mask(table.index == 2, "single-token")
     of_two = pd.DataFrame({"latent": [0, 2, 5], "beyond_null_low": [0.9, 0.8, 0.7], "beyond_null": 0.6})
     first, *_ = overview_examples(rows, rows.assign(verdict=single), {}, of_two)
     assert {0, 5} < {latent for latent, *_ in first} and first[-1].latent == 5, "two cards differ"
     drawn = overview_examples(table, table, {})
-    assert [[latent for latent, *_ in draw] for draw in drawn] == [[0, 2], [1], [3], []], "each is drawn once"
+    assert [[latent for latent, *_ in draw] for draw in drawn] == [[1, 2], [3], [0], []], "each is drawn once"
     assert overview_examples(table, table[["verdict"]], {}) == [[]] * 4
 
 
@@ -631,9 +640,8 @@ def test_senses_have_their_rule_and_firings_in_context(page):
     senses = chunk[str(SPLIT)]["senses"]
     for name in ("share", "monosemanticity", "by_chance", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
-    assert [sense["rule"] for sense in senses] == [as_text(read_rule(sense["rule"])) for sense in SENSES]
-    common = [[read_rule(words) for words in sense["common"]] for sense in SENSES]
-    assert [sense["common"] for sense in senses] == [as_text(rules) for rules in common]
+    assert [sense["rule"] for sense in senses] == [as_text([HOSTILE]), "[]"], "a rule that is only words stays words"
+    assert [sense["common"] for sense in senses] == [as_text([["after ", Token(" a")]]), "[]"]
     assert [[row for _, row, *_ in sense["examples"]] for sense in senses] == [[0, 17, 639, 5], [20]]
     assert [sense["n_weak"] for sense in senses] == [1, 0]
 

@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
+from interp.display.segments import Token
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
+from interp.text.vocabulary import plain
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
 TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
@@ -53,7 +55,7 @@ def test_marks_on_letters_are_parts_of_words():
     words = ["कि", "त", "ाब", " है", "।"]
     predicates = Predicates.count(np.arange(5, dtype=np.int32)[None], 5, words)
     assert same(predicates, "stem", 0, 1) and same(predicates, "stem", 1, 2) and not same(predicates, "stem", 2, 3)
-    assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == '"किताब"'
+    assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == (Token("किताब"),)
 
 
 def test_a_sequence_that_begins_inside_a_sentence_does_not_know_its_beginning():
@@ -145,8 +147,8 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     assert [len(own) for own in once] == (numbers >= 0).sum(1).tolist()
     for row in (3, 40, 200):
         for number in numbers[row][numbers[row] >= 0]:
-            assert predicates.words(int(number), row)
-    said = {predicates.kind_of(int(n)): predicates.words(int(n), 7) for n in numbers[7] if n >= 0}
+            assert predicates.atom([int(number)], [row]).words
+    said = {predicates.kind_of(int(n)): predicates.atom([int(n)], [7]).words for n in numbers[7] if n >= 0}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
     assert said["stem"] == 'in words that begin like "dog"'
 
@@ -168,7 +170,7 @@ def test_a_topic_is_called_by_tokens_that_occur():
     of_first = rng.random((200, 64)) < np.where(rng.random((200, 1)) < 0.5, 0.8, 0.2)
     tokens = np.where(of_first, rng.integers(1, 3, (200, 64)), rng.integers(3, 5, (200, 64))).astype(np.int32)
     text = Predicates.count(tokens, len(vocab), vocab).text
-    names = {PREDICATE_KINDS["topic_10"].name(text, topic, 0) for topic in range(10)}
+    names = {plain(PREDICATE_KINDS["topic_10"].name(text, topic, 0)) for topic in range(10)}
     assert names <= {'"A", "C"', '"C", "A"', '"G", "T"', '"T", "G"'}
 
 
@@ -179,7 +181,7 @@ def test_numbered_tokens_are_not_spelt():
         "label"
     }
     number = predicates.offsets["token"] + int(tokens[0, 3])
-    assert predicates.words(number, 3) == f"token {tokens[0, 3]}"
+    assert predicates.atom([number], [3]).words == f"token {tokens[0, 3]}"
 
 
 def test_the_last_texts_are_remembered():

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from interp.text.predicate_kinds import PREDICATE_KINDS
+from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT
+from interp.text.rules import MAX_ATOMS, most_values
 from interp.verdict import candidates as limits
 from interp.verdict.beam_search import ATOM_PRICE, BEAM_WIDTH, BETA_SQUARED, N_KEPT, PRICE_WEIGHTS, best_conjunctions
 from interp.verdict.candidates import Background, choose_candidates, read_firings, sample_text
-from interp.verdict.rules import MAX_ATOMS, SUBJECT, most_values
 
 SIZES = {"token": 40, "shape": 6, "previous": 40, "next": 12, "repeats": 3}
 """Values of some kinds; the first two are about the same subject."""

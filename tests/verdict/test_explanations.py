@@ -14,11 +14,12 @@ from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, Kind, kinds_in
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
+from interp.text.rules import MAX_ATOMS, Atom
+from interp.text.vocabulary import plain
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import ExplanationsOfText, Sense, explain
 from interp.verdict.rule_counts import count_rules
 from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitSample
-from interp.verdict.rules import MAX_ATOMS, Atom
 from tests.copied_text import N_CTX, copied_text
 from tests.copied_text import counted as in_first_window
 from tests.random_codes import hash_of
@@ -84,8 +85,9 @@ def atom(text, kind, *wanted):
         values = [WORDS.index(string) for string in wanted]
         return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
     values, rows = np.unique(values_everywhere(kind, text)[:, 0], return_index=True)
-    called = {PREDICATE_KINDS[kind].name(text, v, r): int(v) for v, r in zip(values, rows, strict=True) if v >= 0}
-    return Atom(kind, tuple(called[name] for name in wanted), wanted)
+    names = (PREDICATE_KINDS[kind].name(text, v, r) for v, r in zip(values, rows, strict=True))
+    called = {name if isinstance(name, str) else plain(name): int(v) for v, name in zip(values, names, strict=True)}
+    return Atom(kind, tuple(called[name] for name in wanted), tuple((name,) for name in wanted))
 
 
 def firing_where(fires):
@@ -211,7 +213,7 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
         kind = str(rng.choice(list(kinds_in(text))))
         values = present[kind][present[kind] >= 0]
         values = rng.choice(values, min(len(values), rng.integers(1, 4)), replace=False).tolist()
-        return Atom(kind, tuple(values), tuple(map(str, values)))
+        return Atom(kind, tuple(values), tuple((str(value),) for value in values))
 
     rules = [[tuple(drawn() for _ in range(rng.integers(1, MAX_ATOMS + 1))) for _ in range(9)]]
     rules += [[], rules[0][:4]]

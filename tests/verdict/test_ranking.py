@@ -486,7 +486,7 @@ def test_rank_features_refuses_no_shifts(store):
 
 def test_the_fields_of_a_sense_are_documented_and_verdicts_are_sure_or_unsure(ranking):
     told = {key for senses in ranking.senses for sense in senses for key in sense}
-    of_one = {"monosemanticity", "by_chance", "precision", "recall"}
+    of_one = {"monosemanticity", "by_chance", "precision", "recall", "rule_json", "common_json"}
     assert told == {"share", "rule", "f1", "n", "rows", "following", "promoted", "common", "weak_rows"} | of_one
     shares = verdict_shares(ranking).set_index("verdict")
     sure = (ranking.ci_low > 0.5) | (ranking.ci_high < 0.5)

@@ -101,7 +101,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=9,
+    version=10,
     inputs=("corpus", "features"),
     cost=_ranking_cost,
     optional=("nulls",),

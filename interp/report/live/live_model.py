@@ -36,7 +36,7 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
 from interp.codes.dictionary_hooks import dictionary_hooks
-from interp.display.segments import read_rule, simplify_rule, to_json
+from interp.display.segments import to_json
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.evaluation.downstream import split_positions
@@ -45,6 +45,7 @@ from interp.features.text_features import encode_with_opening_token
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties
 from interp.runtime.model_sizes import size_of
+from interp.text.short_rules import short_rule
 
 MAX_TOKENS = 1024
 """Largest number of tokens of a text, even if the model accepts more, as a call blocks other calls."""
@@ -249,14 +250,12 @@ class LiveModel:
         table = table.reindex(table["attribution"].abs().nlargest(N_EDGES).index)
         columns = table[["upstream", "downstream", "attribution", "ablation"]].astype(object)
         named = targets["downstream"] if pair[1][0] == other else table["upstream"]
-        ranking: Any = theirs.ranking.set_index("latent")["explanation"] if theirs.has("ranking") else {}
+        ranked = theirs.ranking.to_dict("records") if theirs.has("ranking") else []
+        row_of = {row["latent"]: row for row in ranked}
         return {
             "targets": targets[["downstream", "activation"]].astype(object).values.tolist(),
             "edges": columns.where(columns.notna(), None).values.tolist(),
-            "rules": {
-                str(latent): to_json(simplify_rule(read_rule(str(ranking.get(latent) or ""))))
-                for latent in named.unique()
-            },
+            "rules": {str(latent): to_json(short_rule(row_of.get(latent, {}))) for latent in named.unique()},
         }
 
     def common(self, latent: int, other: int) -> list:

@@ -78,7 +78,7 @@ def static_html(text: str, reading: dict[str, Any]) -> str:
     rows = []
     for latent, strength, n_tokens in reading["features"][:N_STILL]:
         verdict, rule = reading["about"][str(latent)]
-        rows.append((latent, verdict, cards.show_rule(rule), f"{strength:.2f}", n_tokens))
+        rows.append((latent, verdict, cards.show_words(rule), f"{strength:.2f}", n_tokens))
     head = ("latent", "verdict", "explanation", "share of its maximum", "tokens")
     return cards.card("What fires in the text", cards.Markup("".join(pieces)), cards.show_table(head, rows))
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS
-from interp.verdict.rules import Atom
+from interp.text.rules import Atom
 
 WORDS = [
     "a",
@@ -27,7 +27,7 @@ WORDS = [
 
 
 def an_atom(kind, *values):
-    return Atom(kind, values, tuple(map(str, values)))
+    return Atom(kind, values, tuple((str(value),) for value in values))
 
 
 OFFSETS = {"token": [0], "previous": [-1], "next": [1], "before": range(-8, 0)}

@@ -17,8 +17,8 @@ from interp.features.feature_store import FeatureStore
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
 from interp.text.predicates import Predicates
+from interp.text.rules import MAX_ATOMS, in_order, rule_json, rule_of_text
 from interp.verdict.rule_counts import NumberedRules
-from interp.verdict.rules import MAX_ATOMS, from_json, rule_json
 from models.transformer import Transformer, TransformerConfig
 from tests.analyses.claims.atoms import WORDS, an_atom, atom_holds
 
@@ -68,18 +68,19 @@ def test_rules_on_new_text_hold_where_a_reader_position_by_position_says():
 def test_rules_are_read_as_they_were_written():
     text = text_of(2, 9)
     rules = random_rules(text, 50)
-    assert [from_json(rule_json(rule), text.text) for rule in rules] == rules
+    assert [rule_of_text(rule_json(rule), text.text) for rule in rules] == list(map(in_order, rules))
     for broken in (
-        '[["token", [99], ["x"]]]',
+        '[["token", [99], [["x"]]]]',
+        '[["token", [1], ["x"]]]',
         '[["token", [1], []]]',
         '[["place", "nowhere", 0]]',
-        '[["odd", [1], ["x"]]]',
-        '[["label", [0], ["x"]]]',
+        '[["odd", [1], [["x"]]]]',
+        '[["label", [0], [["x"]]]]',
         "[",
         "[]",
     ):
         with pytest.raises(ValueError, match="rank"):
-            from_json(broken, text.text)
+            rule_of_text(broken, text.text)
 
 
 def test_a_case_is_a_conjunction_with_one_token():

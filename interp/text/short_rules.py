@@ -1,0 +1,121 @@
+"""A rule in short, as displays show it: ranges of places joined, similar tokens as one list in groups, a property that
+several names share said once.
+
+In: atoms (`rules`). Out: clauses, what is said of each subject in segments (`display.segments`), and these joined.
+"""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from interp.display.byte_parts import BYTES
+from interp.display.segments import (
+    LIKE,
+    N_FURTHER_SAMPLES,
+    N_SAMPLES,
+    Group,
+    Groups,
+    NameFamily,
+    Segments,
+    Token,
+    count_white_space,
+    family_of,
+    group_lists,
+)
+from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT, TOPIC
+from interp.text.rules import Atom, Rule, lacks_subject, names_once, read_rule
+from interp.text.vocabulary import Wording, join_with_or, name_of_token
+
+ANY_BYTES = "parts of characters of any script"
+"""What is shown for tokens that are called BYTES."""
+NEWLINE = ((Token("\n"),),)
+NEWLINE_FIRST = {
+    "line_place": "the newline of an empty line",
+    "sentence_place": "a newline after the end of a sentence or line",
+}
+"""What is shown for a newline that is the first token of a line or sentence."""
+
+
+class Clause(NamedTuple):
+    """What a rule says of one subject, in short."""
+
+    atom: Atom | None
+    """None for the word "tokens", which stands where a rule says nothing of the token itself, and for what a display
+    says in the place of an atom."""
+    segments: Segments
+
+
+def in_short(said: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
+    """Return a rule in short, or a predicate by itself."""
+    rule = (said,) if isinstance(said, Atom) else said
+    clauses = [Clause(None, ["tokens"])] if rule is said and lacks_subject(rule) else []
+    if len(rule) > 1 and rule[1].values == (0,) and rule[1].kind in NEWLINE_FIRST and rule[0].names == NEWLINE:
+        clauses.append(Clause(rule[0], [NEWLINE_FIRST[rule[1].kind]]))
+        rule = rule[2:]
+    for atom in rule:
+        has_families = any(isinstance(one, Groups) and one.groups[0].name for clause in clauses for one in clause[1])
+        n_samples = N_FURTHER_SAMPLES if has_families else N_SAMPLES
+        elements = _elements(atom)
+        is_of_many = atom.subject == TOPIC
+        clauses.append(Clause(atom, merged(group_lists(elements, name_family, n_samples, is_of_many=is_of_many))))
+    is_alone = len(rule) == len(clauses) == 1 and rule[0].subject == SUBJECT
+    if is_alone and (counted := count_white_space(rule[0].listed_tokens)):
+        tokens = tuple(map(Token, rule[0].tokens))
+        return [Clause(rule[0], [Groups((Group(counted, tokens, 0),))])]
+    return clauses
+
+
+def joined(clauses: Sequence[Clause]) -> Segments:
+    """Return all that a rule says as segments."""
+    return merged([part for k, clause in enumerate(clauses) for part in [*([" "] if k else []), *clause.segments]])
+
+
+def merged(segments: Sequence[Any], apart: str = "") -> Segments:
+    """Return segments with words that follow on each other as one, but those that are kept apart."""
+    out: Segments = []
+    for one in segments:
+        last = out[-1] if out else None
+        if isinstance(one, str) and isinstance(last, str) and apart not in (one, last):
+            out[-1] = last + one
+        else:
+            out.append(one)
+    return out
+
+
+def short_rule(row: Any) -> Segments:
+    """Return the rule of a row of a ranking in short; [] for none. The ranking may lack these columns."""
+    return joined(in_short(read_rule(row.get("explanation"), row.get("explanation_json"))))
+
+
+def _elements(atom: Atom) -> Segments:
+    """Return the wording of an atom in short, as segments in which LIKE stands alone."""
+    kind = PREDICATE_KINDS.get(atom.kind)
+    if kind is not None and kind.in_short is not None and (short := kind.in_short(atom.values)) is not None:
+        return merged(atom.around((short,)))
+    names = _once_at_end(names_once(atom.names))
+    first = next((k for k, name in enumerate(names) if name[0] == LIKE), len(names))
+    names = [
+        name[1:] if k > first and name[0] == LIKE and _is_quoted(name[1]) and _is_quoted(names[k - 1][-1]) else name
+        for k, name in enumerate(names)
+    ]
+    return merged([_shown(one) for one in atom.around(join_with_or(names))], apart=LIKE)
+
+
+def _is_quoted(one: str | Token) -> bool:
+    return isinstance(_shown(one), Token)
+
+
+def _shown(one: str | Token) -> str | Token:
+    """Return a token that has a name, such as a comma, by that, and other tokens and words as they are shown."""
+    if isinstance(one, Token):
+        return name_of_token(one.text) or one
+    return ANY_BYTES if one == BYTES else one
+
+
+def _once_at_end(names: Sequence[Wording]) -> list[Wording]:
+    """Return names in words with the last words of a name only where the next one does not end in them: "numbers or
+    dashes with a leading space"."""
+    following: Any = [*names[1:], ()]
+    return [
+        name[:-1] if name[-1:] == then[-1:] and [type(one) for one in name[-2:]] == [str, str] else name
+        for name, then in zip(names, following, strict=True)
+    ]

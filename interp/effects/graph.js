@@ -1,8 +1,8 @@
 /* An attribution graph: layers upwards, tokens to the right. A click pins a node or an edge; the address holds what is
  * pinned, cut and grouped. `data` holds graph (Neuronpedia's JSON; its `interp` has the heads that carry edges, and the
- * pairs of nodes in attention scores), cards (by "layer_latent"), effects (source, target, attributed, measured), wrong
- * (the numbers of those that differ, the furthest first) and beside (rows of the table of scores). A served page
- * (`data-live`) asks what the model says with latents turned off or up. */
+ * pairs of nodes in attention scores), cards (by "layer_latent"), effects (source, target, attributed, measured),
+ * disagreements (the numbers of those that differ, the furthest first) and scores (rows of the table of scores). A
+ * served page (`data-live`) asks what the model says with latents turned off or up. */
 "use strict";
 
 const data = JSON.parse(document.getElementById("data").textContent);
@@ -122,7 +122,7 @@ function begin() {
   draw();
   card();
   scoreTable();
-  wrongList();
+  disagreementList();
   const answer = the("graph").querySelector(`[data-id="${likeliest.node_id}"]`);
   the("frame").scrollLeft = answer.getBBox().x - MARGIN.left;
 }
@@ -510,11 +510,11 @@ function heading() {
 /* The graph beside those of its nulls. A score that none of them has is left out. */
 function scoreTable() {
   const isCount = (cell) => Number.isInteger(cell) && cell > 1;
-  const isKnown = (name) => data.beside.some((row) => (row[name] ?? null) !== null);
-  const names = Object.keys(data.beside[0] ?? {}).filter(isKnown);
+  const isKnown = (name) => data.scores.some((row) => (row[name] ?? null) !== null);
+  const names = Object.keys(data.scores[0] ?? {}).filter(isKnown);
   if (!names.length) return;
   const text = (cell) => (typeof cell !== "number" ? (cell ?? "") : isCount(cell) ? `${cell}` : short(cell));
-  const cells = data.beside.map((row) => names.map((name) => text(row[name])));
+  const cells = data.scores.map((row) => names.map((name) => text(row[name])));
   const list = table(names.map((name) => name.replaceAll("_", " ")), cells);
   const title = "How far to trust it";
   const look = { class: "scores", role: "region", tabindex: 0, "aria-label": title }; // it scrolls on a narrow screen
@@ -523,15 +523,15 @@ function scoreTable() {
 }
 
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */
-function wrongList() {
+function disagreementList() {
   if (!effects.length) return;
-  const wrong = data.wrong.map((number) => effects[number]);
+  const differing = data.disagreements.map((number) => effects[number]);
   const written = (id) => numberOf(byId.get(id)) + clipped(nameOf(byId.get(id)));
   const ends = (pair) => `${written(pair.source)} → ${written(pair.target)}`;
-  const rows = wrong
+  const rows = differing
     .slice(0, AT_FIRST)
     .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);
-  const says = `${wrong.length} of ${effects.length} measured effects have another sign, or differ twofold`;
+  const says = `${differing.length} of ${effects.length} measured effects have another sign, or differ twofold`;
   const list = table(["from → to", "to first order", "measured"], rows);
   const head = element("h2", {}, "What does not hold");
   const parts = rows.length ? [element("div", { class: "list" }, list)] : [];

@@ -53,14 +53,14 @@ def page_content(
     shown: the part of the graph that is drawn.
     effects: the measured effects of the whole graph. features, rankings: by hook. scores: a table shown as it is."""
     cards = latent_cards(shown, features, rankings)
-    rules = {node: cards.get(node.rpartition("_")[0], {}).get("said") for node in shown.node_ids()}
+    rules = {node: cards.get(node.rpartition("_")[0], {}).get("rule") for node in shown.node_ids()}
     labels = {node: rule for node, rule in rules.items() if rule}
     page: dict[str, Any] = {
         "graph": graph_json(shown, name, find_supernodes(shown, labels), labels),
         "cards": cards,
         "effects": [],
-        "wrong": [],
-        "beside": [],
+        "disagreements": [],
+        "scores": [],
     }
     if effects is not None:
         ids = np.array(graph.node_ids())
@@ -69,9 +69,9 @@ def page_content(
         page["effects"] = named.to_dict("records")
         unit = graph.nodes["activation"].where(graph.nodes["type"] == "latent", 1.0)  # logits are read in nats
         shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
-        page["wrong"] = disagreements(shares.reset_index(drop=True)).index.tolist()
+        page["disagreements"] = disagreements(shares.reset_index(drop=True)).index.tolist()
     if scores is not None:
-        page["beside"] = scores.astype(object).where(scores.notna(), None).to_dict("records")  # JSON has no NaN
+        page["scores"] = scores.astype(object).where(scores.notna(), None).to_dict("records")  # JSON has no NaN
     return page
 
 
@@ -84,7 +84,7 @@ def latent_cards(
         rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
         known = features[hook].several(latents) if hook in features else {}
         for latent in latents:
-            card = cards[f"{layer}_{latent}"] = {"said": str(rules.get(latent) or ""), "logits": [], "examples": []}
+            card = cards[f"{layer}_{latent}"] = {"rule": str(rules.get(latent) or ""), "logits": [], "examples": []}
             if latent in known:
                 feature: Any = known[latent]
                 shown = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
@@ -99,9 +99,9 @@ def disagreements(effects: pd.DataFrame) -> pd.DataFrame:
     """Keep the pairs whose measured effect has another sign, or differs by a factor of two; the largest difference
     first."""
     ratio = effects["measured"] / effects["attributed"]
-    wrong = effects[~(ratio.between(0.5, 2) | (effects["measured"] == effects["attributed"]))]
-    gap = (wrong["measured"] - wrong["attributed"]).abs()
-    return wrong.loc[gap.sort_values(ascending=False, kind="stable").index]
+    differing = effects[~(ratio.between(0.5, 2) | (effects["measured"] == effects["attributed"]))]
+    gap = (differing["measured"] - differing["attributed"]).abs()
+    return differing.loc[gap.sort_values(ascending=False, kind="stable").index]
 
 
 def _example(row: Any, vocab: Sequence[str]) -> dict[str, Any]:

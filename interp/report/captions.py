@@ -463,16 +463,11 @@ def _most_strongly(latent: Facts) -> Segments:
 
 
 def _in_words(latent: Facts) -> Segments:
-    """Return its rule with its F1, whether it lists tokens, and how many of the strongest firings it misses."""
-    listed = listed_tokens(latent.rule)
-    n = 0 if len(listed) == 1 and listed[0].is_in_words else len(listed)
-    is_counted = any(not isinstance(one, str | Token) and one.groups[0].n_shown == 0 for one in _lists(latent.rule))
-    before = [] if n == 0 or is_counted else [_muted("the token " if n == 1 else f"any of {n} tokens: ")]
-    own: Segments = [Part("rule", 0)]
-    shown: Segments = [Part("weak", [NEAREST, *own])] if latent.is_weak else [*before, *own]
+    """Return its rule with its F1, and how many of the strongest firings it misses."""
+    shown = Part("weak", [NEAREST, Part("rule", 0)]) if latent.is_weak else Part("rule", 0)
     misses = latent.is_past_strongest() and not latent.is_weak
     told = f", but true of {format_percent(latent.at_strongest or 0)} of its strongest firings"
-    return [*shown, _f1(latent.rule_f1), *([_small(told)] if misses else [])]
+    return [shown, _f1(latent.rule_f1), *([_small(told)] if misses else [])]
 
 
 def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
@@ -512,12 +507,12 @@ def _on_commonest(latent: Facts, is_title: bool = False) -> Segments:
 
 def _in_senses(latent: Facts) -> Segments:
     """Return what it fires on in each of its senses that has much of the activation, and how much of that is of others
-    and of none: this first, where no sense has as much."""
+    and of none: this first, where it is MOST."""
     out: Segments = []
     told_senses, others = _told_senses(latent)
     shares = [float("nan") if sense.share is None else sense.share for sense in latent.senses]
     none = _of_no_sense(latent)
-    is_first = none >= shares[0]
+    is_first = none >= MOST
     for k, sense in enumerate(told_senses):
         own: Segments = [Part("of_sense", k)] if sense.rule else _on_tokens(latent, sense.strongest)
         unit = "" if k or is_first else " of activation"
@@ -572,10 +567,6 @@ def _tells_token(clauses: Sequence[Clause]) -> bool:
     """Return whether a rule says something of the token itself, and not only of what is around. Words of a person may
     say anything."""
     return any(clause.atom is not None and clause.atom.subject in ("", SUBJECT) for clause in clauses)
-
-
-def _lists(rule: Segments) -> Iterator[Any]:
-    return (one for one in rule if not isinstance(one, str | Token | Part))
 
 
 def _in_kind(latent: Facts) -> str:

@@ -89,14 +89,9 @@ report.firings = (() => {
     return (feature.senses ?? []).length ? bySense(latent, feature, atFirst) : byToken(latent, feature, atFirst);
   }
 
-  /* The strongest firings and the weakest ones of each sense, that of the strongest first, then those of none. */
-  function bySense(latent, feature, atFirst) {
-    const { senses } = feature;
-    const strengths = senses.map((one, k) =>
-      Math.max(...[...feature.examples, ...one.examples].filter((each) => senseOf(each, senses) === k).map(valueOf)));
-    const ordered = [...senses.keys()].sort((a, b) => (strengths[b] > strengths[a] ? 1 : -1));
-    return h("div", null, [...ordered, -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
-  }
+  /* The strongest firings and the weakest ones of each sense, then those of none. */
+  const bySense = (latent, feature, atFirst) => h("div", null,
+    [...feature.senses.keys(), -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
 
   /* Those of one sense, or of none for k = −1; null where none is stored. few: firings shown at first. */
   function ofSense(latent, feature, k, few) {

@@ -235,7 +235,7 @@ def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, a
     assert len({of_sense, grey, blue}) > 1 and grey not in (of_sense, blue)
 
 
-def test_the_strongest_sense_is_listed_first_and_each_share_says_of_what_it_is(browser, address):
+def test_senses_are_listed_by_their_letters_and_each_share_says_of_what_it_is(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     listed = f"""loadFeature({SPLIT}).then((feature) => {{
         const ofStrength = (examples, x) => examples.map(([kind, row, at, , ...more]) => [kind, row, at, x, ...more]);
@@ -247,7 +247,7 @@ def test_the_strongest_sense_is_listed_first_and_each_share_says_of_what_it_is(b
             Array.from(element.querySelectorAll(".tab [data-tip]:not(.sense)"), (e) => e.dataset.tip)];
     }})"""
     order, histogram, tips = browser.evaluate(listed)
-    assert order[:2] == ["B", "A"]
+    assert order[:2] == ["A", "B"]
     assert " % of its firings" in histogram
     assert tips and all("activation" in tip for tip in tips)
 
@@ -362,7 +362,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     assert browser.text("#feature .title") == ['on  +: tokens after " return" or " +" F1 0.50']
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.columns.label_f1[3]")
-    lead = 'the token "returned" F1 0.50'
+    lead = '"returned" F1 0.50'
     assert f1 > 0.5 and browser.text("#feature .title") == [f"python label F1 {f1:.2f}"]
     assert browser.text("#feature .lead dd")[0] == lead
     browser.evaluate("location.hash = '#compare/3/2'")

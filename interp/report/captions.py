@@ -186,7 +186,7 @@ class Facts:
             return True
         told = sum(self.shares[:N_LISTED])
         if f1 < GOOD:
-            return told >= MOST or (self.precision or 0) < MOST or _tells_token(self.clauses)
+            return told >= MOST or (self.precision or 0) < MOST or _names_tokens(self.clauses)
         if told >= MOST and (self.lists_scripts or len(to_text(self.rule)) > LONG_RULE):
             return True
         return self.misses_common and self.rule_f1 is not None and told > f1
@@ -416,7 +416,7 @@ def _title(latent: Facts) -> Segments:
 def _before_rule(latent: Facts) -> Segments:
     """Return the token on which MOST of its firings are, if its rule names none, or the kind of text, if its rule tells
     few of its firings."""
-    if latent.tokens and latent.shares[0] >= MOST and not _tells_token(latent.clauses):
+    if latent.tokens and latent.shares[0] >= MOST and not _names_tokens(latent.clauses):
         return [_muted("on "), *_chips(latent, latent.tokens[:1]), _muted(": ")]
     kind = _in_kind(latent)
     told = [clause.segments for clause in latent.clauses]
@@ -563,10 +563,11 @@ def _are_most(tokens: Sequence[str], some: Sequence[str]) -> bool:
     return len(some) >= MOST * len(tokens)
 
 
-def _tells_token(clauses: Sequence[Clause]) -> bool:
-    """Return whether a rule says something of the token itself, and not only of what is around. Words of a person may
-    say anything."""
-    return any(clause.atom is not None and clause.atom.subject in ("", SUBJECT) for clause in clauses)
+def _names_tokens(clauses: Sequence[Clause]) -> bool:
+    """Return whether a rule names tokens on which it holds, and not only their kind or what is around. The words of a
+    person may name some."""
+    atom = clauses[0].atom if clauses else None
+    return atom is not None and (atom.subject == "" or (atom.subject == SUBJECT and bool(atom.tokens)))
 
 
 def _in_kind(latent: Facts) -> str:
@@ -588,11 +589,9 @@ def _with_kind(latent: Facts) -> list[Clause]:
 
 def _with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:
     """Return a rule that names no tokens with the part of them on which the latent fires: "some tokens after"."""
-    if not clauses or precision is None or precision >= NEARLY_ALL:
+    if not clauses or precision is None or precision >= NEARLY_ALL or _names_tokens(clauses):
         return clauses
     atom, (first, *others) = clauses[0]
-    if not isinstance(first, str) or (atom is not None and (atom.subject != SUBJECT or atom.tokens)):
-        return clauses
     return [Clause(atom, [f"{'most' if precision >= MOST else 'some'} {first}", *others]), *clauses[1:]]
 
 

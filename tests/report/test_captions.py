@@ -15,12 +15,13 @@ from interp.report.byte_words import ByteReader, Seen
 from interp.report.captions import Caption, Facts, RuleReader, SenseFacts, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.whole_words import WholeWords
-from interp.text.rules import Rule
+from interp.text.rules import Rule, plain_atom
 from interp.text.short_rules import in_short, joined
 from tests.planted_rules import a_rule, an_atom, tokens
 
 A, AB, ER = a_rule(token=["a"]), a_rule(token=["a", "b"]), a_rule(token=["er"])
 AFTER_X, A_IN_X = a_rule(previous=["x"]), a_rule(token=["a"], topic_10=[tokens("x")])
+ON_A = [{"muted": ["on "]}, {"chip": ["a"]}, {"muted": [": "]}]
 ER_IN_X, ER_BEFORE_X = a_rule(token=["er"], topic_10=[tokens("x")]), a_rule(token=["er"], next=["x"])
 IN_HEBREW = a_rule(label=["hebrew words"])
 OF_CASE = a_rule(shape=["lower-case tokens"], previous=["x"])
@@ -98,7 +99,7 @@ LISTED = '"a" or "b" F1 0.60'
         ),
         (
             {"rule": a_rule(shape=["tokens in capitals", "numbers"]), "precision": 0.7},
-            "most tokens in capitals or numbers F1 0.60",
+            "on [a]: most tokens in capitals or numbers F1 0.60",
         ),
         (
             {"rule": a_rule(last_2=[("tokens that end in ", Token("er"))]), "precision": 0.7},
@@ -142,6 +143,10 @@ LISTED = '"a" or "b" F1 0.60'
         (
             {"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.4},
             "on many tokens: #0 #1 and 7 more",
+        ),
+        (
+            {"rule": a_rule(shape=["numbers"]), "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6},
+            "most numbers F1 0.45",
         ),
         ({"rule": LONG}, "mostly on #0 #1 and 7 more"),
         ({"rule": LONG, "shares": [0.3, 0.1]}, f'"{"a" * 90}" F1 0.60'),
@@ -187,9 +192,9 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
     assert caption().brief is None
-    assert caption(rule=AFTER_X).brief == [
-        {"muted": ["on "]}, {"chip": ["a"]}, {"muted": [": "]}, {"rule": 0},
-    ]  # fmt: skip
+    for rule in (AFTER_X, a_rule(shape=["tokens in capitals"]), a_rule(shape=["numbers"])):
+        assert caption(rule=rule).brief == [*ON_A, {"rule": 0}], "which names no token"
+    assert caption(rule=(plain_atom("in verse"),)).brief is None, "words of a person may"
     assert caption(fires=False).brief == [{"muted": ["It never fired."]}]
     assert caption(rule_f1=0.1).brief == [{"vague": [{"muted": ["mostly on "]}, {"commonest": [[0], [1]]}]}]
     assert caption(label="dna", label_f1=0.9).brief == [{"label": ("dna", True)}]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.sae import Threshold, TopK, load_transcoders
 from interp.sae.model import Transcoder
 from tests.circuit_tracer_folder import write_circuit_tracer
@@ -62,7 +62,16 @@ def test_transcoders_of_circuit_tracer_are_read(tmp_path) -> None:
     unnumbered.touch()
     with pytest.raises(ValueError, match=r"layer_x\.safetensors is not named after a layer"):
         load_transcoders(tmp_path / "theirs")
-    (tmp_path / "theirs" / "config.yaml").write_text("!!python/object/apply:os.system [echo]")
+    config.write_text("model_kind: cross_layer_transcoder\n")
+    with pytest.raises(
+        InterpError, match=r"config\.yaml has model_kind='cross_layer_transcoder', which is not"
+    ) as refused:
+        load_transcoders(tmp_path / "theirs")
+    assert not isinstance(refused.value, DamagedError), "the folder is whole, and another reader's"
+    config.write_text("model_kind: transcoder_set\nfeature_input_hook: 1\nfeature_output_hook: x\n")
+    with pytest.raises(DamagedError, match="feature_input_hook is not a name"):
+        load_transcoders(tmp_path / "theirs")
+    config.write_text("!!python/object/apply:os.system [echo]")
     with pytest.raises(ValueError, match=r"config\.yaml"):
         load_transcoders(tmp_path / "theirs")
     with pytest.raises(ValueError, match=r"config\.yaml"):

@@ -19,6 +19,8 @@ from interp.sae.formats.stored_dictionary import StoredDictionary
 from interp.storage.files import read_tensors
 
 _CONFIG = "config.yaml"
+_KIND = "transcoder_set"
+_HOOKS = ("feature_input_hook", "feature_output_hook")
 
 
 def read_transcoders(folder: str | Path) -> dict[str, StoredDictionary]:
@@ -54,15 +56,15 @@ def _config(file: Path) -> dict[str, Any]:
         raise InterpError(f"{file} does not exist: name a folder of circuit-tracer's transcoders")
     try:
         config = yaml.safe_load(file.read_text(encoding="utf-8"))
-        if config["model_kind"] != "transcoder_set":
-            raise InterpError(
-                f"model_kind={config['model_kind']!r} is not supported: only 'transcoder_set' can be read"
-            )
-        for side in ("input", "output"):
-            if not isinstance(config[f"feature_{side}_hook"], str):
-                raise InterpError(f"feature_{side}_hook is not a name")
+        kind = config["model_kind"]
+        hooks = {name: config[name] for name in _HOOKS} if kind == _KIND else {}
     except (yaml.YAMLError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
         raise DamagedError(f"{file} describes no transcoders ({type(error).__name__}: {error})") from None
+    if kind != _KIND:
+        raise InterpError(f"{file} has model_kind={kind!r}, which is not supported: only {_KIND!r} can be read")
+    for name, hook in hooks.items():
+        if not isinstance(hook, str):
+            raise DamagedError(f"{file} describes no transcoders: {name} is not a name")
     return config
 
 

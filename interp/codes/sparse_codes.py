@@ -128,6 +128,8 @@ class SparseCodes:
         return zeros.scatter_reduce_(0, self.latents.long(), self.values.detach(), "amax")
 
     def __getitem__(self, rows: slice) -> "SparseCodes":
+        if not isinstance(rows, slice):
+            raise TypeError(f"SparseCodes takes slices of rows, got {rows!r}: `take` returns given rows")
         start, stop, step = rows.indices(len(self))
         if step != 1:
             raise IndexError(f"SparseCodes takes slices of step 1, got step {step}")

@@ -44,6 +44,8 @@ def test_slices_are_rows_of_the_dense_latents(dense):
         assert torch.equal(codes[rows].dense(), dense[rows])
     with pytest.raises(IndexError, match="step 2"):
         codes[::2]
+    with pytest.raises(TypeError, match="slices of rows, got 3"):
+        codes[3]
 
 
 def test_firings_and_maxima_are_those_of_the_dense_latents(dense):

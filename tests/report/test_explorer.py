@@ -67,6 +67,7 @@ def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server)
         and "default-src 'none'" in policy
     )
     assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+    assert request(server, "GET", "/?x=1")[2] == body
     for path in re.findall(r'(?:src|href)="((?:assets|data)/[^"]+)"', page):
         assert request(server, "GET", f"/{path}")[0] == 200
     for path in (

@@ -93,7 +93,7 @@ class Request(BaseHTTPRequestHandler):
     timeout = SECONDS
 
     def do_GET(self) -> None:
-        self._respond(lambda: self.server.file(self.path))
+        self._respond(lambda: self.server.file(self.path.partition("?")[0]))
 
     def do_POST(self) -> None:
         self._respond(lambda: json_response(self.server.answer(self.path, self._posted())))

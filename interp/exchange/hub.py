@@ -11,8 +11,9 @@ import pandas as pd
 
 from interp.checks.errors import InterpError
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
+from interp.features.scan_digests import dictionary_digest
 from interp.report.inputs import ReadableRun
-from interp.storage.files import digest, write_text
+from interp.storage.files import write_text
 from interp.storage.folders import whole_folder
 
 UPSTREAM_STAGES = ("corpus", "model", "activations", "sae", "features")
@@ -29,7 +30,7 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
     Raises AttributeError for a run without a dictionary, and ValueError for a folder that contains other files.
     """
     sae = run.sae
-    made_of = {"kind": "hub folder", "dictionary": digest(*sae.parameters())}
+    made_of = {"kind": "hub folder", "dictionary": dictionary_digest(sae)}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         sae.save(new)
         if run.has("ranking"):

@@ -8,7 +8,7 @@ half for measuring them.
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,9 +42,6 @@ from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import folder_of
 from interp.storage.files import open_tensors, read_any_json
-
-if TYPE_CHECKING:
-    pass
 
 
 class FeatureStore:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 from safetensors.numpy import load_file
 
 from interp import Run, exchange, load_sae, load_transcoders
+from interp.checks.errors import OverwriteError
 from interp.cli import main
 from interp.exchange.hub import model_card
 from interp.pipeline.stages import LEFT_OUT, STAGES
+from interp.sae import SAE, Threshold
 from models.text_sources.own_text import huggingface
 
 FEATURE = {
@@ -120,6 +123,20 @@ def test_write_hub_folder_writes_the_dictionary_and_its_card(run, tmp_path, monk
         exchange.upload_to_hub(tmp_path, "me/tiny")
     with pytest.raises(ValueError, match="was not written by interp"):
         exchange.write_hub_folder(run, tmp_path)
+
+
+def test_a_dictionary_of_the_same_weights_and_another_threshold_replaces_no_hub_folder(tmp_path):
+    run: Any = SimpleNamespace(
+        hook_name="blocks.0.hook_mlp_out",
+        provenance=lambda: {"config_sha256": "0" * 64, "seed": 0, "versions": {}},
+        summaries=dict,
+        has=lambda stage: False,
+    )
+    weights = {"W_enc": torch.eye(2), "W_dec": torch.eye(2), "b_enc": torch.zeros(2), "b_dec": torch.zeros(2)}
+    for least in (0.0, 1.0):
+        run.sae = SAE(**weights, encoder=Threshold(torch.full((2,), least)), metadata={})
+        with nullcontext() if least == 0 else pytest.raises(OverwriteError):
+            exchange.write_hub_folder(run, tmp_path / "folder")
 
 
 @pytest.mark.parametrize("package", ["datasets", "yaml", "huggingface_hub"])

@@ -13,6 +13,7 @@ import pandas as pd
 from interp.display.verdict_names import ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
+from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.report.three_questions import effect_span
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.rules import read_rule
@@ -338,9 +339,12 @@ def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.Da
 
 
 def _following(features: FeatureStore, table: pd.DataFrame) -> dict[int, set[str]]:
-    """Return for each latent the tokens that follow MIN_FOLLOWING of its firings or more."""
+    """Return for each latent the tokens that follow MIN_FOLLOWING of its firings or more, of those that its page shows,
+    where their effect on logits is not taken for chance."""
     n_active = table["n_active"].to_numpy()
-    rows = features.sql('select latent, token, n from tokens where "offset" = 1')
+    rows = features.sql(f"""
+        select latent, token, n from tokens where "offset" = 1
+        qualify row_number() over (partition by latent order by n desc, token) <= {N_CONTEXT_TOKENS}""")
     following: dict[int, set[str]] = {}
     for latent, token, n in rows.itertuples(index=False, name=None):
         if n >= MIN_FOLLOWING * n_active[latent]:

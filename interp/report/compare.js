@@ -373,10 +373,8 @@ report.views.compare = (() => {
           pairs.map(outline),
           svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }),
           ticks.map(tick),
-          svg("text", { x: left - 5, y: top + 9, "text-anchor": "end" }, format.percent(most)),
-          svg("text", { x: left - 5, y: base, "text-anchor": "end" }, "0"),
           svg("text", { transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" },
-            "firings per ⅒ decade"),
+            "density of firings"),
           svg("text", { x: (left + W) / 2, y: H - 2, "text-anchor": "middle" }, "activation (log scale)"))),
       h("p.below", null, pairs.map(([latent], k) => h(`span.key.${"ab"[k]}`, null, String(latent))),
         "shares of its own firings"));

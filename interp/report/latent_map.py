@@ -47,8 +47,7 @@ ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
 _PHRASE = re.compile(r"(?:(?:[\w-]+ )?tokens )?(?!or$)([a-z]+(?: [\w-]+)*)")
-"""Words beside the tokens of a rule, such as "in text rich in", without the "tokens" or "most tokens" of which they
-are."""
+"""Words that end a rule, such as "at the start of a word", without the "tokens" or "most tokens" of which they are."""
 _UNINFORMATIVE_TOKEN = re.compile(r"[\W_]*[a-zA-Z0-9]?[\W_]*|[a-z]{2,3}")
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 
@@ -202,15 +201,15 @@ class Mark(NamedTuple):
 
 
 def _marks(rule: Sequence[Any]) -> set[Mark]:
-    """Return the whole tokens that a rule names, and the words beside them. Long and uninformative tokens are left
+    """Return the whole tokens that a rule names, and the words that end it. Long and uninformative tokens are left
     out."""
     tokens = (token for one in rule if not isinstance(one, str) for token in _tokens_in(one))
     texts = {token[0] for token in tokens if len(token) == 1}  # one with parts of characters has its pieces too
     told = {text for text in texts if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME}
     phrases = set[str]()
-    for place, phrase in enumerate(rule, 1):
-        if isinstance(phrase, str) and len(rule) > 1 and (found := _PHRASE.fullmatch(phrase.strip())):
-            phrases.add(f"tokens {found[1]}{' …' if place < len(rule) else ''}")
+    ends = rule[-1] if len(rule) > 1 else None  # words before a token tell nothing without it
+    if isinstance(ends, str) and (found := _PHRASE.fullmatch(ends.strip())):
+        phrases.add(f"tokens {found[1]}")
     return {Mark(text, is_token=True) for text in told} | {Mark(phrase, is_token=False) for phrase in phrases}
 
 

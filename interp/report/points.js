@@ -39,6 +39,7 @@ report.points = (canvas, positions) => {
   }
 
   function draw(view, first, last) {
+    if (!canvas.width || !canvas.height) return; // there is no image of no size
     if (!first) clear();
     const { width, height } = canvas,
       shown = image.data;

@@ -272,9 +272,17 @@ report.table = (() => {
     const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
     const rows = [];
     for (let place = from; place < last; place++) rows.push(row(place));
+    /* Where the search is the name of a verdict, which no row is searched for: those that have it. */
+    function ofVerdict() {
+      const wanted = state.query.trim().toLowerCase();
+      const verdict = report.data.page.names.verdict.find((name) => format.verdict(name) === wanted);
+      const show = () => report.selection.set({ query: "", verdict: [verdict] });
+      const button = () => h("button.more", { type: "button", onclick: show }, "Show those with this verdict");
+      return verdict ? [button(), " "] : null;
+    }
     const clear = () => h("button.more", { type: "button", onclick: report.selection.clear }, "Clear the filters");
     if (!order.length)
-      rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", clear())));
+      rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", ofVerdict(), clear())));
     body.replaceChildren(gap(from), ...rows, gap(Math.max(0, order.length - last)));
     if (focused) focusRow(focused.matches(".gutter") ? ".gutter" : "a");
   }

@@ -481,3 +481,13 @@ def test_words_in_which_a_rule_is_told_are_found_whole_and_its_tokens_in_part_to
     drawn = f"(h('p', null, report.segments.rule({rule})))"
     n_marks = [browser.evaluate(marks.format(text) + drawn) for text in ("thou", "hous", "without", "hout")]
     assert n_marks == [2, 1, 1, 0]
+
+
+def test_a_search_for_the_name_of_a_verdict_offers_those_that_have_it(browser, address):
+    verdict = browser.open(address) or browser.evaluate("report.data.page.verdict_counts[0][0]")
+    browser.go(f"features?q={browser.evaluate(f'format.verdict({json.dumps(verdict)})')}")
+    assert browser.text("tr.none button") == ["Show those with this verdict", "Clear the filters"]
+    browser.click("tr.none button")
+    browser.wait("!document.querySelector('tr.none') && document.querySelectorAll('#features tr[data-latent]').length")
+    assert browser.evaluate("report.selection.state.verdict") == [verdict]
+    assert browser.evaluate("document.querySelector('#features input[type=search]').value") == ""

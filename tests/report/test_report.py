@@ -1150,9 +1150,9 @@ def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_ho
     places = {"".join(name): np.array([x, y]) for x, y, name, _ in named}
     assert len(named) == 2 and set(places) == {"in python", " the"}, "no long token, no part, no letter, no words alone"
     assert np.hypot(*places["in python"]) < 0.5 and np.hypot(*(places[" the"] - [9, 0])) < 0.5, "where it is"
-    words = [["a word"]] * 40 + [[["x" * 30], " after ", ["b"]]] * 40 + [["a word"]] * 40
+    words = [["a word"]] * 40 + [[["x" * 30], " after ", ["b"], " at the start of a line"]] * 40 + [["a word"]] * 40
     [[x, y, name, _]] = map_names(points, [None] * 120, words)
-    assert name == "tokens after …" and np.hypot(x - 9, y) < 0.5, "by words beside its tokens, where it shares none"
+    assert name == "tokens at the start of a line" and np.hypot(x - 9, y) < 0.5, "by the words that end its rule"
     assert [level for *_, level in named] == sorted(level for *_, level in named)
     assert map_names(points[:15], labels[:15], rules[:15]) == [] == map_names(points, [None] * 120, [[]] * 120)
     spread = [None] * 40 + ["wide"] * 20 + [None] * 20 + ["wide"] * 40

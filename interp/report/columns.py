@@ -4,12 +4,13 @@ In: features and ranking, with one row per latent (also dead latents), in the sa
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from interp.checks.errors import InterpError
 from interp.display.verdict_names import ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
@@ -209,6 +210,17 @@ def table_columns(
         ),
         Column("mine", "Your label", sorts="your label", ascends=True),
     ]  # fmt: skip
+
+
+def lists_of(columns: Iterable[Column], taken: Collection[str] = ()) -> dict[str, list]:
+    """Return the lists of all columns by their names. Raises ValueError for a name that another has, or is `taken`."""
+    lists = dict[str, list]()
+    for column in columns:
+        for name, values in column.lists().items():
+            if name in lists or name in taken:
+                raise InterpError(f"the page has a column {name!r} already: name the column {column.title!r} otherwise")
+            lists[name] = values
+    return lists
 
 
 def caption_columns(

@@ -29,6 +29,7 @@ from interp.report.columns import (
     detected_labels,
     encode_names,
     kinds_of_text,
+    lists_of,
     table_columns,
     values_of,
 )
@@ -115,9 +116,8 @@ class PageData:
         """Return the table of all features: its `columns`, lists over the latents, and the `order` in which it shows
         them at first. Verdicts, labels and kinds of text are places in the page's lists of their names."""
         commonest = self.commonest
-        columns = {
+        own = {
             **{name: encoded.places for name, encoded in self.encoded.items()},
-            **{name: values for column in self.columns for name, values in column.lists().items()},
             "sure": values_of(self.inputs.verdicts, "sure"),
             "tokens": commonest.tokens,
             "token_shares": commonest.shares,
@@ -125,7 +125,7 @@ class PageData:
             "rule": [one.rule for one in self.captions],
             "brief": [one.brief for one in self.captions],
         }
-        return {"columns": columns, "order": self.order}
+        return {"columns": own | lists_of(self.columns, own), "order": self.order}
 
     def vocab(self) -> dict[str, Any]:
         return {"tokens": self.features.vocab, "characters": self.characters}

@@ -690,6 +690,15 @@ def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     assert not unknown.is_described and not effect_column(run, None).is_described
 
 
+def test_a_column_of_a_name_that_the_page_uses_is_refused_with_its_name(run):
+    page = PageData(run)
+    values = [0.5] * D_SAE
+    for name in ("rule", "density"):
+        page.columns = [Column("density", "Density", values=values), Column(name, "Mine", values=values)]
+        with pytest.raises(ValueError, match=f"has a column '{name}' already: name the column 'Mine' otherwise"):
+            page.table()
+
+
 def effect_column(run: ReportInputs, effects: pd.DataFrame | None) -> Column:
     columns = table_columns(run.table, run.verdicts, effects, f1=[None] * D_SAE)
     return next(column for column in columns if column.name == "effect")

@@ -5,6 +5,7 @@ Weights are read from safetensors or GGUF files, and code that comes with a mode
 imported when a model is loaded, so that a configuration can check its source's name without them.
 """
 
+import os
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,11 +29,12 @@ WEIGHTS_FOLDER = "weights"
 
 def model_source_of(location: str) -> tuple[str, str]:
     """Return the model source and the name in it: both from "SOURCE:NAME", else the source that owns the location.
-    Hugging Face is the fallback: a folder, or a name on the hub.
+    Hugging Face is the fallback: a folder, or a name on the hub. "~" is the user's folder.
     """
     if names_source(location):
         source, _, name = location.partition(":")
-        return source, name
+        return source, os.path.expanduser(name)
+    location = os.path.expanduser(location)
     owners = (source for source, each in MODEL_SOURCES.items() if each.owns(location))
     return next(owners, "huggingface"), location
 

@@ -57,7 +57,7 @@ def local_path(path: str | Path) -> Path:
     whole."""
     address = address_of(path)
     if address is None:
-        return Path(path)
+        return Path(path).expanduser()
     above, _, name = address.rpartition("/")
     for folder, inside in ((address, ""), (Address(above), name)):
         with suppress(FileNotFoundError):

@@ -184,7 +184,7 @@ def test_files_are_read_by_their_ending(paths, source):
     assert source_of(paths) == source
 
 
-def test_a_place_is_of_the_source_that_owns_it(tmp_path):
+def test_a_place_is_of_the_source_that_owns_it(tmp_path, monkeypatch):
     Transformer(TransformerConfig(n_layers=1, d_model=8, n_heads=2, d_mlp=8, d_vocab=9)).save(tmp_path / "model")
     (tmp_path / "run.toml").touch()
     write_foreign("gpt2", tmp_path / "foreign")
@@ -196,6 +196,9 @@ def test_a_place_is_of_the_source_that_owns_it(tmp_path):
         "somewhere/model.gguf": "gguf",
     }.items():
         assert model_source_of(place) == (source, place)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert model_source_of("~/model") == ("interp", str(tmp_path / "model"))
+    assert model_source_of("huggingface:~/foreign") == ("huggingface", str(tmp_path / "foreign"))
     assert model_source_of("transformer_lens:gpt2") == ("transformer_lens", "gpt2")
     assert model_source_of("strange:gpt2") == ("huggingface", "strange:gpt2")
 

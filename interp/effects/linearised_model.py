@@ -1,7 +1,7 @@
 """A model linearised at one prompt: its nonlinear operations are held at their values there.
 
     attention       softmax_j(q · k) v_j      its pattern is held, so that it only moves values
-    norms           x / scale(x)              the scale is held
+    norms           x / scale(x)              the scale is held: every root, reciprocal, vector's norm and divisor
     act(x)          x · (act(x) / x)          the ratio is held: of activation functions, powers and limits
     topk(x)                                   the choice is held, so that the experts of a mixture are the same
     a · b           of two activations        ½ (a · b₀ + a₀ · b), with a₀, b₀ the values at the prompt; of matrices too
@@ -9,12 +9,14 @@
 
 Every step is then linear in the residual stream and in the biases together, so that the input of any unit is the exact
 sum of its contributions. PyTorch's operations are intercepted by name (`TorchFunctionMode`), in any model; those inside
-a library's own compiled kernel are not seen, and `AttributionGraph.unexplained` measures the resulting gap.
+a library's own compiled kernel are not seen, and `AttributionGraph.unexplained` measures the resulting gap. A warning
+names an operation that by its name may be part of a norm and is not held.
 
 Source: held patterns and scales, Ameisen et al. 2025 (Circuit Tracing); ratios and halves as in layer-wise relevance
 propagation (Achtibat et al. 2024, arXiv 2402.05602).
 """
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -32,6 +34,9 @@ HeldValues = Any
 _ATTENTION = "scaled_dot_product_attention"
 _RECORDING = object()
 """Placeholder for the held values of an operation that is being recorded."""
+_IN_NAMES_OF_SCALES = ("norm", "sqrt", "pow", "std", "div", "reciprocal", "similarity")
+"""What the names of torch's functions have in them that scale a vector or give its scale."""
+log = logging.getLogger(__name__)
 
 
 class AttentionRecord(NamedTuple):
@@ -65,6 +70,7 @@ class LinearisedModel(TorchFunctionMode):
         self._recorded: list[tuple[str, HeldValues]] | None = None
         self._replayed: Iterator[tuple[str, HeldValues]] = iter(())
         self._not_held = False
+        self._warned_of: set[str] = set()
 
     @property
     def patterns(self) -> list[Float[Tensor, "1 head query key"]]:
@@ -115,6 +121,8 @@ class LinearisedModel(TorchFunctionMode):
         kwargs = kwargs or {}
         name = _NAMES.get(getattr(func, "__name__", ""))
         if name is None or self._not_held:
+            if self._recorded is not None and not self._not_held:
+                self._warn_of_scale(func, (*args, *kwargs.values()))
             return func(*args, **kwargs)
         before, kept = (name, _RECORDING) if self._recorded is not None else next(self._replayed, ("nothing", None))
         if before != name:
@@ -131,6 +139,19 @@ class LinearisedModel(TorchFunctionMode):
         if self._recorded is not None:
             self._recorded.append((name, kept))
         return out
+
+    def _warn_of_scale(self, func: Any, args: tuple[Any, ...]) -> None:
+        """Warn once of an operation that is not held and by its name may be part of a norm. The batch norm of a model
+        that is not trained is linear."""
+        name = getattr(func, "__name__", "")
+        is_scale = name != "batch_norm" and any(part in name for part in _IN_NAMES_OF_SCALES)
+        if is_scale and name not in self._warned_of and any(_varies(arg) for arg in args):
+            self._warned_of.add(name)
+            log.warning(
+                "%s runs torch's %s, which is not held at its values: gradients may flow through a scale",
+                type(getattr(self.module, "inner", self.module)).__name__,
+                name,
+            )
 
 
 @contextmanager
@@ -175,6 +196,28 @@ def _ratio(kept: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tu
     if kept is None or kept is _RECORDING:
         return func(x, *args, **kwargs), None
     return x * _rows(kept, x), kept
+
+
+def _power(kept: HeldValues, func: Any, x: Any, exponent: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+    """Hold the output of a root or of one over a power, which is a scale; and the ratio of another power."""
+    is_scale = bool((torch.as_tensor(exponent) < 1).all())
+    return (_output if is_scale else _ratio)(kept, func, x, exponent, **kwargs)
+
+
+def _quotient(kept: HeldValues, func: Any, a: Any, b: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+    """Hold the divisor."""
+    if kept is _RECORDING:
+        kept = b.detach() if _varies(b) else None
+    return func(a, b if kept is None else _rows(kept, b), **kwargs), kept
+
+
+def _unit_vector(
+    kept: HeldValues, func: Any, x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, **kwargs: Any
+) -> tuple[Any, HeldValues]:
+    """Hold the norm by which F.normalize divides."""
+    if kept is _RECORDING:
+        kept = x.detach().norm(p, dim, keepdim=True).clamp_min(eps)
+    return x / _rows(kept, x), kept
 
 
 def _norm(
@@ -235,20 +278,26 @@ def _choice(
 
 
 _OPERATIONS: dict[str, Callable[..., tuple[Any, HeldValues]]] = {
-    **dict.fromkeys(("softmax", "sqrt", "rsqrt", "tanh", "sigmoid", "erf", "exp"), _output),
+    **dict.fromkeys(("softmax", "tanh", "sigmoid", "erf", "exp"), _output),
+    **dict.fromkeys(("sqrt", "rsqrt", "reciprocal", "norm", "linalg_norm", "linalg_vector_norm", "std"), _output),
     **dict.fromkeys(("relu", "gelu", "silu", "leaky_relu", "elu", "mish", "softplus"), _ratio),
-    **dict.fromkeys(("pow", "square", "clamp", "expm1"), _ratio),
+    **dict.fromkeys(("square", "clamp", "expm1"), _ratio),
+    **dict.fromkeys(("pow", "float_power"), _power),
+    **dict.fromkeys(("div", "div_"), _quotient),
+    "normalize": _unit_vector,
     **dict.fromkeys(("layer_norm", "rms_norm"), _norm),
     _ATTENTION: _attention,
     **dict.fromkeys(("mul", "matmul", "bmm"), _product),
     "topk": _choice,
 }
 _NAMES = {name: name for name in _OPERATIONS} | dict.fromkeys(("__mul__", "__rmul__", "multiply"), "mul")
-_NAMES |= {"_softmax": "softmax", "__pow__": "pow", "__matmul__": "matmul"}
+_NAMES |= {"_softmax": "softmax", "__pow__": "pow", "__matmul__": "matmul", "__rdiv__": "reciprocal"}
+_NAMES |= {f"{name}{end}": f"div{end}" for name in ("divide", "true_divide") for end in ("", "_")}
 _LEADING = {
     **dict.fromkeys(("layer_norm", "rms_norm"), ("input", "normalized_shape")),
     _ATTENTION: ("query", "key", "value"),
-    **dict.fromkeys(("mul", "matmul"), ("input", "other")),
+    **dict.fromkeys(("mul", "matmul", "div", "div_"), ("input", "other")),
+    **dict.fromkeys(("pow", "float_power"), ("input", "exponent")),
     "bmm": ("input", "mat2"),
 }
 """The arguments that an operation takes by position, by torch's names, which a model may use; of others, its input."""

@@ -152,7 +152,9 @@ def _costs(
             log_p = clean if steered is models[0] else steered.logits(batch).log_softmax(-1)
             losses = F.nll_loss(log_p[:, :-1].transpose(1, 2), targets, reduction="none")
             cost["loss"] += float(losses[counts[:, :-1]].double().sum()) / n_targets
-            cost["kl"] += float((clean.exp() * (clean - log_p)).sum(-1)[counts].double().sum()) / n
+            p = clean.exp()
+            divergence = torch.where(p > 0, p * (clean - log_p), 0.0).sum(-1)  # logits of -inf have no part in it
+            cost["kl"] += float(divergence[counts].double().sum()) / n
             if len(concept):
                 cost["concept"] += float(log_p[..., list(concept)].exp().sum(-1)[counts].double().sum()) / n
     return costs

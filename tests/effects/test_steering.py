@@ -100,6 +100,19 @@ def test_padding_counts_in_no_cost_of_a_dose(tokens, tmp_path):
         assert row.concept == pytest.approx(float(log_p[..., 1].exp().mean()), rel=1e-4)
 
 
+def test_tokens_that_the_model_rules_out_have_no_part_in_the_kl_of_a_dose(tokens, tmp_path):
+    """A vocabulary that is padded with logits of -inf costs what one costs whose padding is very unlikely."""
+    model, dictionary, tokens = ours(), sae().double(), tokens % (V - 1)
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    latent = int(features.table()["max"].idxmax())
+    kls = []
+    for padding in (-1e4, -float("inf")):
+        model.unembed.b_U.data[-1] = padding
+        kls.append(dose_response(model, POST, dictionary, features, latent, multiples=[2], sequences=7, n_tokens=1).kl)
+    assert kls[0][1] > 0
+    pd.testing.assert_series_equal(*kls)
+
+
 def test_a_dose_continues_the_text_and_not_its_padding(tokens, tmp_path, monkeypatch):
     model, dictionary = ours(), sae().double()
     pad = V - 1

@@ -177,7 +177,7 @@ def read_predicates(words: Sequence[str], written: Any) -> list[Atom]:
 
 def _read_atom(kind: str, values: list[int], names: list[list[Any]]) -> Atom:
     if not isinstance(kind, str) or not isinstance(values, list) or not all(isinstance(name, list) for name in names):
-        raise ValueError(f"{kind!r} has no lists of values and names")
+        raise TypeError(f"{kind!r} has no lists of values and names")
     wordings = (tuple(one if isinstance(one, str) else Token(*one) for one in name) for name in names)
     return Atom(kind, tuple(values), tuple(wordings))
 

@@ -12,7 +12,7 @@ import pytest
 from interp import Run, open_any, run_stages
 from interp.cli import main
 from interp.cli.run_commands import _show_stages
-from interp.display.segments import read_rule, simplify_rule, to_json
+from interp.display.segments import to_json
 from interp.effects import feature_edges
 from interp.pipeline import execution, run_folder, states
 from interp.pipeline.config import RunConfig
@@ -21,6 +21,7 @@ from interp.pipeline.stages import STAGES, Stage, stage
 from interp.report.live import Explorer, LiveModel
 from interp.storage.artifacts import find_artifact
 from interp.storage.locks import lock_folder
+from interp.text.short_rules import short_rule
 from models.transformer import Transformer
 from tests.forked import run_python
 from tests.tiny import FEW, TINY, contents, ran_now
@@ -146,9 +147,9 @@ def test_the_explorer_shows_which_earlier_latents_feed_later_ones(both, own, oth
         assert weights == pytest.approx(expected[up, down], abs=1e-5)
     sizes = [abs(owed) for _, _, owed, _ in found["edges"]]
     assert sizes == sorted(sizes, reverse=True) and len(found["targets"]) <= 8
-    ranking = both.at(other).ranking.set_index("latent")["explanation"]
+    ranking = both.at(other).ranking.set_index("latent")
     ends = {edge[0 if other == MID else 1] for edge in found["edges"]}
-    rules = {str(latent): to_json(simplify_rule(read_rule(ranking[latent] or ""))) for latent in ends}
+    rules = {str(latent): to_json(short_rule(ranking.loc[latent])) for latent in ends}
     assert found["rules"] == rules
     assert live.edges("Once upon a time", 4, other)["edges"][0][3] is None
     with pytest.raises(ValueError, match="is not another hook of the run"):

@@ -86,13 +86,6 @@ def test_what_the_project_needs_is_pinned():
     assert not missing, missing
 
 
-def test_no_pytorch_is_allowed_that_is_older_than_the_tested_one():
-    """Earlier ones refuse the int32 indices of latents in `scatter_reduce_`."""
-    [lowest] = re.findall(r"^torch>=([\d.]+)$", "\n".join(PROJECT["project"]["dependencies"]), re.M)
-    [tested] = re.findall(r"^torch==(\d+\.\d+)", (ROOT / "constraints.txt").read_text(), re.M)
-    assert lowest == tested
-
-
 @pytest.fixture(scope="module")
 def install():
     spec = importlib.util.spec_from_file_location("install", ROOT / ".ci" / "install.py")

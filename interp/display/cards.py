@@ -22,6 +22,8 @@ BORDER = "1px solid rgba(128,128,128,.35)"
 _PART_STYLE = (
     "border:1px dashed rgba(128,128,128,.8);border-radius:3px;padding:0 .3em;margin:0 .1em;font:.85em sans-serif"
 )
+_WHOLE = 'style="max-width:none"'
+"""Of a picture in a cell, which JupyterLab would let a narrow cell cut."""
 _CELL_STYLE = f"text-align:left;vertical-align:top;padding:2px 14px 2px 0;border:0;border-top:{BORDER};background:none"
 
 
@@ -87,7 +89,8 @@ def null_mark(value: float, low: float, high: float) -> Markup:
     grey = 'stroke="currentColor" stroke-opacity'
     caption = f"{value:.3g}, null {low:.3g} to {high:.3g}"
     return Markup(
-        f'<svg width="120" height="12" viewBox="0 0 120 12" role="img" aria-label="{caption}"><title>{caption}</title>'
+        f'<svg {_WHOLE} width="120" height="12" viewBox="0 0 120 12" role="img" aria-label="{caption}">'
+        f"<title>{caption}</title>"
         f'<path d="M4 6H116" {grey}=".25"/>'
         f'<path d="M{start:.1f} 6H{max(end, start + 2):.1f}" {grey}=".35" stroke-width="7"/>'
         f'<path d="M{at:.1f} 0V12" stroke="{ACCENT}" stroke-width="3"/></svg>'
@@ -155,7 +158,7 @@ def interval_mark(at: float, low: float, high: float) -> Markup:
         return Markup("")
     low, high = (at if math.isnan(end) else end for end in (low, high))
     line = (
-        f'<svg width="84" height="12" viewBox="0 0 84 12" role="img" aria-label="{low:.2f} to {high:.2f}">'
+        f'<svg {_WHOLE} width="84" height="12" viewBox="0 0 84 12" role="img" aria-label="{low:.2f} to {high:.2f}">'
         '<path d="M2 6H82" stroke="currentColor" stroke-opacity=".25"/>'
         f'<path d="M{2 + 80 * low:.1f} 6H{2 + 80 * high:.1f}" stroke="{ACCENT}" stroke-width="3"/>'
         f'<circle cx="{2 + 80 * at:.1f}" cy="6" r="3.5" fill="currentColor"/></svg>'

@@ -413,12 +413,14 @@ report.views.compare = (() => {
       if (wanted !== argument) return;
       if (nearest) return location.replace(`#compare/${named[0]}/${nearest[0]}`);
     }
-    if (!(named.length === 2 && named.every(isLatent))) {
+    const isOne = named.length === 2 && Number(named[0]) === Number(named[1]);
+    if (isOne || !(named.length === 2 && named.every(isLatent))) {
       const wrong = named.find((text) => text && !isLatent(text));
       const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
       const first = (latent) => h("li", null, h("a", { href: `#compare/${latent}` }, String(latent)), " ",
         h("span.rule", null, report.captions.brief(latent)));
-      section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : "Name two features."),
+      const asked = `Name two ${isOne ? "different " : ""}features.`;
+      section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : asked),
         h("section", null, h("h2", null, "Or compare one of these with the feature that is most like it"),
           h("ul.begin", null, report.order.slice(0, N_OFFERED).map(first))));
       return;

@@ -215,3 +215,9 @@ def test_the_answer_names_the_tokens_on_which_one_alone_fires_often(browser, add
     assert f"3 fires more often on {on[0]}. 4 fires more often on {on[1]}." in browser.text("#compare .answer")[0]
     browser.evaluate("location.hash = '#compare/3/3'")
     browser.wait("location.hash === '#compare/3/3' && !document.querySelector('#compare .answer .token')")
+
+
+def test_a_feature_is_not_compared_with_itself(browser, address):
+    browser.open(f"{address}#compare/3/3")
+    assert browser.text("#compare .missing") == ["Name two different features."]
+    assert browser.text("#compare .answer") == []

@@ -45,7 +45,7 @@ class RowsAtHook(NamedTuple):
     outlying_y: Float[Tensor, "outlier d_out"]
 
 
-class Positions(NamedTuple):
+class ReplaceablePositions(NamedTuple):
     """The positions that may be replaced, and those whose next token counts in cross-entropies."""
 
     tokens: Int[Tensor, "seq pos"]
@@ -59,7 +59,7 @@ class Positions(NamedTuple):
         tokens: Int[Tensor, "seq pos"],
         dictionaries: Mapping[str, Dictionary],
         exclude: Sequence[int],
-    ) -> "Positions":
+    ) -> "ReplaceablePositions":
         tokens = torch.as_tensor(tokens)
         if tokens.is_floating_point():
             raise InterpError(
@@ -91,7 +91,7 @@ class Positions(NamedTuple):
 class HookPasses:
     """The passes of a model over all tokens, a batch of sequences at a time."""
 
-    def __init__(self, model: Model, hooks: DictionaryHooks, positions: Positions, batch_size: int):
+    def __init__(self, model: Model, hooks: DictionaryHooks, positions: ReplaceablePositions, batch_size: int):
         self.module = module_of(model)
         self.hooks = hooks
         self.positions = positions

@@ -28,7 +28,7 @@ from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.evaluation.hook_passes import HookPasses, Positions, RowsAtHook
+from interp.evaluation.hook_passes import HookPasses, ReplaceablePositions, RowsAtHook
 from interp.runtime.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ def spliced_losses(
     check_at_least(1, batch_size=batch_size)
     if unknown := sorted(set(baselines) - set(replacements)):
         raise InterpError(f"baselines {', '.join(unknown)} are not among the dictionaries {', '.join(replacements)}")
-    positions = Positions.of(module_of(model), tokens, dictionaries, exclude)
+    positions = ReplaceablePositions.of(module_of(model), tokens, dictionaries, exclude)
     tokens = positions.tokens
     passes = HookPasses(model, hooks, positions, batch_size)
     part_step = max(1, tokens.numel() // PART_TOKENS)

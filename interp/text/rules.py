@@ -76,9 +76,9 @@ def phrase(rule: Rule) -> str:
     return " ".join([*(["tokens"] if lacks_subject(atoms) else []), *(atom.words for atom in atoms)])
 
 
-def words_of(said: Rule | Atom) -> str:
+def words_of(rule_or_atom: Rule | Atom) -> str:
     """Return the wording of a rule, or of a predicate by itself."""
-    return said.words if isinstance(said, Atom) else phrase(said)
+    return rule_or_atom.words if isinstance(rule_or_atom, Atom) else phrase(rule_or_atom)
 
 
 def in_order(rule: Rule) -> Rule:
@@ -96,15 +96,15 @@ def plain_atom(words: str) -> Atom:
     return Atom(PLAIN, (), ((words,),))
 
 
-def first_tokens(said: Rule | Atom) -> list[str]:
+def first_tokens(rule_or_atom: Rule | Atom) -> list[str]:
     """Return the tokens that a rule lists for the token itself; none if it says something else of that, too."""
-    atoms = (said,) if isinstance(said, Atom) else said
+    atoms = (rule_or_atom,) if isinstance(rule_or_atom, Atom) else rule_or_atom
     return next((atom.listed_tokens for atom in atoms if atom.subject == SUBJECT), [])
 
 
-def tokens_like(said: Rule | Atom) -> list[str]:
+def tokens_like(rule_or_atom: Rule | Atom) -> list[str]:
     """Return the tokens like which the token itself is; none if a rule says something else of that, too."""
-    atoms = (said,) if isinstance(said, Atom) else said
+    atoms = (rule_or_atom,) if isinstance(rule_or_atom, Atom) else rule_or_atom
     own = next((atom for atom in atoms if atom.subject == SUBJECT), None)
     return own.tokens if own is not None and all(name[0] == LIKE for name in own.names) else []
 

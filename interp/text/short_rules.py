@@ -44,10 +44,10 @@ class Clause(NamedTuple):
     segments: Segments
 
 
-def in_short(said: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
+def in_short(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
     """Return a rule in short, or a predicate by itself."""
-    rule = (said,) if isinstance(said, Atom) else said
-    clauses = [Clause(None, ["tokens"])] if rule is said and lacks_subject(rule) else []
+    rule = (rule_or_atom,) if isinstance(rule_or_atom, Atom) else rule_or_atom
+    clauses = [Clause(None, ["tokens"])] if rule is rule_or_atom and lacks_subject(rule) else []
     if len(rule) > 1 and rule[1].values == (0,) and rule[1].kind in NEWLINE_FIRST and rule[0].names == NEWLINE:
         clauses.append(Clause(rule[0], [NEWLINE_FIRST[rule[1].kind]]))
         rule = rule[2:]

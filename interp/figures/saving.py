@@ -11,7 +11,9 @@ from __future__ import annotations
 import logging
 import os
 import re
+import struct
 import sys
+import zlib
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
 from pathlib import Path
@@ -28,8 +30,8 @@ from interp.storage.folders import check_output_file
 from interp.storage.packages import versions_of
 
 IMAGES = (".svg", ".pdf", ".png", ".jpeg", ".webp")
-PIXEL_RATIO = 300 / 96
-"""Pixels of an image per pixel of the figure, which gives 300 dots per inch."""
+DPI = 300
+"""Dots per inch of an image that is drawn in dots."""
 _TEX = re.compile(r'\$[^$"]+\$')
 """A formula in the JSON of a figure. MathJax draws it, for which Chrome asks the network: without one, it waits
 for half a minute."""
@@ -116,7 +118,7 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
         for path, fig in figures.items():
             folder = folders.enter_context(TemporaryDirectory(prefix=f".{path.stem}-", dir=path.parent))
             images[path] = Path(folder) / path.name
-            options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else PIXEL_RATIO}
+            options = {"format": path.suffix[1:], "scale": 1 if path.suffix in (".svg", ".pdf") else DPI / 96}
             specs.append({"fig": fig.to_dict(), "path": str(images[path]), "opts": options})
         try:
             kaleido.write_fig_from_object_sync(specs, cancel_on_error=True, kopts={"page_generator": page})
@@ -125,9 +127,19 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
         for path, written in images.items():
             if path.suffix == ".svg":
                 written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
+            if path.suffix == ".png":
+                written.write_bytes(with_resolution(written.read_bytes()))
             if path.suffix == ".pdf":
                 warn_of_type_3(path, written.read_bytes())
             os.replace(written, path)
+
+
+def with_resolution(png: bytes) -> bytes:
+    """Return the PNG with its dots per metre (chunk pHYs), from which LaTeX and word processors take its size. Chrome
+    writes none, and an image of 84.5 mm would be placed at three or four times that."""
+    header_end = png.index(b"IHDR") + 4 + 13 + 4  # name, data, checksum: the header is the first chunk
+    chunk = b"pHYs" + struct.pack(">IIB", *[round(DPI / 0.0254)] * 2, 1)
+    return png[:header_end] + struct.pack(">I", 9) + chunk + struct.pack(">I", zlib.crc32(chunk)) + png[header_end:]
 
 
 def warn_of_type_3(path: Path, pdf: bytes) -> None:

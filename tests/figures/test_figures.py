@@ -570,8 +570,11 @@ def test_a_figure_takes_the_place_of_a_figure_and_of_nothing_else(ranking, tmp_p
 @pytest.mark.skipif(not (shutil.which("chromium") or shutil.which("google-chrome")), reason="needs Chrome or Chromium")
 def test_images_have_the_width_of_print(ranking, tmp_path):
     figure = figures.score_distributions(ranking, score="monosemanticity")
-    column, page_wide = tmp_path / "scores.svg", tmp_path / "scores.pdf"
-    write_images({column: with_print_layout(figure), page_wide: with_print_layout(figure, "page")})
+    column, dots, page_wide = (tmp_path / f"scores.{ending}" for ending in ("svg", "png", "pdf"))
+    of_column = with_print_layout(figure)
+    write_images({column: of_column, dots: of_column, page_wide: with_print_layout(figure, "page")})
+    with pytest.importorskip("PIL.Image").open(dots) as image:
+        assert 25.4 * image.width / image.info["dpi"][0] == pytest.approx(84.5, abs=0.2)
     assert 'width="319' in column.read_text()
     written = page_wide.read_bytes()
     page = [float(number) for number in re.search(rb"MediaBox \[([^]]*)", written)[1].split()]
@@ -590,7 +593,7 @@ def test_only_a_figure_with_a_formula_asks_the_network_for_mathjax(tmp_path, mon
 
     monkeypatch.setattr("kaleido.write_fig_from_object_sync", drawn)
     for title in ("5 $", "$x^2$"):
-        write_images({tmp_path / "figure.png": go.Figure(go.Bar(y=[1])).update_layout(title=title)})
+        write_images({tmp_path / "figure.pdf": go.Figure(go.Bar(y=[1])).update_layout(title=title)})
     assert ["mathjax" in page for page in pages] == [False, True] and "https://" not in pages[0]
 
 

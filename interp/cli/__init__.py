@@ -133,7 +133,9 @@ def _run(words: list[str]) -> None:
     flags = itertools.takewhile(lambda word: word != "--", words)  # the words behind it are none
     for before, word in itertools.pairwise(["interp", *flags]):
         if not word or re.fullmatch("--[^=]+=", word):  # such as an unset variable of the shell
-            raise InterpError(f"the value after {word[:-1] or before} is empty: give one, or leave it out")
+            flag = word[:-1] or before
+            remedy = "give one, or leave the option out" if flag.startswith("-") else "give one"
+            raise InterpError(f"the value after {flag} is empty: {remedy}")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:

@@ -26,7 +26,7 @@ def compare_command(
     seed: Annotated[int, Option(help="seed of intervals and nulls", min=0)] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
-    """two dictionaries → what they have in common; two texts → what differs
+    """two dictionaries or two texts → what they share, what differs
 
     Compare seeds (decoders matched one to one), widths (and what splits) or models (activations on one text), each
     with its null. Scans of the same tokens allow the most comparisons: `interp scan` both over one store. Scans of two

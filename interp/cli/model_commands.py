@@ -184,7 +184,7 @@ def nulls_command(
     settings: Annotated[dict[str, Any], FieldFlags(_nulls_configs)],
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
-    """features + store + model → the same verdicts on dictionaries that learnt nothing
+    """the same verdicts on dictionaries that learnt nothing
 
     The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
     scanned, neurons."""

@@ -120,7 +120,7 @@ def plan_command(
     *,
     out: Annotated[Path | None, Option(help="the run folder (default runs/NAME for NAME.toml)")] = None,
 ) -> None:
-    """configuration → what `interp run` needs, stage by stage, before any work
+    """configuration → what `interp run` needs, before any work
 
     Bytes on disk and of memory, operations, and seconds on this machine if nothing else runs, from about a second of
     measurement. If something does not fit, it suggests numbers that would. A pretrained model is loaded for its sizes.

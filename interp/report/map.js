@@ -319,9 +319,9 @@ report.views.map = (() => {
     host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, overlay), marks, ring);
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
-      report.applied(true), chosen);
+      report.applied(true), report.otherwise(), chosen);
     section.replaceChildren(
-      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), explained(), report.otherwise()),
+      h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), explained()),
       legend,
       h("div.mapped", null, host, zooms(), aside, card),
     );

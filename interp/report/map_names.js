@@ -5,7 +5,7 @@
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
-  const { order } = report.selection;
+  const { order, commonKindOf, REST } = report.selection;
   const { hueOf, inked } = report.mapColours;
   const NARROW = matchMedia("(max-width: 860px)");
   const LEVELS = [0, 1.4], // times closer than the whole from which on the names of each level are shown
@@ -21,11 +21,13 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     BESIDE = 4, // pixels between the edge of a point and its name
     HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
     MANY_HITS = 40, // from which on they are many
+    ONE_LINE = 24, // pixels, of a name in one line the height at most
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
     LETTERS = 40, // of a name, by which it is told from another
     MOST_COVERED = 4, // points under the name of a small cluster
     CORE = 40, // pixels around a point within which other points make its place dense
     MOST_LED = 32, // names at the end of a line, where nothing is selected
+    SHORT_LINE = 60, // pixels, the length of that line at most
     APART = 60; // pixels on either side of the name of a small kind of text within which points lie
   /* Sides of a point at which its name may stand, from its middle to that of the name. */
   const SIDES = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1], [-1, 1],
@@ -33,6 +35,7 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   /* Ways from a point, in pixels, to a name at the end of a line, the shortest first. */
   const AWAY = [22, 40, 60, 82, 110].flatMap((reach) => Array.from({ length: 12 }, (_, k) =>
     [Math.cos((k * Math.PI) / 6), Math.sin((k * Math.PI) / 6)].map((part) => reach * part)));
+  const AWAY_SHORT = AWAY.filter((way) => Math.hypot(...way) < SHORT_LINE);
   const sizes = new WeakMap(); // of names, in pixels
   const ownNames = new Map(); // latent, or what is shown instead of its name → the element
   const ownLayer = h("div");
@@ -55,18 +58,46 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
         h("span.telling", null, telling[n].map(([text, pieces], k) =>
           [k ? " " : null, report.segments.draw([pieces ? [text, pieces] : [text]])]))) }));
   });
+  /* In their midst, those that fire in several kinds of text. */
+  const [, MIXED] = REST;
+  const mixed = report.data.page.names.kind.length
+    ? [...placeOf.keys()].filter((latent) => commonKindOf(latent) === MIXED).map((latent) => placeOf.get(latent)) : [];
+  const middleOf = (axis) => mixed.map((k) => axis[k]).sort((a, b) => a - b)[mixed.length >> 1];
+  if (mixed.length > 0) {
+    fixed.push({ x: middleOf(points.x), y: middleOf(points.y), level: 0, kind: MIXED,
+      element: h("span.name.region", { "data-kind": MIXED }, format.words(MIXED)) });
+  }
   /* The largest outlines before others, and of each the smaller ones first: larger ones have more places. */
   const sizeOf = ({ outline, isLargest }) => (isLargest === false ? 1e9 : 0) + (outline?.size ?? 1e6);
   const kinds = fixed.filter(({ kind }) => kind !== null).sort((one, other) => sizeOf(one) - sizeOf(other));
   const clusters = fixed.filter(({ kind }) => kind === null);
 
-  /* Half the width, up to the dots of one that is cut, and half the height of a name. */
+  /* Half the width, up to the dots of one that is cut, and half the height of a name. One of two lines is as wide as
+   * the longer, and of one that is cut no box in a third line is seen. */
   function halvesOf(element) {
     if (!sizes.has(element)) {
+      const isCut = element.scrollHeight > element.clientHeight + 4;
+      element.classList.toggle("cut", isCut);
+      if (isCut) hideBelow(element);
+      else if (element.offsetHeight > ONE_LINE) shrink(element);
       sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
-      element.classList.toggle("cut", element.scrollHeight > element.clientHeight + 4);
     }
     return sizes.get(element);
+  }
+
+  function hideBelow(element) {
+    const { bottom } = element.getBoundingClientRect();
+    const parts = Array.from(element.querySelectorAll(".byte, .sense, .token"));
+    const below = parts.filter((part) => part.getBoundingClientRect().bottom > bottom + 4);
+    for (const part of below) part.style.visibility = "hidden";
+  }
+
+  function shrink(element) {
+    const { left, right } = element.getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const end = Math.max(...Array.from(range.getClientRects(), (line) => line.right));
+    if (end < right - 2) element.style.maxWidth = `${Math.ceil(end - left) + 1}px`;
   }
 
   /* A token that has no room before the dots is left out whole, so that they stand at its place. */
@@ -193,8 +224,9 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       for (const each of isFew ? [element, numberOf(latent)] : [element]) {
         const [across, down] = halvesOf(each);
         const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
-        const far = isSelected || leaders.length < MOST_LED ? AWAY.map(([x, y], k) =>
-          [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]) : [];
+        const ways = isSelected ? AWAY : leaders.length < MOST_LED ? AWAY_SHORT : [];
+        const far = ways.map(([x, y], k) =>
+          [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
         const spot = put(each, [...near, ...far], { isOwn: true, most: isSelected ? Infinity : 0 });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
@@ -246,10 +278,10 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
       places.put(element, homes.flatMap(([across, up]) => around(across, up)), { kind });
     }
-    const isOfClusters = ({ x, y, level }) => closeness < OWN_CLOSE && !isCrowded
-      && (closeness >= LEVELS[1] || (level === 0 && regions.isAtHome(null, x, y))); // of the whole, outside of kinds
+    const isOfClusters = ({ x, y }) => closeness < OWN_CLOSE && !isCrowded && !isSelected
+      && (closeness >= LEVELS[1] || regions.isAtHome(null, x, y)); // of the whole, outside of kinds
     for (const { x, y, level, element } of clusters.filter(isOfClusters)) {
-      places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });
+      places.put(element, around(x, y), { most: level && closeness >= LEVELS[1] ? MOST_COVERED : Infinity });
     }
     if (!isFew) named.push(...putOwn(places, shown, how));
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));

@@ -51,6 +51,7 @@ report.mapWords = (() => {
     const element = h("span.own", null, ruleOf(latent));
     for (const part of element.querySelectorAll(".in-words")) part.replaceWith(part.firstChild);
     for (const tokens of element.querySelectorAll(".of-script")) tokens.previousSibling.remove();
+    for (const token of element.querySelectorAll(":is(.short, .token):has(.byte)")) leaveOutRanges(token);
     keepQuotes(element);
     const found = firstFound(element);
     const sense = found?.parentElement.closest(".of-lead");
@@ -60,6 +61,15 @@ report.mapWords = (() => {
     if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
     if (isNumbered) element.prepend(`${latent} `);
     return element;
+  }
+
+  /* Write … for the parts of a token that may begin any letter of a script, where it has more: by that names differ. */
+  function leaveOutRanges(token) {
+    const parts = Array.from(token.querySelectorAll(".byte"));
+    const ranges = parts.filter(({ dataset }) => /^.–.…$/u.test(dataset.known));
+    const isLetter = ({ data, parentElement }) => data.trim() !== "" && !parentElement.matches(".exact");
+    if (ranges.length === parts.length && !textsOf(token).some(isLetter)) return;
+    for (const part of ranges) part.replaceWith("…");
   }
 
   /* Make each token of a rule one piece with its quotes. One that stands in a box has none. */

@@ -100,8 +100,12 @@ def test_the_legend_and_the_map_keep_their_places_while_one_searches(browser, ad
     browser.open(f"{address}#map")
     widths = "Array.from(document.querySelectorAll('#map .legend .number'), (e) => e.offsetWidth)"
     of_all = browser.evaluate(widths)
+    lasso = "document.querySelector('.maphead [aria-pressed]').getBoundingClientRect().left"
+    at = browser.evaluate(lasso)
     browser.evaluate("report.selection.set({ query: '#3' })")
     assert browser.evaluate(widths) == of_all
+    browser.evaluate("report.selection.set({ query: 'python' })")
+    assert browser.text("#map .otherwise button") and browser.evaluate(lasso) == at
 
 
 def test_the_view_comes_no_closer_than_a_few_points(browser, address):
@@ -658,17 +662,20 @@ def test_parts_of_characters_are_drawn_in_a_name_that_the_list_tells_in_words(br
         return [told.textContent, Array.from(short.querySelectorAll(".byte"), (part) => part.dataset.part)];
     })(6)"""
     told, parts = browser.evaluate(name)
-    assert "the last byte of" in told and parts == ["…פ", "א–ת…"]
+    assert "the last byte of" in told and parts == ["…פ"], "not what may be any letter"
 
 
 def test_a_name_that_is_cut_shows_its_dots(browser, address):
     browser.open(f"{address}#map")
-    browser.evaluate("report.captions.brief = (latent) => `${latent} is found ${'in the same place '.repeat(9)}`")
+    words = "(latent) => [`${latent} is found ${'in the same place '.repeat(9)}`, report.examples.senseMark(0, null)]"
+    browser.evaluate(f"report.captions.brief = {words}")
     for _ in range(3):
         browser.click(".zooms button")
     browser.wait("document.querySelector('.names .own.cut[style*=visible]') !== null")
     cut = "Array.from(document.querySelectorAll('.names .own.cut[style*=visible]'), (e) => e.style.textAlign)"
     assert set(browser.evaluate(cut)) == {""}, "dots stand outside of lines that end at the right"
+    below = "getComputedStyle(document.querySelector('.names .own.cut[style*=visible] .sense')).visibility"
+    assert browser.evaluate(below) == "hidden", "no part of a line that is cut off"
 
 
 def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():

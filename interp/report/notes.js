@@ -216,17 +216,16 @@ report.notes = (() => {
     ...[judgedElements(latent), report.captions.inBrief(latent)].map((content) => h("span", null, content).textContent),
     of(latent).label, of(latent).note.replaceAll("\n", " ")].join("\t")).join("\n");
 
-  /* A row of the list: the star, the feature with its verdict, what it fires on, which opens on its strongest firings,
-   * and the fields of the label and of the note. */
+  /* A row of the list: the star, the feature with its verdict, what it fires on with its strongest firing, and the
+   * fields of the label and of the note. */
   function row(latent, removed) {
     const { label, note } = editor(latent);
-    const firings = h("div");
-    const ontoggle = async () => {
-      const rows = await loadRows();
-      const snippet = () => h("div.snippet", null, report.table.snippet(latent, rows));
-      const apart = report.captions.byLabel(latent) ? undefined : report.table.senses(latent, rows);
-      firings.replaceChildren(...(apart ?? [snippet()]));
-    };
+    const rule = h("span.rule", null, report.captions.inBrief(latent));
+    const firesOn = h("div.fires-on", null, rule);
+    loadRows().then((rows) => {
+      const senses = report.captions.byLabel(latent) ? undefined : report.table.senses(latent, rows);
+      firesOn.replaceChildren(...(senses ?? [rule, h("div.snippet", null, report.table.snippet(latent, rows))]));
+    });
     const remove = () => {
       const before = of(latent);
       element.remove();
@@ -238,10 +237,7 @@ report.notes = (() => {
         } }, "Undo"));
     };
     const element = h("li", { "data-latent": latent },
-      label, featureLink(latent), h("span.judged", null, judgedElements(latent)),
-      h("details.fires-on", { ontoggle },
-        h("summary", null, h("span.rule", null, report.captions.inBrief(latent))), firings),
-      note,
+      label, h("div.judged", null, featureLink(latent), h("div", null, judgedElements(latent))), firesOn, note,
       h("button.remove", { type: "button", title: "Remove the star, the label and the note",
         "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
     const show = () => element.classList.toggle("unkept", !(latent in kept)); // it leaves the list with the reader
@@ -261,7 +257,7 @@ report.notes = (() => {
         this.value = "";
       },
     });
-    const about = h("p.muted");
+    const about = h("span.muted");
     const sought = h("input", { type: "search", placeholder: "Filter", "aria-label": "Filter your notes",
       autocomplete: "off", spellcheck: "false", oninput: filter });
     const verdicts = h("select", { "aria-label": "Verdict", onchange: filter });
@@ -272,10 +268,18 @@ report.notes = (() => {
     const copy = report.examples.copying("Copy as text", inText);
     const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
     const orders = h("select", { onchange: sort }, Object.keys(ORDERS).map((value) => h("option", { value }, value)));
+    const onMap = h("a", { href: "#map?starred=1" }, "The starred on the map");
+    const firstTwo = h("a", null, "Compare the first two");
     function sort() {
       const listed = Array.from(rows.children, (each) => Number(each.dataset.latent));
       listed.sort((a, b) => ORDERS[orders.value](a, b) || a - b);
       for (const latent of listed) rows.append(rows.querySelector(`[data-latent="${latent}"]`));
+      offerTwo();
+    }
+    function offerTwo() {
+      const two = Array.from(rows.querySelectorAll("li:not([hidden])"), (each) => each.dataset.latent).slice(0, 2);
+      firstTwo.hidden = two.length < 2;
+      firstTwo.href = `#compare/${two.join("/")}`;
     }
     /* Hide the rows that the text or the verdict asked for does not fit. */
     async function filter() {
@@ -286,6 +290,7 @@ report.notes = (() => {
         each.hidden = (terms.length > 0 && !report.search.quality(terms, latent))
           || (verdicts.value !== "" && report.selection.verdictOf(latent) !== verdicts.value);
       }
+      offerTwo();
     }
     const sorting = h("span", null, sought, " ", verdicts, " ", h("label", null, "Sort by ", orders));
     const files = h("span.files", null, sorting, " ", copy, " ", save, " ", open, file);
@@ -306,6 +311,7 @@ report.notes = (() => {
         h("option", { value: name, selected: name === chosen }, format.verdict(name))));
       filter();
       save.disabled = copy.disabled = !latentsKept().length;
+      onMap.hidden = !starred();
       begin.parentElement.hidden = rows.childElementCount > 0;
       sorting.hidden = rows.childElementCount < 2;
       repaint();
@@ -321,7 +327,8 @@ report.notes = (() => {
     }
     const element = h("div.kept", null,
       h("div.headed", null, h("h2", null, "Your notes"), links(), files),
-      about, removed, h("section", null, h("h3", null, "To begin with, star one of these"), begin), rows);
+      h("p.about-notes", null, about, onMap, firstTwo), removed,
+      h("section", null, h("h3", null, "To begin with, star one of these"), begin), rows);
     listeners.push(paint);
     paint();
     offer();

@@ -123,7 +123,7 @@ interface Column {
   widths: { wide: string; narrow: string | null; one_line: string | null; narrow_one_line: string | null } | null;
 }
 
-/* The table: a value of each latent; of a verdict, a label or a kind of text its place among the names (columns.py,
+/* The table: a value of each latent; of a verdict, a label or a kind of text its index among the names (columns.py,
  * captions.py). */
 interface TableColumns {
   verdict: number[];

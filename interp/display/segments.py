@@ -58,8 +58,8 @@ class Group(NamedTuple):
     """What the tokens are, such as "Greek letters"; "" if nothing is said of them."""
     tokens: tuple[Token, ...]
     n_shown: int
-    are_parts: bool = False
-    """Whether they are parts of characters."""
+    parts_of: tuple[str, ...] = ()
+    """Of which characters they are parts, such as "Hebrew letters"; () if they are whole."""
 
 
 class Groups(NamedTuple):
@@ -82,7 +82,7 @@ class Family(NamedTuple):
     """What several tokens are, such as "numbers"."""
 
     name: str
-    parts_of: str = ""
+    parts_of: tuple[str, ...] = ()
     """Of which characters they are parts, such as "Hebrew letters". Those of several scripts in one list are one
     family."""
 
@@ -180,8 +180,14 @@ def as_text(segments: Sequence[Any]) -> str:
     return json.dumps(to_json(segments), ensure_ascii=False, separators=(",", ":"))
 
 
-def family_of_parts(noun: str) -> Family:
-    return Family(f"parts of {noun}", noun)
+def family_of_parts(*nouns: str) -> Family:
+    """Return the family of parts of some characters, such as "Hebrew letters"."""
+    is_named = len(nouns) == 1 or (CHARACTERS not in nouns and len(nouns) <= MANY_SCRIPTS)
+    return Family(f"parts of {join_with_and(nouns) if is_named else OF_SEVERAL}", nouns)
+
+
+def join_with_and(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
 
 
 def family_of(token: str) -> Family | None:
@@ -262,7 +268,7 @@ def group_lists(
 
 def _group(family: Family, tokens: Sequence[Token], n_shown: int) -> Group:
     n = len(tokens) if len(tokens) == n_shown + 1 else min(n_shown, len(tokens))
-    return Group(family.name, tuple(tokens), n, bool(family.parts_of))
+    return Group(family.name, tuple(tokens), n, family.parts_of)
 
 
 def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> dict[Family, list[Token]]:
@@ -273,9 +279,7 @@ def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> d
             families.setdefault(family, []).append(token)
     of_parts = [family for family in families if family.parts_of]
     if len(of_parts) > 1:
-        nouns = [family.parts_of for family in of_parts]
-        is_named = CHARACTERS not in nouns and len(nouns) <= MANY_SCRIPTS
-        several = family_of_parts(f"{', '.join(nouns[:-1])} and {nouns[-1]}" if is_named else OF_SEVERAL)
+        several = family_of_parts(*(noun for family in of_parts for noun in family.parts_of))
         for family in of_parts:
             families.setdefault(several, []).extend(families.pop(family))
     return {family: own for family, own in families.items() if len(own) >= least}

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interp.display.byte_parts import STRAY, common_letters, length_of, name_of
-from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts
+from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts, join_with_and
 from interp.features.feature_store import FeatureStore
 from interp.report.characters import characters_of_token
 
@@ -26,9 +26,9 @@ MAX_BYTES = 3
 N_EXAMPLES = 2
 N_LETTERS = 3
 """Letters that are named of parts of letters."""
-SOME = 0.1
+MIN_SCRIPT = 0.1
 """Share of the characters of a part from which on their script is named."""
-NEARLY_ALL = 0.95
+MIN_ONLY = 0.95
 """Share of the characters of a part from which on one of them names it."""
 _NUMBERS = {1: "", 2: "two ", 3: "three "}
 
@@ -125,7 +125,7 @@ class ByteReader:
         for character, n in characters.items():
             if character != "…":
                 counts[noun_of(character)] += n
-        named = [noun for noun, n in counts.most_common() if n >= SOME * counts.total()]
+        named = [noun for noun, n in counts.most_common() if n >= MIN_SCRIPT * counts.total()]
         known = (name_of(lead) if lead else None) or self.script or "character"
         return named or [known]
 
@@ -230,12 +230,12 @@ def _object(
         words = [noun.split(" ") for noun in nouns]
         others = ["others"] if any(noun_of(c) not in nouns for c in known) else []
         if not others and all(noun[1:] == ["letter"] for noun in words):
-            return f"{_and([noun[0] for noun in words])} letters ({', '.join(shown)})"
-        return f"{_and([*map(_plural, nouns), *others])} ({', '.join(shown)})"
+            return f"{join_with_and([noun[0] for noun in words])} letters ({', '.join(shown)})"
+        return f"{join_with_and([*map(_plural, nouns), *others])} ({', '.join(shown)})"
     (noun,) = nouns
     if lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
         return f"another {noun}"
-    if known and characters[known[0]] >= NEARLY_ALL * characters.total():
+    if known and characters[known[0]] >= MIN_ONLY * characters.total():
         return known[0] if noun == "sign" else f"the {noun} {known[0]}"
     if span := _range(lead, own, noun):
         return _a(noun) if noun == "Hebrew letter" else f"{_a(noun)} from {span.replace('–', ' to ')}"
@@ -256,7 +256,3 @@ def _a(noun: str) -> str:
 
 def _plural(noun: str) -> str:
     return "emoji and rare characters" if noun.startswith("emoji") else f"{noun}s"
-
-
-def _and(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -17,7 +17,7 @@ from interp.display.byte_parts import STRAY, common_letters, length_of, name_of
 N_READ = 1 << 17
 """Tokens with parts of characters that are read, in whole sequences evenly spaced over those scanned."""
 N_NAMED = 2
-MOST = 0.5
+MIN_NAMED = 0.5
 """Share of a token's characters from which on those named are most of them."""
 
 _Parts = tuple[list[str], list[str]]
@@ -86,7 +86,7 @@ def _named(characters: Counter[str], *, begins: bool) -> list[str]:
     names = []
     for own in sorted(scripts.values(), key=lambda own: (-own.total(), min(own))):
         commonest = sorted(own, key=lambda character: (-own[character], character))[:N_NAMED]
-        is_most = sum(own[character] for character in commonest) >= MOST * own.total()
+        is_most = sum(own[character] for character in commonest) >= MIN_NAMED * own.total()
         if is_most or not (begins and common_letters(commonest[0].encode()[0])):
             names.append(" ".join([*commonest, "…"] if len(own) > len(commonest) else commonest))
     return names

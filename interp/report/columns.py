@@ -4,36 +4,19 @@ In: features and ranking, with one row per latent (also dead latents), in the sa
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from interp.checks.errors import InterpError
-from interp.display.verdict_names import ONE_MEANING_VERDICTS, WITHOUT_SCORES
+from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
-from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.report.three_questions import effect_span
-from interp.statistics.cutoffs import MIN_F1
-from interp.text.rules import read_rule
 
 N_TOP_TOKENS = 8
-NAMED_BY_LABEL = 0.05
-"""A latent is named by its best label if its F1 exceeds that of its rule less this much (`captions`)."""
-MIN_FOLLOWING = 0.01
-"""Least share of a latent's firings that a token follows for the latent's caption to name it as raised."""
-N_RAISED = 2
-"""Number of tokens raised by a latent that tell it from others of the same rule or label."""
-
-
-class Surroundings(NamedTuple):
-    """The kind of text in which a latent fires."""
-
-    label: str
-    share: float
-    """The share of its firings in it."""
 
 
 class Commonest(NamedTuple):
@@ -46,13 +29,13 @@ class Commonest(NamedTuple):
     """A bit for each of them, the commonest lowest, which is set if a stored example has that token."""
 
 
-class LatentNames(NamedTuple):
+class EncodedNames(NamedTuple):
     """A list of names over the latents."""
 
     names: list[str]
     """Each name once, in order."""
-    places: list[int | None]
-    """The place of each latent's name among them, None if it has none."""
+    codes: list[int | None]
+    """The index of each latent's name among them, None if it has none."""
 
 
 ALWAYS_SHOWN = ("monosemanticity", "f1", "density")
@@ -223,50 +206,10 @@ def lists_of(columns: Iterable[Column], taken: Collection[str] = ()) -> dict[str
     return lists
 
 
-def caption_columns(
-    features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame, commonest: Commonest
-) -> dict[str, list]:
-    """Return what the caption of each latent is made of, as column → list over the latents. A latent's `kind` of text
-    is its label in `surroundings`, and `kind_share` the share of its firings there. `raises` has what tells latents of
-    the same rule or label from each other. `at_strongest` is the share of its strongest firings at which its rule
-    holds."""
-    around = kinds_of_text(features, table)
-    return {
-        "label": values_of(detected_labels(table).to_frame("label"), "label"),
-        "label_f1": _numbers(table, "best_label_f1"),
-        "kind": values_of(around, "label"),
-        "kind_share": _numbers(around, "share", 2),
-        "rule": [read_rule(*row) for row in zip(ranking["explanation"], ranking["explanation_json"], strict=True)],
-        "explanation_f1": _numbers(ranking, "explanation_f1"),
-        "explanation_precision": _numbers(ranking, "explanation_precision"),
-        "has_one_meaning": ranking["verdict"].isin(ONE_MEANING_VERDICTS).tolist(),
-        "tokens": commonest.tokens,
-        "token_shares": commonest.shares,
-        "raises": _raised_by_alike(features, table, ranking),
-        "at_strongest": [
-            number(_recall_at_strongest(*parts), 2)
-            for parts in zip(ranking["explanation_precision"], ranking["explanation_f1_by_interval"], strict=True)
-        ],
-    }
-
-
-def detected_labels(table: pd.DataFrame) -> pd.Series:
-    """Return the label that each latent detects best, None if its F1 is below MIN_F1 or there are no labels."""
-    if "best_label" not in table:
-        return pd.Series(None, table.index, dtype=object)
-    return table["best_label"].where(table["best_label_f1"] >= MIN_F1)
-
-
-def kinds_of_text(features: FeatureStore, table: pd.DataFrame) -> pd.DataFrame:
-    """Return `surroundings` as a table with one row for each latent."""
-    around = pd.DataFrame.from_dict(surroundings(features), orient="index", columns=list(Surroundings._fields))
-    return around.reindex(table.index)
-
-
-def encode_names(column: pd.Series) -> LatentNames:
+def encode_names(column: pd.Series) -> EncodedNames:
     """Encode the names in a column of a table, which lacks some."""
     codes, names = pd.factorize(column, sort=True)
-    return LatentNames(list(names), [int(code) if code >= 0 else None for code in codes])
+    return EncodedNames(list(names), [int(code) if code >= 0 else None for code in codes])
 
 
 def commonest_of(features: FeatureStore, table: pd.DataFrame) -> Commonest:
@@ -303,16 +246,6 @@ def commonest_tokens(features: FeatureStore, n: int) -> list[tuple[int, int, int
     return list(zip(*(tokens[name].tolist() for name in ("latent", "token", "n")), strict=True))
 
 
-def surroundings(features: FeatureStore) -> dict[int, Surroundings]:
-    """Return each latent with the label that holds at half of its firings or more; of several such labels, the
-    rarest."""
-    inside = features.sql("""
-        select latent, label, precision from labels where precision >= 0.5
-        qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
-    rows = zip(*(inside[name].tolist() for name in ("latent", "label", "precision")), strict=True)
-    return {latent: Surroundings(label, share) for latent, label, share in rows}
-
-
 def _stored_tokens(features: FeatureStore, commonest: Iterable[tuple[int, int, int]]) -> dict[int, int]:
     """Return for each latent the sum of 2^k over the places k among its `commonest_tokens` whose token is that of one
     of its stored examples."""
@@ -325,52 +258,6 @@ def _stored_tokens(features: FeatureStore, commonest: Iterable[tuple[int, int, i
         bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << places[latent])
         places[latent] += 1
     return bits
-
-
-def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame) -> list[list[str]]:
-    """Return for each latent that the page would name like another one, by the same label or rule, the first tokens
-    among those it raises most that do follow its firings, without parts of characters and variants in case and space;
-    none for the other latents, or if these tokens are not known."""
-    raised: list[list[str]] = [[] for _ in range(len(table))]
-    if "top_logit_tokens" not in table:
-        return raised
-    names = pd.Series(values_of(ranking, "explanation"), table.index, dtype=object).replace("", None)
-    if "best_label" in table:
-        best = table["best_label_f1"]
-        f1 = ranking["explanation_f1"].fillna(0).to_numpy()
-        names = names.mask((best >= MIN_F1) & (best > f1 - NAMED_BY_LABEL), table["best_label"])
-    following = _following(features, table)
-    for latent in np.flatnonzero(names.notna() & names.duplicated(keep=False)):
-        tokens = table["top_logit_tokens"].iloc[latent]
-        distinct = dict[str, str]()
-        for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
-            if "⟨" not in text and text in following.get(int(latent), set()):
-                distinct.setdefault(text.strip().lower() or text, text)
-        raised[latent] = list(distinct.values())[:N_RAISED]
-    return raised
-
-
-def _following(features: FeatureStore, table: pd.DataFrame) -> dict[int, set[str]]:
-    """Return for each latent the tokens that follow MIN_FOLLOWING of its firings or more, of those that its page shows,
-    where their effect on logits is not taken for chance."""
-    n_active = table["n_active"].to_numpy()
-    rows = features.sql(f"""
-        select latent, token, n from tokens where "offset" = 1
-        qualify row_number() over (partition by latent order by n desc, token) <= {N_CONTEXT_TOKENS}""")
-    following: dict[int, set[str]] = {}
-    for latent, token, n in rows.itertuples(index=False, name=None):
-        if n >= MIN_FOLLOWING * n_active[latent]:
-            following.setdefault(latent, set()).add(features.vocab[token])
-    return following
-
-
-def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:
-    """Return the recall R in the highest interval of the activation, from its F1 = 2 P R / (P + R). NaN if no held-out
-    firing lies in it, or if the ranking has no intervals."""
-    if not isinstance(f1_by_interval, Sequence | np.ndarray) or not len(f1_by_interval):
-        return np.nan
-    f1 = float(f1_by_interval[-1])
-    return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1
 
 
 def values_of(table: pd.DataFrame, name: str) -> list[Any]:

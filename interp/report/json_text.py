@@ -58,7 +58,7 @@ def columns_of(values: Sequence[Any]) -> Any:
     return list(values)
 
 
-def number(value: Any, digits: int = N_DIGITS) -> float | int | str | None:
+def number(value: Any, digits: int = N_DIGITS) -> Any:
     """Return a JSON number with `digits` significant digits. Integers stay exact. None and non-finite values become
     null."""
     if value is None or isinstance(value, str | bool):

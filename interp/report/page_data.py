@@ -13,22 +13,20 @@ from statistics import NormalDist
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
 from interp.display.segments import as_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
-from interp.report.captions import Caption, RuleReader, captions, senses_in_segments
+from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts
 from interp.report.columns import (
     Column,
     Commonest,
-    LatentNames,
-    caption_columns,
+    EncodedNames,
     commonest_of,
-    detected_labels,
     encode_names,
-    kinds_of_text,
     lists_of,
     table_columns,
     values_of,
@@ -42,12 +40,15 @@ from interp.report.contexts import (
     text_files,
 )
 from interp.report.inputs import ReportInputs
+from interp.report.latent_facts import detected_labels, latent_facts, surroundings
 from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import common_properties, pairs_shown
+from interp.report.naming import LatentFacts, Surroundings
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
 from interp.report.page_order import OverviewExample, overview_examples, page_order, shares_in_words, with_next
 from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
+from interp.report.rule_reader import RuleReader, senses_in_segments
 from interp.report.summary import describe_page, summary
 from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import (
@@ -114,10 +115,10 @@ class PageData:
 
     def table(self) -> dict[str, Any]:
         """Return the table of all features: its `columns`, lists over the latents, and the `order` in which it shows
-        them at first. Verdicts, labels and kinds of text are places in the page's lists of their names."""
+        them at first. Verdicts, labels and kinds of text are indices into the page's lists of their names."""
         commonest = self.commonest
         own = {
-            **{name: encoded.places for name, encoded in self.encoded.items()},
+            **{name: encoded.codes for name, encoded in self.encoded.items()},
             "sure": values_of(self.inputs.verdicts, "sure"),
             "tokens": commonest.tokens,
             "token_shares": commonest.shares,
@@ -142,8 +143,8 @@ class PageData:
         return summary(self.inputs)
 
     def map(self) -> dict[str, Any]:
-        names, places = self.encoded["kind"]
-        kinds = [None if place is None else names[place] for place in places]
+        names, codes = self.encoded["kind"]
+        kinds = [None if code is None else names[code] for code in codes]
         return map_payload(self.inputs, kinds, [one.rule for one in self.captions], self.seed)
 
     def chunks(self) -> Iterator[tuple[str, dict]]:
@@ -179,15 +180,19 @@ class PageData:
         return table_columns(inputs.table, inputs.verdicts, inputs.effects, f1=f1, has_text=self.features.has_text)
 
     @cached_property
-    def encoded(self) -> dict[str, LatentNames]:
+    def encoded(self) -> dict[str, EncodedNames]:
         """The verdict, the label and the kind of text of each latent."""
         table = self.inputs.table
         columns = {
             "verdict": self.inputs.verdicts["verdict"],
             "label": detected_labels(table),
-            "kind": kinds_of_text(self.features, table)["label"],
+            "kind": pd.Series({j: kind.label for j, kind in self.kinds.items()}, dtype=object).reindex(table.index),
         }
         return {name: encode_names(column) for name, column in columns.items()}
+
+    @cached_property
+    def kinds(self) -> dict[int, Surroundings]:
+        return surroundings(self.features)
 
     @cached_property
     def commonest(self) -> Commonest:
@@ -203,15 +208,16 @@ class PageData:
         return RuleReader(self.features, self.commonest.tokens, self.characters)
 
     @cached_property
-    def caption_columns(self) -> dict[str, list]:
-        """What only the captions tell, as column → list over the latents."""
-        return caption_columns(self.features, self.inputs.table, self.inputs.verdicts, self.commonest)
+    def facts(self) -> list[LatentFacts]:
+        inputs, senses = self.inputs, self._senses_in_words
+        strongest = self._strongest if self.features.has_text else {}
+        return latent_facts(
+            self.features, inputs.table, inputs.verdicts, self.kinds, self.commonest, senses, strongest, self.read
+        )
 
     @cached_property
     def captions(self) -> list[Caption]:
-        columns = self.caption_columns
-        strongest = self._strongest if self.features.has_text else {}
-        return captions(self.features, self.inputs.table, columns, self._senses_in_words, self.read, strongest)
+        return [caption_of(one) for one in self.facts]
 
     @cached_property
     def senses(self) -> dict[int, list[dict[str, Any]]]:
@@ -280,7 +286,7 @@ def _largest_by_chance(n_tokens: int) -> float:
     return NormalDist().inv_cdf(QUANTILE ** (1 / n_tokens))
 
 
-def _counted(encoded: LatentNames) -> list[tuple[str, int]]:
+def _counted(encoded: EncodedNames) -> list[tuple[str, int]]:
     """Return each name with the number of latents that have it, the commonest first."""
-    n = Counter(encoded.places)
-    return sorted(((name, n[place]) for place, name in enumerate(encoded.names)), key=lambda one: -one[1])
+    n = Counter(encoded.codes)
+    return sorted(((name, n[code]) for code, name in enumerate(encoded.names)), key=lambda one: -one[1])

@@ -21,7 +21,7 @@ from interp.display.verdict_names import (
     SINGLE_TOKEN,
 )
 from interp.features.feature_store import FeatureStore
-from interp.report.columns import NAMED_BY_LABEL
+from interp.report.naming import LABEL_MARGIN
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.predicate_kinds import AROUND
 from interp.text.rules import Rule, first_tokens, read_rule
@@ -29,7 +29,7 @@ from interp.verdict.ranking_tables import N_FIRST, rule_holds, worth_a_look
 
 MAX_TOKEN_SHARE = 0.5
 """A latent counts as firing on many tokens if at most this share of its activation is on its commonest token."""
-MOST = 0.5
+MIN_RECALL = 0.5
 """Least share of its firings at which the rule of a latent holds that comes first: a rule that leaves most of them
 unsaid shows a newcomer something else than its title."""
 CLEAR_F1 = 0.75
@@ -101,7 +101,7 @@ def overview_examples(
     low = low[low > 0]
     readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), len(ranking))
     label_f1 = table["best_label_f1"].fillna(0) if "best_label_f1" in table else pd.Series(0.0, table.index)
-    ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - NAMED_BY_LABEL)]
+    ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - LABEL_MARGIN)]
 
     def is_unclear(latent: int) -> bool:
         return ranking["explanation_f1"][latent] < CLEAR_F1
@@ -205,7 +205,7 @@ def page_order(
     verdict, n_active = ranking["verdict"], table["n_active"]
     sure = ranking["sure"].eq(True)
     recall = ranking.get("explanation_recall", pd.Series(np.nan, ranking.index))
-    tells_most = ~(recall < MOST)
+    tells_most = ~(recall < MIN_RECALL)
     good = sure & (verdict == MONOSEMANTIC) & rule_holds(ranking) & tells_most
     groups = [  # the first condition that holds decides; latents with a lower number come first
         (7, n_active == 0),

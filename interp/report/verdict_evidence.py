@@ -108,7 +108,7 @@ def _domain(part: pd.DataFrame) -> tuple[float, float] | None:
         return None
     ends = [np.quantile(values, [OUTLIER_SHARE, 1 - OUTLIER_SHARE]) for values in finite if len(values)]
     low, high = float(min(low for low, _ in ends)), float(max(high for _, high in ends))
-    return (number(low), number(high)) if high > low else None  # type: ignore[return-value]
+    return (number(low), number(high)) if high > low else None
 
 
 def explanations(ranking: pd.DataFrame) -> dict[int, dict[str, Any]]:

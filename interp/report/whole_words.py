@@ -21,13 +21,13 @@ from interp.codes.code_chunks import read_chunks
 from interp.features.feature_store import FeatureStore
 from interp.text.words import MAX_PIECES, Words
 
-MOST = 0.5
+MIN_IN_WORDS = 0.5
 """Least share of the firings in a few words for these to tell where a latent fires."""
-SOME = 0.05
+MIN_IN_WORD = 0.05
 """Least share of the firings in a word that is named."""
 MIN_FIRINGS = 2
 """Least number of them."""
-MUCH = 0.1
+MIN_ON_PIECE = 0.1
 """Least share of the firings in some words that are on a piece that is named."""
 MAX_WORDS, MAX_TOKENS = 4, 3
 MAX_LETTERS = 24
@@ -89,14 +89,14 @@ def whole_words(features: FeatureStore, n_active: Sequence[int]) -> dict[int, Wh
 
 def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
     """Return the words that are named of the pieces of a latent: those that raise the F1 most, one after the other.
-    None if these have less than MOST of its firings."""
+    None if these have less than MIN_IN_WORDS of its firings."""
     of_word: dict[str, list[_Counted]] = defaultdict(list)
     for one in pieces:
         of_word[one.piece.word].append(one)
     n_in = {word: sum(one.n_here for one in of_word[word]) for word in of_word}
     for word, own in of_word.items():
-        of_word[word] = [one for one in own if one.n_here >= MUCH * n_in[word]]
-    left = {word for word, n in n_in.items() if n >= max(SOME * n_active, MIN_FIRINGS)}
+        of_word[word] = [one for one in own if one.n_here >= MIN_ON_PIECE * n_in[word]]
+    left = {word for word, n in n_in.items() if n >= max(MIN_IN_WORD * n_active, MIN_FIRINGS)}
     named: list[str] = []
     f1 = 0.0
     while left and len(named) < MAX_WORDS:
@@ -108,14 +108,14 @@ def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
         named.append(best)
         left.remove(best)
     share = sum(n_in[word] for word in named) / n_active
-    if share < MOST:
+    if share < MIN_IN_WORDS:
         return None
     named.sort(key=lambda word: (-n_in[word], word))
     shown = [one for word in named for one in of_word[word]]
     on_token = Counter[str]()
     for one in shown:
         on_token[one.piece.token] += one.n_here
-    tokens = [token for token, n in on_token.most_common(MAX_TOKENS) if n >= MUCH * on_token.total()]
+    tokens = [token for token, n in on_token.most_common(MAX_TOKENS) if n >= MIN_ON_PIECE * on_token.total()]
     return WholeWords(tuple(tokens), tuple(named), share, round(f1, 3), all(one.piece.is_first for one in shown))
 
 

@@ -43,6 +43,13 @@ class Clause(NamedTuple):
     says in the place of an atom."""
     segments: Segments
 
+    @property
+    def names_tokens(self) -> bool:
+        """Whether it names tokens on which a rule holds, and not only their kind or what is around. The words of a
+        person may name some."""
+        atom = self.atom
+        return atom is not None and (atom.subject == "" or (atom.subject == SUBJECT and bool(atom.tokens)))
+
 
 def in_short(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
     """Return a rule in short, or a predicate by itself."""

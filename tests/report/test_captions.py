@@ -12,8 +12,10 @@ import torch
 from interp.display.segments import Family, Token, tokens_of
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, Seen
-from interp.report.captions import Caption, Facts, RuleReader, SenseFacts, caption_of
+from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
+from interp.report.naming import LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
+from interp.report.rule_reader import RuleReader
 from interp.report.whole_words import WholeWords
 from interp.text.rules import Rule, plain_atom
 from interp.text.short_rules import in_short, joined
@@ -29,9 +31,25 @@ LONG = a_rule(token=["a" * 90])
 
 
 def caption(rule: Rule = AB, **known: Any) -> Caption:
-    facts = {"rule_f1": 0.6, "tokens": ["a", "b"], "shares": [0.6, 0.1], "n_tokens": 9}
-    facts |= {"at_strongest": 1.0, "strongest": ["a"], "reader": ByteReader()}
-    return caption_of(Facts(clauses=in_short(rule), **(facts | known)))
+    """The caption of a latent that fires mostly on "a", unless something else is known."""
+    facts = {"rule_f1": 0.6, "at_strongest": 1.0, "n_different": 9}
+    facts |= {"tokens": ["a", "b"], "shares": [0.6, 0.1], "strongest": ["a"]} | known
+    name, of_kind = facts.pop("label", None), facts.pop("kind", None)
+    label = {"f1": facts.pop("label_f1", None), "second": facts.pop("second_label", None)}
+    kind_share = facts.pop("kind_share", 0)
+    rule_of = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
+    return caption_of(
+        LatentFacts(
+            rule=RuleFacts(clauses=in_short(rule), at_strongest=facts.pop("at_strongest"), **rule_of),
+            label=None if name is None else LabelFacts(name=name, **label),
+            kind=None if of_kind is None else Surroundings(of_kind, kind_share),
+            tokens=TokenFacts(
+                texts=facts.pop("tokens"),
+                **{name: facts.pop(name) for name in ("shares", "n_different", "strongest")},
+            ),
+            **facts,
+        )
+    )
 
 
 def said(segments: list, rule: list) -> str:
@@ -109,7 +127,7 @@ LISTED = '"a" or "b" F1 0.60'
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, "on many tokens: #0 #1 and 7 more"),
         ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
-        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_tokens": 1}, "only on [a]"),
+        ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_different": 1}, "only on [a]"),
         (
             {"rule_f1": 0.1, "shares": [0.2, 0.1], "strongest": ["b"]},
             "on many tokens: #0 #1 and 7 more",
@@ -286,7 +304,7 @@ def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes(
     assert ByteReader().token("⟨d7⟩").pieces == (("א–ת…", "the first byte of a Hebrew letter"),)
     assert ByteReader().token("⟨ff⟩").pieces == (("…character", "a later byte of a character"),)
     assert ByteReader().token("plain") == Token("plain") and ByteReader().family("plain") is None
-    assert ByteReader().family("⟨d7⟩") == Family("parts of Hebrew letters", "Hebrew letters")
+    assert ByteReader().family("⟨d7⟩") == Family("parts of Hebrew letters", ("Hebrew letters",))
 
 
 def test_a_part_is_never_named_by_characters_of_another_script():
@@ -297,15 +315,14 @@ def test_a_part_is_never_named_by_characters_of_another_script():
 
 def test_the_part_of_a_character_on_which_it_mostly_fires_is_told_in_words_with_and_without_a_space():
     reader = ByteReader({text: seen(begun="рст") for text in ("⟨d1⟩", " ⟨d1⟩")} | {"⟨e6⟩": seen(begun="明")})
-    parts = {"tokens": [" ⟨d1⟩", "⟨d1⟩", "⟨e6⟩"], "shares": [0.5, 0.2, 0.1], "n_tokens": 3, "reader": reader}
-    rule = in_short(a_rule(token=["⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩", "⟨e8⟩"]), reader.family)
-    known = parts | {"rule_f1": 0.9, "strongest": ["⟨d1⟩"]}
-    assert said(caption_of(Facts(clauses=rule, at_strongest=1.0, **known)).title, []) == (
-        "mostly on [⟨d1⟩] 70 % and 1 more"
-    )
-    assert "parts of Cyrillic letters 40 % #2" in said(
-        caption_of(Facts(clauses=[], **known | {"shares": [0.3, 0.1, 0.1]})).title, []
-    )
+    texts = [" ⟨d1⟩", "⟨d1⟩", "⟨e6⟩"]
+    listed = in_short(a_rule(token=["⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩", "⟨e8⟩"]), reader.family)
+    rule = RuleFacts(clauses=listed, f1=0.9, at_strongest=1.0)
+    tokens = TokenFacts(texts=texts, shares=[0.5, 0.2, 0.1], n_different=3, strongest=["⟨d1⟩"])
+    one = LatentFacts(rule=rule, tokens=tokens, reader=reader)
+    assert said(caption_of(one).title, []) == "mostly on [⟨d1⟩] 70 % and 1 more"
+    of_few = replace(one, rule=RuleFacts(f1=0.9), tokens=replace(tokens, shares=[0.3, 0.1, 0.1]))
+    assert "parts of Cyrillic letters 40 % #2" in said(caption_of(of_few).title, [])
 
 
 def test_tokens_that_are_the_same_part_are_told_together():

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from interp.display.segments import Token
-from interp.report.captions import RuleReader, senses_in_segments
+from interp.report.rule_reader import RuleReader, senses_in_segments
 from interp.report.verdict_evidence import senses_of
 from interp.text.rules import atoms_json, phrase, rule_json
 from tests.planted_rules import a_rule, an_atom, like

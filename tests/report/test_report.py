@@ -27,10 +27,11 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
 from interp.figures.theme import VERDICT_COLOURS
 from interp.report import assets, decoder_layout, write_report
-from interp.report.columns import Column, _raised_by_alike, surroundings, table_columns
+from interp.report.columns import Column, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
+from interp.report.latent_facts import _raised_by_alike, surroundings
 from interp.report.latent_map import map_names
 from interp.report.latent_pairs import common_properties
 from interp.report.null_shares import closest_null, format_large, nulls_account
@@ -732,7 +733,7 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page, run):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     share = min(1.125 * ranking["explanation_f1"], 1)  # F1 = 2 P R / (P + R), where P is 0.9 F1
-    assert PageData(run).caption_columns["at_strongest"][9] == pytest.approx(share, rel=1e-1)
+    assert PageData(run).facts[9].rule.at_strongest == pytest.approx(share, rel=1e-1)
     assert "bits" not in feature["explanation"], "this ranking has none"
     assert feature["shared"] == (ranking["shared"] or None)
 

@@ -79,7 +79,7 @@ def test_parts_of_characters_of_several_scripts_are_one_family():
 
     rule = joined(in_short(a_rule(about_40=[like("⟨d7⟩", "⟨d0⟩", "⟨d1⟩")]), family))
     parts = (Token("⟨d7⟩"), Token("⟨d0⟩"), Token("⟨d1⟩"))
-    group = Group("parts of Hebrew letters and Cyrillic letters", parts, 3, are_parts=True)
+    group = Group("parts of Hebrew letters and Cyrillic letters", parts, 3, ("Hebrew letters", "Cyrillic letters"))
     assert rule == [Groups((group,), are_examples=True)]
     many = joined(in_short(a_rule(about_40=[like("⟨d7⟩", "⟨d0⟩", "⟨d1⟩", "⟨ce⟩")]), family_of_parts))
     assert isinstance(many[0], Groups) and many[0].groups[0].name == "parts of characters of several scripts"

@@ -1,0 +1,191 @@
+"""Gather what is known of each latent for its caption.
+
+In: features and ranking, with one row per latent (also dead latents), in the same order, the senses, and the stored
+firings. Out: `naming.LatentFacts`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from interp.display.verdict_names import ONE_MEANING_VERDICTS
+from interp.features.feature_store import FeatureStore
+from interp.report.columns import Commonest, values_of
+from interp.report.json_text import number
+from interp.report.naming import (
+    LABEL_MARGIN,
+    LabelFacts,
+    LatentFacts,
+    RuleFacts,
+    SenseFacts,
+    Surroundings,
+    TokenFacts,
+)
+from interp.report.payloads import N_CONTEXT_TOKENS
+from interp.report.rule_reader import RuleReader
+from interp.report.verdict_evidence import described_by, is_described_by_rule
+from interp.report.whole_words import whole_words
+from interp.statistics.cutoffs import MIN_F1
+from interp.text.rules import read_rule
+
+MIN_FOLLOWING = 0.01
+"""Least share of a latent's firings that a token follows for the latent's caption to name it as raised."""
+MIN_SECOND_LABEL = 0.1
+"""Least share of a latent's firings that lie in a second kind of text that its caption names."""
+MIN_LABEL = 0.05
+"""Least share of the firings with a label for it to be looked at."""
+N_RAISED = 2
+"""Number of tokens raised by a latent that tell it from others of the same rule or label."""
+N_STRONGEST = 8
+"""Number of strongest firings whose tokens a caption may name."""
+
+
+def latent_facts(
+    features: FeatureStore,
+    table: pd.DataFrame,
+    ranking: pd.DataFrame,
+    kinds: Mapping[int, Surroundings],
+    commonest: Commonest,
+    senses: Mapping[int, Sequence[Mapping[str, Any]]],
+    strongest: Mapping[int, Mapping[int, float]],
+    read: RuleReader,
+) -> list[LatentFacts]:
+    """Return what is known of each latent.
+    kinds: `surroundings`.
+    senses: `verdict_evidence.senses_of`.
+    strongest: `verdict_evidence.firings_by_strength`."""
+    vocab = features.vocab
+    tokens = features.tokens.reshape(-1).numpy()
+
+    def texts_at(rows: Sequence[int]) -> list[str]:
+        return [vocab[tokens[row]] for row in rows[:N_STRONGEST]]
+
+    n_active = table["n_active"].tolist()
+    n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
+    whole = whole_words(features, n_active) if features.has_text else {}
+    labels = _labels(features, table)
+    raises = _raised_by_alike(features, table, ranking)
+    rows: Iterable[Any] = ranking.itertuples(index=False)
+    has_one_meaning = ranking["verdict"].isin(ONE_MEANING_VERDICTS).tolist()
+    return [
+        LatentFacts(
+            has_text=features.has_text,
+            fires=n_active[j] > 0,
+            rule=RuleFacts(
+                clauses=read(j, read_rule(row.explanation, row.explanation_json)),
+                f1=number(row.explanation_f1),
+                precision=number(row.explanation_precision),
+                at_strongest=number(_recall_at_strongest(row.explanation_precision, row.explanation_f1_by_interval), 2),
+            ),
+            label=labels.get(j),
+            senses=[
+                SenseFacts(
+                    clauses=read.of_sense(j, one, described_by(one)),
+                    f1=one["f1"] if is_described_by_rule(one) else None,
+                    share=one["share"],
+                    strongest=texts_at(one["strongest"]),
+                )
+                for one in ([] if has_one_meaning[j] else senses.get(j, []))
+            ],
+            whole=whole.get(j),
+            tokens=TokenFacts(
+                texts=commonest.tokens[j],
+                shares=commonest.shares[j],
+                n_different=n_tokens[j],
+                strongest=texts_at(list(strongest.get(j, {}))),
+            ),
+            kind=kinds.get(j),
+            raises=raises[j],
+            reader=read.bytes_of(j),
+        )
+        for j, row in enumerate(rows)
+    ]
+
+
+def detected_labels(table: pd.DataFrame) -> pd.Series:
+    """Return the label that each latent detects best, None if its F1 is below MIN_F1 or there are no labels."""
+    if "best_label" not in table:
+        return pd.Series(None, table.index, dtype=object)
+    return table["best_label"].where(table["best_label_f1"] >= MIN_F1)
+
+
+def surroundings(features: FeatureStore) -> dict[int, Surroundings]:
+    """Return each latent with the label that holds at half of its firings or more; of several such labels, the
+    rarest."""
+    inside = features.sql("""
+        select latent, label, precision from labels where precision >= 0.5
+        qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
+    rows = zip(*(inside[name].tolist() for name in ("latent", "label", "precision")), strict=True)
+    return {latent: Surroundings(label, number(share, 2)) for latent, label, share in rows}
+
+
+def _labels(features: FeatureStore, table: pd.DataFrame) -> dict[int, LabelFacts]:
+    """Return the label that each latent detects best, with its F1 and the second one."""
+    best = {j: label for j, label in enumerate(values_of(detected_labels(table).to_frame("label"), "label")) if label}
+    second = _second_labels(features, best)
+    f1 = values_of(table, "best_label_f1")
+    return {j: LabelFacts(name=label, f1=number(f1[j]), second=second.get(j)) for j, label in best.items()}
+
+
+def _second_labels(features: FeatureStore, best: Mapping[int, str]) -> dict[int, str]:
+    """Return for some latents the label, beside their `best` one, in which many of their other firings lie."""
+    rows = features.sql(f"select latent, label, precision from labels where precision >= {MIN_LABEL} order by 3 desc")
+    shares: dict[int, dict[str, float]] = {}
+    for latent, label, share in rows.itertuples(index=False, name=None):
+        shares.setdefault(latent, {})[label] = share
+    second = {}
+    for latent, of_latent in shares.items():
+        own = best.get(latent, "")
+        others = [(label, share) for label, share in of_latent.items() if label != own]
+        is_much = own in of_latent and others and others[0][1] >= MIN_SECOND_LABEL
+        if is_much and of_latent[own] + sum(share for _, share in others[:2]) <= 1:
+            second[latent] = others[0][0]
+    return second
+
+
+def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame) -> list[list[str]]:
+    """Return for each latent that the page would name like another one, by the same label or rule, the first tokens
+    among those it raises most that do follow its firings, without parts of characters and variants in case and space;
+    none for the other latents, or if these tokens are not known."""
+    raised: list[list[str]] = [[] for _ in range(len(table))]
+    if "top_logit_tokens" not in table:
+        return raised
+    names = pd.Series(values_of(ranking, "explanation"), table.index, dtype=object).replace("", None)
+    if "best_label" in table:
+        best = table["best_label_f1"]
+        f1 = ranking["explanation_f1"].fillna(0).to_numpy()
+        names = names.mask((best >= MIN_F1) & (best > f1 - LABEL_MARGIN), table["best_label"])
+    following = _following(features, table)
+    for latent in np.flatnonzero(names.notna() & names.duplicated(keep=False)):
+        tokens = table["top_logit_tokens"].iloc[latent]
+        distinct = dict[str, str]()
+        for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
+            if "⟨" not in text and text in following.get(int(latent), set()):
+                distinct.setdefault(text.strip().lower() or text, text)
+        raised[latent] = list(distinct.values())[:N_RAISED]
+    return raised
+
+
+def _following(features: FeatureStore, table: pd.DataFrame) -> dict[int, set[str]]:
+    """Return for each latent the tokens that follow MIN_FOLLOWING of its firings or more, of those that its page shows,
+    where their effect on logits is not taken for chance."""
+    n_active = table["n_active"].to_numpy()
+    rows = features.sql(f"""
+        select latent, token, n from tokens where "offset" = 1
+        qualify row_number() over (partition by latent order by n desc, token) <= {N_CONTEXT_TOKENS}""")
+    following: dict[int, set[str]] = {}
+    for latent, token, n in rows.itertuples(index=False, name=None):
+        if n >= MIN_FOLLOWING * n_active[latent]:
+            following.setdefault(latent, set()).add(features.vocab[token])
+    return following
+
+
+def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:
+    """Return the recall R in the highest interval of the activation, from its F1 = 2 P R / (P + R). NaN if no held-out
+    firing lies in it, or if the ranking has no intervals."""
+    if not isinstance(f1_by_interval, Sequence | np.ndarray) or not len(f1_by_interval):
+        return np.nan
+    f1 = float(f1_by_interval[-1])
+    return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1

@@ -1,0 +1,187 @@
+"""Decide what names a latent, of all that is known of it.
+
+In: `LatentFacts`. Out: the kind of its name, the first in `KINDS_IN_ORDER` whose condition holds. `captions` words it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from interp.display.segments import Groups, Segments, listed_tokens, to_text
+from interp.report.byte_words import ByteReader
+from interp.report.whole_words import WholeWords
+from interp.statistics.cutoffs import MIN_F1
+from interp.text.short_rules import Clause, joined
+
+MOST = 0.5
+"""Least share that is most of something: of the firings, of the strongest ones, or of the tokens that a rule names."""
+N_LISTED = 4
+"""Tokens that a name lists of those on which a latent fires most."""
+LABEL_MARGIN = 0.05
+"""By how much the F1 of a label, or of whole words beside a list of tokens, may be below that of the rule for it to
+name the latent: it is shorter."""
+WORDS_MARGIN = 0.1
+"""The same of whole words beside any other rule, since a reader takes words in at once."""
+GOOD_F1 = 0.5
+"""F1 from which on a rule names a latent even if a few tokens are MOST of its firings."""
+LONG_RULE = 80
+"""Letters of a rule from which on the tokens tell more, if a few of them are MOST of the firings."""
+MISSED = 0.02
+"""Share of the firings from which on a token is missed in a rule that lists others."""
+
+
+class Surroundings(NamedTuple):
+    """The kind of text in which most firings of a latent lie."""
+
+    label: str
+    share: float
+    """The share of its firings in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuleFacts:
+    clauses: Sequence[Clause] = ()
+    """The rule in short; none where there is no rule."""
+    f1: float | None = None
+    precision: float | None = None
+    at_strongest: float | None = None
+    """The share of the strongest firings at which the rule holds."""
+
+    @property
+    def segments(self) -> Segments:
+        return joined(self.clauses)
+
+    @property
+    def listed(self) -> list[str]:
+        """The tokens, if it is only a list of tokens; else none."""
+        return [token.text for token in listed_tokens(self.segments)]
+
+    @property
+    def is_weak(self) -> bool:
+        return self.f1 is not None and self.f1 < MIN_F1
+
+    @property
+    def names_tokens(self) -> bool:
+        """Whether it names tokens on which it holds, and not only their kind or what is around."""
+        return bool(self.clauses) and self.clauses[0].names_tokens
+
+    def is_past_strongest(self, least: float = MOST) -> bool:
+        """Whether it holds at few of the strongest firings."""
+        return self.at_strongest is not None and self.at_strongest < least
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFacts:
+    """The label of the text that detects the firings best."""
+
+    name: str
+    f1: float | None = None
+    second: str | None = None
+    """Another label that many of the other firings have."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenFacts:
+    texts: Sequence[str] = ()
+    """The tokens on which the latent fires most, the commonest first."""
+    shares: Sequence[float] = ()
+    """The shares of its firings that are on each."""
+    n_different: int = 0
+    """The number of all tokens on which it fires."""
+    strongest: Sequence[str] = ()
+    """Those of its strongest firings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SenseFacts:
+    clauses: Sequence[Clause] = ()
+    """What describes the sense."""
+    f1: float | None = None
+    """None if that is what its firings share."""
+    share: float | None = None
+    """The share of the activation that is of it."""
+    strongest: Sequence[str] = ()
+    """The tokens of its strongest firings."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentFacts:
+    """What is known of a latent for its caption. Shares are of its firings."""
+
+    has_text: bool = True
+    fires: bool = True
+    rule: RuleFacts = RuleFacts()
+    label: LabelFacts | None = None
+    senses: Sequence[SenseFacts] = ()
+    """None of a latent that is taken to have one meaning."""
+    whole: WholeWords | None = None
+    """The words in whose pieces most of its firings lie."""
+    tokens: TokenFacts = TokenFacts()
+    kind: Surroundings | None = None
+    raises: Sequence[str] = ()
+    """Tokens that tell it from others of the same rule or label: those that it raises."""
+    reader: ByteReader = field(default_factory=ByteReader)
+    """Reads the parts of characters in its tokens."""
+
+
+Kind = Literal["label", "nothing", "senses", "words", "tokens", "rule"]
+
+
+def kind_of_name(latent: LatentFacts) -> Kind:
+    """Return what names a latent."""
+    return next(kind for kind, condition in KINDS_IN_ORDER if condition(latent))
+
+
+def label_tells_more(latent: LatentFacts) -> bool:
+    if latent.label is None:
+        return False
+    return not latent.has_text or (latent.label.f1 or 0) > (latent.rule.f1 or 0) - LABEL_MARGIN
+
+
+def words_tell_more(latent: LatentFacts) -> bool:
+    if latent.whole is None:
+        return False
+    margin = LABEL_MARGIN if latent.rule.listed else WORDS_MARGIN
+    return tokens_tell_more(latent) or latent.whole.f1 > (latent.rule.f1 or 0) - margin
+
+
+def tokens_tell_more(latent: LatentFacts) -> bool:
+    rule = latent.rule
+    of_few = sum(latent.tokens.shares[:N_LISTED])
+    f1 = GOOD_F1 if rule.f1 is None else rule.f1
+    if not rule.clauses or rule.is_weak or rule.is_past_strongest():
+        return True
+    if f1 < GOOD_F1:  # it leaves much unsaid: only what it says beyond tokens can be worth more
+        return of_few >= MOST or (rule.precision or 0) < MOST or rule.names_tokens
+    if of_few >= MOST and (_lists_scripts(rule) or len(to_text(rule.segments)) > LONG_RULE):
+        return True
+    return _misses_common(latent) and rule.f1 is not None and of_few > f1
+
+
+KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
+    # A person gave the label, and it tells as much as the rule.
+    ("label", label_tells_more),
+    # It has no firings, or they are not on text.
+    ("nothing", lambda latent: not latent.fires or not latent.has_text),
+    # No rule is true of all senses.
+    ("senses", lambda latent: bool(latent.senses)),
+    # Its tokens are pieces of a few words, which tell as much as the rule, or more than the tokens.
+    ("words", words_tell_more),
+    # The rule fails, is hard to read, or leaves out what its commonest tokens show.
+    ("tokens", tokens_tell_more),
+    ("rule", lambda latent: True),
+)
+"""What may name a latent, with its condition. The first whose condition holds does."""
+
+
+def _lists_scripts(rule: RuleFacts) -> bool:
+    """Return whether a rule begins with a list of parts of characters of several scripts."""
+    first = rule.segments[0]
+    return isinstance(first, Groups) and len(first.groups[0].parts_of) > 1
+
+
+def _misses_common(latent: LatentFacts) -> bool:
+    """Return whether its rule lists tokens, but not all of those on which it fires most."""
+    listed = set(latent.rule.listed)
+    commonest = zip(latent.tokens.texts[: len(listed)], latent.tokens.shares, strict=False)
+    return any(share >= MISSED and token not in listed for token, share in commonest)

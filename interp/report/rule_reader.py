@@ -1,0 +1,146 @@
+"""Show the rules of latents and of their senses in short, and name the parts of characters in them.
+
+In: rules of a ranking, the commonest tokens of its latents, and the characters of which tokens hold parts. Out: clauses
+(`text.short_rules`), and the senses with their rules in segments.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from interp.display.segments import (
+    LIKE,
+    SEPARATORS,
+    CharacterPart,
+    Group,
+    Groups,
+    Segment,
+    Segments,
+    Token,
+    as_text,
+    family_of,
+    map_tokens,
+    short_list,
+    tokens_of,
+)
+from interp.features.feature_store import FeatureStore
+from interp.report.byte_words import ByteReader, byte_readers, script_of
+from interp.report.naming import MOST
+from interp.report.verdict_evidence import is_described_by_rule
+from interp.text.rules import Atom, Rule, words_of
+from interp.text.short_rules import Clause, in_short, joined
+
+MOST_IN_WORDS = 2
+"""Largest number of tokens of a rule whose parts of characters are named in words."""
+NEARLY_ALL = 0.9
+"""Share of some firings, or of the tokens that a rule names, from which on a reader may take it for all of them."""
+
+
+class RuleReader:
+    """Shows the rules of a ranking in short, and names parts of characters by those that stand where the latent
+    fires."""
+
+    def __init__(
+        self,
+        features: FeatureStore,
+        commonest: Sequence[Sequence[str]],
+        characters: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+    ) -> None:
+        """commonest: the tokens on which each latent fires most. characters: `characters_of_parts`."""
+        self.characters = characters
+        self.scripts = {j: script for j, tokens in enumerate(commonest) if (script := script_of(tokens))}
+        self.readers = byte_readers(features, characters, self.scripts) if features.has_text else {}
+
+    def bytes_of(self, latent: int) -> ByteReader:
+        return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
+
+    def __call__(self, latent: int, rule: Rule | Atom) -> list[Clause]:
+        """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named in words
+        if it has one or two tokens with such parts, besides those that are named by what they are parts of."""
+        bytes_ = self.bytes_of(latent)
+        clauses = in_short(rule, lambda token: bytes_.family(token) or family_of(token))
+        named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
+        read = [map_tokens(segments, lambda token: bytes_.token(token.text, is_in_words=True)) for segments in named]
+        if sum(bool(token.pieces) for segments in read for token in _shown_tokens(segments)) > MOST_IN_WORDS:
+            read = [map_tokens(segments, lambda token: token._replace(is_in_words=False)) for segments in read]
+            ends = (k for k, one in enumerate(read[0]) if not isinstance(one, Token) and one not in SEPARATORS)
+            n_first = next(ends, len(read[0]))
+            first, rest = read[0][:n_first], read[0][n_first:]
+            if not any(token.pieces for segments in (rest, *read[1:]) for token in _shown_tokens(segments)):
+                read[0] = [*_say_part_once(first), *rest]
+        return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
+
+    def of_sense(self, latent: int, sense: Mapping[str, Any], rule: Rule | Atom) -> list[Clause]:
+        """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
+        firings first."""
+        precision = sense["precision"] if words_of(rule) == words_of(sense["rule"]) else None
+        return with_amount(_strongest_first(self(latent, rule), sense["fires_on"]), precision)
+
+
+def senses_in_segments(
+    senses: Mapping[int, Sequence[Mapping[str, Any]]], read: RuleReader
+) -> dict[int, list[dict[str, Any]]]:
+    """Return the senses with what is said of each as segments (`as_text`): its `rule`, and what its firings have in
+    `common`. Where the rule does not hold, the first of these describes the sense."""
+    return {
+        latent: [
+            {
+                **{name: value for name, value in one.items() if name not in ("fires_on", "strongest")},
+                "rule": as_text(joined(read.of_sense(latent, one, one["rule"]))),
+                "common": as_text([joined(read.of_sense(latent, one, atom)) for atom in one["common"]]),
+                "holds": is_described_by_rule(one),
+            }
+            for one in of_latent
+        ]
+        for latent, of_latent in senses.items()
+    }
+
+
+def with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:
+    """Return a rule that names no tokens with the part of them on which the latent fires: "some tokens after"."""
+    if not clauses or precision is None or precision >= NEARLY_ALL or clauses[0].names_tokens:
+        return clauses
+    atom, (first, *others) = clauses[0]
+    return [Clause(atom, [f"{'most' if precision >= MOST else 'some'} {first}", *others]), *clauses[1:]]
+
+
+def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Clause]:
+    """Return a rule with the tokens of the strongest firings first in a list at its beginning, which shows few."""
+    rule = clauses[0].segments if clauses else []
+    k = 1 if rule[:1] == [LIKE] else 0
+    lists = rule[k] if k < len(rule) else None
+    if not isinstance(lists, Groups):
+        return clauses
+    groups = []
+    for group in lists.groups:
+        tokens = sorted(group.tokens, key=lambda token: token.text not in strongest)
+        groups.append(group._replace(tokens=tuple(tokens)))
+    sorted_lists = lists._replace(groups=tuple(groups))
+    return [clauses[0]._replace(segments=[*rule[:k], sorted_lists, *rule[k + 1 :]]), *clauses[1:]]
+
+
+def _shown_tokens(rule: Segments) -> Iterator[Token]:
+    return tokens_of([part for one in rule for part in (short_list(one) if isinstance(one, Groups) else [one])])
+
+
+def _name_parts_alone(one: Segment, bytes_: ByteReader) -> Segment:
+    """Return a list with its parts of characters named by what they are parts of, in the place of boxes."""
+    if not isinstance(one, Groups):
+        return one
+
+    def named(group: Group) -> Group:
+        letters = bytes_.letters([token.text for token in group.tokens])
+        return group._replace(name=f"{group.name}{letters}", n_shown=0)
+
+    groups = (named(group) if group.parts_of else group for group in one.groups)
+    return one._replace(groups=tuple(groups))
+
+
+def _say_part_once(tokens: Segments) -> Segments:
+    """Return a list of tokens; if all end in the same part of a character, that is said once, in words, after them."""
+    ends = [token.pieces[1] if len(token.pieces) == 2 else "" for token in tokens_of(tokens)]
+    words = {"" if isinstance(part, str) else part.words for part in ends}
+    if len(ends) < 2 or len(words) != 1 or "" in words:
+        return tokens
+    unnamed = CharacterPart("", words.pop())
+    without = map_tokens(tokens, lambda token: token._replace(pieces=(token.pieces[0], unnamed)))
+    return [*without, f", each with {unnamed.words}"]

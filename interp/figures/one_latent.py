@@ -24,6 +24,7 @@ from interp.figures.theme import (
     BLUE,
     CJK_FONTS,
     GREY,
+    INK,
     VERMILLION,
     check_columns,
     digit_ticks,
@@ -57,12 +58,16 @@ JOINER = "\u200d"
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draw how strongly one latent fires, from its rows of the table `histograms`, in at most 32 bars. They are equally
-    wide between two powers of two and twice as wide in the next octave, so the axis is logarithmic. `intervals` (its
-    rows of that table) marks the starts of the examples' intervals."""
+    """Draw how strongly one latent fires, from its rows of the table `histograms`, in at most 32 bars, about equally
+    wide on a logarithmic axis. The weakest firings are left out, and counted below the axis, if they are fewer than one
+    in a thousand. `intervals` (its rows of that table) marks where the intervals begin from which examples are drawn.
+    """
     histogram = _one_latent(histogram, latent, "histograms")
     check_columns(histogram, "low", "high", "n")
     edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
+    first = int(np.searchsorted(counts.cumsum(), counts.sum() / 1000, side="right"))
+    below = f"; {counts[:first].sum():,} weaker not drawn" if counts[:first].any() else ""
+    edges, counts = edges[first:], counts[first:]
     fig = go.Figure()
     fig.add_bar(
         x=edges[:-1],
@@ -77,10 +82,12 @@ def activation_histogram(
         begins = [float(low) for low in _one_latent(intervals, latent, "intervals")["low"] if low > edges[0]]
         x = np.repeat(begins, 3)
         y = np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
-        look = {"mode": "lines", "line": {"color": GREY, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
-        fig.add_scatter(x=x, y=y, name="start of the examples' intervals", showlegend=True, **look)
+        look = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
+        fig.add_scatter(x=x, y=y, name="where an interval of examples begins", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
-    with_style(fig, _with_latent("Activations", latent), x="activation (log scale)", y="firings (tokens)", height=300)
+    with_style(
+        fig, _with_latent("Activations", latent), x=f"activation (log scale{below})", y="firings (tokens)", height=300
+    )
     ticks = digit_ticks(edges[0], edges[-1])
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), tickvals=ticks, tickformat=".3~g")
 

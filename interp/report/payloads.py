@@ -7,7 +7,6 @@ The examples are those of `contexts`. Parts that only some runs have (senses, ev
 `extras`.
 """
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -28,7 +27,7 @@ CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_FIRED_TOKENS, N_BINS = 8, 6, 20, 32
 LEAST_COUNTED = 0.5
 """Least share of the activation of a latent's senses that its firings on the tokens of these must be to be counted."""
-SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 16
+SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 20
 FACT_COLUMNS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",
@@ -165,11 +164,12 @@ def sense_counts(features: FeatureStore, senses: Senses) -> dict[int, list[list[
         n_counted = counted.loc[latent].sum() if latent in counted.index else 0
         if n_counted < LEAST_COUNTED * n_active * sum(one.get("share") or 0 for one in senses[latent]):
             continue
-        step = math.ceil((last - first + 1) / N_BINS)
-        counts[latent] = [[0] * math.ceil((last - first + 1) / step) for _ in senses[latent]]
+        lows, highs = bin_edges()[first : last + 1], bin_edges()[first + 1 : last + 2]
+        in_bins = np.zeros((len(senses[latent]), len(lows)), np.int64)
         if latent in counted.index:
             for (sense, at), n in counted.loc[latent].items():
-                counts[latent][sense][(at - first) // step] += int(n)
+                in_bins[sense, at - first] = n
+        counts[latent] = [merge_bins(lows, highs, n, at_most=N_BINS)[1].tolist() for n in in_bins]
     return counts
 
 

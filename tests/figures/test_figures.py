@@ -21,6 +21,7 @@ from analyses.claims import circuit_figures
 from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merge_bins
+from interp.features.firing_statistics import bin_edges
 from interp.figures.name_placement import HALO, LETTER_WIDTH, N_DIRECTIONS, NAME_GAP, count_letters, place_names
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
@@ -172,22 +173,31 @@ def test_density_histogram_of_latents_that_are_all_dead_has_only_the_spike():
     assert sum(alive.y) == 0 and list(dead.y) == [2]
 
 
-def test_merged_bins_keep_every_firing_and_the_outer_edges():
-    edges = np.geomspace(0.1, 10, 102)
-    counts = np.random.default_rng(0).integers(0, 50, 101)
-    merged, sums = merge_bins(edges[:-1], edges[1:], counts, at_most=32)
-    assert len(sums) <= 32 and len(merged) == len(sums) + 1
-    assert sums.sum() == counts.sum() and merged[0] == edges[0] and merged[-1] == edges[-1]
-    for low, high, total in zip(merged[:-1], merged[1:], sums, strict=True):
-        assert total == counts[(edges[:-1] >= low) & (edges[:-1] < high)].sum()
+@pytest.mark.parametrize(
+    "first, last, at_most", [(300, 340, 32), (0, 5, 8), (200, 420, 32), (0, 639, 16), (333, 333, 4)]
+)
+def test_merged_bins_keep_every_firing_in_bars_about_equally_wide(first, last, at_most):
+    edges = bin_edges()[first : last + 2].astype(float)
+    counts = np.random.default_rng(0).integers(0, 50, last - first + 1)
+    bars, sums = merge_bins(edges[:-1], edges[1:], counts, at_most=at_most)
+    assert len(sums) <= at_most and len(bars) == len(sums) + 1
+    assert sums.sum() == counts.sum() and bars[0] <= edges[1] and edges[-1] <= bars[-1]
+    widths = np.log2(bars[1:] / bars[:-1])
+    assert widths.max() < 1.25 * widths.min()
+    for low, high, total in zip(bars[:-1], bars[1:], sums, strict=True):
+        at = np.maximum(edges[:-1], edges[1] / 2)
+        assert total == counts[(at >= low) & (at < high)].sum()
 
 
 def test_activation_histogram_draws_the_bins_of_its_latent():
-    bins = pd.DataFrame({"latent": [0, 0, 1], "low": [0.5, 1.0, 9.0], "high": [1.0, 2.0, 10.0], "n": [3, 1, 8]})
-    intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.0]})
+    edges = bin_edges()[384:401].astype(float)  # 1 to 2
+    bins = pd.DataFrame({"latent": 0, "low": edges[:-1], "high": edges[1:], "n": [1, *[0] * 12, 1_000, 500, 0]})
+    bins = pd.concat([bins, pd.DataFrame({"latent": [1], "low": [9.0], "high": [9.5], "n": [8]})])
+    intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.75]})
     figure = figures.activation_histogram(bins, latent=0, intervals=intervals)
-    assert list(figure.data[0].y) == [3, 1] and list(figure.data[0].x) == [0.5, 1.0]
-    assert list(figure.data[1].x) == [1.0] * 3 and "intervals" in figure.data[1].name
+    assert list(figure.data[0].y) == [1_500] and list(figure.data[0].x) == [27 / 16]
+    assert "1 weaker not drawn" in figure.layout.xaxis.title.text
+    assert list(figure.data[1].x) == [1.75] * 3 and "interval" in figure.data[1].name
     with pytest.raises(ValueError, match="one latent"):
         figures.activation_histogram(bins)
     with pytest.raises(ValueError, match="latent 5"):

@@ -310,7 +310,7 @@ def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, ad
     assert bars.count("M") > 1
     edges = browser.evaluate(f"loadFeature({BEST}).then(({{ histogram }}) => histogram.edges)")
     ends = [float(text) for text in browser.text(f"tr[data-latent='{BEST}'] .ends span")]
-    assert ends == [float(f"{edges[0]:.1g}"), float(f"{edges[-1]:.2g}")]
+    assert ends[0] == float(f"{edges[0]:.1g}") and edges[-2] <= ends[1] <= edges[-1]
     browser.click(".chip[data-verdict=single-token]")
     browser.click(".chip[data-verdict=polysemantic]")
     assert set(latents(browser)) == {SPLIT, *range(20, D_SAE)} and question(browser).endswith(

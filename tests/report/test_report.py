@@ -580,10 +580,10 @@ def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, 
 
 
 def test_firings_above_the_last_bin_are_counted_in_it(folder):
-    codes = scipy.sparse.csr_matrix(np.array([[60_000.0], [63_000], [70_000], [200_000]], np.float32))
+    codes = scipy.sparse.csr_matrix(np.array([[30_000.0], [63_000], [70_000], [200_000]], np.float32))
     tokens = torch.tensor([[0, 1, 0, 1]])
     store = FeatureStore.from_codes(tokens, codes, folder / "large", vocab=["a", "b"])
-    assert sense_counts(store, {0: [{"tokens": [0]}, {"tokens": [1]}]}) == {0: [[1, 0, 1], [0, 1, 1]]}
+    assert sense_counts(store, {0: [{"tokens": [0]}, {"tokens": [1]}]}) == {0: [[1, 0, 0, 0, 1], [0, 0, 0, 0, 2]]}
 
 
 def in_words(rules):

@@ -83,6 +83,15 @@ def test_links_lead_to_files(file):
         assert ((ROOT / file).parent / link).exists(), link
 
 
+def test_files_to_read_first_exist():
+    """A name without a folder is of the folder of the file before it, or of the repository."""
+    folder = ROOT / "interp"
+    for file in re.findall(r"`([\w/]+\.(?:py|js))`", (ROOT / ".ci/CONTRIBUTING.md").read_text(encoding="utf-8")):
+        found = [path for path in (folder / file, ROOT / "interp" / file, ROOT / file) if path.is_file()]
+        assert found, file
+        folder = found[0].parent
+
+
 def test_the_configuration_in_the_readme_is_read(tmp_path):
     (tmp_path / "mine.toml").write_text(re.findall(r"```toml\n(.*?)```", README, re.DOTALL)[0], encoding="utf-8")
     config = interp.RunConfig.from_toml(tmp_path / "mine.toml")

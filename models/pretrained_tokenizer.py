@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int
 
 from interp.checks.errors import DamagedError, InterpError
+from interp.storage.addresses import as_local_path
 from models.tokenizer import Encoding, byte_letters, decode_readably
 
 _BYTE = re.compile(r"<0x([0-9A-Fa-f]{2})>$")
@@ -108,7 +109,7 @@ class PretrainedTokenizer:
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json` and its configuration as Hugging Face does."""
         self.inner.init_kwargs["d_vocab"] = self.vocab_size
-        self.inner.save_pretrained(Path(folder))
+        self.inner.save_pretrained(as_local_path(folder))
 
     @classmethod
     def load(cls, source: str | Path, *, revision: str | None = None) -> "PretrainedTokenizer":

@@ -1,6 +1,7 @@
 """The files of a user's text, which paths, globs and addresses name (`paths` of a `CorpusConfig`)."""
 
 import glob
+import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,12 +14,14 @@ COMPRESSED = (".gz", ".zst", ".bz2", ".xz")
 def matching_files(pattern: str) -> list[Path]:
     """List the file of that name, or the files that a glob matches, sorted: files and pipes, but no devices; possibly
     none."""
+    pattern = os.path.expanduser(pattern)
     paths = [pattern] if Path(pattern).exists() else glob.glob(pattern, recursive=True)
     return sorted(path for path in map(Path, paths) if path.is_file() or path.is_fifo())
 
 
 def named_files(pattern: str) -> list[str]:
     """List the files that a path, a glob or an address names. Raises OSError for a folder, and if there are none."""
+    pattern = os.path.expanduser(pattern)
     address = address_of(pattern)
     if address is None and Path(pattern).is_dir():
         raise IsADirectoryError(f"{pattern} is a folder: name its files by a glob, such as {pattern}/**/*.txt")

@@ -20,6 +20,7 @@ from jaxtyping import Int
 from torch import Tensor
 
 from interp.checks.errors import DamagedError, InterpError
+from interp.storage.addresses import as_local_path
 from interp.storage.files import write_text
 
 if TYPE_CHECKING:
@@ -135,14 +136,14 @@ class Tokenizer:
 
     def save(self, folder: str | Path) -> None:
         """Write `tokenizer.json`, in the format of Hugging Face."""
-        folder = Path(folder)
+        folder = as_local_path(folder)
         folder.mkdir(parents=True, exist_ok=True)
         write_text(folder / _FILE, self._inner.to_str(pretty=True))
 
     @classmethod
     def load(cls, folder: str | Path) -> "Tokenizer":
         """Load a file of `save`. Raises FileNotFoundError or ValueError, with the file, if it is missing or damaged."""
-        file = Path(folder) / _FILE
+        file = as_local_path(folder) / _FILE
         remedy = "`interp run` makes it again, with its corpus"
         if not file.is_file():
             raise FileNotFoundError(f"{file} does not exist: {remedy}")

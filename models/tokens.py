@@ -13,6 +13,7 @@ from jaxtyping import Bool, Int
 from torch import Tensor
 
 from interp.checks.errors import DamagedError, InterpError, did_you_mean
+from interp.storage.addresses import as_local_path
 from interp.storage.files import open_tensors, write_tensors
 from interp.storage.folders import check_output_file
 from interp.storage.remote_folders import local_path
@@ -81,7 +82,7 @@ class LabelledTokens:
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write one safetensors file, with the names in its header. Raises OverwriteError if the file exists, unless
         `overwrite` is set, and if it would lie in a run folder or belong to a finished folder."""
-        path = Path(path)
+        path = as_local_path(path)
         check_output_file(path, overwrite=overwrite)
         path.parent.mkdir(parents=True, exist_ok=True)
         # One key: safetensors writes several in any order, and the same tokens should be the same bytes.

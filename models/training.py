@@ -28,6 +28,7 @@ from torch import Tensor
 from interp.checks.errors import InterpError
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
+from interp.storage.addresses import as_local_path
 from interp.storage.files import digest, read_json, write_json
 from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import verify
@@ -83,7 +84,7 @@ def train_model(
     _check_tokens(model, train_tokens, val_tokens)
     made_of = _made_of(model, train_tokens, val_tokens, config)
     if not overwrite and recover_finished(out, made_of):
-        result = _read_finished(model, Path(out))
+        result = _read_finished(model, as_local_path(out))
         progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
         return result
     with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as folder:

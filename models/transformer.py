@@ -23,6 +23,7 @@ from transformer_lens.HookedRootModule import HookedRootModule
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.text_sampling import sample_tokens
+from interp.storage.addresses import as_local_path
 from interp.storage.files import read_json, write_json, write_tensors
 from models.checkpoints import count_weights, load_weights
 from models.language_model import layer_aliases
@@ -153,11 +154,12 @@ class Transformer(HookedRootModule):
 
     def save(self, folder: str | Path) -> None:
         """Write `weights.safetensors` and `config.json` to `folder`."""
-        self.save_weights(Path(folder) / "weights.safetensors")
-        write_json(Path(folder) / "config.json", asdict(self.config))
+        folder = as_local_path(folder)
+        self.save_weights(folder / "weights.safetensors")
+        write_json(folder / "config.json", asdict(self.config))
 
     def save_weights(self, file: str | Path) -> None:
-        file = Path(file)
+        file = as_local_path(file)
         file.parent.mkdir(parents=True, exist_ok=True)
         write_tensors(file, self.state_dict())
 
@@ -166,19 +168,20 @@ class Transformer(HookedRootModule):
         """Load a model of `save`; `weights` may name another file in the folder, such as a training snapshot.
 
         Raises FileNotFoundError or ValueError, with the file, if one is missing, damaged or inconsistent."""
-        file = Path(folder) / "config.json"
+        folder = as_local_path(folder)
+        file = folder / "config.json"
         stored = read_json(file, _REMEDY)
         try:
             config = TransformerConfig(**stored)
         except (TypeError, ValueError) as error:
             raise DamagedError(f"{file} describes no model ({error}): {_REMEDY}") from None
-        n_weights = count_weights(Path(folder) / weights, _REMEDY)
+        n_weights = count_weights(folder / weights, _REMEDY)
         if config.n_parameters > 2 * n_weights:  # before memory is allocated
             raise DamagedError(
                 f"{file} describes {config.n_parameters:,} parameters, {weights} holds {n_weights:,}: {_REMEDY}"
             )
         model = cls(config)
-        load_weights(model, Path(folder) / weights, _REMEDY)
+        load_weights(model, folder / weights, _REMEDY)
         return model
 
     @property

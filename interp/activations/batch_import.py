@@ -24,7 +24,13 @@ Batches = Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"]
 
 
 def import_batches(
-    batches: Batches, out: Path, hook_name: str, dtype: str, rows_per_shard: int | None, seed: int, overwrite: bool
+    batches: Batches,
+    out: str | Path,
+    hook_name: str,
+    dtype: str,
+    rows_per_shard: int | None,
+    seed: int,
+    overwrite: bool,
 ) -> None:
     """See `ActivationStore.from_batches`."""
     check_dtype(dtype)
@@ -37,7 +43,7 @@ def import_batches(
         )
     with whole_folder(out, made_of, overwrite=True) as new:
         spool = new / "rows.tmp"
-        with explain_full_disk(out):
+        with explain_full_disk(new):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])
         config = StoreConfig(
             widths={hook_name: d}, dtype=dtype, rows_per_shard=rows_per_shard, n_ids=n_rows, seed=seed, made_of=made_of

@@ -57,7 +57,7 @@ from interp.checks.limits import PositiveInt, Seed, check_value
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
-from interp.storage.addresses import Address, address_of
+from interp.storage.addresses import Address, as_path
 from interp.storage.folders import check_output
 
 MAX_DIFFERENCE = 0.1
@@ -146,7 +146,7 @@ def harvest_stores(
     check_value("rows_per_shard", rows_per_shard, PositiveInt | None)
     check_value("seed", seed, Seed)
     inputs = concatenate_tokens(tokens)
-    stores = {address_of(out) or Path(out): canonical_names(model, names) for out, names in hooks_by_folder.items()}
+    stores = {as_path(out): canonical_names(model, names) for out, names in hooks_by_folder.items()}
     every_hook = list(chain(*stores.values()))
     passes = ModelPasses.of(model, inputs, every_hook, rows)
     layout = {"rows_per_shard": rows_per_shard, "seed": seed}

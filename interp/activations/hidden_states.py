@@ -23,6 +23,7 @@ from interp.checks.arguments import check_token_ids
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
+from interp.storage.addresses import as_local_path
 from interp.storage.files import digest, digest_file, open_tensors
 from interp.storage.folders import recover_finished, whole_folder
 
@@ -32,7 +33,7 @@ _REMEDY = "extract its prompt again"
 def import_hidden_states(
     files: str | Path | Sequence[str | Path],
     hook_names: Sequence[str],
-    out: Path,
+    out: str | Path,
     *,
     n_ctx: int | None,
     dtype: str,
@@ -95,16 +96,17 @@ def import_hidden_states(
 def _paths(files: str | Path | Sequence[str | Path]) -> list[Path]:
     """Return the files named, or those of a folder, sorted."""
     if isinstance(files, str | Path):
-        if not Path(files).is_dir():
+        folder = as_local_path(files)
+        if not folder.is_dir():
             raise InterpError(
                 f"{files} is not a folder: name one with a .safetensors file a prompt, or a list of files"
             )
-        folder, files = files, sorted(Path(files).glob("*.safetensors"))
+        files = sorted(folder.glob("*.safetensors"))
         if not files:
             raise InterpError(
                 f"{folder} holds no .safetensors file: name another (unpack files that end in .zst first)"
             )
-    paths = [Path(file) for file in files]
+    paths = list(map(as_local_path, files))
     if missing := [path for path in paths if not path.is_file()]:
         raise InterpError(f"{missing[0]} does not exist: name the files that the engine wrote")
     if not paths:

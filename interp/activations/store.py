@@ -95,7 +95,7 @@ class ActivationStore(BatchReader):
         Raises ValueError for batches that are empty, not 2-D, of different widths or not finite, and if `out` is not
         empty.
         """
-        import_batches(batches, Path(out), hook_name, dtype, rows_per_shard, seed, overwrite)
+        import_batches(batches, out, hook_name, dtype, rows_per_shard, seed, overwrite)
         return cls.open(out)
 
     @classmethod
@@ -128,7 +128,7 @@ class ActivationStore(BatchReader):
         import_hidden_states(
             files,
             tuple(hook_names),
-            Path(out),
+            out,
             n_ctx=n_ctx,
             dtype=dtype,
             model_name=model_name,

@@ -14,7 +14,8 @@ from interp.runtime.torchrun import is_first
 from interp.storage.addresses import (
     Address,
     address_of,
-    check_local,
+    as_local_path,
+    as_path,
     has_object,
     read_object,
     remove_object,
@@ -37,7 +38,7 @@ def load_named_model(name: str) -> Any:
     from models import load_model
     from models.pretrained import names_source
 
-    if names_source(name) or not looks_like_path(name) or Path(name).is_file():
+    if names_source(name) or not looks_like_path(name) or Path(name).expanduser().is_file():
         return load_model(name)
     from interp.pipeline.opening import open_any
 
@@ -123,12 +124,12 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     from interp.storage.manifests import verify
 
     check_ending(flag, file, *TABLES)
-    address = address_of(file)
-    if address is None and not file.is_file():
-        raise InterpError(f"{flag} {file} does not exist: `interp rank` writes such a file")
-    if address is None:
-        verify(file)
-    source: Any = file if address is None else BytesIO(read_object(address))
+    path = as_path(file)
+    if isinstance(path, Path):
+        if not path.is_file():
+            raise InterpError(f"{flag} {file} does not exist: `interp rank` writes such a file")
+        verify(path)
+    source: Any = path if isinstance(path, Path) else BytesIO(read_object(path))
     try:
         table = (
             pd.read_parquet(source)
@@ -160,9 +161,10 @@ def write_table(table: "pd.DataFrame", out: str | Path) -> None:
         table.to_parquet(data, index=False, write_page_checksum=True)
     else:
         table.to_csv(data, index=False)
-    if (address := address_of(out)) is not None:
-        return write_object(address, data.getvalue())
-    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    out = as_path(out)
+    if isinstance(out, Address):
+        return write_object(out, data.getvalue())
+    out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as file:
         file.write_bytes(data.getbuffer())
 
@@ -185,7 +187,7 @@ def check_writable_file(
         write_object(trial := Address(f"{address}.tmp"), b"")
         remove_object(trial)
         return
-    check_local(out)
+    out = as_local_path(out)
     if out.is_dir():
         raise InterpError(f"{flag} {out} is a folder: name a file")
     _check_creatable(flag, out, out.parent)
@@ -201,8 +203,7 @@ def check_writable_folder(flag: str, out: str | Path, *, run: Path | None = None
 
     if anywhere and address_of(out) is not None:
         return
-    out = Path(out)
-    check_local(out)
+    out = as_local_path(out)
     if out.exists() and not out.is_dir():
         raise InterpError(f"{flag} {out} is a file: name a folder")
     _check_creatable(flag, out, out)

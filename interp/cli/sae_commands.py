@@ -18,7 +18,7 @@ from interp.cli.field_flags import FieldFlags
 from interp.cli.toml_values import assignment, toml_values
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
-from interp.storage.addresses import Address, address_of
+from interp.storage.addresses import Address, as_path
 from interp.storage.remote_folders import local_path
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def train_sae_command(
             train_sharded(opened, hooks, configs[0], shards=shards, progress=bar, **options)
         else:
             train_sae(opened, hooks, configs[0], progress=bar, **options)
-    place = address_of(out) or Path(out)
+    place = as_path(out)
     folders = [place / str(i) for i in range(len(configs))] if sweep else [place]
     for folder in folders if is_first() else []:
         print(_line(folder, sweep or []))

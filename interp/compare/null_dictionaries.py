@@ -43,6 +43,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.sae import SAE, SAEConfig, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
+from interp.storage.addresses import as_local_path
 from interp.storage.files import write_parquet
 from interp.storage.folders import recover_finished, whole_folder
 from interp.storage.manifests import MADE_OF
@@ -114,7 +115,7 @@ def compare_with_nulls(
     nulls, unless `overwrite` is set.
     """
     nulls_config = nulls_config or NullsConfig()
-    out = Path(out)
+    out = as_local_path(out)
     hook = store.name_of(hook)
     check_store_of_scan(features, store, hook)
     if not features.has_text:

@@ -45,6 +45,7 @@ from interp.effects.graph_page import page_content, write_graph_page
 from interp.effects.graph_pruning import keep_logits, prune
 from interp.effects.supernodes import find_supernodes
 from interp.features.feature_store import FeatureStore
+from interp.storage.addresses import as_local_path
 from interp.storage.files import write_text
 from interp.storage.folders import check_output_file
 
@@ -105,10 +106,11 @@ class AttributionGraph(GraphNodes):
 
         labels: names of nodes, by their `node_ids`.
         Raises ValueError if the file exists, unless `overwrite` is set."""
+        path = as_local_path(path)
         check_output_file(path, overwrite=overwrite)
         graph = self.pruned(nodes, edges)
-        content = graph_json(graph, Path(path).stem, graph.supernodes(labels), labels or {})
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        content = graph_json(graph, path.stem, graph.supernodes(labels), labels or {})
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":")))
 
     def to_html(
@@ -131,19 +133,20 @@ class AttributionGraph(GraphNodes):
 
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
         """
+        path = as_local_path(path)
         check_output_file(path, overwrite=overwrite)
         content = page_content(
             self,
             self.pruned(nodes),
-            name=Path(path).stem,
+            name=path.stem,
             effects=effects,
             features=features or {},
             rankings=rankings or {},
             scores=beside,
         )
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
         write_graph_page(path, content, title="".join(self.tokens))
-        return Path(path)
+        return path
 
 
 def load_graph(path: str | Path) -> AttributionGraph:

@@ -56,11 +56,12 @@ def write_delphi(
         raise InterpError(
             f"an activation of {most:.4g} exceeds the range of float16, which Delphi stores: scale the dictionary"
         )
-    folder = Path(out) / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or DEFAULT_HOOK_NAME)
+    out = Path(out).expanduser()
+    folder = out / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or DEFAULT_HOOK_NAME)
     made_of = {"kind": "Delphi", "features": scan_identity(features), "model_name": model_name, "dataset": dataset}
     with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, table, new, model_name, dataset, progress)
-    return Path(out)
+    return out
 
 
 def _write(

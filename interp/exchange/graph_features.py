@@ -43,7 +43,7 @@ def write_graph_features(
                 number = feature_number(layer, latent)
                 entry = _feature(feature, number)
                 write_text(new / f"{number}.json", json.dumps(entry, ensure_ascii=False, allow_nan=False))
-    return Path(out)
+    return Path(out).expanduser()
 
 
 def _feature(feature: Any, number: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from interp.checks.errors import InterpError
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
 from interp.features.scan_digests import dictionary_digest
 from interp.report.inputs import ReadableRun
+from interp.storage.addresses import as_local_path
 from interp.storage.files import write_text
 from interp.storage.folders import whole_folder
 
@@ -38,7 +39,7 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
         if run.has("features"):
             shutil.copyfile(run.path_to("features") / "features.parquet", new / "features.parquet")
         write_text(new / "README.md", model_card(run, license=license))
-    return Path(out)
+    return Path(out).expanduser()
 
 
 def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> str:
@@ -49,7 +50,7 @@ def upload_to_hub(folder: str | Path, repo_id: str, *, private: bool = True) -> 
         from huggingface_hub import HfApi
     except ImportError as error:
         raise InterpError(f"uploading needs a package that is missing ({error}): pip install 'interp[hub]'") from None
-    folder = Path(folder)
+    folder = as_local_path(folder)
     if not (folder / "cfg.json").is_file():
         raise InterpError(f"{folder} contains no dictionary (no cfg.json): write_hub_folder makes one")
     api = HfApi()

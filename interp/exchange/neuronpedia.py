@@ -58,7 +58,7 @@ def write_neuronpedia(
     made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **named, "dataset": dataset}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, new, named, dataset, progress)
-    return Path(out)
+    return Path(out).expanduser()
 
 
 def _write(features: FeatureStore, out: Path, named: dict[str, Any], dataset: str, progress: Progress) -> None:

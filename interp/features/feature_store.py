@@ -40,6 +40,7 @@ from interp.features.scan_tables import SCHEMAS
 from interp.features.sql_queries import query_tables
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
+from interp.storage.addresses import as_local_path
 from interp.storage.artifacts import folder_of
 from interp.storage.files import open_tensors, read_any_json
 
@@ -48,7 +49,7 @@ class FeatureStore:
     """A finished scan in a folder: Parquet tables, the codes of every row, tokens, vocabulary and decoder."""
 
     def __init__(self, path: str | Path):
-        self.path = Path(path)
+        self.path = as_local_path(path)
         self.meta = read_meta(self.path)
         self.d_sae: int = self.meta["d_sae"]
         self.n_ctx: int = self.meta["n_ctx"]
@@ -111,7 +112,7 @@ class FeatureStore:
         scan = ScanFolder(read, vocab=vocab, labels=labels, config=config, hook_name=hook_name, progress=progress)
         inputs = {"codes": tensor_digest(codes.offsets, codes.latents, codes.values), "hook": hook_name}
         inputs["decoder"] = tensor_digest(W_dec, W_U)
-        with scan.begin(Path(out), inputs, d_sae=codes.d_sae, overwrite=overwrite) as store:
+        with scan.begin(out, inputs, d_sae=codes.d_sae, overwrite=overwrite) as store:
             if store is not None:
                 write_codes(codes, store)
                 del codes  # they may be the caller's last

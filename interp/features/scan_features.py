@@ -143,7 +143,7 @@ def scan_saes(
             encoding = _encoding(dictionary, store, scan.hook_name)
             parts_in_order = _check_parts(parts, encoding) if parts else []
             inputs = {**encoding, "model": tensor_digest(getattr(model, "W_U", None))}
-            begun = scan.begin(Path(out), inputs, d_sae=dictionary.d_sae, n_to_encode=len(store), overwrite=overwrite)
+            begun = scan.begin(out, inputs, d_sae=dictionary.d_sae, n_to_encode=len(store), overwrite=overwrite)
             codes = folders.enter_context(begun)
             if codes is None:
                 scan.progress(1, 1, "already scanned")
@@ -222,7 +222,7 @@ def scan_part(
     """
     _check_scannable(dictionary, store, hook, None)
     hook = store.name_of(hook)
-    out = Path(out)
+    out = Path(out).expanduser()
     team = processes()
     pieces = pieces_of(store, part)
     made_of = {"kind": "scan part", "part": list(part), **_encoding(dictionary, store, hook)}

@@ -122,7 +122,7 @@ class ScanFolder:
 
     @contextmanager
     def begin(
-        self, out: Path, inputs: Mapping[str, str], *, d_sae: int, n_to_encode: int = 0, overwrite: bool = False
+        self, out: str | Path, inputs: Mapping[str, str], *, d_sae: int, n_to_encode: int = 0, overwrite: bool = False
     ) -> Iterator[CodeStore | None]:
         """Yield the code store to fill, or None if `out` already contains the same scan. When the block ends, the
         result of `finish` becomes `out`.

@@ -25,6 +25,7 @@ import plotly.graph_objects as go
 from interp.checks.errors import InterpError
 from interp.figures.print_layout import to_pixels, with_print_layout
 from interp.figures.svg_fonts import with_fonts
+from interp.storage.addresses import as_local_path
 from interp.storage.files import digest, read_json, write_json, write_text
 from interp.storage.folders import check_output_file
 from interp.storage.packages import versions_of
@@ -60,7 +61,7 @@ def save(
     Raises ValueError for an unknown ending or width, and for a file that would be lost. Raises RuntimeError for an
     image if there is no browser, or if the packages of `pip install 'interp[images]'` are missing.
     """
-    path = Path(path)
+    path = as_local_path(path)
     facts_file = path.with_name(f"{path.name}.json")
     for file in (path, facts_file):
         check_output_file(file, overwrite=overwrite or _is_ours(facts_file))

@@ -21,6 +21,7 @@ from interp.pipeline.model_section import ModelSection
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.sections import ALL_MLPS, LoadedSAESection
 from interp.pipeline.stages import STAGES
+from interp.storage.addresses import as_local_path
 
 if TYPE_CHECKING:
     from interp.compare.nulls_config import NullsConfig
@@ -152,10 +153,11 @@ class RunConfig:
 
         Raises ValueError for TOML that cannot be parsed, for a plugin that is not a Python file, and as `from_dict`,
         naming the file."""
-        if not Path(path).is_file():  # a device may never end
+        path = as_local_path(path)
+        if not path.is_file():  # a device may never end
             raise InterpError(f"{path} is not a file: name a .toml file")
         try:
-            sections = tomllib.loads(Path(path).read_text(encoding="utf-8-sig"))
+            sections = tomllib.loads(path.read_text(encoding="utf-8-sig"))
         except UnicodeDecodeError as error:
             raise InterpError(
                 f"{path} is not UTF-8 text ({error.reason} at byte {error.start}): save it as such"
@@ -168,7 +170,7 @@ class RunConfig:
             raise InterpError(f'{path}: plugins = {shortened_repr(named)} must be a list of files, such as ["mine.py"]')
         if import_plugins or not is_record:
             digest = import_plugin if import_plugins else plugin_digest
-            files = [(Path(path).parent / file).resolve() for file in named]
+            files = [(path.parent / Path(file).expanduser()).resolve() for file in named]
             sections["plugins"] = {str(file): digest(file) for file in files}
         return cls.from_dict(sections, where=str(path), keep_unread=is_record and not import_plugins)
 

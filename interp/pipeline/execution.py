@@ -29,6 +29,7 @@ from interp.pipeline.states import State, finished_manifest, manifest_head, stat
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
+from interp.storage.addresses import as_local_path
 from interp.storage.artifacts import HOOKS, root_run
 from interp.storage.files import write_atomically
 from interp.storage.folders import recover_finished, restore_replaced, whole_folder
@@ -64,17 +65,17 @@ def run_stages(
     TooLargeError if the disk or the memory is too small (`plan.Plan`); InUseError while another process works in `out`;
     and ValueError if there is no stage `until`.
     """
-    config = config.with_named_hooks()
+    config, out = config.with_named_hooks(), as_local_path(out)
     names = list(STAGES)
     if until is not None and until not in names:
         raise InterpError(f"{until} is not a stage; the stages are {', '.join(names)}")
-    if root_run(out) != Path(out):
+    if root_run(out) != out:
         raise InterpError(f"{out} is one hook's part of {root_run(out)}: run that")
     asked = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
     stages = sorted(asked, key=lambda stage: stage.made_for == "each hook")  # the order in which they run
     with ExitStack() as locks:
         locks.enter_context(lock_folder(out))
-        folders = run_folders(Path(out), config)
+        folders = run_folders(out, config)
         files = [folder / RUN_FILE for folder in folders]
         before = {file: file.read_bytes() if file.is_file() else None for file in files}
         runs = _claim_folders(folders, redo, locks)

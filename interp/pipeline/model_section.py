@@ -100,7 +100,7 @@ def model_of_folder(folder: Path) -> Any:
 
 def model_files(config: ModelSection) -> dict[str, str]:
     """Return digests of the files of a pretrained model that lies in a folder."""
-    path = Path(config.name)
+    path = Path(config.name).expanduser()
     if config.is_trained or not path.exists():
         return {}
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())

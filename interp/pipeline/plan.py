@@ -23,6 +23,7 @@ from interp.pipeline.run_folder import open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage
 from interp.pipeline.stages.sae import MANY_TIMES
 from interp.pipeline.states import stages_lost, state_of
+from interp.storage.addresses import as_local_path
 from interp.storage.folders import unfinished_folder
 
 LIBRARY_BYTES = 1.5e9
@@ -59,7 +60,7 @@ class Plan:
         outdated: folders of stages known to be made again, besides those of other settings or inputs.
         Raises ValueError for a model or dictionary that cannot be opened, and for a hook that the model does not
         have."""
-        out = Path(out)
+        out = as_local_path(out)
         sizes = Sizes(config)
         planned = tuple(STAGES.values() if stages is None else stages)
         folders = run_folders(out, sizes.config)

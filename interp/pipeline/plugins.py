@@ -22,7 +22,7 @@ _imported = list[str]()
 def import_plugin(file: str | Path) -> str:
     """Run a Python file, once in a process, and return its SHA-256. Raises ValueError if it is not a Python file;
     errors of the file itself are passed on."""
-    file = Path(file).resolve()
+    file = Path(file).expanduser().resolve()
     digest = plugin_digest(file)
     name = _module_name(file, digest)
     if name not in sys.modules:

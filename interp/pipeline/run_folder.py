@@ -26,6 +26,7 @@ from interp.pipeline.plugins import n_imported
 from interp.pipeline.sections import MLP_NEURONS
 from interp.pipeline.stages import LEFT_OUT, RUN_ATTRIBUTES, STAGES, Stage
 from interp.pipeline.states import state_of
+from interp.storage.addresses import as_local_path
 from interp.storage.artifacts import HOOKS, nearest_path, root_run
 from interp.storage.files import digest_json
 from interp.storage.manifests import RUN_FILE, read_manifest, verify
@@ -119,7 +120,7 @@ class Run:
         """Open the run.
         config: used instead of the one in run.toml.
         root: the run of all hooks, if it is open."""
-        self.path = Path(path)
+        self.path = as_local_path(path)
         self._config = config
         self._config_read: tuple[tuple[int, ...], RunConfig] | None = None
         if not (self.path / RUN_FILE).is_file():

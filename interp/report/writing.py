@@ -74,7 +74,7 @@ def write_report(
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _write_assets(new, index(inputs.title, pages))
         _write_data(new / "data", inputs, seed, progress)
-    return Path(out) / "index.html"
+    return Path(out).expanduser() / "index.html"
 
 
 def assets() -> dict[str, str]:

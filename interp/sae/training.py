@@ -61,7 +61,7 @@ class Job(NamedTuple):
 
     @property
     def folder(self) -> Path | None:
-        return None if self.out is None else Path(self.out)
+        return None if self.out is None else Path(self.out).expanduser()
 
 
 @shows_progress
@@ -175,7 +175,7 @@ def train_sharded(
     mesh = Mesh.of(team, team.count if shards is None else shards)
     check_shards(config, mesh.shards.count)
     _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, mesh)
-    return Path(out)
+    return Path(out).expanduser()
 
 
 def _sweep_jobs(

@@ -55,10 +55,16 @@ def address_of(path: str | Path) -> Address | None:
     return Address(f"{scheme[1]}:{slashes}{str(path)[scheme.end() :].rstrip('/')}")
 
 
-def check_local(path: str | Path) -> None:
-    """Check that a path is one of this machine. Raises ValueError for an address."""
-    if (address := address_of(path)) is not None:
+def as_path(name: str | Path) -> Path | Address:
+    """Return the path or the address that a name means. In a path, "~" is the user's folder."""
+    return address_of(name) or Path(name).expanduser()
+
+
+def as_local_path(name: str | Path) -> Path:
+    """Return the path that a name means, as `as_path` does. Raises ValueError for an address."""
+    if (address := address_of(name)) is not None:
         raise InterpError(f"{address} is an address, and only a path of this machine can be named here: copy it")
+    return Path(name).expanduser()
 
 
 def read_object(address: Address) -> bytes:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interp.checks.errors import InterpError
-from interp.storage.addresses import address_of, check_local
+from interp.storage.addresses import Address, as_local_path, as_path
 from interp.storage.manifests import RUN_FILE
 from interp.storage.remote_folders import local_path
 
@@ -149,27 +149,27 @@ def folder_of(path: str | Path, artifact: str) -> Path:
 
 def is_run(path: str | Path) -> bool:
     """Return whether the path is a run folder."""
-    return _is(Path(path), ARTIFACTS["run"])
+    return _is(Path(path).expanduser(), ARTIFACTS["run"])
 
 
 def root_run(path: str | Path) -> Path:
     """Return the run folder of all hooks, if `path` is the run folder of one of them; else `path` itself."""
-    above = Path(path).absolute().parent
-    return above.parent if above.name == HOOKS and is_run(above.parent) else Path(path)
+    folder = as_local_path(path)
+    above = folder.absolute().parent
+    return above.parent if above.name == HOOKS and is_run(above.parent) else folder
 
 
 def looks_like_path(name: str) -> bool:
     """Return whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does, or
     it is an address."""
-    parts = Path(name).parts
-    return address_of(name) is not None or Path(name).exists() or (len(parts) > 1 and Path(parts[0]).is_dir())
+    path = as_path(name)
+    return isinstance(path, Address) or path.exists() or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
 
 
 def check_exists(path: str | Path, *artifacts: str) -> None:
     """Check that a path exists. Raises ValueError if there is neither a file nor a folder, with the most similar
     existing path and the command that makes the first of `artifacts`."""
-    check_local(path)
-    if not (path := Path(path)).exists():
+    if not (path := as_local_path(path)).exists():
         near = nearest_path(path)
         suggestion = f"; did you mean {near}?" if near else ""
         remedy = f" ({ARTIFACTS[artifacts[0]].name}: {ARTIFACTS[artifacts[0]].made_by})" if artifacts else ""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import DamagedError, InterpError, InUseError
+from interp.storage.addresses import as_local_path
 from interp.storage.locks import open_locked
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def write_atomically(file: str | Path) -> Iterator[Path]:
 
     Raises InUseError while another process writes the same file.
     """
-    file = Path(file)
+    file = as_local_path(file)
     temporary = file.with_name(f"{file.name}.tmp")
     handle = _claim(temporary)
     try:
@@ -189,11 +190,12 @@ def digest_file(file: str | Path) -> str:
 
 
 def _check_file_exists(file: str | Path, remedy: str) -> Path:
-    if not Path(file).exists():
+    file = as_local_path(file)
+    if not file.exists():
         raise FileNotFoundError(f"{file} does not exist: {remedy}")
-    if not Path(file).is_file():
+    if not file.is_file():
         raise InterpError(f"{file} is not a file: {remedy}")
-    return Path(file)
+    return file
 
 
 def _to_plain(value: Any) -> Any:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.checks.errors import DamagedError, OverwriteError
-from interp.storage.addresses import Address, address_of, cache_folder, check_local, remove_object, write_object
+from interp.storage.addresses import Address, as_local_path, as_path, cache_folder, remove_object, write_object
 from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.locks import lock_folder
 from interp.storage.manifests import (
@@ -71,11 +71,12 @@ def whole_folder(
     Raises OverwriteError for an `out` that may not be written or replaced (`check_output`), and InUseError while
     another process writes it.
     """
-    address, unfinished = address_of(out), unfinished_folder(out)
+    out = as_path(out)
+    unfinished = unfinished_folder(out)
     made_of = json_roundtrip(made_of)
     check_output(out, made_of, overwrite=overwrite, run=run)
     unfinished.parent.mkdir(parents=True, exist_ok=True)
-    with lock_folder(unfinished, name=address or out):
+    with lock_folder(unfinished, name=out):
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = unfinished / "new"
@@ -84,8 +85,8 @@ def whole_folder(
             for path in (new, unfinished_folder(new)):
                 shutil.rmtree(path, ignore_errors=True)
         begun = {MADE_OF: made_of, "resumes": resumes}
-        if address is not None:
-            write_object(address / BEGUN, json.dumps(begun).encode())
+        if isinstance(out, Address):
+            write_object(out / BEGUN, json.dumps(begun).encode())
         write_json(unfinished / BEGUN, begun)
         new.mkdir(exist_ok=True)
         try:
@@ -96,9 +97,9 @@ def whole_folder(
         except BaseException:
             if not resumes or not any(path.is_file() and path.name != BEGUN for path in unfinished.rglob("*")):
                 shutil.rmtree(unfinished)
-                if address is not None:
+                if isinstance(out, Address):
                     with suppress(OSError):  # the first error is the one to report
-                        remove_object(address / BEGUN)
+                        remove_object(out / BEGUN)
             raise
         shutil.rmtree(unfinished)
 
@@ -110,12 +111,13 @@ def recover_finished(out: str | Path, made_of: Mapping[str, Any], *, run: Path |
 
     Raises InUseError while another process writes `out`, and OverwriteError if `out` may not be written
     (`check_output`)."""
-    place, unfinished = address_of(out) or Path(out), unfinished_folder(out)
+    out = as_path(out)
+    unfinished = unfinished_folder(out)
     if (unfinished / "old").is_dir() or (unfinished / "new" / MANIFEST).is_file():
         with lock_folder(unfinished, name=out):
             restore_replaced(out)
             is_same_work = (read_manifest(unfinished / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
-            if is_same_work and made_of_finished(place) is None:
+            if is_same_work and made_of_finished(out) is None:
                 check_output(out, made_of, run=run)
                 _put_in_place(out)
                 shutil.rmtree(unfinished)
@@ -124,24 +126,26 @@ def recover_finished(out: str | Path, made_of: Mapping[str, Any], *, run: Path |
 
 def is_finished(out: str | Path, made_of: Mapping[str, Any]) -> bool:
     """Return whether `out` is the finished result of this work."""
-    return made_of_finished(address_of(out) or Path(out)) == json_roundtrip(made_of)
+    return made_of_finished(as_path(out)) == json_roundtrip(made_of)
 
 
 def restore_replaced(out: str | Path) -> None:
     """Restore a folder that a killed process had moved away, or delete it if its replacement is in place."""
     old = unfinished_folder(out) / "old"
-    if old.exists() and not Path(out).exists():
-        old.rename(Path(out).resolve())
-    elif old.exists():
+    if not old.exists():
+        return
+    if (folder := as_local_path(out)).exists():
         shutil.rmtree(old)
+    else:
+        old.rename(folder.resolve())
 
 
 def unfinished_folder(out: str | Path) -> Path:
     """Return the folder of the unfinished work on `out`: the files are in its `new`, next to a note of `made_of`. For
     an address it is a folder of this machine's cache."""
-    address = address_of(out)
-    place = Path(out).resolve() if address is None else cache_folder() / digest(address)[:32]
-    return place.with_name(f"{place.name}{UNFINISHED}")
+    out = as_path(out)
+    folder = cache_folder() / digest(out)[:32] if isinstance(out, Address) else out.resolve()
+    return folder.with_name(f"{folder.name}{UNFINISHED}")
 
 
 def interrupted_work(out: str | Path) -> Any:
@@ -155,11 +159,12 @@ def check_output(
     """Check that a folder may be written at `out`: it does not exist, is empty or was written by interp, and its
     finished or interrupted work is the same (or anything, if `made_of` is None) or may be overwritten. Raises
     OverwriteError if not."""
-    if (address := address_of(out)) is not None:
+    out = as_path(out)
+    if isinstance(out, Address):
         if made_of is not None and not overwrite:
-            _check_same_work(address, address, address, made_of)
+            _check_same_work(out, out, out, made_of)
         return
-    folder = Path(out).resolve()
+    folder = out.resolve()
     unfinished = unfinished_folder(out)
     check_outside(out, run=run)
     if folder.is_mount() or Path.cwd().is_relative_to(folder):
@@ -196,6 +201,7 @@ def _check_same_work(
 def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
     """Check that a single file may be written: it does not exist, or may be overwritten. Raises OverwriteError if not,
     or if it would lie in a run folder or belong to another finished folder."""
+    file = as_local_path(file)
     check_outside(file)
     if os.path.lexists(file) and not overwrite:
         raise OverwriteError(
@@ -206,8 +212,7 @@ def check_output_file(file: str | Path, *, overwrite: bool = False) -> None:
 def check_outside(out: str | Path, *, run: Path | None = None) -> None:
     """Check that a path lies in no other result. Raises OverwriteError inside a run folder other than `run`, and for a
     file or folder of a finished folder."""
-    check_local(out)
-    path = Path(out).resolve()
+    path = as_local_path(out).resolve()
     for folder, parent in zip((path, *path.parents), path.parents, strict=False):
         if (folder.name == "new" and (parent / BEGUN).is_file()) or (run is not None and folder == run.resolve()):
             return
@@ -221,19 +226,19 @@ def check_outside(out: str | Path, *, run: Path | None = None) -> None:
 def check_not_in_use(folder: str | Path) -> None:
     """Check that no other process is writing the folder, before slow libraries are imported. Raises InUseError if one
     is."""
-    for path in (Path(folder), unfinished_folder(folder)):
+    for path in (as_local_path(folder), unfinished_folder(folder)):
         if path.is_dir():
             with lock_folder(path, name=folder):
                 pass
 
 
-def _put_in_place(out: str | Path) -> None:
+def _put_in_place(out: Path | Address) -> None:
     """Move or upload the finished work to `out`."""
-    address, unfinished = address_of(out), unfinished_folder(out)
-    if address is None:
-        _swap(unfinished / "new", Path(out).resolve(), unfinished / "old")
+    unfinished = unfinished_folder(out)
+    if isinstance(out, Address):
+        upload(unfinished / "new", out)
     else:
-        upload(unfinished / "new", address)
+        _swap(unfinished / "new", out.resolve(), unfinished / "old")
 
 
 def _swap(new: Path, out: Path, old: Path) -> None:

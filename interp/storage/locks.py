@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from interp.checks.errors import InUseError
-from interp.storage.addresses import check_local
+from interp.storage.addresses import as_local_path
 
 log = logging.getLogger(__name__)
 
@@ -26,8 +26,7 @@ def lock_folder(folder: str | Path, *, name: str | Path | None = None) -> Iterat
     Raises InUseError while another process holds it, and ValueError for an address such as s3://…; `name` is the
     folder's name in the error.
     """
-    check_local(folder)
-    folder = Path(folder)
+    folder = as_local_path(folder)
     is_new = not folder.exists()
 
     def open_folder() -> int:

@@ -1,7 +1,7 @@
 """Finished folders at addresses: written with their manifest last, and read through a local copy.
 
     path = local_path("s3://bucket/features")        # a verified local copy
-    upload(folder, address_of("s3://bucket/sae"))    # every file, and then manifest.json
+    upload(folder, Address("s3://bucket/sae"))       # every file, and then manifest.json
 
 Without its manifest a folder at an address is not considered finished: readers refuse an interrupted upload, and the
 next upload replaces it. Copies lie in ~/.cache/interp. If those besides the requested one exceed INTERP_CACHE_GB (10),
@@ -24,7 +24,7 @@ from typing import Any
 from interp.checks.errors import DamagedError, InterpError
 from interp.storage.addresses import (
     Address,
-    address_of,
+    as_path,
     cache_bytes,
     cache_folder,
     has_object,
@@ -55,9 +55,9 @@ def local_path(path: str | Path) -> Path:
     """Return a local path: the path itself or, for an address, a copy of the finished folder there, or of the named
     part of one. Raises ValueError if there is no folder of ours, and DamagedError if it is not
     whole."""
-    address = address_of(path)
-    if address is None:
-        return Path(path).expanduser()
+    address = as_path(path)
+    if isinstance(address, Path):
+        return address
     above, _, name = address.rpartition("/")
     for folder, inside in ((address, ""), (Address(above), name)):
         with suppress(FileNotFoundError):

@@ -259,7 +259,7 @@ class SampledCodes:
         n_rows = features.tokens.numel()
         encoded = np.flatnonzero(features.codes.present(0, n_rows).numpy())
         scan = ScanFolder(features.tokens, vocab=features.vocab, labels=masks, config=config)
-        with scan.begin(Path(folder), {}, d_sae=len(self.units) * len(self.shifts)) as store:
+        with scan.begin(folder, {}, d_sae=len(self.units) * len(self.shifts)) as store:
             assert store is not None, "the folder holds no scan yet"
             store.write_file("shifted", torch.from_numpy(encoded), self._shifted_codes(encoded, n_rows))
             scan.finish(store, Decoder(None, None))

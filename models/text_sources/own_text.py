@@ -6,6 +6,7 @@ with the file and the place in it, on text that is missing, empty, not UTF-8 or 
 
 import io
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -48,7 +49,7 @@ def jsonl(patterns: Sequence[str], field: str, label_field: str, size: int) -> I
 
 def _data_set_files(config: Any) -> list[Path]:
     """Return the files of a data set in a local folder."""
-    folder = Path(config.name)
+    folder = Path(config.name).expanduser()
     return [path for path in (folder, *folder.rglob("*")) if path.is_file()]
 
 
@@ -60,6 +61,7 @@ def _data_set_files(config: Any) -> list[Path]:
 )
 def huggingface(name: str, subset: str, split: str, field: str, label_field: str, size: int) -> Iterator[Document]:
     """The text under `field` of a Hugging Face data set (hub name or local folder), streamed row by row."""
+    name = os.path.expanduser(name)
     if Path(name).is_file():
         raise InterpError(f"name={name!r} is a file: give the folder of the data set, {str(Path(name).parent)!r}")
     try:

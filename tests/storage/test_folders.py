@@ -9,8 +9,17 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from interp.checks.errors import OverwriteError
+from interp.storage.artifacts import find_artifact
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors, write_text
-from interp.storage.folders import check_not_in_use, is_finished, recover_finished, unfinished_folder, whole_folder
+from interp.storage.folders import (
+    check_not_in_use,
+    check_output_file,
+    is_finished,
+    recover_finished,
+    unfinished_folder,
+    whole_folder,
+)
 from interp.storage.locks import lock_folder, open_locked
 from interp.storage.manifests import MANIFEST, has_all_files, read_manifest, verify, write_manifest
 
@@ -41,6 +50,22 @@ def test_a_manifest_lists_every_file_and_leaves_an_inner_folder_to_its_own(folde
     verify(folder)
     verify(folder / "table")
     verify(folder / "inner" / "weights")
+
+
+def test_a_tilde_is_the_folder_of_the_user(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path)
+    made_of = {"kind": "tokens"}
+    with whole_folder("~/tokens", made_of) as new:
+        write_text(new / "row_characters.safetensors", "rows")
+    assert is_finished("~/tokens", made_of) and recover_finished("~/tokens", made_of)
+    assert find_artifact("~/tokens", "tokens").path == tmp_path / "home" / "tokens"
+    with pytest.raises(OverwriteError, match="already exists"):
+        check_output_file("~/tokens")
+    with lock_folder("~/run"):
+        write_json("~/run/run.json", {})
+        assert read_json("~/run/run.json", "") == {}
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
 
 
 def test_a_file_manager_that_looks_into_a_folder_changes_nothing_of_it(tmp_path):

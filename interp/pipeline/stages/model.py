@@ -96,8 +96,8 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
             n_parameters = sum(parameter.numel() for parameter in config.pretrained().parameters())
             results = {"no_loss": str(reason), "parameters": n_parameters}
         named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
-        if Path(config.name).exists():  # so that the run opens from wherever it is named
-            named["name"] = str(Path(config.name).resolve())
+        if (path := Path(config.name).expanduser()).exists():  # so that the run opens from wherever it is named
+            named["name"] = str(path.resolve())
         write_json(folder / REFERENCE, named)
         if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it
             config.pretrained().save(folder / WEIGHTS_FOLDER)

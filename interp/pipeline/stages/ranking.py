@@ -16,7 +16,7 @@ from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import RankingSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
-from interp.storage.addresses import address_of
+from interp.storage.addresses import as_path
 from interp.storage.artifacts import is_run
 from interp.storage.files import digest_json, write_parquet
 from interp.verdict.ranking_config import RankingConfig
@@ -75,7 +75,7 @@ def _verdicts_and_twin(run: Run) -> dict[str, Any]:
     twin = run.config.ranking.twin
     if twin is None:
         return verdict_settings()
-    is_gone = address_of(twin) is None and not Path(twin).exists()
+    is_gone = isinstance(path := as_path(twin), Path) and not path.exists()
     if is_gone and (made := run.manifest("ranking")) is not None and "twin" in made["config"]:
         return verdict_settings() | {"twin": made["config"]["twin"]}
     opened = open_twin(twin, run.config.harvest.hook_name)

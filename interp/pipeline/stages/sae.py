@@ -72,7 +72,7 @@ def _stream_or_loaded(run: Run) -> dict[str, Any]:
     config = run.config.sae
     if not isinstance(config, LoadedSAESection):
         return {} if run.config.harvest.buffer_mb is None else {"hooks": list(run.hooks)}
-    if not Path(config.load).is_dir():
+    if not Path(config.load).expanduser().is_dir():
         before = (run.manifest("sae") or {}).get("config", {})
         return {name: before[name] for name in ("loaded",) if name in before}
     from interp.codes.dictionary import Metadata

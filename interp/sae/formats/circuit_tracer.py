@@ -16,6 +16,7 @@ from interp.sae.architectures.thresholds import Threshold
 from interp.sae.architectures.topk import TopK
 from interp.sae.file_tensors import FileTensors, read_whole_number
 from interp.sae.formats.stored_dictionary import StoredDictionary
+from interp.storage.addresses import as_local_path
 from interp.storage.files import read_tensors
 
 _CONFIG = "config.yaml"
@@ -29,8 +30,9 @@ def read_transcoders(folder: str | Path) -> dict[str, StoredDictionary]:
     Raises ValueError, naming the file, for a folder without `config.yaml` or a layer, for cross-layer transcoders, and
     for weights that are damaged.
     """
-    config = _config(Path(folder) / _CONFIG)
-    files = {_layer(file): file for file in Path(folder).glob("layer_*.safetensors")}
+    folder = as_local_path(folder)
+    config = _config(folder / _CONFIG)
+    files = {_layer(file): file for file in folder.glob("layer_*.safetensors")}
     if not files:
         raise InterpError(f"{folder} contains no layer_0.safetensors: name a folder of circuit-tracer transcoders")
     transcoders = {}

@@ -51,6 +51,14 @@ def threads_as_they_were():
     torch.set_num_threads(before)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def files_stay_in_memory():
+    """Flush no file to the disk, which takes milliseconds each: no test cuts the power."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda handle: None)
+        yield
+
+
 @pytest.fixture(scope="session")
 def tiny_run(tmp_path_factory):
     """Return a finished run of `tests.tiny.TINY`, made once for all workers: read it, and copy what you change."""

@@ -4,8 +4,8 @@
         table.to_csv(file)
     write_json(folder / "manifest.json", {"tokens": digest(tokens), "config": digest_json(config)})
 
-A process killed while it writes leaves `name.tmp` next to the last complete version of `name`, never a partial `name`.
-Damaged content raises a DamagedError with the file and the remedy. Nothing here imports torch, numpy
+A process killed while it writes, or a power cut, leaves `name.tmp` next to the last complete version of `name`, never
+a partial `name`. Damaged content raises a DamagedError with the file and the remedy. Nothing here imports torch, numpy
 or pandas before it is used.
 """
 
@@ -14,7 +14,7 @@ import json
 import math
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,7 +45,10 @@ def write_atomically(file: str | Path) -> Iterator[Path]:
     handle = _claim(temporary)
     try:
         yield temporary
+        _flush(temporary)
         os.replace(temporary, file)
+        with suppress(OSError):  # some network file systems flush no folders
+            _flush(file.parent)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -216,6 +219,15 @@ def _claim(temporary: Path) -> int:
         ) from None
     os.truncate(handle, 0)
     return handle
+
+
+def _flush(path: Path) -> None:
+    """Write to the disk what the system still holds of a file or folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _dtype(dtype: Any) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import warnings
 
 import numpy as np
@@ -40,6 +41,13 @@ def test_a_failed_write_leaves_the_last_whole_file(tmp_path):
             raise RuntimeError("cut")
     assert file.read_text(encoding="utf-8") == "whole é"
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_is_written_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    names = []
+    monkeypatch.setattr(os, "fsync", lambda handle: names.append(sorted(path.name for path in tmp_path.iterdir())))
+    write_text(tmp_path / "note.txt", "whole")
+    assert names == [["note.txt.tmp"], ["note.txt"]]  # the file, then its folder
 
 
 def test_what_is_written_is_read_back(tmp_path):

@@ -27,9 +27,11 @@ report.tableColumns = (() => {
   }
   const signedEnds = {};
 
-  /* What a column is, in a word or two, with the ends of its bars. */
-  const unitOf = (column) => (column.span
-    ? `${column.unit}, ${endsOfScale(column).map((x) => format.significant(x, 1)).join(" to ")}` : column.unit);
+  const endsInWords = (column) => endsOfScale(column).map((x) => format.significant(x, 1)).join(" to ");
+
+  /* What a column is, in a word or two, with the ends of its bars, or how their scale is that is not linear. */
+  const unitOf = ({ unit, scale, span, ...column }) => (!span ? unit
+    : `${unit}, ${scale === "signed" ? "log scale" : endsInWords({ scale, span, ...column })}`);
 
   /* Its title within a line. */
   const inLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());

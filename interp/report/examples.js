@@ -78,7 +78,7 @@ report.examples = (() => {
   const AROUND = {
     line: [48, 40],
     passage: NARROW.matches ? [20, 14] : [64, 40],
-    snippet: [14, 10],
+    snippet: [24, 24], // as payloads.py stores them for a row
     whole: [n_ctx, n_ctx],
   };
   const WIDTHS = {
@@ -382,7 +382,7 @@ report.examples = (() => {
       const kind = k !== at ? "" : `.firing${IS_MARK.test(text) ? ".combining" : ""}${part ? ".in-part" : ""}`;
       return h(`span.token${kind}`, part, visible(text, 3, k !== at));
     });
-    return line(pieces, parts, at);
+    return line(pieces, parts, at, firing < AROUND.snippet[0]);
   }
 
   /** A few tokens around the firing of an example, so.

@@ -161,10 +161,10 @@ report.filters = (() => {
 
   /* One histogram per number, of the latents that all other filters leave. */
   function histograms() {
-    return Object.entries(report.ranges.all()).map(([name, { title, hint, edges, log }]) => {
+    return Object.entries(report.ranges.all()).map(([name, { title, hint, edges, isOpen, log }]) => {
       const onrange = (range, isMoving) => setRange(name, range, isMoving);
       const ticks = log ? powers(edges) : edges[0] < 0 ? { ticks: [0, edges.at(-1)] } : {};
-      const shape = { edges, counts: counts(name), log, small: true, ...ticks };
+      const shape = { edges, isOpen, counts: counts(name), log, small: true, ...ticks };
       const histogram = report.histogram({ title, ...shape, unit: "features", onrange });
       const named = { "data-tip": hint.join(" "), "aria-hidden": "true" };
       const heading = h("span", named, title, h("small", null, hint[0]));

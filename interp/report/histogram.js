@@ -2,13 +2,14 @@
  *
  * edges, counts: of the bins. parts: lists of counts of parts of the bins, drawn over the bars from the axis up.
  * ticks: values below the axis. marks: [value, text], least first, above the bars. write: returns the text of a tick.
- * height: of the picture, which is 400 wide. onrange: called with [first bin, last bin + 1], or null for the whole
- * range, and with whether the pointer is still down. The returned element has show({ counts, range }). */
+ * height: of the picture, which is 400 wide. isOpen: whether the last bin has all larger values. onrange: called with
+ * [first bin, last bin + 1], or null for the whole range, and with whether the pointer is still down. The returned
+ * element has show({ counts, range }). */
 "use strict";
 
 report.histogram = ({
   title, edges, counts, parts = [], log = false, ticks = [], marks = [], axis = "", unit = "", small = false,
-  root = false, height = 150, onrange = null, write: writeTick = null,
+  root = false, height = 150, isOpen = false, onrange = null, write: writeTick = null,
 }) => {
   if (!counts.length) return h("p.missing", null, "No histogram.");
   const above = 11 * Math.ceil(marks.length / 2);
@@ -29,7 +30,8 @@ report.histogram = ({
   const upright = (v, from) => svg("line", { class: "edge", x1: x(v), x2: x(v), y1: from, y2: base });
   const tick = (v) => {
     const anchor = x(v) < left + 9 ? "start" : x(v) > W - right - 9 ? "end" : "middle";
-    return svg("text", { x: x(v), y: base + 13, "text-anchor": anchor }, (writeTick ?? write)(v));
+    const more = isOpen && v === edges[last] ? "+" : "";
+    return svg("text", { x: x(v), y: base + 13, "text-anchor": anchor }, (writeTick ?? write)(v) + more);
   };
   const scale = small ? [] : [
     most,
@@ -82,7 +84,8 @@ report.histogram = ({
         stacked += heightOf(parts[part][k]);
       });
       const count = `${format.count(n)}${unit ? ` ${unit}` : ""}`;
-      bars[k].dataset.tip = `${write(edges[k])} to ${write(edges[k + 1])}: ${count}`;
+      const end = isOpen && k === last - 1 ? "and above" : `to ${write(edges[k + 1])}`;
+      bars[k].dataset.tip = `${write(edges[k])} ${end}: ${count}`;
     });
     most.textContent = format.count(highest);
     brush?.show(from, to);

@@ -134,7 +134,7 @@ report.logits = (() => {
     const column = allColumns.find(({ name }) => name === "effect");
     return h("tr", null,
       rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
-        + "features, in nats, with the 95 % interval.")),
+        + "features, in nats, with the 95 % interval."), h("small", null, "log scale")),
       h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], column ? endsOfScale(column) : null, true)),
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
   }

@@ -27,7 +27,7 @@ CHUNKS_AT_ONCE = 64
 N_LABELS, N_CONTEXT_TOKENS, N_FIRED_TOKENS, N_BINS = 8, 6, 20, 32
 LEAST_COUNTED = 0.5
 """Least share of the activation of a latent's senses that its firings on the tokens of these must be to be counted."""
-SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 14, 16, 20
+SNIPPET_BEFORE, SNIPPET_AFTER, N_BARS = 24, 24, 20
 FACT_COLUMNS = (
     "n_active", "density", "mean", "max", "n_sequences", "burstiness",
     "token_entropy", "n_tokens", "dec_norm", "enc_dec_cosine", "fvu_rise",

@@ -44,7 +44,8 @@ report.ranges = (() => {
       return k;
     };
     const bin = Int16Array.from(values, (x, i) => (x === null || columns.max[i] === null ? -1 : place(x)));
-    return { title, hint: [unit, means], edges, log: scale === "log", bin };
+    const isOpen = values.some((x) => x > edges.at(-1));
+    return { title, hint: [unit, means], edges, isOpen, log: scale === "log", bin };
   }
 
   const all = lazily(() => {

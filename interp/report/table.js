@@ -86,23 +86,52 @@ report.table = (() => {
     return [place, share];
   }
 
-  /** Its first two senses, each with its rule, its share of the activation and its strongest firing; with the second
-   * the letters of the others, and the share that is of none. undefined where senses do not name it.
+  /* The places of two of its senses, those that a search has found before others. */
+  function sensesShown(i) {
+    const told = report.captions.sensesOf(i);
+    return [...new Set([...sensesFound(i), ...told.keys()])].slice(0, 2).sort();
+  }
+
+  /* The places of its senses whose rules have what a search has found: if that is a token, the whole of it. */
+  function sensesFound(i) {
+    const token = columns.tokens[i][rankFound(i)];
+    const hasFound = (rule) => (token === undefined ? isInRule(rule)
+      : report.segments.tokensOf(rule).some(([text]) => text === token));
+    return report.captions.sensesOf(i).flatMap(([rule], k) => (hasFound(rule) ? [k] : []));
+  }
+
+  /* The place in its list of the token that a search has found; −1 for none. */
+  const rankFound = (i) => (hasText ? placeOfFit(state.terms, i) : -1);
+
+  const isInRule = (rule) => parted(state.terms, "rule", report.segments.textOf(rule)).length > 1;
+
+  /* Whether its row has its senses: not where a search has found what is in none of them. */
+  function isBySense(i) {
+    const isElsewhere = rankFound(i) >= 0 || isInRule(columns.rule[i]);
+    return report.captions.sensesOf(i).length > 0 && (!isElsewhere || sensesFound(i).length > 0);
+  }
+
+  /** Two of its senses, each with its rule, its share of the activation and its strongest firing; with the second the
+   * letters of the others, and the share that is of none. undefined where senses do not name it.
    * @type {(i: number, rows?: RowEvidence) => HTMLElement[]} */
   function senses(i, rows = evidence) {
     const told = report.captions.sensesOf(i);
     if (!told.length || !rows) return undefined;
+    const shown = sensesShown(i);
     const ofNone = report.captions.shareOfNone(i);
     const { senseMark } = report.examples;
     const { JOINED, textOf } = report.segments;
-    const further = told.slice(2).map(([rule], k) => [" ", senseMark(k + 2, textOf(rule))]);
+    const further = told.flatMap(([rule], k) => (shown.includes(k) ? [] : [[" ", senseMark(k, textOf(rule))]]));
     const rest = [further.length ? [" +", further] : null, ofNone ? `, of no sense ${format.percent(ofNone)}` : null];
-    return told.slice(0, 2).map(([rule, share], k) => h("div.of-sense", { "data-sense": k },
-      h("div", null,
-        h("span", { title: textOf(rule) }, senseMark(k, null), JOINED,
-          rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
-        h("small", null, share === null ? null : ` ${format.percent(share)}`, k ? rest : null)),
-      h("div.snippet", null, snippetOf(rows.senses[i][k]))));
+    return shown.map((k, at) => {
+      const [rule, share] = told[k];
+      return h("div.of-sense", { "data-sense": k },
+        h("div", null,
+          h("span", { title: textOf(rule) }, senseMark(k, null), JOINED,
+            rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
+          h("small", null, share === null ? null : ` ${format.percent(share)}`, at ? rest : null)),
+        h("div.snippet", null, snippetOf(rows.senses[i][k])));
+    });
   }
 
   /* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
@@ -137,7 +166,7 @@ report.table = (() => {
     return markIn(state.terms, "rule", whole) ? whole : short;
   }
 
-  /* What it fires on: its senses, if it has several and no search has found its rule or a token; else one's own label,
+  /* What it fires on: its senses, if it has several and no search has found something else; else one's own label,
    * a label that it detects, the tokens that name it on its page, its rule, and below them its strongest firing, or the
    * strongest on the token found. */
   function firesOn(i) {
@@ -148,7 +177,7 @@ report.table = (() => {
     const label = isLabelled ? best : null;
     const rule = columns.rule[i];
     const ruleWords = report.segments.textOf(rule);
-    const rank = hasText ? placeOfFit(terms, i) : -1;
+    const rank = rankFound(i);
     const named = [readerLabel, label && format.words(label), ruleWords].filter(Boolean).join(" · ");
     const [before, match] = parted(terms, "note", note);
     const from = match ? Math.max(before.length + match.length - LETTERS_OF_NOTE, 0) : 0;
@@ -160,13 +189,12 @@ report.table = (() => {
         readerLabel && match ? " · " : null,
         !readerLabel || match ? shortNote : null)
       : null;
-    const isInRule = parted(terms, "rule", ruleWords).length > 1;
-    const isApart = rank < 0 && !label && !isInRule && report.captions.sensesOf(i).length > 0;
+    const isApart = !label && isBySense(i);
     const apart = isApart ? senses(i) : undefined;
     if (apart && labelled) apart[0].firstElementChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-    const isBrief = rank < 0 && !isInRule && !label && !readerLabel;
+    const isBrief = rank < 0 && !isInRule(rule) && !label && !readerLabel;
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     const told = h("div", { title: named },
       labelled,
@@ -200,11 +228,12 @@ report.table = (() => {
       line(report.logits.gauge([x, low, high], [null, null, null], endsOfScale(column), false, unit))];
   }
 
-  /* The F1 of what names it; of senses, that of each of the two in its row. */
+  /* The F1 of what is told in its row: of senses, that of each of the two. */
   const f1Of = (i) => {
-    const told = report.captions.sensesOf(i).slice(0, 2);
-    return told.length ? told.map(([, , f1], k) => line(h("span.muted", null, "AB"[k]), " ", format.fixed(f1)))
-      : line(format.fixed(columns.f1[i]));
+    const told = report.captions.sensesOf(i);
+    if (!told.length) return line(format.fixed(columns.f1[i]));
+    if (!isBySense(i)) return line(format.fixed(columns.explanation_f1[i]));
+    return sensesShown(i).map((k) => line(h("span.muted", null, "ABCDEF"[k]), " ", format.fixed(told[k][2])));
   };
 
   /* Its verdict in a short word, and what is uncertain or several about it. */

@@ -210,6 +210,16 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     browser.click(".turn.compact")
     assert SPLIT in found(browser, "rule:byte")
     assert browser.text(f"tr[data-latent='{SPLIT}'] mark") == ["byte"], "why it is found"
+    assert browser.text(f"tr[data-latent='{SPLIT}'] .f1") == ["0.20"], "of the rule that is shown"
+
+
+def test_a_search_shows_the_sense_in_which_it_has_found_something(browser, address):
+    browser.open(f"{address}#features")
+    third = "{ more_senses: [[['the third'], 0.1, 0.7]] }"
+    browser.evaluate(f"report.columns.brief[{SPLIT}].push({third}); report.columns.rule[{SPLIT}].push(' the third')")
+    browser.evaluate(f"loadRows().then(({{ senses: {{ {SPLIT}: some }} }}) => some.push(some[1]))")
+    assert found(browser, "rule:third") == [SPLIT]
+    assert browser.text(".of-sense span > .sense") == ["A", "C"] and browser.text("td.f1 > div") == ["A 0.80", "C 0.70"]
 
 
 def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, address):

@@ -4,6 +4,7 @@ import fcntl
 import gc
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -28,9 +29,17 @@ def pytest_unconfigure():
 
 
 def pytest_collection_modifyitems(items):
-    """Let one worker make the tiny run first, while the other has files that need none: neither waits for it."""
+    """Let one worker make the tiny run first, which compiles the loops, while the other has files of packages that use
+    hardly any: neither waits for the run, nor compiles a loop for itself that the other compiles at the same time."""
     needy = list(dict.fromkeys(item.path for item in items if "tiny_run" in item.fixturenames))
-    items.sort(key=lambda item: 0 if item.path in needy[:1] else 1 + (item.path in needy))
+    uncompiled = [Path(__file__).parent / "models", Path(__file__).parent / "analyses" / "essay"]
+
+    def place(item: pytest.Item) -> int:
+        if item.path in needy:
+            return 0 if item.path == needy[0] else 4
+        return next((1 + k for k, folder in enumerate(uncompiled) if folder in item.path.parents), 3)
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -77,7 +77,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.demo:
         check_run(parser, "--demo", options.demo, ("corpus", "model"))
     if options.quick:
-        options.d_sae, options.k, options.tokens, options.batch, options.test_tokens = 128, 8, 40_000, 512, 4_000
+        options.d_sae, options.k, options.tokens, options.batch, options.test_tokens = 128, 8, 20_000, 512, 4_000
         options.rates, options.seeds, options.models = [3e-3], [0, 1], ["demo"]
     return options
 

@@ -69,7 +69,7 @@ class Sizes:
         return f"model-{self.layers}" + "-tiny" * self.tiny
 
 
-TINY: dict[str, Any] = dict(tiny=True, model_tokens=40_000, tokens=20_000, compared=12_000, k=8, seeds=(0, 1))
+TINY: dict[str, Any] = dict(tiny=True, model_tokens=20_000, tokens=10_000, compared=8_000, k=8, seeds=(0, 1))
 """Tiny sizes for the tests. Their results mean nothing."""
 
 

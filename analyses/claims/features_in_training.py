@@ -57,7 +57,7 @@ class Setting(Sizes):
     """Number of rows on which a dictionary of the curriculum is trained."""
 
 
-QUICK = Setting(**TINY | dict(tokens=10_000), concepts=20, d=24, checkpoints=5, rows=4_000)
+QUICK = Setting(**TINY | dict(tokens=10_000), concepts=20, d=24, checkpoints=4, rows=3_000)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -66,7 +66,7 @@ class Sizes(NamedTuple):
     sae_tokens: int = 390_000
 
 
-QUICK = Sizes(256, 128, 64, 32, 32, 20_000, 20_000)
+QUICK = Sizes(256, 128, 64, 32, 32, 10_000, 10_000)
 CORPORA: Mapping[str, Mapping[str, float] | str] = {"shakespeare": {"shakespeare": 1.0}, "records": "records"}
 """The corpora: real text as its sources with their shares, and planted text as its family."""
 RANDOM = ("shuffled model", "untrained model")

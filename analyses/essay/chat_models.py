@@ -56,7 +56,7 @@ class ChatSetting:
     """The length limit, about twice the longest response of the conversations."""
 
 
-QUICK_MODELS = ChatSetting(32, 2, 300, 20_000, 200, 40, 1.0, 3e-3, 2, 24)
+QUICK_MODELS = ChatSetting(32, 2, 300, 10_000, 200, 20, 1.0, 3e-3, 2, 16)
 
 
 @dataclass(frozen=True)

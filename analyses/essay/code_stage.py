@@ -82,8 +82,8 @@ class Setting:
 QUICK = Setting(
     seeds=(0, 1),
     d_model=16,
-    pretraining_tokens=8_000,
-    tuning_tokens=8_000,
+    pretraining_tokens=4_000,
+    tuning_tokens=4_000,
     asked=(2, 5, 8),
     problems=4,
     batch_size=8,

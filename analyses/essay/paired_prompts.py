@@ -62,7 +62,7 @@ class Setting:
     """Texts before each prompt, over which its log odds are averaged."""
 
 
-QUICK = Setting(seeds=(0, 1), biographies=400, play_characters=12_000, vocab=400, d_model=16, tokens=8_000, befores=2)
+QUICK = Setting(seeds=(0, 1), biographies=400, play_characters=12_000, vocab=400, d_model=16, tokens=4_000, befores=2)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -58,6 +58,8 @@ class Setting:
     seeds: tuple[int, ...] = (0, 1, 2)
     rounds: tuple[int, ...] = (0, 1, 2, 5, 10, 20, 50)
     round_steps: int = ROUND_STEPS
+    deep_characters: int = 400
+    """Length of the sample of the deep model."""
     n_samples: int = 32
     sample_characters: int = 256
     temperature: float = 1.0
@@ -75,17 +77,20 @@ QUICK = Setting(
     seeds=(0, 1),
     rounds=SHOWN,
     round_steps=1,
+    deep_characters=40,
     n_samples=4,
     sample_characters=15,
     contrast_rows=4,
-    shuffles=5,
+    shuffles=3,
 )
 
 
 def deep(setting: Setting, work: Path) -> dict[str, Any]:
     run = train_or_open(setting.deep, work)
     corpus = read_corpus(setting.deep.play_characters)
-    sample = generated(run.model, corpus.prompt(), 400, corpus, temperature=setting.temperature, seed=0)
+    sample = generated(
+        run.model, corpus.prompt(), setting.deep_characters, corpus, temperature=setting.temperature, seed=0
+    )
     facts = {"val_loss": run.result.val_loss, "parameters": run.result.parameters, "sample": sample.texts[0]}
     ngrams = {"unigram": run.result.unigram_cross_entropy, "bigram": run.result.bigram_cross_entropy}
     return {**facts, **ngrams, "leak": leak(run.model, corpus.prompt()), **curve(run.metrics)}

@@ -50,7 +50,7 @@ class Sizes(NamedTuple):
     d_model: int = 64
 
 
-QUICK = Sizes(320, 192, 64, 32, 32, 20_000, 20_000)
+QUICK = Sizes(320, 192, 64, 32, 32, 10_000, 10_000)
 
 
 def learned_latents(text: FactorText, folder: Path, seed: int, sizes: Sizes) -> dict[str, Basis]:

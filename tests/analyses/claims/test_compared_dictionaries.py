@@ -90,12 +90,6 @@ def test_the_run_of_a_pretrained_model_is_refused_in_a_line(tmp_path, capsys, mo
     assert f"--run: {tmp_path} has a pretrained model" in capsys.readouterr().err
 
 
-def test_another_models_run_is_needed(tmp_path, capsys):
-    with pytest.raises(SystemExit) as ended:
-        split_features.main(["--run", str(tmp_path)])
-    assert ended.value.code == 2 and "--run" in capsys.readouterr().err
-
-
 def test_scaling_and_completeness_are_judged_in_a_planted_world(tmp_path):
     results = dictionary_scaling.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert [claim["row"] for claim in results["claims"]] == ["18a", "18b"]

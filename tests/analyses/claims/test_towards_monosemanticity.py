@@ -11,7 +11,6 @@ from analyses.claims import towards_monosemanticity
 from analyses.claims.dictionary_claims import difference, eleven, twelve
 from analyses.claims.dictionary_measures import LABELS, beside, columns_of
 from analyses.claims.proxies import activation, by_interval, correlations, log_likelihood_ratio, pearson
-from analyses.claims.proxy_figures import feature_against_neuron, sensitivity, sizes_table, specificity
 from interp.codes.sparse_codes import SparseCodes
 
 
@@ -95,26 +94,6 @@ def test_claims_hold_where_they_are_planted_and_not_where_they_are_not():
     )
     assert twelve(labels, "8×")["held"]
     assert not twelve(labels.replace({"r": {0.71: 0.69}}), "8×")["held"]
-
-
-def test_figures_have_titles_and_axes():
-    intervals = by_interval(np.array([0.1, 0.5, 1.0, 0]), np.array([0, 1, 1, 1], bool), np.array([-1.0, 1, 2, 0]), 4)
-    curves = pd.concat(
-        [intervals.assign(label=label, who=who) for label in LABELS for who in ("best feature", "best neuron")]
-    )
-    table = pd.DataFrame({"label": ["dna"] * 2, "dictionary": ["neurons", "8×"], "r": [0.3, 0.9]})
-    made = [
-        specificity(intervals, label="dna", name="latent 3"),
-        sensitivity(curves),
-        sensitivity(curves, evidence=True),
-        feature_against_neuron(table),
-    ]
-    for figure in made:
-        axes = [figure.layout[name] for name in figure.to_dict()["layout"] if name.startswith(("xaxis", "yaxis"))]
-        assert figure.layout.title.text and len({axis.title.text for axis in axes} - {None}) >= 2
-    sizes = pd.DataFrame({"name": ["neurons", "8×"], "n": [512, np.nan]})
-    cells = sizes_table(sizes, columns={"name": "", "n": "latents"}, formats=["", ",.0f"]).data[0].cells
-    assert list(cells["values"][1]) == ["512", ""]
 
 
 def test_the_analysis_writes_a_verdict_a_claim_and_its_figures(tmp_path, capsys):

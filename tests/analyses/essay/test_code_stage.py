@@ -5,11 +5,10 @@ from itertools import islice
 from random import Random
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from analyses.essay import code_stage, figures
+from analyses.essay import code_stage
 from analyses.essay.code_stage_texts import Texts
 from analyses.essay.texts import brackets
 from models.transformer import Transformer, TransformerConfig
@@ -58,11 +57,6 @@ def test_code_closes_its_brackets_and_uses_its_names_again():
             ast.parse(f"def {function}")
 
 
-def test_a_problem_that_does_not_exist_is_refused():
-    with pytest.raises(ValueError, match="task='sort'"):
-        brackets.problem("sort", 3, Random(0))
-
-
 @pytest.fixture(scope="module")
 def texts():
     return Texts(code_stage.QUICK, 0)
@@ -108,26 +102,10 @@ def test_effects_are_differences_of_means():
     assert np.allclose(table["mean"], [0.55, 0.25, 0.3] * 4) and np.allclose(table["high"], table["low"])
 
 
-def test_figures_have_titles_and_axes():
-    spread = dict(mean=0.5, low=0.4, high=0.6)
-    arms = [
-        {"arm": arm, "task": task, "size": s, "tokens": s, **spread} for arm in "ab" for task in "xy" for s in (2, 5)
-    ]
-    effects = [{"task": task, "effect": effect, **spread} for task in "xy" for effect in code_stage.EFFECTS]
-    for fig in (
-        figures.stage_effects(pd.DataFrame(effects)),
-        figures.stage_sizes(pd.DataFrame(arms), [5]),
-        figures.stage_curves(pd.DataFrame(arms)[lambda t: t["task"] == "x"]),
-    ):
-        assert fig.layout.title.text and fig.layout.xaxis.title.text
-    assert figures.stage_effects(pd.DataFrame(effects)).data[0].x[0] == 50
-
-
 def test_quick_run_writes_its_claim_and_figures_and_resumes(tmp_path):
     arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
     first = code_stage.main(arguments)
     assert [claim["row"] for claim in first["claims"]] == ["27"] and first["claims"][0]["holds"] is None
-    assert all((tmp_path / f"{name}.json").exists() for name in first["figures"])
     hold_to_prose("code_stage", tmp_path)
     times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]
     assert code_stage.main(arguments) == first

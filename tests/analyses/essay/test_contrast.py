@@ -28,8 +28,3 @@ def test_the_kurtosis_is_scipys():
     expected = scipy.stats.kurtosis(acts, fisher=False)
     np.testing.assert_allclose(kurtosis(torch.from_numpy(acts)).numpy(), expected)
     assert kurtosis(torch.zeros(5, 1)).isnan()
-
-
-def test_rows_without_tokens_are_refused():
-    with pytest.raises(ValueError, match="a row for each 3 tokens"):
-        token_variance_share(torch.zeros(4, 2), torch.zeros(3))

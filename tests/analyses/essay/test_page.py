@@ -119,13 +119,6 @@ def test_prose_that_asks_for_what_is_not_there_is_refused(out, monkeypatch, tmp_
             write_page(chapters, out / "page.html")
 
 
-def test_a_quick_run_says_so(out):
-    results = json.loads((out / "grokking/results.json").read_text())
-    (out / "grokking/results.json").write_text(json.dumps(results | {"setting": {"size": 0}}))
-    chapters = read_chapters(out, commands(), TINY)
-    assert [name for name, chapter in chapters.items() if chapter.quick] == ["grokking"]
-
-
 def test_the_essay_runs_what_is_missing_or_has_another_size_and_writes_its_page(out, monkeypatch):
     ran = []
     for name in ANALYSES:
@@ -154,13 +147,14 @@ def test_prose_has_no_number_that_a_run_could_contradict():
     ]
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_its_text_can_be_read_on_its_ground_and_fits_a_phone(chromium, out, dark):
+def test_its_text_can_be_read_on_both_grounds_and_fits_a_phone(chromium, out):
     file = write_page(read_chapters(out, commands(), TINY | {"classifier": TinySetting(1)}), out / "page.html")
-    chromium.size(390, 844, dark=dark)
+    chromium.size(390, 844)
     chromium.send("Page.navigate", url=file.as_uri())
     chromium.wait("document.readyState === 'complete' && document.querySelector('.banner') !== null")
-    assert chromium.faint() == []
+    for dark in (False, True):
+        chromium.size(390, 844, dark=dark)
+        assert chromium.faint() == []
     assert chromium.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -184,10 +178,3 @@ def test_page_stacks_panels_and_breaks_titles_on_a_phone(chromium, out):
     assert drawn["notes"] == pytest.approx([drawn["y"][1], drawn["y2"][1]]) and drawn["height"] > 600
     place = "document.querySelector('.plot')"
     assert chromium.evaluate(f"{place}.scrollWidth <= {place}.clientWidth") and not chromium.complaints
-
-
-def test_every_analysis_of_the_page_is_a_module_that_can_be_run():
-    for name in ANALYSES:
-        module = importlib.import_module(module_name_of(name))
-        assert callable(module.main), name
-        assert hasattr(module, "QUICK"), name

@@ -5,10 +5,9 @@ from itertools import islice
 from random import Random
 
 import numpy as np
-import pandas as pd
 import pytest
 
-from analyses.essay import figures, paired_prompts
+from analyses.essay import paired_prompts
 from analyses.essay.texts import biographies as bios
 from tests.analyses.essay.prose import hold_to_prose
 
@@ -90,31 +89,11 @@ def test_the_gap_is_the_mean_distance_from_the_prompt_without_a_noun():
     assert paired_prompts.corpus_log_odds(np.array([3]), np.array([0]))[0] == pytest.approx(math.log(7))
 
 
-@pytest.fixture
-def table():
-    rows = dict(noun=["baker", "king", "<b>"], he=[9, 5, 0], she=[1, 5, 8], corpus=[1.8, 0.0, -2.8])
-    return pd.DataFrame(
-        rows | dict(model=[1.5, 0.3, -2.0], balanced=[0.1, 0.0, -0.1], only_plays=[False, True, False], label=True)
-    )
-
-
-def test_figures_have_titles_axes_and_a_point_a_noun(table):
-    scatter = figures.paired_odds({"seed 0": table, "seed 1": table})
-    assert scatter.layout.title.text and "he : she" in scatter.layout.xaxis.title.text and len(scatter.frames) == 2
-    assert sum(len(trace.x) for trace in scatter.data if trace.mode == "markers+text") == 2 * len(table)
-    dumbbell = figures.odds_dumbbell(table)
-    assert list(dumbbell.data[-1].y) == ["&lt;b&gt;", "king", "baker"] and dumbbell.layout.xaxis.title.text
-    with pytest.raises(ValueError, match="lacks the columns"):
-        figures.odds_dumbbell(table.drop(columns="balanced"))
-
-
 def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path):
     arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
     first = paired_prompts.main(arguments)
     assert [claim["row"] for claim in first["claims"]] == ["26a", "26b", "26c", "26d"]
-    assert (
-        first["figures"] == ["paired_prompts", "paired_prompts_balance"] and (tmp_path / "paired_prompts.html").exists()
-    )
+    assert first["figures"] == ["paired_prompts", "paired_prompts_balance"]
     assert len(first["values"]["nouns"]) >= 24
     hold_to_prose("paired_prompts", tmp_path)
     times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]

@@ -1,15 +1,12 @@
 """Instruction tuning, preference and model diffs: their measures by hand, and their quick runs whole, twice."""
 
 import json
-import math
 
 import numpy as np
-import pandas as pd
-import plotly.graph_objects as go
 import pytest
 import torch
 
-from analyses.essay import figures, instruction_tuning, model_diffs, preference
+from analyses.essay import instruction_tuning, model_diffs, preference
 from analyses.essay.chat_models import (
     QUICK_MODELS,
     base_model,
@@ -20,7 +17,6 @@ from analyses.essay.chat_models import (
     stage,
     watched_steps,
 )
-from analyses.essay.figures.crosscoders import relative_norms
 from analyses.essay.model_diffs_measures import best_f1
 from analyses.essay.posttraining import Responses
 from analyses.essay.preference_models import gold, make_pairs, win_rate
@@ -130,25 +126,5 @@ def test_quick_runs_write_claims_and_figures_and_go_on_from_their_pieces(analysi
     assert [claim["row"] for claim in results["claims"]] == rows and named in results["values"]
     assert all(len(claim["text"].split()) <= 25 for claim in results["claims"])
     hold_to_prose(analysis.__name__.rpartition(".")[2], tmp_path)
-    for name in results["figures"]:
-        figure = go.Figure(json.loads((tmp_path / f"{name}.json").read_text()))
-        assert figure.layout.title.text and (tmp_path / f"{name}.html").exists()
-        assert any(axis.title.text for axis in figure.select_xaxes()) or any(
-            a.title.text for a in figure.select_yaxes()
-        )
     again = analysis.main(arguments)
     assert again["claims"] == first["claims"] and again["values"] == first["values"]
-
-
-def test_figures_draw_means_over_seeds_and_count_latents():
-    curves = pd.DataFrame({"seed": [0, 0, 1, 1], "step": [0, 9, 0, 9], "ended": [0, 1, 0, 0.5], "right": 0.5})
-    fig = figures.tuning_curves(curves.assign(plain_loss=1.0, response_loss=[3, 1, 3, 2]))
-    mean = next(trace for trace in fig.data if trace.name == "responses")
-    assert list(mean.y) == [3, 1.5] and [trace.name for trace in fig.data if trace.name] != []
-    table = pd.DataFrame({"pair": "a → b", "crosscoder": ["L1"] * 3, "relative_norm": [0.5, 0.5, 0.99]})
-    counted = relative_norms(table).data[0]
-    assert sorted(set(counted.y)) == [0.5, 1, 2] and len(counted.y) == 50
-    with pytest.raises(ValueError, match="relative_norm"):
-        relative_norms(table[["pair", "crosscoder"]])
-    grid = figures.latent_on_turns([["a", "b"], ["c"]], [[0.0, 1.0], [2.0]], "title").data[0].z
-    assert grid[0][1] == 1 and math.isnan(grid[1][1])

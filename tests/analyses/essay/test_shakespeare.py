@@ -1,14 +1,13 @@
 """The Shakespeare analyses at tiny size: leaks, units and losses against what can be written out, then the whole."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
-from analyses.essay import cross_entropy, figures, shakespeare
+from analyses.essay import cross_entropy, shakespeare
 from analyses.essay.cross_entropy import three_ways, written_out
 from analyses.essay.shakespeare_measures import contrast, generated, leak, shuffled_contrast, unit_activations
-from analyses.essay.shakespeare_models import HELD_OUT, PROMPT, Corpus, Recipe, read_corpus
+from analyses.essay.shakespeare_models import HELD_OUT, PROMPT, Corpus, read_corpus
 from analyses.essay.toys.unmasked import UnmaskedTransformer
 from models.documents import Document
 from models.tokenizer import Tokenizer
@@ -85,41 +84,11 @@ def test_samples_do_not_count_their_prompts():
     assert 0.5 < made.distance <= 1
 
 
-def test_a_recipe_s_name_follows_all_of_it():
-    recipe = Recipe("essay", True, steps=3, n_ctx=8, batch_size=2, lr=1e-3)
-    other = Recipe("essay", True, steps=3, n_ctx=8, batch_size=2, lr=2e-3)
-    assert recipe.name != other.name and recipe.name.startswith("essay-causal-") and recipe.characters == 48
-
-
 def test_the_prompt_s_play_is_held_out():
     corpus = read_corpus(1000)
     assert len(corpus.train) == 36 and {play.name for play in corpus.held_out} == set(HELD_OUT)
     assert not any("*" in play.text for play in corpus.train)
     assert corpus.tokenizer.decode(corpus.prompt()[0].tolist()) == PROMPT
-
-
-def test_figures_have_titles_axes_and_what_they_were_given():
-    acts = {"before": np.random.default_rng(0).random((5, 7)), "after": np.ones((5, 7))}
-    table = pd.DataFrame({"round": [0, 1] * 2, "seed": [0, 0, 1, 1], "distance": 0.5, "word_share": 0.2, "x": 1.0})
-    losses = pd.DataFrame({"model": ["a", "a", "b", "b"], "question": ["p", "q"] * 2, "loss": [1.0, 2, 3, 4]})
-    curves = {"m": pd.DataFrame({"tokens": [10, 20], "loss": [3.0, 2], "val_loss": [np.nan, 2.1]})}
-    change = np.triu(np.full((3, 3), 0.1))
-    made = [
-        figures.leak({"causal": change, "no mask": change + 0.1}, "abc"),
-        figures.twin_losses(losses),
-        figures.generation_quality(table, real_distance=0.1, real_share=0.9),
-        figures.unit_contrast(table, {"x": 0.5}, {"x": "measure"}),
-        figures.neuron_heatmaps(acts, "a b\nc", top=1.0),
-        figures.neuron_slider(acts, "a b\nc", top=1.0),
-        figures.loss_curves(curves, {"bigram": 2.5}, title="Loss", unit="bits"),
-        figures.character_losses("abc", {"before": np.array([np.nan, 6, 6])}),
-    ]
-    for fig in made:
-        axes = [*fig.select_xaxes(), *fig.select_yaxes()]
-        assert fig.layout.title.text and any(axis.title.text for axis in axes) and fig.layout.width == 624
-    assert np.isnan(np.asarray(made[0].data[0].z)[2, 0]) and made[0].data[0].z[0][1] == pytest.approx(-1)
-    assert made[4].data[0].zmax == made[4].data[1].zmax == 1 and made[4].data[0].z.shape == (7, 5)
-    assert made[4].layout.xaxis.ticktext[1] == "\u2068␣\u2069" and len(made[5].frames) == 2
 
 
 def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path):
@@ -135,6 +104,5 @@ def test_the_quick_runs_write_claims_and_figures_and_go_on_from_pieces(tmp_path)
     losses = cross_entropy.main([*arguments, str(tmp_path / "cross_entropy")])
     assert losses["claims"][0]["row"] == "5a" and losses["claims"][0]["holds"]
     assert trained == {file: file.stat().st_mtime_ns for file in (tmp_path / "shakespeare" / "work").rglob("weights.*")}
-    for folder, made in (("shakespeare", results), ("cross_entropy", losses)):
-        assert all((tmp_path / folder / f"{name}.html").exists() for name in made["figures"])
+    for folder in ("shakespeare", "cross_entropy"):
         hold_to_prose(folder, tmp_path / folder)

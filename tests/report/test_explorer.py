@@ -427,10 +427,16 @@ def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsy
 
 
 @pytest.fixture
-def page(chromium, server):
+def window(chromium):
     chromium.size(1280, 900)
-    chromium.open(f"{server.address}/#try")
     return chromium
+
+
+@pytest.fixture
+def page(window, server):
+    """Return the browser with the live page open."""
+    window.open(f"{server.address}/#try")
+    return window
 
 
 def typed(browser, text: str) -> None:
@@ -447,6 +453,8 @@ def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
     assert "".join(shown[1:]) == "<img src=x onerror=alert(1)> return"
     assert page.faint() == [] and page.unnamed() == []
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
+    side = "document.querySelector('{}').getBoundingClientRect()"
+    assert page.evaluate(f"{side.format('#try .reading')}.bottom <= {side.format('#try .split')}.top"), "text first"
     page.click(".piece:nth-of-type(4)")
     page.wait(f"document.querySelector('.there h2')?.textContent.includes({json.dumps(shown[3])})")
     page.wait("document.querySelector('.there .change') !== null")
@@ -460,21 +468,21 @@ def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
     assert not page.complaints
 
 
-def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(page, server, run):
+def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(window, server, run):
     latent = int(run.features.sql("select latent from features order by n_active desc").iloc[0, 0])
-    page.open(f"{server.address}/#feature/{latent}")
-    page.click(".example .value")
-    page.wait("document.querySelector('.whole .about').textContent.includes('predicted better')")
-    page.click(".tab:last-child")
-    page.wait("document.querySelectorAll('.written').length === 2 && document.querySelector('.doses svg') !== null")
-    prompt = page.evaluate("document.querySelector('.steering textarea').value")
-    plain, before = page.text(".written")
-    assert prompt and plain.startswith("The unsteered model") and len(page.text(".doses circle")) == 16
+    window.open(f"{server.address}/#feature/{latent}")
+    window.click(".example .value")
+    window.wait("document.querySelector('.whole .about').textContent.includes('predicted better')")
+    window.click(".tab:last-child")
+    window.wait("document.querySelectorAll('.written').length === 2 && document.querySelector('.doses svg') !== null")
+    prompt = window.evaluate("document.querySelector('.steering textarea').value")
+    plain, before = window.text(".written")
+    assert prompt and plain.startswith("The unsteered model") and len(window.text(".doses circle")) == 16
     slider = "document.querySelector('.steering input')"
-    page.evaluate(f"{slider}.value = 8; {slider}.dispatchEvent(new Event('input'))")
-    page.wait(f"document.querySelectorAll('.written')[1].textContent !== {json.dumps(before)}")
-    assert page.text(".steering output") == ["held at 8 × its maximum"] and page.text(".written .won")
-    assert page.faint() == [] and not page.complaints
+    window.evaluate(f"{slider}.value = 8; {slider}.dispatchEvent(new Event('input'))")
+    window.wait(f"document.querySelectorAll('.written')[1].textContent !== {json.dumps(before)}")
+    assert window.text(".steering output") == ["held at 8 × its maximum"] and window.text(".written .won")
+    assert window.faint() == [] and not window.complaints
 
 
 def test_steered_and_unsteered_text_are_shown_side_by_side(page):
@@ -492,38 +500,32 @@ def test_steered_and_unsteered_text_are_shown_side_by_side(page):
     assert page.evaluate("document.querySelector('#try button[type=submit]').disabled")
 
 
-def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_changes(page, server, run):
+def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_changes(window, server, run):
     never = int(run.features.table().sort_values("n_active").latent.iloc[0])
-    page.open(f"{server.address}/#try/{never}")
-    typed(page, TEXT)
+    window.open(f"{server.address}/#try/{never}")
+    typed(window, TEXT)
     rows = "Array.from(document.querySelectorAll('.grid tbody tr'), (e) => Number(e.dataset.latent))"
-    assert page.evaluate(rows)[0] == never and page.text(".grid thead .column") == page.text(".piece")
-    second = page.evaluate(rows)[1]
-    page.click(f".grid tr[data-latent='{second}'] .pin")
-    assert page.evaluate("location.hash") == f"#try/{never},{second}"
-    typed(page, "and <b>another</b>")
-    assert page.evaluate(rows)[:2] == [never, second] and "another" not in page.text("#try b")
-    page.click(f".grid tr[data-latent='{never}'] .pin")
-    assert page.evaluate("location.hash") == f"#try/{second}" and page.evaluate(rows)[0] == second
-    assert not page.complaints
+    assert window.evaluate(rows)[0] == never and window.text(".grid thead .column") == window.text(".piece")
+    second = window.evaluate(rows)[1]
+    window.click(f".grid tr[data-latent='{second}'] .pin")
+    assert window.evaluate("location.hash") == f"#try/{never},{second}"
+    typed(window, "and <b>another</b>")
+    assert window.evaluate(rows)[:2] == [never, second] and "another" not in window.text("#try b")
+    window.click(f".grid tr[data-latent='{never}'] .pin")
+    assert window.evaluate("location.hash") == f"#try/{second}" and window.evaluate(rows)[0] == second
+    assert not window.complaints
 
 
-def test_more_features_than_can_be_held_are_not_pinned_and_the_page_says_so(page, server):
-    page.open(f"{server.address}/#try/{','.join(map(str, range(20)))}")
-    typed(page, TEXT)
-    *held, told = page.text(".pinned li")
+def test_more_features_than_can_be_held_are_not_pinned_and_the_page_says_so(window, server):
+    window.open(f"{server.address}/#try/{','.join(map(str, range(20)))}")
+    typed(window, TEXT)
+    *held, told = window.text(".pinned li")
     assert len(held) == 16 and told == "No more than 16 can be pinned at a time."
     pins = "Array.from(document.querySelectorAll('.grid .pin'), (e) => [e.getAttribute('aria-pressed'), e.disabled])"
-    assert {tuple(pin) for pin in page.evaluate(pins)} == {("true", False), ("false", True)}
-    page.click(".pinned button")
-    assert len(page.text(".pinned li")) == 15 and ["false", True] not in page.evaluate(pins)
-    assert page.faint() == [] and not page.complaints
-
-
-def test_the_text_stands_above_its_features(page):
-    typed(page, TEXT)
-    side = "document.querySelector('{}').getBoundingClientRect()"
-    assert page.evaluate(f"{side.format('#try .reading')}.bottom <= {side.format('#try .split')}.top")
+    assert {tuple(pin) for pin in window.evaluate(pins)} == {("true", False), ("false", True)}
+    window.click(".pinned button")
+    assert len(window.text(".pinned li")) == 15 and ["false", True] not in window.evaluate(pins)
+    assert window.faint() == [] and not window.complaints
 
 
 def test_features_of_a_single_token_are_shown_by_a_switch_alone(page, run):
@@ -560,58 +562,58 @@ def test_a_text_that_is_too_long_is_refused_on_the_page(page):
     assert "at most 64" in page.text(".reading")[0]
 
 
-def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(page, server, run):
-    page.open(f"{server.address}/#feature/5")
+def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(window, server, run):
+    window.open(f"{server.address}/#feature/5")
     edit_notes(server.notes, server.key, {"5": {"note": ("", "another tab's")}, "6": {"star": (False, True)}})
-    page.press("s")
-    page.click("#feature header textarea")
+    window.press("s")
+    window.click("#feature header textarea")
     for letter in "mine":
-        page.press(letter)
-    page.wait("document.querySelector('#feature header textarea').value === \"mine\\nanother tab's\"")
-    page.press("x")
-    page.wait("document.querySelector('#feature header textarea').value === \"minex\\nanother tab's\"")
-    page.wait("fetch('/api/notes').then((a) => a.json()).then((n) => n[5].note.startsWith('minex'))")
+        window.press(letter)
+    window.wait("document.querySelector('#feature header textarea').value === \"mine\\nanother tab's\"")
+    window.press("x")
+    window.wait("document.querySelector('#feature header textarea').value === \"minex\\nanother tab's\"")
+    window.wait("fetch('/api/notes').then((a) => a.json()).then((n) => n[5].note.startsWith('minex'))")
     assert run.notes.to_dict("records") == [
         {"latent": 5, "star": True, "label": "", "note": "minex\nanother tab's"},
         {"latent": 6, "star": True, "label": "", "note": ""},
     ]
-    page.open(f"{server.address}/#notes")
-    page.wait("document.querySelectorAll('.mine li').length === 2")
-    assert not page.complaints and page.evaluate("document.getElementById('trouble').hidden")
+    window.open(f"{server.address}/#notes")
+    window.wait("document.querySelectorAll('.mine li').length === 2")
+    assert not window.complaints and window.evaluate("document.getElementById('trouble').hidden")
 
 
-def test_notes_that_were_not_taken_are_sent_again_and_only_then_said_to_be_saved(page, server, run):
-    page.open(f"{server.address}/#feature/7")
-    page.evaluate("window.own = fetch; window.fetch = () => Promise.reject(); null")
-    page.evaluate("window.later = setTimeout; window.setTimeout = (then, ms) => later(then, ms / 20); null")
+def test_notes_that_were_not_taken_are_sent_again_and_only_then_said_to_be_saved(window, server, run):
+    window.open(f"{server.address}/#feature/7")
+    window.evaluate("window.own = fetch; window.fetch = () => Promise.reject(); null")
+    window.evaluate("window.later = setTimeout; window.setTimeout = (then, ms) => later(then, ms / 20); null")
     field = "document.querySelector('#feature header input')"
-    page.evaluate(f"{field}.value = 'sent later'; {field}.dispatchEvent(new Event('input'))")
-    page.wait("!document.getElementById('trouble').hidden")
-    assert "not saved yet" in page.text("#trouble")[0] and page.text("#feature .notes output") == [""]
+    window.evaluate(f"{field}.value = 'sent later'; {field}.dispatchEvent(new Event('input'))")
+    window.wait("!document.getElementById('trouble').hidden")
+    assert "not saved yet" in window.text("#trouble")[0] and window.text("#feature .notes output") == [""]
     assert not server.notes.exists() or "sent later" not in server.notes.read_text()
-    page.evaluate("window.fetch = own; null")
-    page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
-    assert "sent later" in run.notes["label"].tolist() and page.evaluate("document.getElementById('trouble').hidden")
+    window.evaluate("window.fetch = own; null")
+    window.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
+    assert "sent later" in run.notes["label"].tolist() and window.evaluate("document.getElementById('trouble').hidden")
     edit_notes(server.notes, server.key, {"7": {"label": ("sent later", "")}})
 
 
-def test_a_note_that_is_on_its_way_when_the_page_is_closed_is_kept(page, server, run):
-    page.open(f"{server.address}/#feature/9")
-    page.evaluate("window.own = fetch; window.sent = []; null")
-    page.evaluate("window.fetch = (to, what) => (sent.push(what), own(to, what)); null")
+def test_a_note_that_is_on_its_way_when_the_page_is_closed_is_kept(window, server, run):
+    window.open(f"{server.address}/#feature/9")
+    window.evaluate("window.own = fetch; window.sent = []; null")
+    window.evaluate("window.fetch = (to, what) => (sent.push(what), own(to, what)); null")
     field = "document.querySelector('#feature header input')"
     write = f"{field}.value = {{}}; {field}.dispatchEvent(new Event('input'))"
-    page.evaluate(write.format("'on its way'"))
-    page.wait("sent.length")
-    assert page.evaluate("sent[0].keepalive"), "the browser may cancel any other request of a closed page"
-    page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
-    page.evaluate(write.format("'x'.repeat(16000)"))
-    page.wait("sent.length === 2")
-    page.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
+    window.evaluate(write.format("'on its way'"))
+    window.wait("sent.length")
+    assert window.evaluate("sent[0].keepalive"), "the browser may cancel any other request of a closed page"
+    window.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
+    window.evaluate(write.format("'x'.repeat(16000)"))
+    window.wait("sent.length === 2")
+    window.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
     assert run.notes["label"].str.len().max() == 16000, "what is too long to outlive the page is sent too"
     edit_notes(server.notes, server.key, {"9": {"label": ("x" * 16000, "")}})
 
 
-def test_the_map_is_drawn_beside_what_is_live(page, server):
-    page.open(f"{server.address}/#map")
-    assert page.text("#map .listed li") and not page.complaints
+def test_the_map_is_drawn_beside_what_is_live(window, server):
+    window.open(f"{server.address}/#map")
+    assert window.text("#map .listed li") and not window.complaints

@@ -28,11 +28,6 @@ def modebar(browser) -> str:
 VIEWS = ["overview", "features", f"feature/{SPLIT}", "compare/3/4", "map", "summary", "notes"]
 
 
-def test_no_figure_of_the_page_offers_to_upload_itself(browser, address):
-    browser.open(f"{address}#summary")
-    assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
-
-
 def test_a_saved_figure_offers_no_upload_whoever_draws_it(browser, tmp_path: Path):
     figure = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.01]}))
     (tmp_path / "figure.html").write_text(figure.to_html(), encoding="utf-8")
@@ -40,7 +35,7 @@ def test_a_saved_figure_offers_no_upload_whoever_draws_it(browser, tmp_path: Pat
     assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
 
 
-@pytest.mark.parametrize("view", ["overview", "features", "map", "summary", "notes"])
+@pytest.mark.parametrize("view", ["overview", "features", "summary"])
 def test_an_address_opens_its_view_at_the_top(browser, address, view):
     browser.size(390, 300)
     browser.open(f"{address}#{view}")
@@ -267,24 +262,16 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
     assert not browser.complaints
 
 
-def test_the_summary_is_printed_on_one_page(browser, address):
+def test_the_summary_is_printed_on_one_page_and_copied_as_text_and_its_figures_offer_no_upload(browser, address):
     browser.open(f"{address}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")
+    assert "Download plot" in modebar(browser) and "Share" not in modebar(browser)
     pages = base64.b64decode(browser.send("Page.printToPDF", paperWidth=8.27, paperHeight=11.69)["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", pages)) == 1
-
-
-def test_facts_of_the_run_are_a_list_with_the_values_in_one_column(browser, address):
-    browser.open(f"{address}#summary")
     facts = "document.querySelectorAll('#summary [aria-label=\"What was run\"] .facts %s')"
     sides = f"Array.from({facts}, (e) => e.getBoundingClientRect().left)"
     names, values = (set(browser.evaluate(sides % part)) for part in ("dt", "dd"))
     assert len(names) == len(values) == 1 and min(values) > max(names) + 99
-
-
-def test_what_was_found_is_copied_as_text_and_each_share_has_its_interval(browser, address):
-    browser.open(f"{address}#summary")
-    browser.wait("document.getElementById('summary').dataset.ready")
     browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
     browser.click("#summary .copies button")
     about, heads, *lines = browser.wait("window.written").split("\n")
@@ -295,8 +282,22 @@ def test_what_was_found_is_copied_as_text_and_each_share_has_its_interval(browse
     assert browser.evaluate(f"{bar}.lastChild.textContent") == "72 to 81"
 
 
+SMALL = """(() => {
+    const found = [], texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
+    while (texts.nextNode()) {
+        const e = texts.currentNode.parentElement, picture = e.closest("svg");
+        if (!texts.currentNode.data.trim() || !e.checkVisibility() || e.matches(".exact, title")) continue;
+        const shrunk = picture ? picture.getBoundingClientRect().width / picture.viewBox.baseVal.width : 1;
+        const size = parseFloat(getComputedStyle(e).fontSize) * shrunk;
+        if (size > 0 && size < 10.95) found.push([size, texts.currentNode.data]);
+    }
+    return found;
+})()"""
+"""Texts of less than 11 pixels, in pictures too."""
+
+
 @pytest.mark.parametrize("width, dark", [(1400, False), (390, True)])
-def test_page_buttons_have_names_and_text_has_contrast(browser, address, width, dark):
+def test_page_buttons_have_names_and_text_has_contrast_and_11_pixels(browser, address, width, dark):
     browser.size(width, 900, dark=dark)
     browser.open(address)
     for view in VIEWS:
@@ -307,6 +308,8 @@ def test_page_buttons_have_names_and_text_has_contrast(browser, address, width, 
             browser.evaluate(shades % "classList.add('on')")
             browser.evaluate(shades % "style.setProperty('--shade', share)")
         assert browser.unnamed() == [] == browser.faint(), view
+        browser.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+        assert view == "summary" or browser.evaluate(SMALL) == [], view
 
 
 def test_what_has_no_name_is_found(browser, address):
@@ -319,24 +322,6 @@ def test_what_has_no_name_is_found(browser, address):
     browser.evaluate(f"document.getElementById('overview').innerHTML = {json.dumps(''.join(faults))}")
     found = [said.split(":")[0] for said in browser.unnamed()]
     assert found == ["no name", "no name", "no label", "no label", "twice", "out of order", "a heading below h1"]
-
-
-@pytest.mark.parametrize("place", ["overview", "features", f"feature/{SPLIT}", "compare/3/5", "map", "notes"])
-def test_no_text_is_smaller_than_11_pixels(browser, address, place):
-    browser.open(f"{address}#{place}")
-    browser.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-    small = """(() => {
-        const found = [], texts = document.createTreeWalker(document.querySelector("main"), NodeFilter.SHOW_TEXT);
-        while (texts.nextNode()) {
-            const e = texts.currentNode.parentElement, picture = e.closest("svg");
-            if (!texts.currentNode.data.trim() || !e.checkVisibility() || e.matches(".exact, title")) continue;
-            const shrunk = picture ? picture.getBoundingClientRect().width / picture.viewBox.baseVal.width : 1;
-            const size = parseFloat(getComputedStyle(e).fontSize) * shrunk;
-            if (size > 0 && size < 10.95) found.push([size, texts.currentNode.data]);
-        }
-        return found;
-    })()"""
-    assert browser.evaluate(small) == []
 
 
 def test_the_first_view_waits_for_no_table_and_the_others_say_that_they_do(browser, address, tmp_path):

@@ -7,7 +7,6 @@ import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
 from interp.checks.limits import check_at_least
-from interp.sae.file_tensors import FileTensors
 from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import drop_rows_after
 from models.corpus import CorpusConfig, load_documents
@@ -16,7 +15,6 @@ from models.text_files import matching_files
 from models.tokenizer import Tokenizer
 from models.tokenizing import tokenize
 from models.tokens import LabelledTokens
-from models.training_recipe import TrainingConfig
 from models.transformer import Transformer
 
 SMALL = TransformerConfig(n_layers=1, d_model=16, n_heads=2, d_mlp=8, d_vocab=20, n_ctx=8)
@@ -85,7 +83,7 @@ def test_a_decoder_that_is_not_finite_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["d_sae", "n_ctx"])
-@pytest.mark.parametrize("value", [0, 10**15, "x", None, 4.0])
+@pytest.mark.parametrize("value", [0, 10**15, "x"])
 def test_numbers_of_a_scan_are_checked_when_it_is_opened(tmp_path, name, value):
     path = FeatureStore.from_codes(TOKENS, codes_of(TOKENS), tmp_path / "features").path
     meta = json.loads((path / "meta.json").read_text())
@@ -198,18 +196,6 @@ def test_devices_are_no_text(tmp_path):
     assert matching_files("/dev/zero") == []
 
 
-@pytest.mark.parametrize(
-    "kind, given, said",
-    [
-        (TrainingConfig, {"seed": -1}, "seed=-1 must be at least 0"),
-        (SMALL.__class__, {**vars(SMALL), "seed": 10**30}, "seed=1000000000000000000000000000000 must be at most"),
-    ],
-)
-def test_sizes_of_texts_samples_and_seeds_have_an_end(kind, given, said):
-    with pytest.raises(ValueError, match=said):
-        kind(**given)
-
-
 def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
     config = TopKConfig(d_sae=8, k=2, tokens=64, batch_size=64, device="cpu")
     train_sae(store, "activations", config, tmp_path / "sae")
@@ -217,12 +203,6 @@ def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
         (tmp_path / "sae/results.json").write_bytes(damage)
         with pytest.raises(ValueError, match="results.json is damaged"):
             train_sae(store, "activations", config, tmp_path / "sae")
-
-
-def test_a_tensor_of_whole_numbers_is_refused_by_its_type():
-    tensors = FileTensors({"W_dec": torch.ones(2, 3, dtype=torch.int64)}, "sae_weights.safetensors")
-    with pytest.raises(ValueError, match="W_dec has the type int64, but must be of floating point"):
-        tensors.pop("W_dec", 2, 3)
 
 
 def test_nan_is_not_at_least_anything():

@@ -607,6 +607,5 @@ def test_the_shell_completes_commands_options_and_names(capsys, monkeypatch):
         return capsys.readouterr().out.split()
 
     assert completed("interp", "ra") == ["rank"]
-    assert completed("interp", "rank", "--tw") == ["--twin"]
     assert completed("interp", "run", "a.toml", "--until", "fea") == ["features"]
     assert completed("interp", "train-sae", "--target-") == ["--target-l0"]

@@ -246,17 +246,6 @@ def test_killed_once_more_while_it_resumes_nothing_differs(train, tmp_path):
         assert contents(out) == contents(tmp_path / "whole"), resumed[n]
 
 
-def test_killed_at_each_moment_in_turn_it_comes_to_its_end(train, tmp_path):
-    """Each resume gets a moment further than the one before."""
-    job = JOBS["sweep"]
-    train(job, tmp_path / "whole")
-    kills = 0
-    while train(job, tmp_path / "cut", kills) is None:
-        kills += 1
-    assert kills > 10
-    assert contents(tmp_path / "cut") == contents(tmp_path / "whole")
-
-
 @each_job
 def test_resumed_training_equals_an_uninterrupted_one(job, train, tmp_path):
     """The last checkpoints are compared: all that the optimizer, the architecture and the reader remember."""

@@ -60,10 +60,6 @@ def metrics(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def without_speed(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    return [{name: value for name, value in row.items() if name != "tokens_per_second"} for row in rows]
-
-
 def learner_for(config, store: ActivationStore) -> Learner:
     return Learner(config, HookScales(inputs=(store.statistics(HOOK),)), torch.device("cpu"))
 
@@ -142,31 +138,6 @@ def test_the_number_of_threads_does_not_change_what_is_trained(store, tmp_path, 
 
 class Cut(Exception):
     pass
-
-
-@pytest.mark.parametrize("config", [topk(), batch_topk()], ids=["topk", "batchtopk"])
-def test_a_cut_between_checkpoints_repeats_no_step_in_the_log(store, tmp_path, monkeypatch, config):
-    """The log is ahead of the checkpoint when the cut comes; a dead latent's counter and the threshold are restored."""
-    train_sae(store, HOOK, config, tmp_path / "whole")
-    step = Learner.step
-
-    def cut_at_24(self, x):
-        if self.steps_done == 24:
-            raise Cut
-        return step(self, x)
-
-    due = iter([False] * 21 + [True] + [False] * 99)
-    with monkeypatch.context() as patch:
-        patch.setattr(Learner, "step", cut_at_24)
-        patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
-        with pytest.raises(Cut):
-            train_sae(store, HOOK, config, tmp_path / "cut")
-    assert len(metrics(unfinished_folder(tmp_path / "cut") / "new")) == 24
-    seen = []
-    train_sae(store, HOOK, config, tmp_path / "cut", progress=lambda done, total, note: seen.append((done, total)))
-    assert seen[-1] == (25, 25)
-    assert same(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
-    assert without_speed(metrics(tmp_path / "cut")) == without_speed(metrics(tmp_path / "whole"))
 
 
 def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path, monkeypatch):

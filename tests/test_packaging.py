@@ -46,18 +46,18 @@ def names(requirements):
     return {re.split(r"[;>=\[]", name)[0].strip().lower().replace("_", "-") for name in requirements}
 
 
-def imported(file, *, at_once):
-    """Return the packages that a file imports: all, or those `at_once`, which are imported together with it."""
-    tree = ast.parse(file.read_text())
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
-    typed = [node for node in ast.walk(tree) if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test)]
-    later = {inner for node in [*functions, *typed] for inner in ast.walk(node)} if at_once else set()
-    found = set()
-    for node in set(ast.walk(tree)) - later:
-        if isinstance(node, ast.Import):
-            found |= {alias.name.split(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(str(node.module).split(".")[0])
+def imported(node, *, at_once):
+    """Return the packages that a syntax tree imports: all, or those `at_once`, together with its module."""
+    if isinstance(node, ast.Import):
+        found = {alias.name.split(".")[0] for alias in node.names}
+    elif isinstance(node, ast.ImportFrom):
+        found = {str(node.module).split(".")[0]}
+    elif isinstance(node, ast.expr) or (at_once and isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)):
+        found = set()
+    elif at_once and isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+        found = set()
+    else:
+        found = {name for child in ast.iter_child_nodes(node) for name in imported(child, at_once=at_once)}
     return found - sys.stdlib_module_names - {"interp", "models"}
 
 
@@ -70,8 +70,9 @@ def test_each_package_that_is_imported_is_declared_and_an_extra_only_where_it_is
     packages = packages_distributions() | {"llvmlite": ["numba"], "traitlets": ["anywidget"]}  # which bring them
     used = set[str]()
     for file in (*(ROOT / "interp").rglob("*.py"), *(ROOT / "models").rglob("*.py")):
+        tree = ast.parse(file.read_text())
         for at_once in (True, False):
-            modules = imported(file, at_once=at_once)
+            modules = imported(tree, at_once=at_once)
             found = names(package for module in modules for package in packages.get(module, [module]))
             allowed = needed if at_once and file.name != "triton_kernels.py" else needed | optional
             assert found <= allowed, (file, found - allowed)

@@ -475,7 +475,7 @@ report.examples = (() => {
 
   /* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below. */
   function example(one, shown, alike = []) {
-    const { latent, feature, most, how, senses, beside } = shown;
+    const { latent, feature, most, how, senses, beside, isWeak } = shown;
     let isOpen = false;
     const value = written(valueOf(one), most),
       title = "open the whole context";
@@ -500,6 +500,7 @@ report.examples = (() => {
       place.replaceChildren(isOpen ? opened(one, most, latent, beside)
         : textOf(one, most, how ?? widthOf(feature), beside));
       if (more) place.append(more);
+      if (isWeak(one)) place.append(h("small.weak-firing", null, "weak"));
     };
     function showAlike(event) {
       event.stopPropagation();
@@ -521,17 +522,18 @@ report.examples = (() => {
    * of them.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
-   * alikeOf: gives the examples that one stands for. beside: the activations of another feature at each and in its
-   * sequence, the largest, its name, and whether it stands first.
+   * alikeOf: gives the examples that one stands for. isWeak: which are called so. beside: the activations of another
+   * feature at each and in its sequence, the largest, its name, and whether it stands first.
    * @param {number} latent
    * @param {Feature} feature
    * @param {Example[]} examples
    * @param {{ few?: number, how?: string, senses?: Sense[], alikeOf?: (one: Example) => Example[],
-   *   beside?: any }} options */
-  function list(latent, feature, examples, { few = FEW, how, senses = [], alikeOf = () => [], beside } = {}) {
+   *   isWeak?: (one: Example) => boolean, beside?: any }} options */
+  function list(latent, feature, examples, options = {}) {
+    const { few = FEW, how, senses = [], alikeOf = () => [], isWeak = () => false, beside } = options;
     const most = feature.facts.max || 1;
     const items = (some) =>
-      some.map((one) => example(one, { latent, feature, most, how, senses, beside }, alikeOf(one)));
+      some.map((one) => example(one, { latent, feature, most, how, senses, beside, isWeak }, alikeOf(one)));
     const isEarly = how === "line" && examples.every((one) => placeOf(one) <= EARLY);
     const kind = `ol.examples${hasText ? "" : ".inputs"}${isEarly ? ".early" : ""}`;
     const shown = h(kind, null, items(examples.slice(0, few)));

@@ -7,6 +7,7 @@ report.views.overview = (() => {
   const compared = report.data.page.null;
   const { verdictOf, verdictCounts } = report.selection;
   const N_HITS = 5;
+  const WEAK = 0.35; // of the strongest activation, below which a card says so
   const MAP_SIZE = [340, 255];
 
   function sentence() {
@@ -24,7 +25,7 @@ report.views.overview = (() => {
   const { percent } = format;
   const note = (...content) => h("p", null, content);
   /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a
-   * mark at the share that it is compared with. Below it what the comparison says.
+   * mark at the share that it is compared with. Below it what a comparison says.
    * @type {(share: Share, words: Child, beside: number, ...below: Child[]) => HTMLElement} */
   const claim = ([share, low, high], words, beside, ...below) => h("section.share", null,
     h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),
@@ -36,24 +37,19 @@ report.views.overview = (() => {
   const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
     tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`)];
 
-  /* The share of one meaning that can be compared: of the same settings, learnt from as many tokens as the nulls and
-   * judged on as many latents. Below it, small, that of the dictionary after all of its training, which has no null. */
-  function oneMeaning(known) {
-    const words = ["have ", term("one meaning"), " "];
-    if (!compared) {
-      return claim(shareOf(known), [words, h("small", null, ofAll(known, "in use"))], null,
-        note("No null was run, so there is nothing to compare this with."));
-    }
-    const { matched, null: nearest, difference } = compared;
+  /* The share of the dictionary, and below it what can be compared: with the same settings, learnt from as many tokens
+   * as the nulls and judged on as many latents. */
+  const oneMeaning = (known) => claim(shareOf(known),
+    ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
+    note(compared ? besideNull(compared) : "No null was run, so there is nothing to compare this with."));
+
+  function besideNull({ matched, null: nearest, difference }) {
     const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
-    const of = ({ title, means, judged }) =>
-      `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
+    const of = ({ title, means, judged, one: [share] }, ...rest) => tipped(percent(share),
+      [`${title}: ${means}; of ${format.count(judged)} features, drawn at random.`, ...rest].join(" "));
     const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-    return claim(matched.one, [words, tipped(matched.title, of(matched))], nearest.one[0],
-      note(h("b", null, difference[1] > 0 ? "Told apart" : "Not told apart"), " from its ",
-        tipped(`closest null, ${percent(nearest.one[0])}`, `${of(nearest)} ${apart}`)),
-      h("p.aside", null, `${percent(known.n / known.of)} `, ofAll(known, "in use"),
-        " after all its training, which no null had"));
+    return [`At equal training, ${matched.title}: `, of(matched), ", and ", of(nearest, apart),
+      " in the closest null: ", h("b", null, difference[1] > 0 ? "told apart" : "not told apart")];
   }
 
   const learnt = (known) => claim(shareOf(known),
@@ -72,14 +68,15 @@ report.views.overview = (() => {
   async function card([latent, why, choice]) {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
-    const strongest = await report.examples.telling(latent, feature, 3);
+    const some = await report.examples.telling(latent, feature, 3);
+    const isWeak = (one) => report.examples.valueOf(one) < WEAK * feature.facts.max;
     const predicted = hasText ? report.captions.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
         why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
       h("p.rule.clamp", null, report.captions.brief(latent, true)),
-      report.examples.list(latent, feature, strongest, { how: hasText ? "line" : null, senses }),
+      report.examples.list(latent, feature, some, { how: hasText ? "line" : null, senses, isWeak }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
 

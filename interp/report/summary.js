@@ -174,7 +174,7 @@ report.views.summary = (() => {
     const words = { "one meaning": "have ", learnt: "are ", effect: "have an " };
     const share = (x) => h("b", null, `${format.inPercent(x)}\u00a0%`);
     const beside = ({ name, chance }) => {
-      if (name === "one meaning" && compared) return "no null: they had less training, with which the share grows";
+      if (name === "one meaning" && compared) return "no null had as much training: see the next line";
       if (name === "learnt") return "features of a model with random weights";
       return chance === undefined ? "no null was run" : [share(chance), " by chance"];
     };
@@ -183,18 +183,19 @@ report.views.summary = (() => {
       h("td", null, share(value)),
       h("td", null, range(ends), "\u00a0%"),
       h("td.beside-null", null, comparison));
-    const lineOf = (row) => line(compared && row.name === "one meaning" ? "tr.aside" : "tr", row.name,
-      `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row));
-    /* What can be compared, first: at equal training. */
+    const lineOf = (row) => [line("tr", row.name,
+      `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row)),
+    compared && row.name === "one meaning" ? fair() : null];
+    /* The same at equal training, which can be compared. */
     const fair = () => {
       const { matched, null: { one: [closest, ...ends], title }, difference } = compared;
       const told = difference[1] > 0 ? "told apart" : "not told apart";
-      return line("tr", "one meaning", matched.title, matched.one,
+      return line("tr.aside", "one meaning", `at equal training, ${matched.title}`, matched.one,
         [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, told)]);
     };
     const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
     const table = h("table.plain.findings", null, headElement(heads),
-      h("tbody", null, compared ? fair() : null, shares.map(lineOf)));
+      h("tbody", null, shares.map(lineOf)));
     const cells = ({ cells: all }) => Array.from(all, (cell) => cell.innerText.replaceAll("\n", ", ")).join("\t");
     const written = () => [report.data.page.about, ...Array.from(table.rows, cells)].join("\n");
     return [scrollable("Shares, scrollable", table),

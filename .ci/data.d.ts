@@ -40,6 +40,7 @@ interface PageFacts {
   min_f1: number;
   first_bytes: [last: number, name: string][];
   common_letters: string;
+  sense_letters: string;
   shares: QuestionShare[];
   null: { matched: DictionaryShares; null: DictionaryShares; difference: Share } | null;
   logits: string;
@@ -148,6 +149,7 @@ interface TableColumns {
   label: (number | null)[];
   label_f1: (number | null)[];
   rule: Rule[];
+  head: string[]; // what the rule says first
   brief: (Segment[] | null)[];
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby, takewhile
 
 STRAY = r"⟨[0-9a-f]{2}⟩"
+_IS_STRAY = re.compile(STRAY)
 BYTES = "bytes of characters"
 """The name of tokens that begin with a byte that is no character."""
 FIRST_BYTES = (
@@ -26,6 +27,11 @@ _LEADS = range(0xC2, 0xE0)
 """The first bytes of characters of two bytes."""
 _LEAST_FIRST = 0xC0
 """The bytes from here on never follow another byte of a character."""
+
+
+def has_parts(text: str) -> bool:
+    """Return whether a text has a part of a character, and not only angle brackets."""
+    return _IS_STRAY.search(text) is not None
 
 
 def script_byte(text: str) -> int | None:

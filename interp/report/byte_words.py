@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interp.display.byte_parts import STRAY, common_letters, length_of, name_of
+from interp.display.byte_parts import STRAY, common_letters, has_parts, length_of, name_of
 from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts, join_with_and
 from interp.features.feature_store import FeatureStore
 from interp.report.characters import characters_of_token
@@ -55,7 +55,7 @@ class ByteReader:
 
     def token(self, text: str, is_in_words: bool = False) -> Token:
         """Return a token of a caption, with its parts of characters as such."""
-        if "⟨" not in text or not re.search(STRAY, text):
+        if not has_parts(text):
             return Token(text)
         pieces: list[str | CharacterPart] = []
         before = ""
@@ -83,7 +83,7 @@ class ByteReader:
     def family(self, text: str) -> Family | None:
         """Return the family of tokens with parts of characters of one script, such as "parts of Hebrew letters"; None
         for any other token."""
-        if "⟨" not in text or not (run := re.search(f"(?:{STRAY})+", text)):
+        if not (run := re.search(f"(?:{STRAY})+", text)):
             return None
         parts = list(self._parts(text, run[0]))
         nouns = {noun for lead, _, own in parts for noun in self._nouns(own, lead)}
@@ -162,7 +162,7 @@ def byte_readers(
 ) -> dict[int, ByteReader]:
     """Return the reader of each latent that has a stored firing on a token with parts of characters.
     scripts: latent → the noun for the letters of its commonest tokens, for those that have such."""
-    is_part = np.array([re.search(STRAY, token) is not None for token in features.vocab])
+    is_part = np.array([has_parts(token) for token in features.vocab])
     tokens = features.tokens.numpy()
     examples = features.sql('select distinct latent, "row" from examples order by latent, "row"')
     rows = examples["row"].to_numpy(np.int64)

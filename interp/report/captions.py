@@ -21,7 +21,6 @@ In: `LatentFacts`. Out: JSON.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import NamedTuple
 
 from interp.display.segments import Family, Part, Segments, Token, to_json, tokens_of
@@ -30,6 +29,7 @@ from interp.report.naming import (
     GOOD_F1,
     MOST,
     N_LISTED,
+    NEARLY_ALL,
     Kind,
     LatentFacts,
     RuleFacts,
@@ -37,10 +37,8 @@ from interp.report.naming import (
     Surroundings,
     kind_of_name,
 )
-from interp.report.rule_reader import NEARLY_ALL, with_amount
 from interp.report.whole_words import WholeWords
-from interp.text.predicate_kinds import TOPIC
-from interp.text.short_rules import Clause, joined
+from interp.text.short_rules import joined
 from interp.text.vocabulary import join_with_or, name_of_token
 
 MUCH_OF_NO_SENSE = 0.1
@@ -63,6 +61,8 @@ RULE = Part("rule", 0)
 class Caption(NamedTuple):
     rule: list
     """The latent's rule, simplified."""
+    head: str
+    """What that says first, which tells a search what the latent fires on, and not where."""
     brief: list | None
     """What names it in a table, a list or the map; None if that is its rule."""
     title: list
@@ -85,11 +85,8 @@ class Name(NamedTuple):
 
 
 def caption_of(latent: LatentFacts) -> Caption:
-    """Return the caption of a latent. It is named by its rule as it is shown."""
-    measured = latent.rule
-    with_kind = _with_kind(measured.clauses, latent.kind)
-    rule = replace(measured, clauses=with_amount(with_kind, measured.precision))
-    latent = replace(latent, rule=rule)
+    """Return the caption of a latent."""
+    rule = latent.rule
     kind = kind_of_name(latent)
     name = _name(kind, latent)
     repeats = kind != "label" and bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts)
@@ -97,10 +94,11 @@ def caption_of(latent: LatentFacts) -> Caption:
     is_below = rule.clauses and kind in ("label", "words", "tokens") and not repeats and not fails
     return Caption(
         rule=to_json(rule.segments),
+        head=rule.clauses[0].head if rule.clauses else "",
         brief=None if name.brief == [RULE] else to_json(name.brief),
         title=to_json(name.title),
         below=to_json(_rule_in_words(rule)) if is_below else None,
-        measured=None if with_kind == measured.clauses else to_json(measured.segments),
+        measured=None if rule.measured is None else to_json(joined(rule.measured)),
         f1=name.f1,
     )
 
@@ -135,17 +133,16 @@ def _before_rule(latent: LatentFacts) -> Segments:
     tokens, rule = latent.tokens, latent.rule
     if tokens.texts and tokens.shares[0] >= MOST and not rule.names_tokens:
         return [_muted("on "), *_chips(latent, tokens.texts[:1]), _muted(": ")]
-    kind = _in_kind(latent.kind)
-    is_told = [kind] in [clause.segments for clause in rule.clauses]
-    is_good = rule.f1 is None or rule.f1 >= GOOD_F1
-    return [] if not kind or is_told or is_good else [_muted(f"{kind}: ")]
+    if latent.kind is None or rule.f1 is None or rule.f1 >= GOOD_F1:
+        return []
+    is_told = [latent.kind.words] in [clause.segments for clause in rule.clauses]
+    return [] if is_told else [_muted(f"{latent.kind.words}: ")]
 
 
 def _in_pieces(whole: WholeWords, kind: Surroundings | None) -> Part:
     """Return the pieces on which it fires with the words that have them, and the kind of text if that is nearly always
     the same: "uf" in "Yusuf"."""
-    is_of_kind = kind is not None and kind.share >= NEARLY_ALL
-    of_kind = [_muted(f", {_in_kind(kind)}")] if is_of_kind else []
+    of_kind = [_muted(f", {kind.words}")] if kind is not None and kind.share >= NEARLY_ALL else []
     return Part("pieces", [_any_of(whole.tokens), *_in_whole(whole, is_of_most=whole.share < NEARLY_ALL), *of_kind])
 
 
@@ -198,9 +195,8 @@ def _on_commonest(latent: LatentFacts, is_title: bool = False) -> Segments:
     much = [(token, share) for token, share in listed if share >= MUCH_ON_A_TOKEN]
     is_told_by_much = sum(share for _, share in much) >= MOST
     shown = much if is_told_by_much else [one for k, one in enumerate(listed) if one[1] >= RARE_TOKEN or k == 0]
-    kind = _in_kind(latent.kind)
     many = "on" if is_of_few else "on many tokens:"
-    before = f"{kind}, {many} " if kind else "mostly on " if is_of_few else f"{many} "
+    before = f"{latent.kind.words}, {many} " if latent.kind else "mostly on " if is_of_few else f"{many} "
     read = [latent.reader.token(token) for token, _ in shown]
     families = Counter[Family | None](latent.reader.family(token) for token, _ in shown)
     alike = [token for token, _ in listed if token.strip() == shown[0][0].strip()]
@@ -280,19 +276,6 @@ def _on_tokens(latent: LatentFacts, tokens: Sequence[str]) -> Segments:
 
 def _chips(latent: LatentFacts, tokens: Sequence[str], is_in_words: bool = False) -> Segments:
     return [Part("chip", latent.reader.token(token, is_in_words)) for token in tokens]
-
-
-def _with_kind(clauses: Sequence[Clause], kind: Surroundings | None) -> list[Clause]:
-    """Return a rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
-    in_kind = Clause(None, [_in_kind(kind)])
-    return [in_kind if kind and one.atom is not None and one.atom.subject == TOPIC else one for one in clauses]
-
-
-def _in_kind(kind: Surroundings | None) -> str:
-    """Return the kind of text in which most firings lie: "in french", "mostly in html"; "" if there is none."""
-    if kind is None:
-        return ""
-    return f"{'mostly ' if kind.share < NEARLY_ALL else ''}in {_words(kind.label)}"
 
 
 def _apart(raises: Sequence[str]) -> Segments:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from jaxtyping import Bool, Int
 
-from interp.display.byte_parts import STRAY, common_letters, length_of, name_of
+from interp.display.byte_parts import STRAY, common_letters, has_parts, length_of, name_of
 
 N_READ = 1 << 17
 """Tokens with parts of characters that are read, in whole sequences evenly spaced over those scanned."""
@@ -26,7 +26,7 @@ _Parts = tuple[list[str], list[str]]
 def characters_of_parts(vocab: Sequence[str], tokens: Int[np.ndarray, "seq pos"]) -> dict[str, _Parts]:
     """Return token → (the characters that it ends, those that it begins), each as one text a script, the commonest
     script first: "么 览 …", with … if there are others. A part within a character counts among the ends."""
-    pieces = [_bytes_of(token) if re.search(STRAY, token) else b"" for token in vocab]
+    pieces = [_bytes_of(token) if has_parts(token) else b"" for token in vocab]
     counts: dict[tuple[str, bool], Counter[str]] = defaultdict(Counter)
     for run, n in Counter(_runs(tokens, np.array([len(piece) > 0 for piece in pieces]))).items():
         for character, places in _divided_characters([pieces[token] for token in run]):
@@ -42,7 +42,7 @@ def characters_of_parts(vocab: Sequence[str], tokens: Int[np.ndarray, "seq pos"]
 def characters_of_token(tokens: Sequence[str], place: int) -> Iterator[tuple[str, bool, bool]]:
     """Yield the characters of which the token at a place among others holds a part, and whether they begin and whether
     they end in it."""
-    is_part = [re.search(STRAY, token) is not None for token in tokens]
+    is_part = [has_parts(token) for token in tokens]
     start, stop = place, place + 1
     while start > 0 and is_part[start - 1]:
         start -= 1

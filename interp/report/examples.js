@@ -73,7 +73,7 @@ report.inputs = (() => {
 })();
 
 report.examples = (() => {
-  const { n_ctx, label_sets: labelSets, has_text: hasText } = report.data.page;
+  const { n_ctx, label_sets: labelSets, has_text: hasText, sense_letters: letters } = report.data.page;
   const NARROW = matchMedia("(max-width: 640px)");
   const AROUND = {
     line: [48, 40],
@@ -90,7 +90,6 @@ report.examples = (() => {
   const MOST_BYTES = 3; // of a character before or after one of its bytes
   const N_ALIKE = 4; // tokens up to the firing one that two alike examples share
   const N_CLOSE = 8; // tokens between two firings in one text up to which one is enough
-  const LETTERS_OF = "ABCDEF"; // of senses, of which there are no more (verdict/similarity.py)
   // The shade of an activation is its share of the largest, to this power: peaks stand out where many tokens fire.
   const SPREAD = 2.4;
   const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
@@ -470,8 +469,8 @@ report.examples = (() => {
   /** The letter of a sense; k: its index among the latent's senses.
    * @type {(k: number, meaning: string) => HTMLElement} */
   const senseMark = (k, meaning) =>
-    h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${LETTERS_OF[k]}` },
-      LETTERS_OF[k]);
+    h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${letters[k]}` },
+      letters[k]);
 
   /* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below. */
   function example(one, shown, alike = []) {

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from interp.display.byte_parts import has_parts
 from interp.display.verdict_names import ONE_MEANING_VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.report.columns import Commonest, values_of
@@ -24,11 +25,12 @@ from interp.report.naming import (
     TokenFacts,
 )
 from interp.report.payloads import N_CONTEXT_TOKENS
-from interp.report.rule_reader import RuleReader
+from interp.report.rule_reader import RuleReader, with_amount, with_kind
 from interp.report.verdict_evidence import described_by, is_described_by_rule
 from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.rules import read_rule
+from interp.text.short_rules import Clause
 
 MIN_FOLLOWING = 0.01
 """Least share of a latent's firings that a token follows for the latent's caption to name it as raised."""
@@ -73,8 +75,9 @@ def latent_facts(
         LatentFacts(
             has_text=features.has_text,
             fires=n_active[j] > 0,
-            rule=RuleFacts(
-                clauses=read(j, read_rule(row.explanation, row.explanation_json)),
+            rule=rule_facts(
+                read(j, read_rule(row.explanation, row.explanation_json)),
+                kinds.get(j),
                 f1=number(row.explanation_f1),
                 precision=number(row.explanation_precision),
                 at_strongest=number(_recall_at_strongest(row.explanation_precision, row.explanation_f1_by_interval), 2),
@@ -102,6 +105,25 @@ def latent_facts(
         )
         for j, row in enumerate(rows)
     ]
+
+
+def rule_facts(
+    clauses: list[Clause],
+    kind: Surroundings | None,
+    *,
+    f1: float | None,
+    precision: float | None,
+    at_strongest: float | None,
+) -> RuleFacts:
+    """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text."""
+    in_kind = with_kind(clauses, kind)
+    return RuleFacts(
+        clauses=with_amount(in_kind, precision),
+        measured=None if in_kind == clauses else clauses,
+        f1=f1,
+        precision=precision,
+        at_strongest=at_strongest,
+    )
 
 
 def detected_labels(table: pd.DataFrame) -> pd.Series:
@@ -162,7 +184,7 @@ def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.Da
         tokens = table["top_logit_tokens"].iloc[latent]
         distinct = dict[str, str]()
         for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
-            if "⟨" not in text and text in following.get(int(latent), set()):
+            if not has_parts(text) and text in following.get(int(latent), set()):
                 distinct.setdefault(text.strip().lower() or text, text)
         raised[latent] = list(distinct.values())[:N_RAISED]
     return raised

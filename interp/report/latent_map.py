@@ -12,15 +12,18 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
+from itertools import takewhile
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from interp.checks.errors import InterpError
+from interp.display.segments import to_text, tokens_of
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.directions import unit_rows
+from interp.text.short_rules import Clause, joined
 
 MIN_FOR_UMAP = 20
 N_NEGATIVES = 15
@@ -46,16 +49,16 @@ a cluster of the whole map is rare."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
-_PHRASE = re.compile(r"(?:(?:[\w-]+ )?tokens )?(?!or$)([a-z]+(?: [\w-]+)*)")
-"""Words that end a rule, such as "at the start of a word", without the "tokens" or "most tokens" of which they are."""
 _UNINFORMATIVE_TOKEN = re.compile(r"[\W_]*[a-zA-Z0-9]?[\W_]*|[a-z]{2,3}")
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 
 
-def map_payload(inputs: ReportInputs, kinds: Sequence[str | None], rules: Sequence[list], seed: int) -> dict[str, Any]:
+def map_payload(
+    inputs: ReportInputs, kinds: Sequence[str | None], rules: Sequence[Sequence[Clause]], seed: int
+) -> dict[str, Any]:
     """Return the latents that fire, with their coordinates. Without decoder directions, return the reason why there is
     no map.
-    kinds: the kind of text of each latent (`columns.surroundings`). rules: as `captions` gives them."""
+    kinds: the kind of text of each latent (`latent_facts.surroundings`). rules: as they are shown."""
     W_dec = inputs.features.W_dec
     latents = np.flatnonzero(inputs.table["n_active"] > 0).tolist()
     if W_dec is None or not latents:
@@ -135,7 +138,7 @@ def _pca(rows: np.ndarray) -> np.ndarray:
 def map_names(
     points: Float[np.ndarray, "latent 2"],
     kinds: Sequence[str | None],
-    rules: Sequence[list],
+    rules: Sequence[Sequence[Clause]],
     *,
     seed: int = 0,
 ) -> list[list]:
@@ -153,8 +156,7 @@ def map_names(
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
             level = 0 if n >= MIN_SHARE_OF_NAME * LATENTS_EACH[0] else len(LATENTS_EACH) - 1
             named.append([number(x), number(y), kind.replace("_", " "), level])
-    of_kinds = re.compile("|".join(re.escape(kind.replace("_", " ")) for kind in n_of_kind) or "(?!)")
-    marks_of = [{mark for mark in _marks(rule) if mark.is_token or not of_kinds.search(mark.text)} for rule in rules]
+    marks_of = [_marks(rule) for rule in rules]
     overall = Counter(mark for marks in marks_of for mark in marks)
     used = set[Mark]()
     for level, n_latents in enumerate(LATENTS_EACH):
@@ -200,18 +202,18 @@ class Mark(NamedTuple):
     is_token: bool
 
 
-def _marks(rule: Sequence[Any]) -> set[Mark]:
-    """Return the whole tokens that a rule names, and the words that end it. Long and uninformative tokens are left
-    out."""
-    tokens = (token for one in rule if not isinstance(one, str) for token in _tokens_in(one))
-    texts = {token[0] for token in tokens if len(token) == 1}  # one with parts of characters has its pieces too
-    told = {text for text in texts if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME}
-    phrases = set[str]()
-    ends = rule[-1] if len(rule) > 1 else None  # words before a token tell nothing without it
-    if isinstance(ends, str) and (found := _PHRASE.fullmatch(ends.strip())):
-        phrases.add(f"tokens {found[1]}")
-    return {Mark(text, is_token=True) for text in told} | {Mark(phrase, is_token=False) for phrase in phrases}
-
-
-def _tokens_in(segment: Any) -> list[list]:
-    return [segment] if isinstance(segment, list) else [token for _, tokens, _ in segment["groups"] for token in tokens]
+def _marks(rule: Sequence[Clause]) -> set[Mark]:
+    """Return the whole tokens that a rule names, and the words that end it, such as "at the start of a word". Long and
+    uninformative tokens are left out, and the kind of text, which has a name of its own."""
+    tokens = list(tokens_of(joined(rule)))
+    texts = {token.text for token in tokens if not token.pieces}
+    marks = {
+        Mark(text, is_token=True)
+        for text in texts
+        if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME
+    }
+    ends = list(takewhile(lambda clause: not any(tokens_of(clause.segments)), reversed(rule)))[::-1]
+    words = [to_text(clause.segments) for clause in ends if clause.atom is not None and clause.atom.kind != "label"]
+    if tokens and words:  # of a rule that names a token: words without it tell nothing
+        marks.add(Mark(" ".join(["tokens", *words]), is_token=False))
+    return marks

@@ -15,6 +15,8 @@ from interp.text.short_rules import Clause, joined
 
 MOST = 0.5
 """Least share that is most of something: of the firings, of the strongest ones, or of the tokens that a rule names."""
+NEARLY_ALL = 0.9
+"""Share of some firings, or of the tokens that a rule names, from which on a reader may take it for all of them."""
 N_LISTED = 4
 """Tokens that a name lists of those on which a latent fires most."""
 LABEL_MARGIN = 0.05
@@ -37,11 +39,18 @@ class Surroundings(NamedTuple):
     share: float
     """The share of its firings in it."""
 
+    @property
+    def words(self) -> str:
+        """It in words: "in french", "mostly in html"."""
+        return f"{'mostly ' if self.share < NEARLY_ALL else ''}in {self.label.replace('_', ' ')}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class RuleFacts:
     clauses: Sequence[Clause] = ()
-    """The rule in short; none where there is no rule."""
+    """The rule as it is shown, in short; none where there is no rule."""
+    measured: Sequence[Clause] | None = None
+    """The rule as its F1 was measured, if another is shown."""
     f1: float | None = None
     precision: float | None = None
     at_strongest: float | None = None

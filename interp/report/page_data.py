@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from statistics import NormalDist
+from string import ascii_uppercase
 from typing import Any
 
 import numpy as np
@@ -63,6 +64,7 @@ from interp.report.verdict_evidence import (
 )
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.short_rules import joined
+from interp.verdict.similarity import MAX_SENSES
 
 QUANTILE = 0.975
 """Of the largest of as many normal draws as there are tokens, which a logit effect exceeds to be more than chance."""
@@ -104,6 +106,7 @@ class PageData:
             "min_f1": MIN_F1,
             "first_bytes": FIRST_BYTES,
             "common_letters": COMMON_LETTERS,
+            "sense_letters": ascii_uppercase[:MAX_SENSES],
             "shares": question_shares(inputs) if features.has_text else [],
             "null": closest_null(inputs),
             "logits": features.meta["logit_effects"],
@@ -124,6 +127,7 @@ class PageData:
             "token_shares": commonest.shares,
             "stored": commonest.stored,
             "rule": [one.rule for one in self.captions],
+            "head": [one.head for one in self.captions],
             "brief": [one.brief for one in self.captions],
         }
         return {"columns": own | lists_of(self.columns, own), "order": self.order}
@@ -145,7 +149,7 @@ class PageData:
     def map(self) -> dict[str, Any]:
         names, codes = self.encoded["kind"]
         kinds = [None if code is None else names[code] for code in codes]
-        return map_payload(self.inputs, kinds, [one.rule for one in self.captions], self.seed)
+        return map_payload(self.inputs, kinds, [one.rule.clauses for one in self.facts], self.seed)
 
     def chunks(self) -> Iterator[tuple[str, dict]]:
         """Yield the name and the contents of each file with details of features."""

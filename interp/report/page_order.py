@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from interp.display.byte_parts import has_parts
 from interp.display.verdict_names import (
     BY_PROBABILITY,
     FAINT,
@@ -124,7 +125,8 @@ def overview_examples(
         return any(map(_LETTER.match, characters_of(latent)))
 
     def names_cut_characters(latent: int) -> bool:
-        return any("⟨" in str(sense.get("rule")) for sense in senses[latent])
+        rules = (read_rule(sense.get("rule"), sense.get("rule_json")) for sense in senses[latent])
+        return any(has_parts(token) for rule in rules for atom in rule for token in atom.tokens)
 
     clear = sorted(ruled, key=lambda j: (is_unclear(j), j not in low.index))
     by_words = sorted(ruled, key=lambda j: (is_unclear(j), not is_of_words(j), -low.get(j, 0)))

@@ -24,15 +24,14 @@ from interp.display.segments import (
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
-from interp.report.naming import MOST
+from interp.report.naming import MOST, NEARLY_ALL, Surroundings
 from interp.report.verdict_evidence import is_described_by_rule
+from interp.text.predicate_kinds import TOPIC
 from interp.text.rules import Atom, Rule, words_of
 from interp.text.short_rules import Clause, in_short, joined
 
 MOST_IN_WORDS = 2
 """Largest number of tokens of a rule whose parts of characters are named in words."""
-NEARLY_ALL = 0.9
-"""Share of some firings, or of the tokens that a rule names, from which on a reader may take it for all of them."""
 
 
 class RuleReader:
@@ -93,6 +92,14 @@ def senses_in_segments(
         ]
         for latent, of_latent in senses.items()
     }
+
+
+def with_kind(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
+    """Return a rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
+    if kind is None:
+        return clauses
+    in_kind = Clause(None, [kind.words])
+    return [in_kind if one.atom is not None and one.atom.subject == TOPIC else one for one in clauses]
 
 
 def with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:

@@ -10,11 +10,10 @@ report.search = (() => {
   const lower = (text) => text.toLowerCase();
   const tokens = lazily(() => columns.tokens.map((texts) => texts.map(lower)));
   const rules = lazily(() => columns.rule.map((rule) => lower(report.segments.textOf(rule))));
+  const heads = lazily(() => columns.head.map(lower));
   const labels = report.data.page.names.label.map((label) => lower(format.words(label)));
   const LETTER = "[\\p{L}\\p{N}_]";
 
-  /* The head of a rule: the words up to where it names a second thing or says where the first stands. */
-  const HEAD = /^.*?(?=,|(?:^| )(?:or|two|after|before|within|inside|outside|at|in (?:an?|text|lines|words))\b|$)/s;
   const AT_HEAD = 0.5;
   const TOGETHER = 4; // of each word of a query that stands as a whole at the head, more than a token can add
   const WEAK = 2.15; // of a word of a query: less than a token with 5 % of the firings, or a word, adds
@@ -87,20 +86,18 @@ report.search = (() => {
   const isIn = (each, text) => (each.number ? text.search(each.word) >= 0 : text.includes(each.text));
   const asWord = (each, text, whole) => (text.search(each.word) >= 0 ? whole : isIn(each, text) ? 1 : 0);
 
-  const headOf = (text) => text.match(HEAD)[0];
-
   /* The same of whole words of a text that describes the latent, which count more at its head. */
-  function asWords(each, text) {
+  function asWords(each, text, head) {
     if (text.search(each.word) < 0) return 0;
-    return headOf(text).search(each.word) < 0 ? 3 : 3 + AT_HEAD;
+    return head.search(each.word) < 0 ? 3 : 3 + AT_HEAD;
   }
 
   /* Whether several words of a query stand side by side at the head of a rule or of the label that describes better. */
   function isTogether(terms, i) {
     if (terms.length < 2 || !terms.every(({ field }) => field === "")) return false;
     const words = terms.map(({ text }) => text).join(" ");
-    const named = [rules()[i], wordsOf(i), ...(report.captions.byLabel(i) ? [labels[columns.label[i]]] : [])];
-    return named.some((text) => ` ${headOf(text)} `.includes(` ${words} `));
+    const named = [heads()[i], ...(report.captions.byLabel(i) ? [labels[columns.label[i]]] : [])];
+    return named.some((text) => ` ${text} `.includes(` ${words} `));
   }
 
   /** Whether an example is stored of the firings on a token of its list, the commonest of which has rank 0.
@@ -124,11 +121,12 @@ report.search = (() => {
     if (within("tok")) most = Math.max(most, ...tokens()[i].map(ofToken));
     if (within("rule")) {
       const isInToken = toldBy(i).some((token) => isIn(each, token));
-      most = Math.max(most, asWords(each, rules()[i]), asWords(each, wordsOf(i)), isInToken ? 1 : 0);
+      const asRule = (text) => asWords(each, text, heads()[i]);
+      most = Math.max(most, asRule(rules()[i]), asRule(wordsOf(i)), isInToken ? 1 : 0);
     }
     if (within("label") && columns.label[i] !== null) {
       const label = labels[columns.label[i]];
-      most = Math.max(most, asWord(each, label, 3), report.captions.byLabel(i) ? asWords(each, label) : 0);
+      most = Math.max(most, asWord(each, label, 3), report.captions.byLabel(i) ? asWords(each, label, label) : 0);
     }
     const { label, note } = report.notes.of(i);
     for (const [field, text] of [["label", label], ["note", note]]) {

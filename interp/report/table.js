@@ -2,7 +2,7 @@
 "use strict";
 
 report.table = (() => {
-  const { latents, tokens: scanned, has_text: hasText } = report.data.page;
+  const { latents, tokens: scanned, has_text: hasText, sense_letters: letters } = report.data.page;
   const { state, sortBy, verdictOf, labelOf, isUnsure } = report.selection;
   const { columns } = report;
   const neverFires = (i) => columns.max[i] === null;
@@ -233,7 +233,7 @@ report.table = (() => {
     const told = report.captions.sensesOf(i);
     if (!told.length) return line(format.fixed(columns.f1[i]));
     if (!isBySense(i)) return line(format.fixed(columns.explanation_f1[i]));
-    return sensesShown(i).map((k) => line(h("span.muted", null, "ABCDEF"[k]), " ", format.fixed(told[k][2])));
+    return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(told[k][2])));
   };
 
   /* Its verdict in a short word, and what is uncertain or several about it. */

@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Bool, Int, Int64, UInt64
 
 from interp.codes.code_chunks import read_chunks
+from interp.display.byte_parts import has_parts
 from interp.features.feature_store import FeatureStore
 from interp.text.words import MAX_PIECES, Words
 
@@ -142,7 +143,7 @@ def _pieces(
             continue
         if not word[1].isupper() and _CAPITALS_AND_SMALL.fullmatch(word[1]):
             continue
-        if any("⟨" in text for text in beside):  # a part of a letter of the same word
+        if any(map(has_parts, beside)):  # a part of a letter of the same word
             continue
         pieces[key] = _Piece(vocab[flat[row]], word[1], first == row)
     return pieces

@@ -20,6 +20,7 @@ from interp.display.segments import (
     count_white_space,
     family_of,
     group_lists,
+    to_text,
 )
 from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT, TOPIC
 from interp.text.rules import Atom, Rule, lacks_subject, names_once, read_rule
@@ -49,6 +50,18 @@ class Clause(NamedTuple):
         person may name some."""
         atom = self.atom
         return atom is not None and (atom.subject == "" or (atom.subject == SUBJECT and bool(atom.tokens)))
+
+    @property
+    def head(self) -> str:
+        """What it says first, up to its first token or the end of its first name."""
+        first = self.segments[0]
+        if isinstance(first, Groups):
+            group = first.groups[0]
+            return to_text([f"{group.name} " if group.name else "", group.tokens[0]])
+        names = () if self.atom is None else self.atom.names
+        name = [_shown(one) for one in names[0]] if len(names) > 1 else self.segments
+        n = next((k for k, one in enumerate(name) if not isinstance(one, str)), len(name) - 1) + 1
+        return to_text(name[:n])
 
 
 def in_short(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:

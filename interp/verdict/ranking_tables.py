@@ -15,6 +15,7 @@ from jaxtyping import Float64, Int64
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.display import cards
+from interp.display.byte_parts import STRAY
 from interp.display.segments import to_text
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
@@ -212,7 +213,7 @@ def rule_holds(ranking: pd.DataFrame) -> pd.Series:
     """Return whether a latent has a rule without partial characters, and is not known to be unlearnt by the model."""
     holds = has_rule(ranking)
     if "explanation" in ranking:
-        holds &= ~ranking["explanation"].fillna("⟨").str.contains("⟨")
+        holds &= ~ranking["explanation"].astype(object).str.contains(STRAY, na=True)
     return holds & (ranking["learnt"].fillna(1) >= 0.5) if "learnt" in ranking else holds
 
 

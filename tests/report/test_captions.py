@@ -14,6 +14,7 @@ from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, Seen
 from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
+from interp.report.latent_facts import rule_facts
 from interp.report.naming import LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
 from interp.report.rule_reader import RuleReader
 from interp.report.whole_words import WholeWords
@@ -37,12 +38,13 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     name, of_kind = facts.pop("label", None), facts.pop("kind", None)
     label = {"f1": facts.pop("label_f1", None), "second": facts.pop("second_label", None)}
     kind_share = facts.pop("kind_share", 0)
-    rule_of = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
+    kind = None if of_kind is None else Surroundings(of_kind, kind_share)
+    measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
     return caption_of(
         LatentFacts(
-            rule=RuleFacts(clauses=in_short(rule), at_strongest=facts.pop("at_strongest"), **rule_of),
+            rule=rule_facts(in_short(rule), kind, at_strongest=facts.pop("at_strongest"), **measured),
             label=None if name is None else LabelFacts(name=name, **label),
-            kind=None if of_kind is None else Surroundings(of_kind, kind_share),
+            kind=kind,
             tokens=TokenFacts(
                 texts=facts.pop("tokens"),
                 **{name: facts.pop(name) for name in ("shares", "n_different", "strongest")},

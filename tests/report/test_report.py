@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from interp import figures
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
-from interp.display.segments import Token, as_text
+from interp.display.segments import CharacterPart, Token, as_text
 from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
@@ -44,10 +44,11 @@ from interp.report.summary import summary as summary_of
 from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import verdict_evidence
 from interp.text.rules import phrase, rule_json
+from interp.text.short_rules import Clause
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import rank_features
 from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
-from tests.planted_rules import a_rule
+from tests.planted_rules import a_rule, short
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 VOCAB = ["<|bos|>", HOSTILE, " the", "\n", "\t", "שלום", "مرحبا", "a\u2028b", "日本", "⟨d7⟩", "'\"\\", "&amp;"] + [
@@ -627,7 +628,9 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     assert first[0].latent == 3, "words say more to a reader than letters"
     first, *_ = overview_examples(words, words, senses, effects, {3: 0.9})
     assert first[0].latent == 1, "which pieces of words do not"
-    cut = {4: [{**sense, "rule": '"⟨88⟩"'} for sense in senses[4]], 6: [{"share": 0.5, "f1": 0.6, "rule": '"a"'}] * 2}
+    stray = a_rule(token=["⟨88⟩"])
+    of_stray = {"rule": phrase(stray), "rule_json": rule_json(stray)}
+    cut = {4: [{**sense, **of_stray} for sense in senses[4]], 6: [{"share": 0.5, "f1": 0.6, "rule": '"a"'}] * 2}
     assert [latent for latent, why, _ in overview_examples(table, table, cut)[0] if "senses" in why] == [6]
     alike = in_words([a_rule(token=["##", "#"]), rules[1], a_rule(token=["###"]), *rules[3:]])
     rows = table.assign(**alike, explanation_f1=[0.6, *[0.9] * 6])
@@ -1157,13 +1160,16 @@ def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_ho
     rng = np.random.default_rng(0)
     points = np.concatenate([rng.normal(centre, 0.1, size=(40, 2)) for centre in ((0, 0), (9, 0), (0, 9))])
     labels = ["in_python"] * 30 + [None] * 90
-    rule = [[" the"], ", ", ["a"], " or ", ["x" * 30], ", or ", ["the⟨d7⟩", ["the", ["א–ת…"]]], " after ", ["b"]]
-    rules = [["a word"]] * 40 + [rule] * 39 + [[HOSTILE]] + [["a word"], []] * 20
+    part = Token("the⟨d7⟩", ("the", CharacterPart("א–ת…", "")))
+    before = Clause(None, ["tokens before ", Token(" the"), ", ", Token("a"), ", ", Token("x" * 30), " or ", part])
+    rule, of_kind = [before, *short(previous=["b"])], short(shape=["a word"], label=["in python"])
+    rules = [of_kind] * 40 + [rule] * 39 + [[Clause(None, [HOSTILE])]] + [of_kind, []] * 20
     named = map_names(points, labels, rules)
     places = {"".join(name): np.array([x, y]) for x, y, name, _ in named}
     assert len(named) == 2 and set(places) == {"in python", " the"}, "no long token, no part, no letter, no words alone"
     assert np.hypot(*places["in python"]) < 0.5 and np.hypot(*(places[" the"] - [9, 0])) < 0.5, "where it is"
-    words = [["a word"]] * 40 + [[["x" * 30], " after ", ["b"], " at the start of a line"]] * 40 + [["a word"]] * 40
+    at_start = short(token=["x" * 30], previous=["b"], line_start=["at the start of a line"])
+    words = [of_kind] * 40 + [at_start] * 40 + [of_kind] * 40
     [[x, y, name, _]] = map_names(points, [None] * 120, words)
     assert name == "tokens at the start of a line" and np.hypot(x - 9, y) < 0.5, "by the words that end its rule"
     assert [level for *_, level in named] == sorted(level for *_, level in named)

@@ -85,6 +85,22 @@ def test_parts_of_characters_of_several_scripts_are_one_family():
     assert isinstance(many[0], Groups) and many[0].groups[0].name == "parts of characters of several scripts"
 
 
+@pytest.mark.parametrize(
+    ("rule", "head"),
+    [
+        (a_rule(token=[" after", "b"], previous=["x"]), '" after"'),
+        (a_rule(about_40=[like("ab", "bc", "cd")]), 'tokens like "ab"'),
+        (a_rule(token=[*"ABCDEF"]), 'single capital letters "A"'),
+        (a_rule(shape=["numbers", "dashes"], brackets=["outside brackets"]), "numbers"),
+        (a_rule(last_2=[("tokens that end in ", Token("er"))]), 'tokens that end in "er"'),
+        (a_rule(previous=["x"]), "tokens"),
+        (a_rule(token=["\n"], line_place=["1"]), "the newline of an empty line"),
+    ],
+)
+def test_the_head_of_a_rule_is_what_it_says_first(rule, head):
+    assert in_short(rule)[0].head == head
+
+
 def test_only_a_list_lists_tokens():
     assert [one.text for one in listed_tokens(joined(in_short(CAPITALS)))] == list("ABCDEF")
     assert listed_tokens(joined(short(token=["a"], previous=["b"]))) == []

@@ -42,11 +42,11 @@ def bigram_cross_entropy(
     """Return the loss of predicting each token from the previous one, in nats per token, with the smoothing above.
     Raises as `unigram_cross_entropy` does."""
     train, val = _pairs(train_tokens, d_vocab), _pairs(val_tokens, d_vocab)
-    fit, held = _split(train)
-    counts = Bigrams(fit, d_vocab)
-    unigram = unigram_of(fit, d_vocab)
+    kept, held_out = _split(train)
+    counts = Bigrams(kept, d_vocab)
+    unigram = unigram_of(kept, d_vocab)
     grid = [(discount, weight) for discount in DISCOUNTS for weight in BIGRAM_WEIGHTS if discount + weight > 0]
-    best = min(grid, key=lambda smoothing: counts.cross_entropy(held, unigram, *smoothing))
+    best = min(grid, key=lambda smoothing: counts.cross_entropy(held_out, unigram, *smoothing))
     return Bigrams(train, d_vocab).cross_entropy(val, unigram_of(train, d_vocab), *best)
 
 
@@ -85,13 +85,13 @@ def unigram_of(pairs: np.ndarray, d_vocab: int) -> Unigram:
         counts = np.bincount(pairs[:, 1], minlength=d_vocab) + alpha
         return Unigram(counts / counts.sum())
 
-    kept, held = _split(pairs)
-    return fit(pairs, min(ALPHAS, key=lambda alpha: fit(kept, alpha).cross_entropy(held)))
+    kept, held_out = _split(pairs)
+    return fit(pairs, min(ALPHAS, key=lambda alpha: fit(kept, alpha).cross_entropy(held_out)))
 
 
 def _split(pairs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    held = max(1, len(pairs) // 10)
-    return pairs[: max(1, len(pairs) - held)], pairs[-held:]
+    n = max(1, len(pairs) // 10)
+    return pairs[: max(1, len(pairs) - n)], pairs[-n:]
 
 
 def _pairs(tokens: Int[Tensor, "seq pos"], d_vocab: int) -> np.ndarray:

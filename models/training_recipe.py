@@ -99,9 +99,9 @@ def check_finite(losses: Tensor, norms: Tensor, first_step: int, config: Trainin
     """Raise ValueError at the first step whose loss or gradient norm is not finite."""
     bad = ~(losses.isfinite() & norms.isfinite())
     if bad.any():
-        place = int(bad.nonzero()[0, 0])
+        first = int(bad.nonzero()[0, 0])
         raise InterpError(
-            f"step {first_step + place}: the loss is {losses[place]:.4g} and the gradient norm {norms[place]:.4g}; "
+            f"step {first_step + first}: the loss is {losses[first]:.4g} and the gradient norm {norms[first]:.4g}; "
             f"lower lr={config.lr} or lengthen warmup={config.warmup}"
         )
 

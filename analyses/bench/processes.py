@@ -74,16 +74,16 @@ def measure(job: str, o: argparse.Namespace) -> dict[str, Any]:
 
 
 def work(o: argparse.Namespace) -> None:
-    team, run = processes(), Run(o.run)
+    world, run = processes(), Run(o.run)
     if o.job == "scan":
         inputs = {"model": run.model, "vocab": run.tokenizer.display(), "labels": run.harvested.labels}
-        scan_features(run.sae, run.store, run.hook_name, o.out / f"scanned by {team.count}", overwrite=True, **inputs)
+        scan_features(run.sae, run.store, run.hook_name, o.out / f"scanned by {world.count}", overwrite=True, **inputs)
     elif o.job == "ranking":
         rank_features(run.features, labels=run.harvested.labels)
     else:
         latents = draw_latents(run.features, o.latents, seed=0)
         feature_effects(run.model, run.hook_name, run.sae, run.features, latents=latents)
-    write_json(o.out / f"{o.job}-{team.count}-{team.rank}.json", time.process_time())
+    write_json(o.out / f"{o.job}-{world.count}-{world.rank}.json", time.process_time())
 
 
 if __name__ == "__main__":

@@ -75,8 +75,8 @@ def measure(n: int, o: argparse.Namespace) -> dict[str, float]:
 
 
 def work(o: argparse.Namespace) -> None:
-    team, results = processes(), dict[str, Any]()
-    train(o, o.out / f"warm-up of {team.count}", d_sae=512)
+    world, results = processes(), dict[str, Any]()
+    train(o, o.out / f"warm-up of {world.count}", d_sae=512)
     update = Learner.update
 
     def weighed(self: Learner, *arguments: Any) -> None:
@@ -88,9 +88,9 @@ def work(o: argparse.Namespace) -> None:
     release_freed()
     reset_peak()
     before = psutil.Process().memory_info().rss
-    train(o, o.out / str(team.count), d_sae=o.d_sae)
+    train(o, o.out / str(world.count), d_sae=o.d_sae)
     megabytes = {"weights and moments": results["state"] / 1e6, "peak": (peak_memory() - before) / 1e6}
-    write_json(o.out / f"{team.count}-{team.rank}.json", megabytes)
+    write_json(o.out / f"{world.count}-{world.rank}.json", megabytes)
 
 
 def train(o: argparse.Namespace, out: Path, d_sae: int) -> None:

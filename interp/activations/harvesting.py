@@ -152,48 +152,48 @@ def harvest_stores(
     layout = {"rows_per_shard": rows_per_shard, "seed": seed}
     made_of = {"kind": "activations", "source": "harvest", **passes.made_of(), **layout}
     made_of_each = {out: made_of | {"hook_names": names} for out, names in stores.items()}
-    team = processes()
-    team.check_alike([made_of, *made_of_each.values()], "harvests")
+    world = processes()
+    world.check_alike([made_of, *made_of_each.values()], "harvests")
     if not overwrite:
         made_of_each = {
-            out: made_of for out, made_of in made_of_each.items() if not team.recover_finished(out, made_of)
+            out: made_of for out, made_of in made_of_each.items() if not world.recover_finished(out, made_of)
         }
     if made_of_each:
         with ExitStack() as folders, evaluating(passes.module):
             new = {
-                folders.enter_context(_open_output(team, out, made_of, overwrite)): made_of
+                folders.enter_context(_open_output(world, out, made_of, overwrite)): made_of
                 for out, made_of in made_of_each.items()
             }
-            _write(_Shared(passes, team), new, rows_per_shard, seed, progress)
+            _write(_DistributedPasses(passes, world), new, rows_per_shard, seed, progress)
     return [ActivationStore.open(out) for out in stores]
 
 
 @contextmanager
-def _open_output(team: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
+def _open_output(world: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
     """Yield the place to write a store: a folder that becomes `out`, or the address itself, where the manifest
     completes the store."""
     if isinstance(out, Address):
-        team.first_does(partial(remove_store_objects, out) if overwrite else partial(check_output, out, made_of))
+        world.first_does(partial(remove_store_objects, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
-        with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+        with world.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
             yield new
 
 
 @dataclass(frozen=True)
-class _Shared:
+class _DistributedPasses:
     """The forward passes of a harvest, distributed over processes."""
 
     passes: ModelPasses
-    team: Processes
+    world: Processes
 
     def batch(self, start: int) -> Int[Tensor, " seq"]:
         return torch.arange(start, min(start + self.passes.options.batch_size, len(self.passes.tokens)))
 
     def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
         """Return the rows of this process's batch of a round; none if there are fewer batches than processes."""
-        has_one = self.team.rank < len(starts)
-        _, acts = self.passes.run(self.batch(starts[self.team.rank]) if has_one else torch.arange(1))
+        has_one = self.world.rank < len(starts)
+        _, acts = self.passes.run(self.batch(starts[self.world.rank]) if has_one else torch.arange(1))
         return acts if has_one else {name: x[:0] for name, x in acts.items()}
 
     def find_limits(self, writers: Sequence[StoreWriter], progress: Progress) -> None:
@@ -230,17 +230,17 @@ def _select_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dic
 
 
 def _write(
-    shared: _Shared,
+    of_all: _DistributedPasses,
     made_of_each: Mapping[Path | Address, Mapping[str, Any]],
     rows_per_shard: int | None,
     seed: int,
     progress: Progress,
 ) -> None:
     """Run the model over the sequences that the stores lack; in each round, each process runs a batch."""
-    team, passes = shared.team, shared.passes
+    world, passes = of_all.world, of_all.passes
     n_seq = len(passes.tokens)
     n_ctx = passes.n_ctx
-    all_widths = team.all_do(passes.widths)
+    all_widths = world.all_do(passes.widths)
 
     def make(out: Path | Address, made_of: Mapping[str, Any]) -> StoreWriter:
         config = StoreConfig(
@@ -266,18 +266,18 @@ def _write(
             writer.finish(tokens, passes.excluded, passes.name, aliases)
 
     with ExitStack() as opened:
-        items = made_of_each.items() if team.is_first else ()
-        writers = team.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
-        team.all_do(lambda: shared.find_limits(writers, progress))
+        items = made_of_each.items() if world.is_first else ()
+        writers = world.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
+        world.all_do(lambda: of_all.find_limits(writers, progress))
         position = torch.tensor([min((writer.position for writer in writers), default=0)])
-        starts = range(int(team.all_gather(position)[0]), n_seq, passes.options.batch_size)
-        for done in range(0, len(starts), team.count):
-            together = starts[done : done + team.count]
+        starts = range(int(world.all_gather(position)[0]), n_seq, passes.options.batch_size)
+        for done in range(0, len(starts), world.count):
+            together = starts[done : done + world.count]
             acts = {
-                name: team.all_gather(x) for name, x in team.all_do(partial(shared.rows_of_round, together)).items()
+                name: world.all_gather(x) for name, x in world.all_do(partial(of_all.rows_of_round, together)).items()
             }
-            team.all_do(partial(shared.add, writers, together, acts, progress))
-        team.all_do(finish)
+            world.all_do(partial(of_all.add, writers, together, acts, progress))
+        world.all_do(finish)
 
 
 @torch.no_grad()

@@ -84,12 +84,12 @@ def import_hidden_states(
         row_ids = list(_row_ids(prompts, n_ctx))
         shard_rows = config.shard_rows(iter(row_ids), config.n_shards(n_rows))
         with StoreWriter(ShardWriter(new, config, shard_rows), batch_rows=max(map(len, prompts))) as writer:
-            for place in range(writer.position, len(paths)):
-                with open_tensors(paths[place], _REMEDY) as stored:
+            for number in range(writer.position, len(paths)):
+                with open_tensors(paths[number], _REMEDY) as stored:
                     acts = stored.get_tensor("hidden_states")
                 acts_of_hooks = {name: acts[:, layer] for layer, name in enumerate(hook_names)}
-                writer.add(row_ids[place], acts_of_hooks, place + 1)
-                progress(place + 1, len(paths), "prompts")
+                writer.add(row_ids[number], acts_of_hooks, number + 1)
+                progress(number + 1, len(paths), "prompts")
             writer.finish(tokens, {"position": tokens.numel() - n_rows}, model_name)
 
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from interp.activations.column_cache import ColumnCache
-from interp.activations.remote_store import head_of
+from interp.activations.remote_store import contents_of
 from interp.activations.shards import ShardColumn, ShardLayout, columns_in, damaged_part_error, side_file_tensors
 from interp.storage.addresses import Address, read_object, read_ranges
 from interp.storage.files import digest
@@ -22,7 +22,7 @@ class RemoteFiles:
         self.path, self.manifest = address, manifest
         self.columns = columns_in(manifest)
         self.layouts = [ShardLayout(shard["n_rows"], self.columns) for shard in manifest["shards"]]
-        self._heads: list[dict[str, Any]] | None = None
+        self._contents: list[dict[str, Any]] | None = None
         self._cache = ColumnCache()
         self._lock = Lock()
 
@@ -58,15 +58,15 @@ class RemoteFiles:
         ranges = []
         sums = []
         files = []
-        for part, head in zip(self.manifest["parts"], self._all_heads(), strict=True):
-            ends = head["ends"]
+        for part, contents in zip(self.manifest["parts"], self._all_contents(), strict=True):
+            ends = contents["ends"]
             first = ends[index - 1] if index else 0
             last = ends[index]
             if last == first:
                 continue
             before = part["head"] + ends[-1] * sum(each.row_bytes for each in self.columns[:number])
             ranges.append((before + first * column.row_bytes, before + last * column.row_bytes))
-            sums.append(head["sha256"][number][index])
+            sums.append(contents["sha256"][number][index])
             files.append(self.path / part["file"])
         parts = read_ranges(files, ranges)
         for file, data, expected in zip(files, parts, sums, strict=True):
@@ -88,14 +88,14 @@ class RemoteFiles:
             raise damaged_part_error(file, "a part of it")
         return data
 
-    def _all_heads(self) -> list[dict[str, Any]]:
+    def _all_contents(self) -> list[dict[str, Any]]:
         """Return what the header of each part says."""
         with self._lock:
-            if self._heads is None:
+            if self._contents is None:
                 parts = self.manifest["parts"]
                 raw = read_ranges([self.path / part["file"] for part in parts], [(0, part["head"]) for part in parts])
                 for part, data in zip(parts, raw, strict=True):
                     if digest(data) != part["sha256"]:
                         raise damaged_part_error(self.path / part["file"], "a part of it")
-                self._heads = [head_of(data) for data in raw]
-            return self._heads
+                self._contents = [contents_of(data) for data in raw]
+            return self._contents

@@ -83,6 +83,6 @@ def part_name(number: int) -> str:
     return f"part-{number:05d}.safetensors"
 
 
-def head_of(header: bytes) -> dict[str, Any]:
+def contents_of(header: bytes) -> dict[str, Any]:
     """Return what the header of a part says besides the places of its columns."""
     return json.loads(json.loads(header[8:])["__metadata__"]["head"])

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from interp.activations.remote_reader import RemoteFiles
-from interp.activations.remote_store import REMOTE_FORMAT, head_of, part_name, remove_store_objects
+from interp.activations.remote_store import REMOTE_FORMAT, contents_of, part_name, remove_store_objects
 from interp.activations.shard_writer import StoreConfig, WriterState, file_entry, shard_of
 from interp.activations.shards import ROW_IDS, ShardLayout
 from interp.storage.addresses import Address, has_object, read_ranges, remove_object, write_file, write_object
@@ -46,13 +46,13 @@ class PartWriter:
         write_object(self.address / BEGUN, json.dumps(self._begun).encode())
         while has_object(part := self.address / part_name(len(self._parts))):
             header = _read_header(part)
-            head = head_of(header)
-            if head["work"] != self._work:  # left by another store, whose removal was interrupted
+            contents = contents_of(header)
+            if contents["work"] != self._work:  # left by another store, whose removal was interrupted
                 break
-            self._filled += np.diff(head["ends"], prepend=0)
+            self._filled += np.diff(contents["ends"], prepend=0)
             self._parts.append(_entry_of(part.name, header))
-            sums = {hook: torch.tensor(head["sums"][hook], dtype=torch.float64) for hook in self.config.widths}
-            state = WriterState(head["state"], sums)
+            sums = {hook: torch.tensor(contents["sums"][hook], dtype=torch.float64) for hook in self.config.widths}
+            state = WriterState(contents["state"], sums)
         return state
 
     def clear(self) -> None:
@@ -68,14 +68,14 @@ class PartWriter:
         counts = np.bincount(shards, minlength=n_shards)
         ends = counts.cumsum().tolist()
         columns = [rows[column.name][order] for column in self.config.columns]
-        head = {
+        contents = {
             "ends": ends,
             "sha256": [[digest(part) for part in column.tensor_split(ends[:-1])] for column in columns],
             "sums": {hook: total.tolist() for hook, total in state.sums.items()},
             "state": state.values,
             "work": self._work,
         }
-        header = ShardLayout(len(shards), self.config.columns).header_with({"head": json.dumps(head)})
+        header = ShardLayout(len(shards), self.config.columns).header_with({"head": json.dumps(contents)})
         data = bytearray(header)
         for column in columns:
             data += column.view(torch.uint8).numpy().data

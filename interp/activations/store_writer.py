@@ -62,7 +62,7 @@ class StoreWriter:
 
     def __init__(self, files: ShardWriter | PartWriter, *, batch_rows: int):
         """Prepare to write.
-        files: the place of the rows.
+        files: where the rows go.
         batch_rows: most rows that one `add` receives."""
         self.files, self.config = files, files.config
         self.limits: dict[str, float] | None = {}

@@ -192,7 +192,7 @@ class Judge:
 def _explanations_of_others(texts: Sequence[str]) -> list[str | None]:
     """Return for each explanation the next one, in turn, with other words, as equal words are no null; None if there is
     none."""
-    others = ([*texts[place + 1 :], *texts[:place]] for place in range(len(texts)))
+    others = ([*texts[i + 1 :], *texts[:i]] for i in range(len(texts)))
     return [next((other for other in rest if other != text), None) for text, rest in zip(texts, others, strict=True)]
 
 

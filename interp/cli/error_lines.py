@@ -59,9 +59,9 @@ def usage_line(error: Any) -> str:
     elif hasattr(error.__cause__, "errors"):  # pydantic's message has the expected value, but not the given one
         value = error.__cause__.errors()[0]["input"]
         message = message.replace("Invalid value for", f"Invalid value {value!r} for").replace("Value error, ", "")
-    for name, place in _WITHOUT_COMMAND.items():
+    for name, instead in _WITHOUT_COMMAND.items():
         if message == f"No such command {name!r}":
-            message += f": {place}"
+            message += f": {instead}"
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path if context else 'interp'} --help)"
 

@@ -64,8 +64,8 @@ def judge_command(
         OPENAI_MODEL      the model
         OPENAI_API_KEY    the key; any word for a server that needs none"""
     find_artifact(source, "features")
-    place = out.resolve()  # the name of "." is empty
-    cache = cache or place.with_name(f"{place.name}.answers.sqlite")
+    folder = out.resolve()  # the name of "." is empty
+    cache = cache or folder.with_name(f"{folder.name}.answers.sqlite")
     check_writable_folder("--out", out)
     check_writable_file("--cache", cache, ".sqlite", overwrite=True)  # answers are added to it
     from interp.autointerp.endpoint import OPENAI_URL, Endpoint, EndpointConfig, api_key

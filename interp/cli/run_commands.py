@@ -67,10 +67,10 @@ def demo_command(
         _show_stages(config, out, None, redo)
         return
     _show_stages(RunConfig.circuits(), out, None, redo)
-    place = out.resolve()  # the name of "." is empty
+    folder = out.resolve()  # the name of "." is empty
     for page, prompt in PROMPTS.items():
         print(f"\n{prompt}")
-        graph_command(out, prompt, out=place.with_name(f"{place.name}-graphs") / f"{page}.html", overwrite=True)
+        graph_command(out, prompt, out=folder.with_name(f"{folder.name}-graphs") / f"{page}.html", overwrite=True)
 
 
 def run_command(

@@ -107,8 +107,8 @@ def train_sae_command(
             train_sharded(opened, hooks, configs[0], shards=shards, progress=bar, **options)
         else:
             train_sae(opened, hooks, configs[0], progress=bar, **options)
-    place = as_path(out)
-    folders = [place / str(i) for i in range(len(configs))] if sweep else [place]
+    folder = as_path(out)
+    folders = [folder / str(i) for i in range(len(configs))] if sweep else [folder]
     for folder in folders if is_first() else []:
         print(_line(folder, sweep or []))
 

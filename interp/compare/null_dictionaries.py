@@ -160,15 +160,15 @@ def _judge_dictionaries(
 ) -> Nulls:
     features = trials.features
     progress = with_name(trials.progress, "dictionaries")
-    twin, stand_in = trials.configs.twin, trials.configs.stand_in
+    twin, retrained = trials.configs.twin, trials.configs.retrained
     configs = {"twin seed": twin} | {
         name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN_PARTS.items()
     }
-    if stand_in is not None:
-        configs = {"SAE": stand_in, **configs}
+    if retrained is not None:
+        configs = {"SAE": retrained, **configs}
     learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
-    if stand_in is None:
+    if retrained is None:
         trials.add_scan("SAE", features, trials.configs.tokens_of_ranked)
     for name, sae in saes.items():
         trials.add_learnt(name, sae, store, hook)

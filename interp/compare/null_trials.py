@@ -44,8 +44,9 @@ class TrainingConfigs(NamedTuple):
 
     twin: SAEConfig
     """The config of the nulls: that of the ranked dictionary, with another seed and no more tokens than the budget."""
-    stand_in: SAEConfig | None
-    """The config of the ranked dictionary's stand-in, or None without a stand-in."""
+    retrained: SAEConfig | None
+    """The config with which the ranked dictionary is trained again, from as many tokens as the nulls; None if it learnt
+    from no more."""
     tokens_of_ranked: float
     """Number of tokens from which the dictionary judged as the ranked one learnt. NaN if unknown."""
 

@@ -62,15 +62,15 @@ def strongest_scores(drawn: GraphNodes, head_edges: pd.DataFrame) -> list[Attent
     read = np.abs(drawn.edges).sum(1)[head_edges["target"]]
     influence = drawn.nodes["influence"].where(drawn.nodes["type"] != "logit", drawn.nodes["activation"])
     weight = head_edges["carried"].abs() / read * influence[head_edges["target"]].to_numpy()
-    places = {"query": position[head_edges["target"]], "key": position[head_edges["source"]], "weight": weight}
-    carried = head_edges.assign(**places).groupby(list(AttentionScore._fields))["weight"].sum()
-    return [AttentionScore(*map(int, place)) for place in carried.nlargest(_SCORES).index]
+    columns = {"query": position[head_edges["target"]], "key": position[head_edges["source"]], "weight": weight}
+    carried = head_edges.assign(**columns).groupby(list(AttentionScore._fields))["weight"].sum()
+    return [AttentionScore(*map(int, score)) for score in carried.nlargest(_SCORES).index]
 
 
 def sources_of_scores(passes: PromptPasses, scores: Sequence[AttentionScore]) -> Int[np.ndarray, " source"]:
     """Find the sources that contribute most to the queries and keys of some scores, the other side as it is."""
     change = passes.zeros(2 * len(scores)).requires_grad_(True)
-    passes.readings(change, held=True)
+    passes.readings(change, linearised=True)
     total: Any = 0
     sides = _sides(passes.linearised_model.attentions, scores, _against_others(passes, scores))
     for (query, key), n in zip(sides, range(0, len(change), 2), strict=True):
@@ -107,9 +107,11 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
     if not (patterns and len(row)):
         return empty_table(HEAD_EDGES)
     movers, of_edge = np.unique(source, return_inverse=True)
-    place = position[movers]
+    positions = position[movers]
     values = _contributions(
-        passes, nodes.iloc[movers], lambda all_of, rows: [of.values[range(len(rows)), :, place[rows]] for of in all_of]
+        passes,
+        nodes.iloc[movers],
+        lambda all_of, rows: [of.values[range(len(rows)), :, positions[rows]] for of in all_of],
     )
     slopes = _slopes_of_outputs(passes, nodes.iloc[drawn.targets])
     tables = []
@@ -132,7 +134,7 @@ def head_edges(drawn: GraphNodes, passes: PromptPasses) -> pd.DataFrame:
 
 def _slopes_of_outputs(passes: PromptPasses, targets: pd.DataFrame) -> list[Float[Tensor, "target head d_value"]]:
     """Return for each attention the gradient of the targets' inputs with respect to its output at their position."""
-    slopes = TargetGradients(passes, min(64, len(targets)), held=True)
+    slopes = TargetGradients(passes, min(64, len(targets)), linearised=True)
     outputs = [attended.outputs for attended in passes.linearised_model.attentions]
     position = targets["position"].to_numpy()
     blocks = []
@@ -187,7 +189,7 @@ def _contributions(
     """Return the contribution of each node to some linear functions of the attentions, each by a held pass without all
     other sources, less that of the biases. look: the functions of the attentions of a pass, given its nodes."""
     node_type, columns = nodes["type"].to_numpy(), passes.columns(nodes)
-    passes.readings(passes.zeros(1) - 1, held=True)
+    passes.readings(passes.zeros(1) - 1, linearised=True)
     biases = passes.linearised_model.attentions
     blocks = []
     for rows in np.array_split(np.arange(len(nodes)), -(-len(nodes) * passes.ids.shape[1] // _ROWS_AT_ONCE)):
@@ -197,7 +199,7 @@ def _contributions(
         for rest in np.flatnonzero(node_type[rows] == "rest"):
             alone[rest] = 0
             alone[rest, columns[columns >= 0]] = -1
-        passes.readings(alone, held=True)
+        passes.readings(alone, linearised=True)
         with_biases = look(passes.linearised_model.attentions, rows)
         of_biases = look([of.of_rows(len(rows)) for of in biases], rows)
         is_other = torch.tensor(node_type[rows] != "bias").to(alone)

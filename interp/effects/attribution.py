@@ -63,9 +63,9 @@ def attribution_graph(
     check_at_least(1, batch_size=batch_size)
     passes = PromptPasses(model, prompt_ids(model, prompt), dictionaries)
     logits = _logits(passes)
-    slopes = TargetGradients(passes, batch_size, held=True)
+    slopes = TargetGradients(passes, batch_size, linearised=True)
     edges = slopes.of(logits)
-    [effect] = TargetGradients(passes, 1, held=False).of(logits.iloc[:1]).astype(np.float64)
+    [effect] = TargetGradients(passes, 1, linearised=False).of(logits.iloc[:1]).astype(np.float64)
     is_latent = (passes.sources["type"] == "latent").to_numpy()
     expanded = np.zeros(0, dtype=np.int64)
     wanted = min(max_latents, int(is_latent.sum()))
@@ -137,7 +137,8 @@ def _graph(
     edges = edges[np.concatenate([np.arange(len(logits)), len(logits) + order])]
     targets = pd.concat([logits, passes.sources.iloc[expanded[order]]])
     reads, bias = (
-        passes.read(passes.readings(passes.zeros(1) - less, held=True), targets).numpy(force=True)[0] for less in (0, 1)
+        passes.read(passes.readings(passes.zeros(1) - less, linearised=True), targets).numpy(force=True)[0]
+        for less in (0, 1)
     )
 
     sources = passes.sources.assign(influence=influence, effect=effect)

@@ -51,7 +51,7 @@ _MEANS = {
 
 
 class EffectTables:
-    """Ablate some latents. Each process of the team ablates in its own sequences, and all get the same tables."""
+    """Ablate some latents. Each process of the run ablates in its own sequences, and all get the same tables."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class EffectTables:
         seed: int,
         n_pairs: int,
         progress: Progress,
-        team: Processes,
+        world: Processes,
     ):
-        self.team = team
+        self.world = world
         self.tokens = features.tokens
         self.downstream = downstream
         self.dictionary = dictionary
@@ -82,7 +82,7 @@ class EffectTables:
     def check_fires(self, scanned: Path) -> None:
         """Check that the latents fire where the scan says, over all processes. Raises ValueError if most do not: the
         model or the dictionary is then another."""
-        n_firing, done = map(sum, zip(*self.team.all_gather_values((self.n_firing, self.done)), strict=True))
+        n_firing, done = map(sum, zip(*self.world.all_gather_values((self.n_firing, self.done)), strict=True))
         if n_firing < done / 2:
             raise InterpError(
                 f"in {done - n_firing} of {done} cases a latent does not fire where the scan says: "
@@ -103,7 +103,7 @@ class EffectTables:
 
         def ablate() -> None:
             """Add what the batches of this process give; a batch is the same for any number of processes."""
-            for seqs in batches[self.team.rank :: self.team.count]:
+            for seqs in batches[self.world.rank :: self.world.count]:
                 batch = AblationBatch(self.downstream, self.dictionary, self.tokens[seqs], self.present[seqs])
                 first, stop = torch.searchsorted(sequence_of_pair, torch.stack([seqs[0], seqs[-1] + 1])).tolist()
                 pairs_here = pairs[first:stop]
@@ -114,9 +114,9 @@ class EffectTables:
                 self.done += len(pairs_here)
                 self.progress(self.done, self.n_pairs, "ablations of a latent in a sequence")
 
-        self.team.all_do(ablate)
+        self.world.all_do(ablate)
         for values in (*sums.values(), likelier):
-            self.team.sum_(values)
+            self.world.sum_(values)
         sums_by_latent = {name: values.view(sampled.shape).cpu() for name, values in sums.items()}
         tokens = self._moved_tokens(likelier, sums_by_latent["normaliser"].sum(1), sums_by_latent["firings"].sum(1))
         table = _table(latents.numpy(), {name: values.numpy() for name, values in sums_by_latent.items()})

@@ -73,15 +73,15 @@ def measured_effects(
     sources = latents.loc[latents["effect"].abs().nlargest(n_latents).index].sort_index()
     targets = pd.concat([nodes[nodes["type"] == "logit"], sources])
     columns = passes.columns(sources)
-    attributed = TargetGradients(passes, _TARGETS_AT_ONCE, held=False).of(targets)[:, columns]
+    attributed = TargetGradients(passes, _TARGETS_AT_ONCE, linearised=False).of(targets)[:, columns]
     n_at_once = max(1, _ROWS_AT_ONCE // len(graph.tokens))
-    clean = passes.read(passes.readings(passes.zeros(1), held=False), targets)
+    clean = passes.read(passes.readings(passes.zeros(1), linearised=False), targets)
     less = [clean[:0]]
     for start in range(0, len(columns), n_at_once):
         block = columns[start : start + n_at_once]
         without = passes.zeros(len(block))
         without[np.arange(len(block)), block] = -1
-        less.append(clean - passes.read(passes.readings(without, held=False), targets))
+        less.append(clean - passes.read(passes.readings(without, linearised=False), targets))
         progress(start + len(block), len(columns), "ablations of the graph's latents")
     measured = torch.cat(less).double().T.numpy(force=True)
     later = targets["dictionary"].to_numpy()[:, None] > sources["dictionary"].to_numpy()
@@ -160,7 +160,7 @@ def changed_next_tokens(
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)
     change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1
-    return passes.probabilities(passes.readings(change, held=False)[-1][0, -1])
+    return passes.probabilities(passes.readings(change, linearised=False)[-1][0, -1])
 
 
 def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame, answer: Float[Tensor, ""]) -> dict[str, Any]:

@@ -109,7 +109,7 @@ def feature_effects(
     check_token_ids(features.tokens, size_of(module, "d_vocab"))
     check_predicts_next(model, features.tokens)
     chosen = torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
-    team = processes()
+    world = processes()
     rank, count = part
     check_part(rank, count)
     with evaluating(module):
@@ -122,16 +122,16 @@ def feature_effects(
             "latents": digest(plan.latents),
             "rerun_part": downstream.rerun_part,
         }
-        team.check_alike([scan_identity(features), made_of, rank, count], "ablates")
+        world.check_alike([scan_identity(features), made_of, rank, count], "ablates")
         latents_here = plan.latents[rank::count]
         what = f"{len(latents_here):,} latents, each in at most {plan.sequences} sequences"
-        share = len(latents_here) / max(len(plan.latents), 1) / team.count
+        share = len(latents_here) / max(len(plan.latents), 1) / world.count
         pairs = round(plan.pairs * share)
         minutes_here = plan.minutes * share
         log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes_here)
         estimate = f"about {minutes_here:.0f} min" if minutes_here >= 1 else "under a minute"
         progress(0, pairs, f"{what}: {estimate} on two free processor cores")
-        run = EffectTables(features, downstream, dictionary, n_tokens, config.seed, pairs, progress, team)
+        run = EffectTables(features, downstream, dictionary, n_tokens, config.seed, pairs, progress, world)
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
         tables = [run.table(block, sampled_sequences(features, block, plan.sequences, config.seed)) for block in blocks]
         run.check_fires(features.path)

@@ -134,14 +134,14 @@ class PromptPasses:
         """Return a row for each of several passes in which no source is changed."""
         return self.embedding.new_zeros(rows, len(self.sources))
 
-    def readings(self, change: Float[Tensor, "row source"], *, held: bool) -> list[Float[Tensor, "row pos d"]]:
+    def readings(self, change: Float[Tensor, "row source"], *, linearised: bool) -> list[Float[Tensor, "row pos d"]]:
         """Run the model with each source changed by a fraction of itself: 0 leaves it, −1 removes it. Returns the
         inputs of each dictionary, and finally of the unembedding.
 
-        held: run the linearised model, in which hooks output only the sources, the biases and the transcoders' skip
-        paths; otherwise the model itself."""
+        linearised: run the linearised model, in which hooks output only the sources, the biases and the transcoders'
+        skip paths; otherwise the model itself."""
         n_pos = self.ids.shape[1]
-        shares = (1 + change if held else change).split(
+        shares = (1 + change if linearised else change).split(
             [n_pos, *(len(each.z) for each in self.encoded), *[n_pos] * len(self.encoded)], 1
         )
         embedding = shares[0][:, :, None] * self.embedding
@@ -149,7 +149,7 @@ class PromptPasses:
         reads: list[Tensor] = [embedding] * len(self.encoded)
 
         def enter(x: Tensor) -> Tensor:
-            return embedding.reshape(x.shape) if held else x + embedding.reshape(x.shape)
+            return embedding.reshape(x.shape) if linearised else x + embedding.reshape(x.shape)
 
         def read(n: int, x: Tensor) -> None:
             reads[n] = x.flatten(2)
@@ -161,13 +161,13 @@ class PromptPasses:
                 for writer, shares in zip(self.encoded[: n + 1], latent_shares, strict=False):
                     if own.output_hook in writer.writes:
                         written = written + writer.output_at(own.output_hook, shares)
-                if not held:
+                if not linearised:
                     return x + written.reshape(x.shape)
                 return (written + own.bias + _skip_path_output(own.dictionary, own.skips, reads[n])).reshape(x.shape)
 
-        if held and not self.linearised_model.can_replay(len(change)):
+        if linearised and not self.linearised_model.can_replay(len(change)):
             self._record(len(change))
-        run = self.linearised_model.replay(len(change)) if held else without_weight_gradients(self.module)
+        run = self.linearised_model.replay(len(change)) if linearised else without_weight_gradients(self.module)
         with run, torch.set_grad_enabled(change.requires_grad), ExitStack() as stack:
             stack.enter_context(self.entry.attach(enter))
             for n, each in enumerate(self.encoded):
@@ -266,9 +266,9 @@ class TargetGradients:
     """The gradients of targets' inputs with respect to the amount of each source. In the held model they are the edges
     of a graph; in the model itself, a source's contribution to a target to first order."""
 
-    def __init__(self, passes: PromptPasses, batch_size: int, *, held: bool):
+    def __init__(self, passes: PromptPasses, batch_size: int, *, linearised: bool):
         self.passes, self.change = passes, passes.zeros(batch_size).requires_grad_(True)
-        self.readings = passes.readings(self.change, held=held)
+        self.readings = passes.readings(self.change, linearised=linearised)
 
     def of(self, targets: pd.DataFrame) -> Float[np.ndarray, "target source"]:
         """Return the gradients of some latents and logits."""

@@ -99,7 +99,7 @@ class HookPasses:
         self.downstream: Downstream | None = None
         """None if the model predicts no next tokens."""
         self._mean_length = positions.mean_length
-        self._held = dict[int, StateAtHook]()
+        self._states_ahead = dict[int, StateAtHook]()
         tokens = positions.tokens
         try:
             check_predicts_next(model, tokens)
@@ -119,10 +119,10 @@ class HookPasses:
             for start in range(0, len(tokens), self.batch_size):
                 here = slice(start, start + self.batch_size)
                 ids = to_model(self.module, tokens[here])
-                at_hook = self._held.pop(start, None) or self._run_to_hook(ids)
+                at_hook = self._states_ahead.pop(start, None) or self._run_to_hook(ids)
                 n_bytes = sum(acts.nbytes for acts in at_hook if acts is not None)
                 if n_bytes <= free_bytes:
-                    self._held[start] = at_hook
+                    self._states_ahead[start] = at_hook
                     free_bytes -= n_bytes
                 where = replaceable[here].flatten().nonzero()[:, 0].to(at_hook.acts.device)
                 x, y = (acts.flatten(0, 1).flatten(1)[where] for acts in (at_hook.acts, at_hook.target))

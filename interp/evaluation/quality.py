@@ -218,7 +218,7 @@ class _FiringCounter:
         torch.maximum(self.maxima, codes.maxima().float(), out=self.maxima)
         return reconstruction(self.dictionary, codes, x)
 
-    def see_outliers(self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
+    def add_outliers(self, x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
         x = x.to(self.fired.device)
         y_hat = reconstruction(self.dictionary, self.dictionary.codes(x), x)
         self.error_outside += float((y - y_hat.to(y)).double().square().sum())
@@ -251,9 +251,9 @@ def _qualities(
     hooks = common_hooks(model, hook, dictionaries, output_hook)
     counters = {name: _FiringCounter(dictionary) for name, dictionary in dictionaries.items()}
 
-    def see_outliers(x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
+    def add_outliers(x: Float[Tensor, "row d_in"], y: Float[Tensor, "row d_out"]) -> None:
         for each in counters.values():
-            each.see_outliers(x, y)
+            each.add_outliers(x, y)
 
     losses = spliced_losses(
         model,
@@ -266,7 +266,7 @@ def _qualities(
         progress=progress,
         unigram_loss=unigram_loss,
         baselines=baselines,
-        see_outliers=see_outliers,
+        on_outliers=add_outliers,
     )
     if remark := worse_than_unigrams(losses.ce_clean, losses.ce_unigram):
         log.warning("%s", remark)

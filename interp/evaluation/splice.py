@@ -101,14 +101,14 @@ def spliced_losses(
     progress: Progress,
     unigram_loss: float | None,
     baselines: Collection[str] = (),
-    see_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None,
+    on_outliers: Callable[[Tensor, Tensor], None] = lambda x, y: None,
 ) -> Losses:
     """Return the losses of a model with each of the replacements at a hook, with the mean, with zeros, and unchanged.
 
     hooks: as `common_hooks` returns them.
     dictionaries: those that the replacements use. What their training left out keeps its own activation.
     baselines: the replacements that are run only on a part of the sequences.
-    see_outliers: called with the rows (x, y) that stay unchanged because they are above the norm limit.
+    on_outliers: called with the rows (x, y) that stay unchanged because they are above the norm limit.
 
     Raises ValueError for floats instead of token ids, if every token is excluded, for a dictionary of another width
     than the hook, and if all rows are above the limit."""
@@ -141,7 +141,7 @@ def spliced_losses(
     clean = torch.full((len(tokens),), math.nan).double()
     for rows in passes.batches():
         if len(rows.outlying_x):
-            see_outliers(rows.outlying_x, rows.outlying_y)
+            on_outliers(rows.outlying_x, rows.outlying_y)
         part = rows.seq % part_step == 0
         for name, replace in replacements.items():
             y_hat = replace(rows.x, rows.ids).to(rows.y)

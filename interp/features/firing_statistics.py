@@ -111,10 +111,10 @@ class Coactivation:
         self.n_strong += np.diff(columns.indptr)
         _count_pairs(self.first, columns.indptr, columns.indices, rows.indptr, rows.indices, self.counts)
 
-    def join(self, team: Processes) -> None:
+    def join(self, world: Processes) -> None:
         """Add up the counts of all processes."""
         for counts in (self.n_strong, self.counts.view(np.int32)):  # signed sums have the same bits as unsigned ones
-            team.sum_(torch.from_numpy(counts))
+            world.sum_(torch.from_numpy(counts))
 
     def table(self, k: int, n_rows: int) -> dict[str, np.ndarray]:
         """Return, for each latent, the `k` partners with the highest Jaccard index."""

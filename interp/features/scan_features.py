@@ -124,7 +124,7 @@ def scan_saes(
     if vocab is None and model is not None and tokens is not None:
         vocab = token_strings_of(model)
     n_ctx = store.n_ctx or 1
-    team = processes()
+    world = processes()
     pieces = pieces_of(store)
     ongoing: list[_OngoingScan] = []
     with ExitStack() as folders:
@@ -137,7 +137,7 @@ def scan_saes(
                 config=config,
                 hook_name=store.name_of(hook),
                 progress=own_progress,
-                team=team,
+                world=world,
                 weights=store.weights,
             )
             encoding = _encoding(dictionary, store, scan.hook_name)
@@ -149,19 +149,19 @@ def scan_saes(
                 scan.progress(1, 1, "already scanned")
                 continue
             if parts_in_order:
-                team.first_does(partial(_take_parts, parts_in_order, scan.folder))
+                world.first_does(partial(_take_parts, parts_in_order, scan.folder))
                 codes = CodeStore(codes.path)
             explained = VarianceExplained(dictionary, scan.folder / VARIANCE_EXPLAINED)
             ongoing.append(_OngoingScan(scan, dictionary, codes, explained))
 
         def encode() -> None:
-            pieces_here = pieces[slice_of_part(len(pieces), team.rank, team.count)]
+            pieces_here = pieces[slice_of_part(len(pieces), world.rank, world.count)]
             for _, shard_pieces in groupby(pieces_here, key=lambda piece: piece.shard):
                 pieces_of_shard = list(shard_pieces)
                 for each in ongoing:
                     each.encode(store, pieces_of_shard)
 
-        team.all_do(encode)
+        world.all_do(encode)
         for each in ongoing:
             each.finish(store, len(pieces), model)
     return [FeatureStore.open(out) for out in dictionaries]
@@ -223,29 +223,29 @@ def scan_part(
     _check_scannable(dictionary, store, hook, None)
     hook = store.name_of(hook)
     out = Path(out).expanduser()
-    team = processes()
+    world = processes()
     pieces = pieces_of(store, part)
     made_of = {"kind": "scan part", "part": list(part), **_encoding(dictionary, store, hook)}
-    team.check_alike(made_of, "scans")
-    if not overwrite and team.recover_finished(out, made_of):
+    world.check_alike(made_of, "scans")
+    if not overwrite and world.recover_finished(out, made_of):
         return out
     total = sum(piece.rows.stop - piece.rows.start for piece in pieces)
     done = 0
 
     def advance(rows: int, note: str) -> None:
         nonlocal done
-        done = min(done + rows * team.count, total)
+        done = min(done + rows * world.count, total)
         progress(done, total, note)
 
-    with team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+    with world.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         codes_folder = new / CODES
-        team.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
-        pieces_here = pieces[slice_of_part(len(pieces), team.rank, team.count)]
+        world.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
+        pieces_here = pieces[slice_of_part(len(pieces), world.rank, world.count)]
         explained = VarianceExplained(dictionary, new / VARIANCE_EXPLAINED)
-        team.all_do(
+        world.all_do(
             partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), explained, advance, pieces_here)
         )
-        team.first_does(lambda: CodeStore(codes_folder).finish())
+        world.first_does(lambda: CodeStore(codes_folder).finish())
     return out
 
 

@@ -84,7 +84,7 @@ class ScanFolder:
         config: ScanConfig | None,
         hook_name: str = "",
         progress: Progress = no_progress,
-        team: Processes = SINGLE_PROCESS,
+        world: Processes = SINGLE_PROCESS,
         weights: str | None = None,
     ):
         self.is_text = isinstance(tokens, Tensor)
@@ -107,7 +107,7 @@ class ScanFolder:
         self.progress = progress
         self.done = 0
         self.total = 0
-        self.team = team
+        self.world = world
         self.weights = weights
 
     def digests(self, inputs: Mapping[str, str]) -> dict[str, str]:
@@ -132,27 +132,27 @@ class ScanFolder:
         """
         self.inputs = self.digests(inputs)
         made_of = {"kind": "features", **self.inputs}
-        self.team.check_alike(made_of, "scans")
-        if not overwrite and self.team.recover_finished(out, made_of):
+        self.world.check_alike(made_of, "scans")
+        if not overwrite and self.world.recover_finished(out, made_of):
             yield None
             return
-        with self.team.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as self.folder:
+        with self.world.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
             self.total = n_to_encode + n_passes(self.config, d_sae) * n_rows
-            self.team.first_does(lambda: CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae))
+            self.world.first_does(lambda: CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae))
             yield CodeStore(self.folder / CODES)
 
     def advance(self, rows: int, note: str) -> None:
         """Advance the progress by this process's rows times the number of processes."""
-        self.done = min(self.done + rows * self.team.count, self.total)
+        self.done = min(self.done + rows * self.world.count, self.total)
         self.progress(self.done, self.total, note)
 
     def finish(self, codes: CodeStore, decoder: Decoder) -> None:
         """Write all files except the codes; meta.json is the last."""
         scan = ScanInput(codes, self.tokens.numpy(), len(self.vocab), self.config)
         labels = LabelSets.gather(self.labels, scan) if self.labels else None
-        n_alive = write_tables(scan, labels, decoder, self.folder, self.advance, self.team)
-        self.team.first_does(lambda: self._write_rest(scan, decoder, n_alive))
+        n_alive = write_tables(scan, labels, decoder, self.folder, self.advance, self.world)
+        self.world.first_does(lambda: self._write_rest(scan, decoder, n_alive))
 
     def _write_rest(self, scan: ScanInput, decoder: Decoder, n_alive: int) -> None:
         codes = scan.codes

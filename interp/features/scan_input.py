@@ -128,11 +128,11 @@ class FiringFiles:
         self.n_active += np.diff(firings.indptr)
         self._n_chunks += 1
 
-    def join(self, team: Processes) -> None:
+    def join(self, world: Processes) -> None:
         """Add the chunks of all processes, in the order of the ranks."""
-        parts = team.all_gather_values((self._folder, self._n_chunks))
+        parts = world.all_gather_values((self._folder, self._n_chunks))
         self._chunks = [(folder, chunk) for folder, n_chunks in parts for chunk in range(n_chunks)]
-        team.sum_(torch.from_numpy(self.n_active))
+        world.sum_(torch.from_numpy(self.n_active))
 
     def read(self, first: int, last: int) -> FiringsByLatent:
         offsets = offsets_from_lengths(self.n_active[first:last])

@@ -91,39 +91,39 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
 
 
 def write_tables(
-    scan: ScanInput, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, team: Processes
+    scan: ScanInput, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, world: Processes
 ) -> int:
     """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire.
 
-    Each process of the team reads its part of the text, describes its part of the latents, and then assembles some of
+    Each process of the world reads its part of the text, describes its part of the latents, and then assembles some of
     the tables.
     """
     scratch = folder / "scratch"
-    team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
-    folder_of_process = scratch / str(team.rank)
+    world.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
+    folder_of_process = scratch / str(world.rank)
     files = FiringFiles(folder_of_process, scan.codes.d_sae)
-    pieces = folder if team.count == 1 else folder_of_process
+    pieces = folder if world.count == 1 else folder_of_process
 
     def describe() -> None:
         with ExitStack() as stack:
             names = [name for name in SCHEMAS if name != "coactivations"]
             write = {name: stack.enter_context(table_writer(pieces, name)) for name in names}
-            for tables in _latent_tables(scan, labels, decoder, files, advance, team):
+            for tables in _latent_tables(scan, labels, decoder, files, advance, world):
                 for name, table in tables.items():
                     write[name](table)
             if decoder.W_dec is not None:
-                for table in neighbour_tables(decoder.W_dec, scan.config.n_neighbours, (team.rank, team.count)):
+                for table in neighbour_tables(decoder.W_dec, scan.config.n_neighbours, (world.rank, world.count)):
                     write["neighbours"](table)
 
     with table_writer(pieces, "coactivations") as write_pairs:
-        for table in _pair_tables(scan, files, advance, team):
+        for table in _pair_tables(scan, files, advance, world):
             write_pairs(table)
-    team.all_do(describe)
-    if team.count > 1:
-        parts = [scratch / str(rank) for rank in range(team.count)]
-        names = list(SCHEMAS)[team.rank :: team.count]
-        team.all_do(lambda: _join_tables(parts, folder, names))
-    team.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
+    world.all_do(describe)
+    if world.count > 1:
+        parts = [scratch / str(rank) for rank in range(world.count)]
+        names = list(SCHEMAS)[world.rank :: world.count]
+        world.all_do(lambda: _join_tables(parts, folder, names))
+    world.first_does(lambda: shutil.rmtree(scratch, ignore_errors=True))
     return int((files.n_active > 0).sum())
 
 
@@ -137,29 +137,29 @@ def _join_tables(parts: Sequence[Path], folder: Path, names: Sequence[str]) -> N
                     write({column: table[column].chunk(0) for column in table.column_names})
 
 
-def _pair_tables(scan: ScanInput, files: FiringFiles, advance: Advance, team: Processes) -> Iterator[dict[str, Any]]:
+def _pair_tables(scan: ScanInput, files: FiringFiles, advance: Advance, world: Processes) -> Iterator[dict[str, Any]]:
     """Yield the table of co-activations, in pieces, for the first process. The first pass fills `columns` too."""
     config = scan.config
     d_sae = scan.codes.d_sae
     is_cheap = d_sae <= _EXACT_D_SAE and scan.mean_l0 <= _EXACT_L0
     strongest = None if is_cheap else _N_STRONGEST
-    part = team.rank, team.count
+    part = world.rank, world.count
     blocks = _pair_blocks(config, d_sae)
 
     def n_read(n: int) -> None:
         advance(n, "counting firings")
 
     if not blocks:
-        team.all_do(lambda: scan.feed(files.add, advance=n_read, part=part))
-        files.join(team)
+        world.all_do(lambda: scan.feed(files.add, advance=n_read, part=part))
+        files.join(world)
     for first, last in blocks:
         pairs = Coactivation(d_sae, first, last, strongest)
         listeners = [*([files.add] if first == 0 else []), pairs.add]
-        team.all_do(partial(scan.feed, *listeners, advance=n_read, part=part))
-        pairs.join(team)
+        world.all_do(partial(scan.feed, *listeners, advance=n_read, part=part))
+        pairs.join(world)
         if first == 0:
-            files.join(team)
-        if team.is_first:
+            files.join(world)
+        if world.is_first:
             yield pairs.table(config.n_coactivations, scan.n_present)
 
 
@@ -169,14 +169,14 @@ def _latent_tables(
     decoder: Decoder,
     files: FiringFiles,
     advance: Advance,
-    team: Processes,
+    world: Processes,
 ) -> Iterator[Tables]:
     """Yield the tables of each block of this process's latents, in order."""
     n_rows = scan.tokens.size
     d_sae = files.d_sae
     max_latents = max(1, min(_MAX_LATENTS, MAX_PAIRS // (1 if labels is None else len(labels.names))))
     blocks = latent_blocks(files.n_active, max_latents, CHUNK_ENTRIES // 4)
-    blocks = blocks[slice_of_part(len(blocks), team.rank, team.count)]
+    blocks = blocks[slice_of_part(len(blocks), world.rank, world.count)]
     described = compute_ahead(
         lambda block: _describe(files.read(*block), scan, labels, decoder), blocks, torch.get_num_threads()
     )

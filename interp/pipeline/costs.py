@@ -1,11 +1,11 @@
 """The cost of a stage before it runs: the sizes that follow from a configuration, the cost computed from them, and the
 speed of the machine.
 
-    seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + bookkeeping × pace
+    seconds = float32 operations / rate + bfloat16 operations / rate + bytes moved / rate + overhead × pace
 
 The rates and the pace are measured in about a second (`Speed.measure`), each as the best of many tries, as if the
 machine were otherwise idle. Each stage declares the operations and bytes that it needs (`Stage.cost`). Operations of
-the model are counted on one sequence at the run's hooks. The file `bookkeeping` has the seconds of sorting, counting
+the model are counted on one sequence at the run's hooks. The file `overheads` has the seconds of sorting, counting
 and writing.
 """
 
@@ -36,7 +36,7 @@ _SECONDS_OF_TRIES = 0.25
 _LOOP_STEPS = 20_000
 """Steps of a loop over a Python dictionary."""
 _LOOP_SECONDS = 1.2e-3
-"""The seconds of this loop on the machine of the bookkeeping constants."""
+"""The seconds of this loop on the machine of the overhead constants."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ class Cost:
     moved: float = 0
     """Bytes that go through memory, not the cache."""
     seconds: float = 0
-    """Bookkeeping, on the machine of the constants."""
+    """Overhead, on the machine of the constants."""
 
     @property
     def operations(self) -> float:
@@ -85,7 +85,7 @@ class Speed(NamedTuple):
     memory: float
     """Bytes per second that a copy by one thread reads and writes. More threads would wait for the same memory."""
     pace: float
-    """Time for bookkeeping, as a multiple of the time on the machine of the constants."""
+    """Time for overhead, as a multiple of the time on the machine of the constants."""
 
     @classmethod
     def measure(cls) -> "Speed":

@@ -25,7 +25,7 @@ from interp.pipeline.plugins import check_imported
 from interp.pipeline.refusals import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.run_folder import Run, open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
-from interp.pipeline.states import State, finished_manifest, manifest_head, state_of
+from interp.pipeline.states import State, finished_manifest, stage_identity, state_of
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
@@ -85,17 +85,17 @@ def run_stages(
         fingerprints: dict[Path, str] = {}
         is_checked = False
         for stage, its_runs in _in_order(stages, runs, on_begin):
-            manifest_heads = {}
+            identities = {}
             for run in its_runs:
                 read = {name: run.folder(name) for name in stage.stages_read}
                 inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
-                manifest_heads[run] = manifest_head(run, stage, inputs)
-                fingerprints[run.folder(stage.name)] = manifest_heads[run]["fingerprint"]
+                identities[run] = stage_identity(run, stage, inputs)
+                fingerprints[run.folder(stage.name)] = identities[run]["fingerprint"]
             manifests = {
-                run: _kept_manifest(run, stage.name, head["fingerprint"]) for run, head in manifest_heads.items()
+                run: _kept_manifest(run, stage.name, identity["fingerprint"]) for run, identity in identities.items()
             }
             done = {run: manifest for run, manifest in manifests.items() if manifest is not None}
-            left = {run: head for run, head in manifest_heads.items() if run not in done}
+            left = {run: identity for run, identity in identities.items() if run not in done}
             if left and not is_checked:
                 is_checked = True
                 to_come = [
@@ -123,9 +123,9 @@ def run_stages(
 def finished_alone(run: Run, name: str, config: RunConfig) -> dict[str, Any] | None:
     """Return the manifest of a stage if `run_alone` with this configuration would make the same again; else None."""
     configured = Run(run.path, config)
-    head = manifest_head(configured, STAGES[name], _finished_inputs(configured, STAGES[name]))
+    identity = stage_identity(configured, STAGES[name], _finished_inputs(configured, STAGES[name]))
     manifest = finished_manifest(configured, name)
-    if manifest is None or manifest["fingerprint"] != head["fingerprint"]:
+    if manifest is None or manifest["fingerprint"] != identity["fingerprint"]:
         return None
     return manifest if has_all_files(configured.folder(name), manifest) else None
 
@@ -148,9 +148,9 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
             them = "it" if len(missing) == 1 else "them"
             raise InterpError(f"{run.path} has no {names} yet: `interp run` or `interp demo` makes {them}")
         configured = Run(run.path, config)
-        head = manifest_head(configured, stage, inputs)
+        identity = stage_identity(configured, stage, inputs)
         # The configuration is written first: a process that is killed between the two has lost no result.
-        built = _build(stage, {configured: head}, progress, on_made=lambda: _write_config(run.path, config))
+        built = _build(stage, {configured: identity}, progress, on_made=lambda: _write_config(run.path, config))
     return built[configured]
 
 
@@ -199,18 +199,18 @@ def _kept_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | N
 
 def _build(
     stage: Stage,
-    manifest_heads: Mapping[Run, dict[str, Any]],
+    identities: Mapping[Run, dict[str, Any]],
     progress: Progress,
     *,
     on_made: Callable[[], None] = lambda: None,
 ) -> dict[Run, dict[str, Any]]:
     """Build a stage of one run, or of several runs together. Returns the manifests, which start with
-    `manifest_heads` and are written last.
+    `identities` and are written last.
     on_made: called when all is made, before it replaces earlier results."""
     with ExitStack() as stack:
         folders = {}
-        for run, head in manifest_heads.items():
-            made_of = _made_of(stage.name, head["fingerprint"])
+        for run, identity in identities.items():
+            made_of = _made_of(stage.name, identity["fingerprint"])
             new = whole_folder(run.folder(stage.name), made_of, resumes=True, overwrite=True, run=run.path)
             folders[run] = stack.enter_context(new)
         begin = time.monotonic()
@@ -227,9 +227,9 @@ def _build(
             "peak_megabytes": round(peak_memory() / 1e6),
         }
         manifests = {}
-        for (run, head), reached in zip(manifest_heads.items(), results, strict=True):
-            made_of = _made_of(stage.name, head["fingerprint"])
-            manifests[run] = write_manifest(folders[run], head | {MADE_OF: made_of, "results": reached, **cost})
+        for (run, identity), reached in zip(identities.items(), results, strict=True):
+            made_of = _made_of(stage.name, identity["fingerprint"])
+            manifests[run] = write_manifest(folders[run], identity | {MADE_OF: made_of, "results": reached, **cost})
         on_made()
         return manifests
 

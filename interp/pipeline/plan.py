@@ -64,7 +64,7 @@ class Plan:
         sizes = Sizes(config)
         planned = tuple(STAGES.values() if stages is None else stages)
         folders = run_folders(out, sizes.config)
-        held = (
+        existing_bytes = (
             _count_bytes(path)
             for folder in folders
             for stage in planned
@@ -75,7 +75,9 @@ class Plan:
             stage.name: sum(_count_bytes(path) for path in replaced if path.name == stage.name) for stage in planned
         }
         existing = next(folder for folder in (out.absolute(), *out.absolute().parents) if folder.exists())
-        return cls(sizes, out, planned, shutil.disk_usage(existing).free + sum(held), free_memory(), bytes_replaced)
+        return cls(
+            sizes, out, planned, shutil.disk_usage(existing).free + sum(existing_bytes), free_memory(), bytes_replaced
+        )
 
     @cached_property
     def rows(self) -> list[Row]:

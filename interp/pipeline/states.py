@@ -71,7 +71,7 @@ def state_of(
         if begun is None:
             return State("missing")
         inputs = finished_fingerprints(run, stage.stages_read)
-        if begun["fingerprint"] == manifest_head(run, stage, inputs)["fingerprint"]:
+        if begun["fingerprint"] == stage_identity(run, stage, inputs)["fingerprint"]:
             return State("interrupted")
         return State("replaced", others=(f"{stage.name} was begun with other inputs",))
     now = finished_fingerprints(run, manifest["inputs"])
@@ -101,8 +101,8 @@ def stages_lost(run: StageFolders, made_again: Collection[str]) -> list[str]:
     return [stage.name for stage in STAGES.values() if stage.name in made_again and _has_any(run, stage.name)]
 
 
-def manifest_head(run: StageFolders, stage: Stage, inputs: Mapping[str, str]) -> dict[str, Any]:
-    """Return the head of the manifest that a stage would get now: what its result is made of, and the fingerprint.
+def stage_identity(run: StageFolders, stage: Stage, inputs: Mapping[str, str]) -> dict[str, Any]:
+    """Return the identity of the manifest that a stage would get now: what its result is made of, and the fingerprint.
     inputs: the fingerprints of the stages that it reads."""
     settings = _settings(run, stage) | dict(stage.outside_inputs(run))
     fingerprint = _fingerprint(stage, settings, inputs)

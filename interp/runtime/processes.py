@@ -4,8 +4,8 @@
     torchrun --nnodes 2 --nproc-per-node 8 --rdzv-endpoint HOST:29500 script.py   # on each of two machines
 
 Without `torchrun` there is one process, whose sums and rows are its own. All processes must call the same methods in
-the same order. If one is gone or stuck, the others get a RuntimeError. `Mesh` arranges the processes in a grid, for a
-dictionary that is divided among the processes of a grid row.
+the same order. If one is gone or stuck, the others get a RuntimeError. `ProcessGrid` arranges the processes in a grid,
+for a dictionary that is divided among the processes of a grid row.
 """
 
 import atexit
@@ -129,9 +129,9 @@ class Processes:
             failure = error
         number = next((n for n, refusal in enumerate(_REFUSALS) if isinstance(failure, refusal)), len(_REFUSALS))
         report = "" if failure is None else f"{self.rank} {number} {type(failure).__name__} {failure}\0"
-        heard = bytes(self.all_gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
-        if failure is None and heard:
-            rank, kind, name, text = heard.split("\0")[0].split(" ", 3)
+        reports = bytes(self.all_gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
+        if failure is None and reports:
+            rank, kind, name, text = reports.split("\0")[0].split(" ", 3)
             if int(kind) < len(_REFUSALS):
                 failure = _REFUSALS[int(kind)](text)
             else:
@@ -187,7 +187,7 @@ SINGLE_PROCESS = Processes()
 """A single process, whatever started it."""
 
 
-class Mesh(NamedTuple):
+class ProcessGrid(NamedTuple):
     """The processes of a run in a grid. The processes of a grid row read the same rows of data, and each has a shard of
     the latents. The processes of a grid column have the same shard, and each reads a part of the data."""
 
@@ -199,7 +199,7 @@ class Mesh(NamedTuple):
     """The grid row of this process."""
 
     @classmethod
-    def of(cls, world: Processes, shards: int = 1) -> "Mesh":
+    def of(cls, world: Processes, shards: int = 1) -> "ProcessGrid":
         """Arrange the processes in grid rows of that many shards. Raises ValueError if they do not fill a grid."""
         if shards < 1 or world.count % shards:
             raise InterpError(
@@ -215,7 +215,7 @@ class Mesh(NamedTuple):
         return cls(world, Processes(row, world.count // shards, of_column), Processes(column, shards, of_row))
 
 
-SINGLE_PROCESS_MESH = Mesh()
+SINGLE_PROCESS_GRID = ProcessGrid()
 """A grid of a single process, with all rows and all latents."""
 
 

@@ -44,7 +44,7 @@ class Bar:
         self._note = ""
         self._first: tuple[float, int] | None = None
         """The time and amount of the step's first progress."""
-        self._is_told = False
+        self._has_shown_line = False
         self._step: Any = None
         self._timer: threading.Timer | None = None
 
@@ -62,9 +62,9 @@ class Bar:
         now = time.monotonic()
         rate, is_measured = self._rate(now)
         is_long = is_measured and total - done >= _SECONDS_OF_LONG_WORK * rate
-        if now - self._last_line >= _SECONDS_A_LINE or (is_long and not self._is_told):
+        if now - self._last_line >= _SECONDS_A_LINE or (is_long and not self._has_shown_line):
             self._last_line = now
-            self._is_told = True
+            self._has_shown_line = True
             print(self._line(done, total, now, note, rate), file=sys.stderr, flush=True)
             self._schedule_status()
 
@@ -89,7 +89,7 @@ class Bar:
         self._initial = done
         self._began = time.monotonic()
         self._first = None
-        self._is_told = False
+        self._has_shown_line = False
         if self._on_terminal:
             from tqdm import tqdm
 

@@ -51,7 +51,7 @@ def auxk(forward: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -
     rows = forward.batch.strided_rows(forward.n_dead, k_aux)
     error = forward.error[rows]
     z = forward.pre_activations(dead, rows)
-    shards = forward.batch.mesh.shards
+    shards = forward.batch.grid.shards
     if forward.n_dead > k_aux:
         largest, latents = z.detach().topk(min(k_aux, len(dead)), dim=1, sorted=False)
         left_out = torch.ones_like(z, dtype=torch.bool)

@@ -8,8 +8,8 @@ Their methods are the operations of `sparse_ops` on the weights of this step. Pl
 does the rest, and autograd the gradients.
 
 Rows are those of this process. The trainer adds sums over rows across all processes. If the latents are divided among
-processes (`Mesh.shards`), weights, entries and vectors by latent cover this process's latents. The loss and its parts,
-`total` and `row_sums`, cover all latents.
+processes (`ProcessGrid.shards`), weights, entries and vectors by latent cover this process's latents. The loss and its
+parts, `total` and `row_sums`, cover all latents.
 """
 
 import math
@@ -23,7 +23,7 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from interp.codes.sparse_codes import SparseCodes
-from interp.runtime.processes import Mesh
+from interp.runtime.processes import ProcessGrid
 from interp.sae import sparse_ops
 from interp.sae.encode_rows import Picker, Workspace, encode
 from interp.sae.kernels.dispatch import kernels
@@ -37,7 +37,7 @@ class GlobalBatch(NamedTuple):
     """Rows of all processes."""
     first: int
     """The number of rows before the rows of this process."""
-    mesh: Mesh
+    grid: ProcessGrid
 
     def strided_rows(self, n_latents: int, enough: int) -> slice:
         """Return every s-th row of the global batch, s the least for which n_latents / s is at most 2 · enough."""
@@ -126,11 +126,11 @@ class StepInputs:
 
     def total(self, values: Tensor) -> Tensor:
         """Sum values that have one number per entry, or per latent."""
-        return sum_of_shards(values.sum(), self.batch.mesh.shards)
+        return sum_of_shards(values.sum(), self.batch.grid.shards)
 
     def mark_largest(self, values: Float[Tensor, "row some"], k: int) -> Bool[Tensor, "row some"]:
         """Mark the values that are among the k largest of their row in all processes; each process passes at most k."""
-        shards = self.batch.mesh.shards
+        shards = self.batch.grid.shards
         rows, n = values.shape
         padded = torch.nn.functional.pad(values.detach(), (0, k - n), value=-torch.inf)
         largest_of_shards = (
@@ -155,7 +155,7 @@ class StepInputs:
     def everywhere(self, *sums: Tensor | float) -> list[float]:
         """Sum over all processes values that are sums over this process's rows, without a gradient."""
         numbers = [float(part.detach()) if isinstance(part, Tensor) else part for part in sums]
-        return self.batch.mesh.data.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
+        return self.batch.grid.data.sum_(torch.tensor(numbers, dtype=torch.float64)).tolist()
 
 
 def fields_of(step: StepInputs) -> dict[str, Any]:
@@ -189,7 +189,7 @@ class PickedEntries(StepInputs):
     def row_sums(self, values: Float[Tensor, " nnz"]) -> Float[Tensor, " row"]:
         """Sum over each row's entries."""
         sums = torch.segment_reduce(values, "sum", offsets=self.support.codes.offsets, initial=0, unsafe=True)
-        return sum_of_shards(sums, self.batch.mesh.shards)
+        return sum_of_shards(sums, self.batch.grid.shards)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -225,7 +225,7 @@ class ForwardPass(PickedEntries):
         target = self.target
         into = self.gradients["W_dec"]
         encoded = Encoded(self.support, values)
-        shards = self.batch.mesh.shards
+        shards = self.batch.grid.shards
         first = shards.rank * len(W_dec)
         ends = tuple(min(max(0, end - first), len(W_dec)) for end in ends)
         if frozen_decoder:

@@ -8,11 +8,11 @@ The architecture (`architectures`) defines the entries that fire and their loss;
 pass the gradients of encoder and decoder to the optimizer in parts, which it adds up row by row. Several processes each
 take a part of the batch's rows; sums over rows are then sums over all of them.
 
-The latents may be sharded over the processes as well (`Mesh.shards`). Each process then has the weights, gradients and
-Adam's moments of its own latents, and processes the same rows. It picks among its own latents, and the largest values
-of all processes are kept. x_hat is the sum of the shards' reconstructions. So every process knows e, and computes the
-gradients of its part of W_enc, b_enc and W_dec alone. Every process also holds b_dec and W_skip: their gradients are
-summed over the shards.
+The latents may be sharded over the processes as well (`ProcessGrid.shards`). Each process then has the weights,
+gradients and Adam's moments of its own latents, and processes the same rows. It picks among its own latents, and the
+largest values of all processes are kept. x_hat is the sum of the shards' reconstructions. So every process knows e, and
+computes the gradients of its part of W_enc, b_enc and W_dec alone. Every process also holds b_dec and W_skip: their
+gradients are summed over the shards.
 """
 
 import math
@@ -25,7 +25,7 @@ from torch import Tensor
 
 from interp.checks.errors import InterpError
 from interp.codes.latent_strengths import is_faint
-from interp.runtime.processes import SINGLE_PROCESS_MESH, Mesh
+from interp.runtime.processes import SINGLE_PROCESS_GRID, ProcessGrid
 from interp.runtime.threads import torch_on_one_thread
 from interp.sae.architectures.sae_config import SAEConfig, missing_method
 from interp.sae.encode_rows import Workspace, has_fast_bfloat16
@@ -85,19 +85,19 @@ class Learner:
         hook_scales: HookScales,
         device: torch.device,
         dtype: torch.dtype = torch.float32,
-        mesh: Mesh = SINGLE_PROCESS_MESH,
+        grid: ProcessGrid = SINGLE_PROCESS_GRID,
     ):
         if type(config).trained_encoder is SAEConfig.trained_encoder:  # it is first called when training is over
             raise InterpError(missing_method(config, "trained_encoder"))
         config.check_hooks(tied=hook_scales.tied, n_hooks=len(hook_scales.inputs))
         self.config = config
         self.hook_scales = hook_scales
-        self.mesh = mesh
+        self.grid = grid
         self.variance = hook_scales.variance
         self.input_scales = hook_scales.input_scales.to(device, dtype)
         self.output_scales = hook_scales.output_scales.to(device, dtype)
         self.initial_parameters = config.initial_parameters(hook_scales.input_std * config.initial_norm)
-        self.weights = initial_weights(config, hook_scales, device, dtype, mesh.shards)
+        self.weights = initial_weights(config, hook_scales, device, dtype, grid.shards)
         self.initial_W_dec = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
@@ -135,8 +135,8 @@ class Learner:
 
     def _is_faint(self) -> Bool[Tensor, " latent"]:
         """Mark the faint latents of this process, compared with the latents of all processes."""
-        strongest = self.mesh.shards.all_gather(self.strongest.amax(0), same_length=True)
-        first = self.mesh.shards.rank * self.strongest.shape[1]
+        strongest = self.grid.shards.all_gather(self.strongest.amax(0), same_length=True)
+        first = self.grid.shards.rank * self.strongest.shape[1]
         return is_faint(strongest)[first : first + self.strongest.shape[1]]
 
     @torch_on_one_thread()
@@ -151,16 +151,16 @@ class Learner:
         loss_here, gradients, forward = self.loss_and_gradients(x, y, batch)
         lr = self.config.lr_at(self.steps_done)
         self.config.observe(forward)
-        fired = self.mesh.data.sum_(forward.count_fired())
+        fired = self.grid.data.sum_(forward.count_fired())
         self.since_fired += batch.rows
         self.since_fired[fired > 0] = 0
         self._track_strongest(forward.strongest())
-        if self.mesh.data.count > 1:
+        if self.grid.data.count > 1:
             for name in self.weights:
-                forward.weights[name].grad = self.mesh.data.sum_(gradients[name].tensor())
-        for name in REPLICATED_WEIGHTS if self.mesh.shards.count > 1 else ():
+                forward.weights[name].grad = self.grid.data.sum_(gradients[name].tensor())
+        for name in REPLICATED_WEIGHTS if self.grid.shards.count > 1 else ():
             if name in self.weights:
-                forward.weights[name].grad = self.mesh.shards.sum_(gradients[name].tensor())
+                forward.weights[name].grad = self.grid.shards.sum_(gradients[name].tensor())
         loss, squared_error, total_squares = forward.everywhere(
             loss_here, forward.errors.sum_of_squares, self._total_squares(y, batch)
         )
@@ -179,9 +179,9 @@ class Learner:
 
     def _over_shards(self, *sums: float) -> list[float]:
         """Sum over all shards values that are sums over this process's latents."""
-        if self.mesh.shards.count == 1:
+        if self.grid.shards.count == 1:
             return list(sums)
-        return self.mesh.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
+        return self.grid.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
 
     def scale_rows(
         self, rows: Float[Tensor, "batch d"]
@@ -200,7 +200,7 @@ class Learner:
         """Return the loss on scaled inputs, over the rows of this process, and its gradients."""
         dead = self.dead
         n_dead = int(self._over_shards(len(dead))[0])
-        inputs = self._inputs(x, x if y is None else y, batch or GlobalBatch(len(x), 0, self.mesh), n_dead)
+        inputs = self._inputs(x, x if y is None else y, batch or GlobalBatch(len(x), 0, self.grid), n_dead)
         with torch.enable_grad():
             support, pre = self.config.encode(inputs)
             entries = PickedEntries(**fields_of(inputs), support=support, pre=pre)
@@ -234,7 +234,7 @@ class Learner:
     def _norm(self, gradients: Mapping[str, RowGradient]) -> float:
         """Return the norm of the whole gradient."""
         squares = {name: float(torch.linalg.vector_norm(part.tensor())) ** 2 for name, part in gradients.items()}
-        if self.mesh.shards.count > 1:
+        if self.grid.shards.count > 1:
             sharded = [name for name in squares if name not in REPLICATED_WEIGHTS]
             squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
         return math.sqrt(sum(squares.values()))
@@ -265,8 +265,8 @@ class Learner:
         )
 
     def _batch(self, rows: int) -> GlobalBatch:
-        counts = self.mesh.data.all_gather(torch.tensor([rows]), same_length=True).tolist()
-        return GlobalBatch(sum(counts), sum(counts[: self.mesh.data.rank]), self.mesh)
+        counts = self.grid.data.all_gather(torch.tensor([rows]), same_length=True).tolist()
+        return GlobalBatch(sum(counts), sum(counts[: self.grid.data.rank]), self.grid)
 
     def _resample(self, forward: ForwardPass) -> None:
         """Keep rows of this step, and resample the idle latents at the configured steps."""
@@ -279,18 +279,18 @@ class Learner:
         if step not in self.reservoir.at:
             return
         idle = self.idle
-        counts = self.mesh.shards.all_gather(torch.tensor([len(idle)]), same_length=True).tolist()
-        first = sum(counts[: self.mesh.shards.rank])
+        counts = self.grid.shards.all_gather(torch.tensor([len(idle)]), same_length=True).tolist()
+        first = sum(counts[: self.grid.shards.rank])
         if self.config.resamples_along_residuals:
             rows, missing = self.reservoir.draw(CANDIDATES_PER_LATENT * sum(counts))
             strided = forward.batch.strided_rows(forward.batch.rows, BATCH_ROWS // 2)
-            batch = [self.mesh.data.all_gather(part[strided]) for part in (forward.x, -forward.error)]
+            batch = [self.grid.data.all_gather(part[strided]) for part in (forward.x, -forward.error)]
             new = latents_along_residuals(rows, missing, self.hook_scales.precision.to(rows), *batch)
         else:
             rows, _ = self.reservoir.draw(sum(counts))
             fires = torch.ones(len(self.since_fired), dtype=torch.bool, device=idle.device)
             fires[idle] = sum(counts) == self.config.d_sae
-            norms = self.mesh.shards.all_gather(self.weights["encoder_rows"][fires].norm(dim=1))
+            norms = self.grid.shards.all_gather(self.weights["encoder_rows"][fires].norm(dim=1))
             new = latents_along_rows(rows, norms.mean())
         new_here = NewLatents(*(values[first : first + len(idle)] for values in new))
         self._begin_again(idle[: len(new_here.b_enc)], new_here)
@@ -310,21 +310,21 @@ class Learner:
 
     def _mean(self, values: Float[Tensor, "latent ..."]) -> Float[Tensor, "..."]:
         """Return the mean over the latents of all processes."""
-        if self.mesh.shards.count == 1:
+        if self.grid.shards.count == 1:
             return values.mean(0)
-        return self.mesh.shards.sum_(values.sum(0)) / self.config.d_sae
+        return self.grid.shards.sum_(values.sum(0)) / self.config.d_sae
 
     def _track_strongest(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
-        if self.mesh.data.count > 1:
-            strongest = self.mesh.data.all_gather(strongest[None], same_length=True).amax(0)
+        if self.grid.data.count > 1:
+            strongest = self.grid.data.all_gather(strongest[None], same_length=True).amax(0)
         if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])
 
     def _total_squares(self, y: Float[Tensor, "row d_out"], batch: GlobalBatch) -> float:
         """Return Σ ‖y − ȳ‖² over the rows of this process, around the mean of the global batch."""
-        mean = self.mesh.data.sum_(y.sum(0)) / max(1, batch.rows)
+        mean = self.grid.data.sum_(y.sum(0)) / max(1, batch.rows)
         return float(torch.linalg.vector_norm(y - mean)) ** 2
 
     def sae(self, metadata: dict[str, Any]) -> SAE:

@@ -37,7 +37,7 @@ from interp.storage.folders import whole_folder
 
 _SPARSITY_OPTIONS = ("k", "target_l0", "l1")
 """Options that set the number of latents that fire; the repr shows the first one that a dictionary has."""
-_ALWAYS_TOLD = ("batch_size", "seed")
+_ALWAYS_SHOWN = ("batch_size", "seed")
 
 
 class SAE(nn.Module):
@@ -178,7 +178,7 @@ class SAE(nn.Module):
             return card(repr(self), show_facts({**known, "training": "elsewhere"}))
         options = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
         default = {field.name: field.default for field in fields(config)}
-        changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_TOLD}
+        changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_SHOWN}
         return card(repr(self), show_facts(known), show_facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
     def stored(self) -> StoredDictionary:

@@ -97,7 +97,7 @@ class Reservoir:
         batch: GlobalBatch,
     ) -> None:
         """Add the drawn rows of this process; all processes keep the same reservoir."""
-        losses = batch.mesh.data.all_gather(loss)
+        losses = batch.grid.data.all_gather(loss)
         kept = len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
         uniform = torch.rand(len(losses), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
@@ -107,8 +107,8 @@ class Reservoir:
         drawn[keys.topk(min(self.size, len(keys))).indices] = True
         drawn_here = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
         new_rows, new_missing = (
-            batch.mesh.data.all_gather(rows[drawn_here]),
-            batch.mesh.data.all_gather(-error[drawn_here]),
+            batch.grid.data.all_gather(rows[drawn_here]),
+            batch.grid.data.all_gather(-error[drawn_here]),
         )
         if kept:
             stay = drawn[:kept]

@@ -27,7 +27,7 @@ from torch import Tensor
 from interp.activations import ActivationSource
 from interp.activations.hooks import as_hook_names
 from interp.checks.errors import InterpError
-from interp.runtime.processes import Mesh, Processes, processes
+from interp.runtime.processes import Processes, ProcessGrid, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.runtime.threads import torch_on_one_thread
@@ -171,10 +171,10 @@ def train_sharded(
     an architecture that cannot be trained in shards (`SAEConfig.shardable`), and if `shards` does not divide d_sae or
     the number of processes.
     """
-    team = processes()
-    mesh = Mesh.of(team, team.count if shards is None else shards)
-    check_shards(config, mesh.shards.count)
-    _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, mesh)
+    world = processes()
+    grid = ProcessGrid.of(world, world.count if shards is None else shards)
+    check_shards(config, grid.shards.count)
+    _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, grid)
     return Path(out).expanduser()
 
 
@@ -202,7 +202,7 @@ def _train(
     jobs: Sequence[Job],
     overwrite: bool,
     progress: Progress,
-    mesh: Mesh | None = None,
+    grid: ProcessGrid | None = None,
     resume: bool = True,
 ) -> list[SAE]:
     """Train each dictionary, in one pass over the data for those with the same batches."""
@@ -215,8 +215,8 @@ def _train(
         )
     for job in jobs:
         check_log(job.log, job.folder)
-    mesh = mesh or Mesh.of(processes())
-    sources = {hooks: TrainingRows(store, *hooks, mesh) for hooks in dict.fromkeys(job.hooks for job in jobs)}
+    grid = grid or ProcessGrid.of(processes())
+    sources = {hooks: TrainingRows(store, *hooks, grid) for hooks in dict.fromkeys(job.hooks for job in jobs)}
     with ExitStack() as opened:
         runs = [_begin(opened, sources[job.hooks], job, overwrite, resume) for job in jobs]
         return _train_all(runs, _Clock(progress))
@@ -225,7 +225,7 @@ def _train(
 def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, resume: bool) -> TrainingRun:
     """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
     key = {**source.key, **config_to_dict(job.config)}
-    world = source.mesh.world
+    world = source.grid.world
     folder = None
     if job.folder is not None:
         made_of = {"kind": "dictionary", **key}
@@ -269,9 +269,9 @@ def _train_together(runs: list[TrainingRun], clock: "_Clock") -> None:
     steps begin at the earliest of these steps; those that are ahead wait."""
     least_done = min(runs, key=lambda run: run.learner.steps_done)
     sources = list(dict.fromkeys(run.source for run in runs))
-    store, mesh = sources[0].store, sources[0].mesh
+    store, grid = sources[0].store, sources[0].grid
     hooks = list(chain.from_iterable(source.hook_names for source in sources))
-    part = (mesh.data.rank, mesh.data.count)
+    part = (grid.data.rank, grid.data.count)
     batches = store.batches(hooks, least_done.config.batch_size, seed=least_done.config.seed, epochs=None, part=part)
     widths = [sum(map(store.d, source.hook_names)) for source in sources]
     if least_done.reader_state:
@@ -283,8 +283,8 @@ def _train_together(runs: list[TrainingRun], clock: "_Clock") -> None:
         run.start()
     while active := [run for run in runs if not run.is_trained]:
         with torch_on_one_thread():  # torch's others would still spin when the step begins
-            batch = mesh.world.all_do(lambda: next(batches))  # each learns of a damaged shard in any
-            _check_finite(batch, step, mesh.data)
+            batch = grid.world.all_do(lambda: next(batches))  # each learns of a damaged shard in any
+            _check_finite(batch, step, grid.data)
         columns = dict(zip(sources, batch.split(widths, dim=1), strict=True))
         for run in active:
             if run.learner.steps_done == step:
@@ -292,7 +292,7 @@ def _train_together(runs: list[TrainingRun], clock: "_Clock") -> None:
         step += 1
         clock.tick(active[0])
         due = clock.due()
-        if (shards := mesh.shards).count > 1:  # by the clock of the first
+        if (shards := grid.shards).count > 1:  # by the clock of the first
             due = bool(shards.sum_(torch.tensor(int(due and shards.is_first))))
         if due:
             began = time.perf_counter()

@@ -7,7 +7,7 @@ from typing import Any
 
 from interp.activations import ActivationSource
 from interp.checks.errors import InterpError
-from interp.runtime.processes import Mesh
+from interp.runtime.processes import ProcessGrid
 from interp.sae.hook_scales import HookScales
 
 
@@ -17,7 +17,7 @@ class TrainingRows:
     Raises ValueError for an empty store, for no hook, and for a hook that is named twice.
     """
 
-    def __init__(self, store: ActivationSource, hooks: Sequence[str], output_hooks: Sequence[str], mesh: Mesh):
+    def __init__(self, store: ActivationSource, hooks: Sequence[str], output_hooks: Sequence[str], grid: ProcessGrid):
         hooks = tuple(map(store.name_of, hooks))
         output_hooks = list(map(store.name_of, output_hooks))
         if len(store) == 0:
@@ -28,7 +28,7 @@ class TrainingRows:
             )
         self.store = store
         self.hook_names = (*hooks, *output_hooks)
-        self.mesh = mesh
+        self.grid = grid
         row_limits = [store.row_limit(name) for name in self.hook_names]
         statistics = tuple(each.statistics for each in row_limits)
         limits = tuple(each.limit if each.has_outliers else None for each in row_limits)

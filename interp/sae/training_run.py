@@ -24,7 +24,7 @@ from torch import Tensor
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
-from interp.runtime.processes import SINGLE_PROCESS_MESH, Mesh
+from interp.runtime.processes import SINGLE_PROCESS_GRID, ProcessGrid
 from interp.sae.architectures.sae_config import SAEConfig
 from interp.sae.formats.dictionary_files import encode_files
 from interp.sae.formats.stored_dictionary import StoredDictionary
@@ -65,9 +65,9 @@ class TrainingRun:
         self.key = key
         self.log = log
         self.working_folder = working_folder
-        self.writes_to = working_folder if source.mesh.world.is_first else None
+        self.writes_to = working_folder if source.grid.world.is_first else None
         self.final_folder = final_folder
-        self.shards = source.mesh.shards
+        self.shards = source.grid.shards
         self._learner: Learner | None = None
         self.sae: SAE | None = None
         self.reader_state: dict[str, Any] = {}
@@ -90,7 +90,7 @@ class TrainingRun:
     def load(self) -> None:
         """Read a finished result, or make the learner, in the state of the checkpoint if there is one."""
         device = device_named(self.config.device)
-        self.source.mesh.world.all_do(lambda: self._load(device))
+        self.source.grid.world.all_do(lambda: self._load(device))
 
     def _load(self, device: torch.device) -> None:
         if self.working_folder is not None and (self.working_folder / RESULTS).exists():
@@ -100,8 +100,8 @@ class TrainingRun:
             self._delete(CHECKPOINT)
             return
         if device.type == "cpu":
-            _check_training_memory(self.config, self.source.hook_scales, self.source.mesh)
-        self._learner = Learner(self.config, self.source.hook_scales, device, mesh=self.source.mesh)
+            _check_training_memory(self.config, self.source.hook_scales, self.source.grid)
+        self._learner = Learner(self.config, self.source.hook_scales, device, grid=self.source.grid)
         if self.working_folder is None or not (checkpoint := self.working_folder / CHECKPOINT).exists():
             self._delete(METRICS)
             return
@@ -125,7 +125,7 @@ class TrainingRun:
         log.info("resuming at step %d of %d in %s", self.learner.steps_done, self.config.steps, self.working_folder)
 
     def start(self) -> None:
-        self.source.mesh.world.all_do(self._open_log)
+        self.source.grid.world.all_do(self._open_log)
         self._started = time.perf_counter()
         self._logged = self._started
         self._logged_step = self.learner.steps_done
@@ -133,7 +133,7 @@ class TrainingRun:
     def _open_log(self) -> None:
         """Open the logs. A function gets the new rows only."""
         if callable(log := self.log):
-            if self.source.mesh.world.is_first:
+            if self.source.grid.world.is_first:
                 self._write = lambda row: log(dict(row))
         elif log is not None and self.writes_to is not None and self.final_folder is not None:
             name = "/".join(self.final_folder.resolve().parts[-2:])
@@ -171,12 +171,12 @@ class TrainingRun:
 
     def _finish(self) -> None:
         self.open_log.close()
-        self.source.mesh.world.all_do(self._check_weights)
+        self.source.grid.world.all_do(self._check_weights)
         sae = self.learner.sae(self.source.metadata)
         self._learner = None
         if self.shards.count == 1:
             self.sae = sae
-        if self.working_folder is not None and self.source.mesh.data.is_first:
+        if self.working_folder is not None and self.source.grid.data.is_first:
             self._write_files(sae.stored(), self.working_folder)
         if self.writes_to is None:
             return
@@ -214,7 +214,7 @@ class TrainingRun:
 
     def save_checkpoint(self, step: int, reader: dict[str, Any]) -> None:
         """Save the state from which the run resumes; a run that waits for others already has a later checkpoint."""
-        if self.working_folder is None or not self.source.mesh.data.is_first:
+        if self.working_folder is None or not self.source.grid.data.is_first:
             return
         if self.is_trained or self.learner.steps_done != step:
             return
@@ -245,19 +245,19 @@ def read_results(folder: Path) -> dict[str, Any]:
     return read_json(folder / RESULTS, _REMEDY)
 
 
-def _check_training_memory(config: SAEConfig, hook_scales: HookScales, mesh: Mesh) -> None:
+def _check_training_memory(config: SAEConfig, hook_scales: HookScales, grid: ProcessGrid) -> None:
     """Check that the memory suffices. Raises TooLargeError if training needs more than is free."""
     width = hook_scales.d_in + hook_scales.d_out
-    needed = training_bytes(config, width, mesh)
+    needed = training_bytes(config, width, grid)
     purpose = f"d_sae={config.d_sae} on {width} numbers a row, batch_size={config.batch_size},"
     check_memory(needed, purpose, "lower d_sae or batch_size")
 
 
-def training_bytes(config: SAEConfig, width: int, mesh: Mesh = SINGLE_PROCESS_MESH) -> int:
+def training_bytes(config: SAEConfig, width: int, grid: ProcessGrid = SINGLE_PROCESS_GRID) -> int:
     """Return the bytes of memory that training takes per process: weights, gradients, Adam's moments, a batch and its
     intermediate results.
     width: d_in + d_out."""
-    return 4 * width * (4 * config.d_sae // mesh.shards.count + 2 * config.batch_size // mesh.data.count)
+    return 4 * width * (4 * config.d_sae // grid.shards.count + 2 * config.batch_size // grid.data.count)
 
 
 def _digest_of(tensors: Iterable[tuple[str, Tensor]]) -> str:

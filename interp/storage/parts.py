@@ -43,8 +43,8 @@ def order_parts(notes: Sequence[PartNote], made_of: Mapping[str, Any] | None = N
     if not notes:
         raise InterpError("no parts were named: name all parts of a work")
     first = notes[0]
-    places = dict[int, int]()
-    for place, note in enumerate(notes):
+    indices = dict[int, int]()
+    for index, note in enumerate(notes):
         if not note.part:
             raise InterpError(
                 f"{note.name} is not a part: give results that were made with part=(rank, count) (--part)"
@@ -57,11 +57,11 @@ def order_parts(notes: Sequence[PartNote], made_of: Mapping[str, Any] | None = N
             raise InterpError(
                 f"{note.name} belongs to different work than {other}: it differs in {' and '.join(differing)}"
             )
-        if rank in places:
-            twice = f"{notes[places[rank]].name} and {note.name} are both part {rank + 1}/{count}"
+        if rank in indices:
+            twice = f"{notes[indices[rank]].name} and {note.name} are both part {rank + 1}/{count}"
             raise InterpError(f"{twice}: name each part once")
-        places[rank] = place
+        indices[rank] = index
     count = first.part[1]
-    if missing := [f"{rank + 1}/{count}" for rank in range(count) if rank not in places]:
+    if missing := [f"{rank + 1}/{count}" for rank in range(count) if rank not in indices]:
         raise InterpError(f"part {', '.join(missing[:8])} is missing: make it, then join all {count}")
-    return [places[rank] for rank in range(count)]
+    return [indices[rank] for rank in range(count)]

@@ -52,11 +52,11 @@ class Neighbours:
     """The mean of the windows' sums."""
 
     @classmethod
-    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, team: Processes = SINGLE_PROCESS) -> "Neighbours":
-        """Learn the vectors from a text of token ids below n_vocab, which the processes of a team divide."""
+    def learn(cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, world: Processes = SINGLE_PROCESS) -> "Neighbours":
+        """Learn the vectors from a text of token ids below n_vocab, which the processes of a world divide."""
         counts = count_ids(tokens, n_vocab)
         share = counts / max(counts.sum(), 1)
-        topics, roles = team.divide(
+        topics, roles = world.divide(
             [
                 lambda: _vectors(_count_within(tokens, n_vocab), share),
                 lambda: _vectors(_count_beside(tokens, n_vocab, share), share),

@@ -54,7 +54,7 @@ class Predicates:
         tokens: Int[np.ndarray, "seq pos"],
         n_vocab: int,
         vocab: Sequence[str] | None = None,
-        team: Processes = SINGLE_PROCESS,
+        world: Processes = SINGLE_PROCESS,
         *,
         among: Bool[np.ndarray, " row"] | None = None,
     ) -> "Predicates":
@@ -62,8 +62,8 @@ class Predicates:
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
         among: the positions over which shares are counted, or None for all.
-        team: processes that divide the work."""
-        text = ReadText.read(tokens, n_vocab, vocab, team)
+        world: processes that divide the work."""
+        text = ReadText.read(tokens, n_vocab, vocab, world)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
         ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
@@ -71,7 +71,7 @@ class Predicates:
         sequences = spread_sequences(np.arange(len(tokens)), n_ctx, MAX_COUNTED_ROWS)
         among = np.ones(tokens.size, bool) if among is None else among
         n_rows = int(among.reshape(-1, n_ctx)[sequences].sum())
-        own_sequences = sequences[team.rank :: team.count]
+        own_sequences = sequences[world.rank :: world.count]
         step = max(1, POSITIONS_AT_ONCE // n_ctx)
 
         def count_own() -> Int64[np.ndarray, " predicate"]:
@@ -84,7 +84,7 @@ class Predicates:
                     counts += np.bincount(holds[holds >= 0], minlength=len(counts))
             return counts
 
-        counts = team.sum_(torch.from_numpy(team.all_do(count_own))).numpy()
+        counts = world.sum_(torch.from_numpy(world.all_do(count_own))).numpy()
         return cls(text, offsets, -np.log(np.maximum(counts, 0.5) / max(n_rows, 1)).astype(np.float32))
 
     def with_labels(self, labels: Mapping[str, Bool[Tensor, "seq pos"]]) -> "Predicates":

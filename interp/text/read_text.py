@@ -78,12 +78,12 @@ class ReadText:
         tokens: Int[np.ndarray, "seq pos"],
         n_vocab: int,
         vocab: Sequence[str] | None = None,
-        team: Processes = SINGLE_PROCESS,
+        world: Processes = SINGLE_PROCESS,
     ) -> "ReadText":
         """Learn the classes and topics of a text. The last texts are remembered: several hooks of a run have the same.
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
-        team: processes that divide the learning.
+        world: processes that divide the learning.
         Raises ValueError for ids out of range.
         """
         low, high = int(tokens.min()), int(tokens.max())
@@ -92,25 +92,25 @@ class ReadText:
         strings = None if vocab is None else plain_strings(vocab)
         shape = digest_json([tokens.shape, n_vocab, strings])
         key = shape, digest(np.ascontiguousarray(tokens))
-        if not all(team.gather_results(lambda: key in _REMEMBERED)):
+        if not all(world.gather_results(lambda: key in _REMEMBERED)):
             while len(_REMEMBERED) >= MAX_REMEMBERED:
                 del _REMEMBERED[next(iter(_REMEMBERED))]
             with threadpool_limits(1):  # the same sums in the same order on any machine; k-means is slower in threads
-                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings, team)
+                _REMEMBERED[key] = cls._read(np.ascontiguousarray(tokens), n_vocab, strings, world)
         return _REMEMBERED[key]
 
     @classmethod
     def _read(
-        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None, team: Processes
+        cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None, world: Processes
     ) -> "ReadText":
-        neighbours = Neighbours.learn(tokens, n_vocab, team)
+        neighbours = Neighbours.learn(tokens, n_vocab, world)
         windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
         clusterings = {
             **{f"topic_{n}": partial(_centres, windows, n) for n in TOPIC_GRAINS},
             **{f"role_{n}": partial(_classes, neighbours.roles, neighbours.counts, n) for n in ROLE_GRAINS},
             **{f"about_{n}": partial(_classes, neighbours.topics, neighbours.counts, n) for n in ABOUT_GRAINS},
         }
-        tables = dict(zip(clusterings, team.divide(list(clusterings.values())), strict=True))
+        tables = dict(zip(clusterings, world.divide(list(clusterings.values())), strict=True))
         topics = {n: tables.pop(f"topic_{n}") for n in TOPIC_GRAINS}
         tables["token"] = np.append(np.arange(n_vocab), -1)
         spelt = [""] * n_vocab if strings is None else strings

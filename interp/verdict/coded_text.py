@@ -36,13 +36,13 @@ class CodedText:
     """The rows that count as evidence: the first occurrence of each window (`features.examples`)."""
     encoded: Bool[np.ndarray, " row"]
     """The rows that have codes. No latent can fire on the others, which were left out at harvest."""
-    team: Processes = SINGLE_PROCESS
+    world: Processes = SINGLE_PROCESS
     """The processes that divide what is computed from the text and serves all latents: its predicates, the nulls, and
     the rows at which rules hold. All of them call the same functions of this text in the same order, each for its own
     latents."""
 
     @classmethod
-    def from_features(cls, features: FeatureStore, team: Processes = SINGLE_PROCESS) -> "CodedText":
+    def from_features(cls, features: FeatureStore, world: Processes = SINGLE_PROCESS) -> "CodedText":
         """Return the text that was scanned, with its codes."""
         codes = features.codes
         return cls(
@@ -54,7 +54,7 @@ class CodedText:
             n_active=features.column("n_active").astype(np.int64),
             counted=first_windows(features.tokens.numpy()),
             encoded=codes.present(0, len(codes)).numpy(),
-            team=team,
+            world=world,
         )
 
     @classmethod
@@ -100,7 +100,7 @@ class CodedText:
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             vocab = self.vocab if self.has_vocab else None
             candidates = self.encoded & self.counted
-            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.team, among=candidates)
+            return Predicates.count(self.tokens.numpy(), len(self.vocab), vocab, self.world, among=candidates)
 
     def read_chunks(
         self,

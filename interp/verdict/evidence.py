@@ -152,7 +152,7 @@ def collect_evidence(
         comparison = FiringComparison(text.predicates, calibration, rows, densities, candidates)
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)
-            nulls = text.team.divide(
+            nulls = text.world.divide(
                 [partial(comparison.evaluate, *each) for each in zip(null_latents, shifts, strict=True)]
             )
     return FiringEvidence(observed, nulls, rows, mass_shares, count_shares, groups.effective, testable, calibration)

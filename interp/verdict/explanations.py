@@ -121,7 +121,7 @@ def explain(
     latents = np.concatenate([np.arange(n), latent_of_sense])
     sampled = [np.zeros(0, np.int64)] * n + rows_of_sense
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
-        background = read_background(predicates, sample.half, text.counted & text.encoded, text.team)
+        background = read_background(predicates, sample.half, text.counted & text.encoded, text.world)
         proposed = _propose(predicates, background, firings, n_fit, progress)
         counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
     counts.hits[:, :n] = counts.both[:, :n].sum(-1)

@@ -218,19 +218,19 @@ class _ShiftedStore(FeatureStore):
 class SampledCodes:
     """Keep the codes of some latents (`add` takes each chunk while the codes are read), and write them shifted. Latents
     that fire too rarely to be tested are included only if there are too few other latents for a null. Each process of a
-    team keeps some of these latents."""
+    world keeps some of these latents."""
 
-    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int, team: Processes = SINGLE_PROCESS):
+    def __init__(self, features: FeatureStore, shifts: Sequence[int], seed: int, world: Processes = SINGLE_PROCESS):
         self._features = features
         self.shifts = shifts
-        self.team = team
+        self.world = world
         n_active = features.column("n_active").astype(np.int64)
         drawn = np.random.default_rng(seed).permutation(np.flatnonzero(n_active))
         n_frequent = int((n_active >= MIN_GROUPS).sum())
         most = min(MAX_SAMPLED_LATENTS, max(n_frequent, -(-POOL_SIZE // len(shifts))))
         drawn = drawn[np.argsort(n_active[drawn] < MIN_GROUPS, kind="stable")][:most]
         fits = len(shifts) * np.cumsum(n_active[drawn]) <= MAX_SHIFTED_FIRINGS
-        self.units = np.sort(drawn[: max(1, fits.sum())])[team.rank :: team.count]
+        self.units = np.sort(drawn[: max(1, fits.sum())])[world.rank :: world.count]
         self._unit_of = np.full(features.d_sae, -1, np.int32)
         self._unit_of[self.units] = np.arange(len(self.units))
         self._parts: list[tuple[np.ndarray, ...]] = []  # row, unit and activation of each firing
@@ -303,8 +303,8 @@ def compare_measures(
             wanted[MEASURES[name].null].append(name)
     n_active = features.column("n_active")
     comparisons = {}
-    names = sorted(set().union(*sample.team.gather_results(lambda: wanted["shift"])))
-    parts = sample.team.gather_results(lambda: (sample.units, _measure_shifted(names, sample, labels, twin)))
+    names = sorted(set().union(*sample.world.gather_results(lambda: wanted["shift"])))
+    parts = sample.world.gather_results(lambda: (sample.units, _measure_shifted(names, sample, labels, twin)))
     for name in names:
         nulls = np.full((len(sample.shifts), features.d_sae), np.nan)
         for units, values_of_units in parts:

@@ -127,7 +127,7 @@ def rank_features(
     probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`scan_identity`).
 
     Under `torchrun`, all processes call this with the same arguments. The latents and most of the work that serves all
-    latents (`CodedText.team`) are divided among them, and each process gets the whole table.
+    latents (`CodedText.world`) are divided among them, and each process gets the whole table.
     part: (rank, count), to rank only every count-th of the latents; `join_rankings` makes one table of all parts.
     n_shifts: circular shifts of the text, which give the null of each measure. Two suffice (`RankingConfig`).
     nulls: another name for `n_shifts`, whose value is not used if this is given.
@@ -158,17 +158,17 @@ def rank_features(
         "latents": digest(chosen),
         "text": features.has_text,
     }
-    team = processes()
+    world = processes()
     rank, count = part
     check_part(rank, count)
     if count > len(chosen):
         raise InterpError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
-    team.check_alike([scan_identity(features), made_of, rank, count], "ranks")
+    world.check_alike([scan_identity(features), made_of, rank, count], "ranks")
 
-    own_latents = chosen[rank::count][team.rank :: team.count]
+    own_latents = chosen[rank::count][world.rank :: world.count]
     is_own = np.isin(np.arange(features.d_sae), own_latents)
-    tables = team.gather_results(
-        lambda: _rank(features, is_own, config, calibration, labels, twin, matches, team, progress)
+    tables = world.gather_results(
+        lambda: _rank(features, is_own, config, calibration, labels, twin, matches, world, progress)
     )
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs["features"] = scan_identity(features)
@@ -207,18 +207,18 @@ def _rank(
     labels: Masks | None,
     twin: FeatureStore | None,
     matches: pd.DataFrame | None,
-    team: Processes,
+    world: Processes,
     progress: Progress,
 ) -> pd.DataFrame:
-    """Rank the chosen latents. Returns their rows, in any order. Each process of the team has latents of its own, or
+    """Rank the chosen latents. Returns their rows, in any order. Each process of the world has latents of its own, or
     none."""
     faint = np.zeros(features.d_sae, bool) if config.judge_faint else _mark_faint(features)
     if not features.has_text:
         return _rows_without_text(features, faint, chosen, twin)
     progress = percent_of_steps(progress, _SHARE_OF_TIME)
-    text = CodedText.from_features(features, team)
+    text = CodedText.from_features(features, world)
     shifts = circular_shifts(text.n_seq, text.n_ctx, config.n_shifts, int((text.maxima > 0).sum()), config.seed)
-    sampled = SampledCodes(features, shifts, config.seed, team)
+    sampled = SampledCodes(features, shifts, config.seed, world)
     rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), config.seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _verdicts(text, faint, chosen, config, calibration, progress, listeners)

@@ -145,11 +145,11 @@ def count_rules(
     latents: for each unit, the latent whose firings its rules are compared with.
     sampled: for each unit, the ascending rows on which hits are counted.
 
-    Each process of `text.team` has units of its own, and counts those of all processes in its part of the text.
+    Each process of `text.world` has units of its own, and counts those of all processes in its part of the text.
     """
-    team = text.team
-    units_of_each = team.gather_results(lambda: (proposed, latents, sampled))
-    first = sum(len(latents_of_one) for _, latents_of_one, _ in units_of_each[: team.rank])
+    world = text.world
+    units_of_each = world.gather_results(lambda: (proposed, latents, sampled))
+    first = sum(len(latents_of_one) for _, latents_of_one, _ in units_of_each[: world.rank])
     own_units = slice(first, first + len(latents))
     proposed, latents, sampled = (
         [rules for rules_of_one, _, _ in units_of_each for rules in rules_of_one],
@@ -185,12 +185,12 @@ def count_rules(
 
     def count_part() -> None:
         spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
-        chunks = text.read_chunks(n_ctx, progress, SCORING, part=(team.rank, team.count))
+        chunks = text.read_chunks(n_ctx, progress, SCORING, part=(world.rank, world.count))
         for chunk in compute_ahead(read, chunks, 1):
             map_in_threads(spans, partial(count, chunk))
 
-    team.all_do(count_part)
-    return RuleCounts(*(team.sum_(torch.from_numpy(counted)).numpy()[:, own_units] for counted in counts))
+    world.all_do(count_part)
+    return RuleCounts(*(world.sum_(torch.from_numpy(counted)).numpy()[:, own_units] for counted in counts))
 
 
 def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:

@@ -62,19 +62,19 @@ def read_background(
     predicates: Predicates,
     half: Bool[np.ndarray, " seq"],
     counted: Bool[np.ndarray, " row"],
-    team: Processes = SINGLE_PROCESS,
+    world: Processes = SINGLE_PROCESS,
 ) -> Background:
     """Read the fit half.
     half: marks its sequences.
     counted: marks the rows that count as evidence.
-    team: processes that each read a part of the rows."""
+    world: processes that each read a part of the rows."""
     n_ctx = predicates.text.tokens.shape[1]
     sequences = np.flatnonzero(half)
     kept = spread_sequences(sequences, n_ctx, MAX_FIT_ROWS)
     rows = rows_of(kept, n_ctx)
     rows = rows[counted[rows]]
-    own_rows = rows[slice_of_part(len(rows), team.rank, team.count)]
-    parts = team.gather_results(lambda: predicates.at(own_rows, predicates.in_rules))
+    own_rows = rows[slice_of_part(len(rows), world.rank, world.count)]
+    parts = world.gather_results(lambda: predicates.at(own_rows, predicates.in_rules))
     holds = np.concatenate([part for part in parts if len(part)] or parts)
     return Background.of(predicates, holds, scale=len(sequences) / max(1, len(kept)))
 

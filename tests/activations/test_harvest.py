@@ -404,7 +404,7 @@ def die(*_):
 
 if __name__ == "__main__":
     what, out = sys.argv[1], Path(sys.argv[2])
-    team, model, tokens = processes(), Toy(), toy_tokens()
+    world, model, tokens = processes(), Toy(), toy_tokens()
     if what == "killed":
         shard_writer._BUFFER_BYTES = 40 * 50
         note, calls = shard_writer.ShardWriter._write_progress, []
@@ -416,15 +416,15 @@ if __name__ == "__main__":
     told = []
     store = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda n, *_: told.append(n))
     assert store.path == out / "whole" and len(store) > 0
-    assert told == ([0, *range(16, 184, 16), 184] if team.is_first else [])
+    assert told == ([0, *range(16, 184, 16), 184] if world.is_first else [])
     again = harvest(model, tokens, ["first", "heads"], out / "whole", **CONFIG, progress=lambda *_: 1 / 0)
     assert again.digest == store.digest
     harvest(model, tokens, ["first", "heads"], out / "cut", **CONFIG)  # begun by one process
     reading = dict(hook=["first", "heads"], batch_size=21, seed=1, epochs=2)
-    own = store.batches(**reading, part=(team.rank, team.count))
+    own = store.batches(**reading, part=(world.rank, world.count))
     for mine, batch in zip(own, store.batches(**reading), strict=True):
-        assert torch.equal(mine, batch[slice_of_part(len(batch), team.rank, team.count)])
-        assert torch.equal(team.all_gather(mine), batch)
+        assert torch.equal(mine, batch[slice_of_part(len(batch), world.rank, world.count)])
+        assert torch.equal(world.all_gather(mine), batch)
 
     def refused(message, **options):
         try:
@@ -434,7 +434,7 @@ if __name__ == "__main__":
         else:
             raise AssertionError(message)
 
-    if team.rank == 1:
+    if world.rank == 1:
         model.first.weight.data.add_(1)
     refused("process 1 harvests something other than process 0")
     model = Toy()
@@ -444,13 +444,13 @@ if __name__ == "__main__":
     refused("hook 'first': activation nan at sequence 16, position 5", batch_size=3)
     tokens[13, 2] = 9  # in the batch of process 0 before it
     refused("hook 'first': activation nan at sequence 13, position 2", batch_size=3)
-    assert not team.is_first or not (out / "refused").exists()
-    if team.rank == 1:
+    assert not world.is_first or not (out / "refused").exists()
+    if world.rank == 1:
         model.first.forward = lambda x: [].pop()
     try:
         harvest(model, tokens, ["first"], out / "refused")
     except Exception as error:
-        kind = RuntimeError if team.is_first else IndexError
+        kind = RuntimeError if world.is_first else IndexError
         assert "pop from empty list" in str(error) and type(error) is kind, repr(error)
     else:
         raise AssertionError

@@ -235,7 +235,7 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
     passes = PromptPasses(model, IDS[None], transcoders())
     with torch.no_grad():
         probability = model(IDS[None])[0, -1].softmax(0)
-    whole = passes.readings(passes.zeros(1), held=True)
+    whole = passes.readings(passes.zeros(1), linearised=True)
     nodes = graph.nodes
     rng = np.random.default_rng(0)
     sources = np.flatnonzero(nodes["type"].isin(["embedding", "latent", "error"]))
@@ -244,7 +244,7 @@ def test_an_edge_is_the_change_of_a_reading_in_the_held_model(model: Transformer
         for source in rng.choice(sources, 8, replace=False):
             change = passes.zeros(1)
             change[0, passes.columns(nodes.loc[[source]])] = -1
-            without = passes.readings(change, held=True)
+            without = passes.readings(change, linearised=True)
             change = (whole[target["dictionary"]] - without[target["dictionary"]])[0, target["position"]]
             if target["type"] == "logit":
                 direction = model.W_U[:, target["latent"]] - model.W_U @ probability
@@ -359,7 +359,7 @@ def test_heads_carry_an_edge_from_a_token_to_another(model: Transformer, graph: 
             if not moves:
                 stack.callback(attn.hook_v.register_forward_hook(see).remove)
                 stack.callback(attn.hook_z.register_forward_hook(without).remove)
-            read_by = passes.read(passes.readings(change, held=True), nodes.loc[[target]])
+            read_by = passes.read(passes.readings(change, linearised=True), nodes.loc[[target]])
         return float(read_by[0, 0] - read_by[1, 0])
 
     assert heads["layer"].nunique() == N_LAYERS and heads["head"].nunique() == 4

@@ -22,50 +22,50 @@ def numbers(rank, dtype=torch.float32):
     return torch.randn(7, 5, generator=torch.Generator().manual_seed(rank)).to(dtype)
 
 if __name__ == "__main__":
-    team, found = processes(), {}
-    assert processes() == team
-    found["place"] = [team.rank, team.count, team.is_first]
-    found["sum"] = team.sum_(numbers(team.rank)).tolist()
-    turned = numbers(team.rank).T
-    assert team.sum_(turned) is turned
+    world, found = processes(), {}
+    assert processes() == world
+    found["place"] = [world.rank, world.count, world.is_first]
+    found["sum"] = world.sum_(numbers(world.rank)).tolist()
+    turned = numbers(world.rank).T
+    assert world.sum_(turned) is turned
     found["turned"] = turned.tolist()
     for dtype in ("bfloat16", "int64", "bool"):
-        rows = numbers(team.rank, getattr(torch, dtype))[: 3 + 2 * team.rank]
-        found[dtype] = team.all_gather(rows).tolist()
-    found["one has none"] = team.all_gather(torch.full((2 * team.rank, 3), 4.0)).tolist()
-    found["none"] = list(team.all_gather(torch.zeros(0, 3)).shape)
-    found["scalars"] = team.all_gather(torch.tensor([team.rank])).tolist()
-    found["share"] = [len(range(n)[slice_of_part(n, team.rank, team.count)]) for n in (0, 1, 5, 8)]
+        rows = numbers(world.rank, getattr(torch, dtype))[: 3 + 2 * world.rank]
+        found[dtype] = world.all_gather(rows).tolist()
+    found["one has none"] = world.all_gather(torch.full((2 * world.rank, 3), 4.0)).tolist()
+    found["none"] = list(world.all_gather(torch.zeros(0, 3)).shape)
+    found["scalars"] = world.all_gather(torch.tensor([world.rank])).tolist()
+    found["share"] = [len(range(n)[slice_of_part(n, world.rank, world.count)]) for n in (0, 1, 5, 8)]
 
     def work():
-        if team.rank == 1:
+        if world.rank == 1:
             raise error("no good:\\n1 in 2")
         return "done"
 
     for error in (ValueError, DamagedError, NoNextTokens, MissingResultError, FileNotFoundError, KeyError):
         try:
-            team.all_do(work)
+            world.all_do(work)
         except Exception as seen:
             found[error.__name__] = [type(seen).__name__, str(seen)]
-    found["well"] = team.all_do(lambda: "done")
-    found["results"] = team.gather_results(lambda: {"rank": team.rank})
-    found["divided"] = [team.divide([lambda n=n: (n, team.rank) for n in range(tasks)]) for tasks in (0, 1, 5)]
+    found["well"] = world.all_do(lambda: "done")
+    found["results"] = world.gather_results(lambda: {"rank": world.rank})
+    found["divided"] = [world.divide([lambda n=n: (n, world.rank) for n in range(tasks)]) for tasks in (0, 1, 5)]
 
     def nested(fails):
-        if fails == "before" and team.rank == 1:
+        if fails == "before" and world.rank == 1:
             raise KeyError("before")
-        squares = team.divide([(lambda: 1), work if fails == "in it" else (lambda: 4)])
-        if fails == "after" and team.rank == 1:
+        squares = world.divide([(lambda: 1), work if fails == "in it" else (lambda: 4)])
+        if fails == "after" and world.rank == 1:
             raise ValueError("after")
-        return team.sum_(torch.tensor(team.all_do(lambda: sum(squares)))).item()
+        return world.sum_(torch.tensor(world.all_do(lambda: sum(squares)))).item()
 
     error = OSError
     for fails in ("before", "in it", "after", "never"):
         try:
-            found[fails] = team.all_do(lambda: team.all_do(lambda: nested(fails)))
+            found[fails] = world.all_do(lambda: world.all_do(lambda: nested(fails)))
         except Exception as seen:
             found[fails] = [type(seen).__name__, str(seen)]
-    Path(sys.argv[1], f"{team.rank}.json").write_text(json.dumps(found))
+    Path(sys.argv[1], f"{world.rank}.json").write_text(json.dumps(found))
 """
 
 
@@ -83,9 +83,9 @@ from pathlib import Path
 from interp.runtime.processes import processes
 
 if __name__ == "__main__":
-    team = processes()
-    found = [team.rank, team.count, team.is_first, *team.sum_(torch.tensor([1.0, team.rank])).tolist()]
-    Path(sys.argv[1], str(team.rank)).write_text(str(found))
+    world = processes()
+    found = [world.rank, world.count, world.is_first, *world.sum_(torch.tensor([1.0, world.rank])).tolist()]
+    Path(sys.argv[1], str(world.rank)).write_text(str(found))
 """
 
 
@@ -158,9 +158,9 @@ def test_an_error_in_one_process_is_raised_in_all(said):
 
 
 def test_too_little_memory_is_no_lost_process(monkeypatch):
-    team, rows = Processes(0, 2), torch.zeros(()).expand(1 << 45)
+    world, rows = Processes(0, 2), torch.zeros(()).expand(1 << 45)
     with pytest.raises(RuntimeError, match="memory") as error:
-        team.all_gather(rows, same_length=True)
+        world.all_gather(rows, same_length=True)
     assert "lost contact" not in str(error.value)
 
     def fails(*_, **__):
@@ -168,7 +168,7 @@ def test_too_little_memory_is_no_lost_process(monkeypatch):
 
     monkeypatch.setattr("torch.distributed.all_reduce", fails)
     with pytest.raises(torch.OutOfMemoryError, match="^none left$"):
-        team.sum_(torch.ones(1))
+        world.sum_(torch.ones(1))
 
 
 LOST = """
@@ -181,18 +181,18 @@ from interp.runtime import processes as module
 if __name__ == "__main__":
     how, told = sys.argv[1], Path(sys.argv[2])
     module._TIMEOUT = timedelta(seconds=3 if how == "stuck" else 60)
-    team = module.processes()
-    team.all_gather(torch.zeros(1))
-    if team.rank == 1:
+    world = module.processes()
+    world.all_gather(torch.zeros(1))
+    if world.rank == 1:
         while how == "stuck" and not told.exists():
             time.sleep(0.01)
         if how == "interrupted":
             signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
             with suppress(KeyboardInterrupt):
-                team.all_do(lambda: signal.raise_signal(signal.SIGINT))
+                world.all_do(lambda: signal.raise_signal(signal.SIGINT))
         os._exit(0)  # the launcher sees no failure that it would end the other for
     try:
-        team.all_do(lambda: None) if how == "interrupted" else team.sum_(torch.ones(3))
+        world.all_do(lambda: None) if how == "interrupted" else world.sum_(torch.ones(3))
     except RuntimeError as error:
         told.write_text(str(error))
 """
@@ -207,12 +207,12 @@ def test_a_process_that_is_lost_leaves_the_others_with_an_error(tmp_path, how):
 def test_without_a_launcher_there_is_one_process(monkeypatch):
     for name in ("RANK", "WORLD_SIZE"):
         monkeypatch.delenv(name, raising=False)
-    team, x = processes(), torch.ones(2)
-    assert team == Processes(0, 1) and team.is_first
-    assert team.sum_(x) is x and team.all_gather(x) is x and x.tolist() == [1, 1]
-    assert team.all_do(lambda: "done") == "done"
+    world, x = processes(), torch.ones(2)
+    assert world == Processes(0, 1) and world.is_first
+    assert world.sum_(x) is x and world.all_gather(x) is x and x.tolist() == [1, 1]
+    assert world.all_do(lambda: "done") == "done"
     with pytest.raises(KeyError):
-        team.all_do(lambda: {}["no"])
+        world.all_do(lambda: {}["no"])
 
 
 def test_nothing_speaks_at_import():

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from interp.activations import ActivationStore, JoinedStore
 from interp.activations.store import RowLimit
-from interp.runtime.processes import Mesh, Processes, processes
+from interp.runtime.processes import Processes, ProcessGrid, processes
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -102,7 +102,7 @@ def in_double(store: JoinedStore, name: str, config: SAEConfig, of: Processes) -
     outputs = () if sweep.output_hook is None else (store.statistics(sweep.output_hook),)
     few = (store.statistics(A).mean_norm,) if name == CUT else ()
     site = HookScales(inputs=tuple(store.statistics(hook) for hook in sweep.hooks), outputs=outputs, limits=few)
-    learner = Learner(config, site, torch.device("cpu"), torch.float64, Mesh.of(of))
+    learner = Learner(config, site, torch.device("cpu"), torch.float64, ProcessGrid.of(of))
     hooks = sweep.hooks if sweep.output_hook is None else [*sweep.hooks, sweep.output_hook]
     batches = store.batches(hooks, config.batch_size, seed=config.seed, epochs=None, part=(of.rank, of.count))
     for _ in range(STEPS):
@@ -140,15 +140,15 @@ from tests.trainings import A, CONFIGS, opened, planted
 
 def batches(value):
     rows = planted(255)
-    yield rows[slice_of_part(255, team.rank, team.count)]
-    if value is None and team.rank == 1:
+    yield rows[slice_of_part(255, world.rank, world.count)]
+    if value is None and world.rank == 1:
         raise ValueError("shard 3 is damaged")
     rows[200], rows[254, 3] = value or 0, value or 0
-    yield rows[slice_of_part(255, team.rank, team.count)]
+    yield rows[slice_of_part(255, world.rank, world.count)]
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    folder, team, errors = Path(sys.argv[1]), processes(), []
+    folder, world, errors = Path(sys.argv[1]), processes(), []
     train_all(folder, folder / "two")
     train_cut(folder, folder / "one, then two")
     for value in (None, float("nan"), 1e30):
@@ -157,7 +157,7 @@ if __name__ == "__main__":
             train_sae(opened(folder), A, CONFIGS["topk"])
         except Exception as error:
             errors.append(f"{type(error).__name__}: {error}")
-    (folder / f"errors of {team.rank}.json").write_text(json.dumps(errors))
+    (folder / f"errors of {world.rank}.json").write_text(json.dumps(errors))
 """
 
 KILLED = """

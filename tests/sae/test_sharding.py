@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from interp.activations import ActivationStore
-from interp.runtime.processes import SINGLE_PROCESS_MESH, Mesh, Processes, processes
+from interp.runtime.processes import SINGLE_PROCESS_GRID, Processes, ProcessGrid, processes
 from interp.sae import (
     BatchTopKConfig,
     GatedConfig,
@@ -273,13 +273,13 @@ def test_each_process_has_its_part_of_the_training_state(folder):
     config, hooks = CONFIGS["gated"], HookScales(inputs=(opened(folder).statistics(A),))
     whole = Learner(config, hooks, torch.device("cpu")).state()[0]
     for rank in range(4):
-        mesh = Mesh(Processes(rank, 4), Processes(), Processes(rank, 4))
-        part = Learner(config, hooks, torch.device("cpu"), mesh=mesh).state()[0]
+        grid = ProcessGrid(Processes(rank, 4), Processes(), Processes(rank, 4))
+        part = Learner(config, hooks, torch.device("cpu"), grid=grid).state()[0]
         own = slice(12 * rank, 12 * (rank + 1))
         assert part.keys() == whole.keys()
         for name, tensor in whole.items():
             if not name.endswith("b_dec") and not name.startswith("resample"):
                 tensor = tensor[:, own] if name == "strongest" else tensor[own]
             assert torch.equal(part[name], tensor), name
-        of_rows = training_bytes(config, 32, SINGLE_PROCESS_MESH) - 4 * 32 * 4 * config.d_sae
-        assert training_bytes(config, 32, mesh) - of_rows == (training_bytes(config, 32) - of_rows) / 4
+        of_rows = training_bytes(config, 32, SINGLE_PROCESS_GRID) - 4 * 32 * 4 * config.d_sae
+        assert training_bytes(config, 32, grid) - of_rows == (training_bytes(config, 32) - of_rows) / 4

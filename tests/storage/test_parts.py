@@ -28,21 +28,21 @@ from interp.runtime.processes import processes
 
 if __name__ == "__main__":
     run, out = Run(sys.argv[1]), Path(sys.argv[2])
-    team, found = processes(), {}
+    world, found = processes(), {}
     inputs = {"model": run.model, "vocab": run.tokenizer.display(), "labels": run.harvested.labels}
     features = scan_features(run.sae, run.store, run.hook_name, out / "features", **inputs)
     options = {"labels": run.harvested.labels, "use_labels": True, "twin": features}
     ranking = rank_features(run.features, **options)
-    rank_features(run.features, latents=[3], **options).to_parquet(out / f"latent-{team.rank}.parquet")
+    rank_features(run.features, latents=[3], **options).to_parquet(out / f"latent-{world.rank}.parquet")
     effects = feature_effects(run.model, run.hook_name, run.sae, run.features, latents=range(40, 0, -1), sequences=4)
     try:
-        scan_features(run.sae, run.store, run.hook_name, out / "unlike", vocab=inputs["vocab"] if team.rank else None)
+        scan_features(run.sae, run.store, run.hook_name, out / "unlike", vocab=inputs["vocab"] if world.rank else None)
     except ValueError as error:
         found["unlike"] = str(error)
-    ranking.to_parquet(out / f"ranking-{team.rank}.parquet")
-    effects.to_parquet(out / f"effects-{team.rank}.parquet")
+    ranking.to_parquet(out / f"ranking-{world.rank}.parquet")
+    effects.to_parquet(out / f"effects-{world.rank}.parquet")
     found["command"] = main(["effects", str(run.path), *sys.argv[3:], "--out", str(out / "effects.parquet")])
-    (out / f"{team.rank}.json").write_text(json.dumps(found))
+    (out / f"{world.rank}.json").write_text(json.dumps(found))
 """
 ABLATED = ("--latents", "12", "--sequences", "4")
 

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.pipeline import bookkeeping
+from interp.pipeline import overheads
 from interp.pipeline.costs import Cost
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
@@ -39,7 +39,7 @@ def _concepts_panel(run: Run) -> "Panel":
 @stage(
     version=8,
     inputs=("features", "neurons"),
-    cost=lambda sizes: Cost(disk=1e4, seconds=bookkeeping.CONCEPTS),
+    cost=lambda sizes: Cost(disk=1e4, seconds=overheads.CONCEPTS),
     opens={"concepts": ("concepts.parquet", read_table)},
     summary=lambda results: (
         "nothing to compare: the text has no labels ([corpus] label_field names those of JSON lines)"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.pipeline import bookkeeping
+from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
@@ -25,7 +25,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
     directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
     picking = Cost(
         memory=passes.memory + 8 * sizes.d_in * sizes.d_sae,
-        seconds=bookkeeping.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
+        seconds=overheads.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
     )
     return passes + sizes.encoding_cost(sizes.held_out) + picking + Cost(float32_operations=directions)
 

@@ -8,7 +8,7 @@ from interp.checks.config_fields import values_of
 from interp.checks.errors import InterpError
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
-from interp.pipeline import bookkeeping
+from interp.pipeline import overheads
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call
@@ -94,9 +94,9 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     return Cost(
         disk=600 * sizes.d_sae,
         memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows + 48 * shifted,
-        seconds=bookkeeping.READING_PREDICATES
-        + bookkeeping.JUDGED_LATENT * sizes.d_sae
-        + bookkeeping.JUDGED_ROW * sizes.rows,
+        seconds=overheads.READING_PREDICATES
+        + overheads.JUDGED_LATENT * sizes.d_sae
+        + overheads.JUDGED_ROW * sizes.rows,
     )
 
 

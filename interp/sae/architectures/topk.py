@@ -144,7 +144,7 @@ class TopKConfig(PickConfig):
     def encode(self, step: StepInputs) -> Encoded:
         """Encode. If the latents are sharded, each process picks k of its own and keeps those that are among the k of
         all."""
-        if step.batch.mesh.shards.count == 1:
+        if step.batch.grid.shards.count == 1:
             return super().encode(step)
 
         def among_all(codes: SparseCodes) -> SparseCodes:
@@ -198,7 +198,7 @@ class BatchTopKConfig(PickConfig):
     shardable: ClassVar[bool] = True
 
     def pick(self, step: StepInputs) -> BatchPick:
-        return BatchPick(self.k_at(step.steps_done, step.x.shape[1]) * step.batch.rows, step.batch.mesh.world)
+        return BatchPick(self.k_at(step.steps_done, step.x.shape[1]) * step.batch.rows, step.batch.grid.world)
 
     def initial_state(self) -> dict[str, float]:
         return {"threshold_sum": 0.0, "threshold_weight": 0.0}
@@ -207,7 +207,7 @@ class BatchTopKConfig(PickConfig):
         """Keep a running mean of the smallest value that was picked. It spans at most a twentieth of the steps."""
         decay = min(_THRESHOLD_DECAY, max(0.0, 1 - 20 / self.steps))
         smallest = step.pre.detach().min() if len(step.pre) else step.pre.new_tensor(float("inf"))
-        least = float(step.batch.mesh.world.all_gather(smallest[None], same_length=True).min())
+        least = float(step.batch.grid.world.all_gather(smallest[None], same_length=True).min())
         step.state["threshold_sum"] *= decay
         step.state["threshold_sum"] += (1 - decay) * (least if least < float("inf") else 0.0)
         step.state["threshold_weight"] = decay * step.state["threshold_weight"] + (1 - decay)

@@ -1,4 +1,4 @@
-"""Seconds of bookkeeping in a stage: sorting, counting, writing, Python. Stages multiply them in their `cost`.
+"""Seconds of overhead in a stage: sorting, counting, writing, Python. Stages multiply them in their `cost`.
 
 They are seconds on two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run; `costs.Speed.pace` is what
 they are multiplied with on another machine. Once a change of the code makes a stage faster or slower,

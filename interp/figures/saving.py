@@ -3,7 +3,7 @@ pages.
 
 In: a plotly Figure. Out: a file in the format of its ending. Chrome or Chromium draws .svg, .pdf, .png, .jpeg and .webp
 through kaleido; .html and .json need no browser. Facts about the figure are next to it, in `NAME.ENDING.json`. A PDF
-contains its fonts, and so does an SVG (`svg_fonts`).
+contains its fonts; an SVG names them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import plotly.graph_objects as go
 
 from interp.checks.errors import InterpError
 from interp.figures.print_layout import to_pixels, with_print_layout
-from interp.figures.svg_fonts import with_fonts
 from interp.storage.addresses import as_local_path
 from interp.storage.files import digest, read_json, write_json, write_text
 from interp.storage.folders import check_output_file
@@ -102,7 +101,6 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
     if not figures:
         return
     try:
-        import fontTools  # noqa: F401  (`with_fonts`)
         import kaleido
         from kaleido.errors import ChromeNotFoundError
     except ImportError as error:
@@ -126,8 +124,6 @@ def write_images(figures: Mapping[Path, go.Figure]) -> None:
         except ChromeNotFoundError as error:
             raise RuntimeError("images are drawn by Chrome or Chromium: install one, or save .html or .json") from error
         for path, written in images.items():
-            if path.suffix == ".svg":
-                written.write_text(with_fonts(written.read_text(encoding="utf-8")), encoding="utf-8")
             if path.suffix == ".png":
                 written.write_bytes(with_resolution(written.read_bytes()))
             if path.suffix == ".pdf":

@@ -1,12 +1,10 @@
 """Figures draw what they are given, with titles and units, and are written at the width of print."""
 
-import io
 import json
 import re
 import shutil
 import sys
 import zlib
-from base64 import b64decode
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -25,7 +23,6 @@ from interp.features.firing_statistics import bin_edges
 from interp.figures.name_placement import HALO, LETTER_WIDTH, N_DIRECTIONS, NAME_GAP, count_letters, place_names
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
-from interp.figures.svg_fonts import Face, rank_fonts, with_fonts
 from interp.figures.theme import VERDICT_COLOURS, WIDTH, digit_ticks, visible_token
 
 
@@ -613,31 +610,6 @@ def _inflated(stream: bytes) -> bytes:
         return zlib.decompressobj().decompress(stream)
     except zlib.error:
         return b""
-
-
-@pytest.mark.skipif(shutil.which("fc-match") is None, reason="needs fontconfig")
-def test_saved_svg_contains_the_letters_that_it_shows(tmp_path, caplog, monkeypatch):
-    subset = pytest.importorskip("fontTools.subset")
-    style = "font-family: &quot;No such font&quot;, sans-serif; fill: red"
-    text = f'<text style="{style}">aé<tspan style="font-weight:700">b</tspan>\u2192<tspan>&lt;</tspan>\ue000</text>'
-    svg = f'<svg xmlns="http://www.w3.org/2000/svg" width="9"><g>{text}</g></svg>'
-    held = with_fonts(svg)
-    assert re.sub("<style>.*</style>", "", held) == svg and "url(http" not in held
-    faces = re.findall("@font-face{(.*?);src:.*?base64,([^)]+)\\)", held)
-    shown: dict[str, set[int]] = {}
-    for look, data in faces:
-        said = {int(code, 16) for code in re.findall(r"U\+(\w+)", look)}
-        font = subset.load_font(io.BytesIO(b64decode(data)), subset.Options())
-        assert said <= set(font.getBestCmap()) and "font-family:'No such font'" in look
-        shown.setdefault(re.search("font-weight:(\\w+)", look)[1], set()).update(said)
-    assert shown == {"normal": {ord(letter) for letter in "aé→<"}, "bold": {ord("b")}}
-    refused = subset.load_font(str(next(rank_fonts(["sans-serif"], Face()))[0]), subset.Options())
-    refused["OS/2"].fsType = 2
-    refused.save(tmp_path / "refused.ttf")
-    monkeypatch.setattr("interp.figures.svg_fonts._matches", lambda pattern: f"{tmp_path}/refused.ttf\t0")
-    assert "@font-face" not in with_fonts(svg), "its licence bits forbid it"
-    monkeypatch.setattr("shutil.which", lambda name: None)
-    assert with_fonts(svg) == svg and "needs fontconfig (fc-match) and fonttools" in caplog.text
 
 
 def test_type_3_letters_of_a_pdf_are_reported_with_the_font_to_install(tmp_path, caplog):

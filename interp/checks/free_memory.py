@@ -8,10 +8,6 @@ import psutil
 
 from interp.checks.errors import TooLargeError
 
-_VERSION_1 = "memory.limit_in_bytes", "memory.usage_in_bytes", "total_"
-_VERSION_2 = "memory.max", "memory.current", ""
-"""The files of a control group's limit and use, and the prefix of the totals in its memory.stat."""
-
 
 def check_memory(n_bytes: int, purpose: str, remedy: str) -> None:
     """Check that this much memory is free. Raises TooLargeError if not; the message starts with `purpose` and ends
@@ -32,7 +28,8 @@ def free_memory() -> int:
 
 
 def free_in_groups(groups: Path, mount: Path) -> list[int]:
-    """Return the bytes that each limit of Linux's control groups leaves, as containers and cluster schedulers set them.
+    """Return the bytes that each limit of Linux's control groups (version 2) leaves, as containers and cluster
+    schedulers set them.
 
     groups: the file that lists this process's groups (/proc/self/cgroup).
     mount: the folder with all groups (/sys/fs/cgroup).
@@ -42,16 +39,12 @@ def free_in_groups(groups: Path, mount: Path) -> list[int]:
     free = []
     for line in groups.read_text().splitlines() if groups.is_file() else ():
         _, controllers, path = line.split(":", 2)
-        if controllers not in ("", "memory"):
-            continue
-        top = mount if controllers == "" else mount / controllers
-        limit_file, use_file, prefix = _VERSION_2 if controllers == "" else _VERSION_1
-        inner = top / path.lstrip("/")
-        for group in (inner, *inner.parents):
-            if not group.is_relative_to(top):
+        inner = mount / path.lstrip("/")
+        for group in (inner, *inner.parents) if controllers == "" else ():
+            if not group.is_relative_to(mount):
                 break
             with suppress(OSError, ValueError):  # it has no limit, or lies outside of what a container sees
-                limit, used = (int((group / name).read_text()) for name in (limit_file, use_file))
+                limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
                 stat = dict(row.split() for row in (group / "memory.stat").read_text().splitlines())
-                free.append(limit - used + sum(int(stat[f"{prefix}{age}_file"]) for age in ("active", "inactive")))
+                free.append(limit - used + int(stat["active_file"]) + int(stat["inactive_file"]))
     return free

@@ -111,25 +111,19 @@ def group(folder, files, **stat):
     (folder / "memory.stat").write_text("".join(f"{name} {value}\n" for name, value in stat.items()))
 
 
-@pytest.mark.parametrize("version", [1, 2])
-def test_the_limits_of_a_container_count(tmp_path, version):
+def test_the_limits_of_a_container_count(tmp_path):
     groups, mount = tmp_path / "cgroup", tmp_path / "groups"
-    if version == 2:
-        groups.write_text("0::/pod/container\n")
-        names, prefix, top = ("max", "current"), "", mount
-    else:
-        groups.write_text("7:cpu,cpuacct:/pod/container\n4:memory:/pod/container\n1:name=systemd:/\n0::/\n")
-        names, prefix, top = ("limit_in_bytes", "usage_in_bytes"), "total_", mount / "memory"
+    groups.write_text("7:cpu,cpuacct:/pod/container\n1:name=systemd:/\n0::/pod/container\n")
     assert free_memory.free_in_groups(groups, mount) == []
-    of_files = {f"{prefix}active_file": 20, f"{prefix}inactive_file": 300}
-    group(top / "pod" / "container", dict(zip(names, (4000, 1000), strict=True)), anon=680, **of_files)
+    of_files = {"active_file": 20, "inactive_file": 300}
+    group(mount / "pod" / "container", {"max": 4000, "current": 1000}, anon=680, **of_files)
     assert free_memory.free_in_groups(groups, mount) == [4000 - 1000 + 320], "what it keeps of files is taken back"
-    group(top / "pod", dict(zip(names, (3000, 2900), strict=True)), **dict.fromkeys(of_files, 0))
+    group(mount / "pod", {"max": 3000, "current": 2900}, **dict.fromkeys(of_files, 0))
     assert free_memory.free_in_groups(groups, mount) == [3320, 100], "that of all containers of a pod too"
     groups.write_text(groups.read_text().replace("/pod/container", "/host/outside"))
-    group(top, dict(zip(names, (500, 100), strict=True)), **of_files)
+    group(mount, {"max": 500, "current": 100}, **of_files)
     assert free_memory.free_in_groups(groups, mount) == [720], "a container sees its own group as the first"
-    group(top, {names[0]: "max"})
+    group(mount, {"max": "max"})
     assert free_memory.free_in_groups(groups, mount) == free_memory.free_in_groups(tmp_path / "none", mount) == []
 
 

@@ -40,9 +40,6 @@ if TYPE_CHECKING:
 
 _PRESETS = Path(__file__).parent / "presets"
 
-_KEPT_FIELDS = ("d_sae", "k", "tokens")
-"""Fields of the demo's dictionary that also apply to other architectures that have them."""
-
 _RARE_FIELDS = {"harvest": ("output_hook", "buffer_mb"), "corpus": ("stream", "label_field", "options")}
 """Fields that few runs need, by section: a run's file names them only where they are not the default."""
 
@@ -237,7 +234,8 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedSAE
 
     architecture = values.get("architecture", default.architecture)
     fields = field_types(architecture_named(architecture))
-    kept = {name: getattr(default, name) for name in _KEPT_FIELDS if name in fields}
+    of_demo = [field.name for field in dataclasses.fields(default) if getattr(default, field.name) != field.default]
+    kept = {name: getattr(default, name) for name in of_demo if name in fields}
     return config_from_dict({"architecture": architecture, **kept, **values})
 
 

@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from interp.display.byte_parts import script_byte, split_byte_parts
-from interp.display.segments import Groups, Segment, Segments, Token, short_list, to_text
+from interp.display.segments import Groups, Segment, Segments, Token, map_tokens, short_list, to_text
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
@@ -121,11 +121,6 @@ def show_token(token: str, around: int | None = None) -> Markup:
     return show_text(_mark_spaces(token), around)
 
 
-def show_words(text: str) -> Markup:
-    """Show words in which tokens are quoted, with all of their white space."""
-    return Markup(f'<span style="white-space:pre-wrap">{show_text(text)}</span>')
-
-
 def show_rule(rule: Segments) -> Markup:
     """Show a rule. What stands in its quotes keeps its writing direction to itself, and its white space is
     marked, since HTML folds it into one space; several spaces are one mark with their number. Lists are in short."""
@@ -137,6 +132,11 @@ def show_rule(rule: Segments) -> Markup:
         return "".join(map(show, short_list(one))) if isinstance(one, Groups) else escape(str(one))
 
     return Markup("".join(map(show, rule)))
+
+
+def marked_rule(rule: Segments) -> str:
+    """Return a rule as text, with marks for the white space of its tokens. Lists are in short."""
+    return to_text(map_tokens(rule, lambda token: Token(mark_line_ends(_mark_spaces(token.text)))))
 
 
 def _mark_spaces(token: str) -> str:

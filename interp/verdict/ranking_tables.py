@@ -16,7 +16,6 @@ from jaxtyping import Float64, Int64
 from interp.checks.errors import DamagedError, InterpError
 from interp.display import cards
 from interp.display.byte_parts import STRAY
-from interp.display.segments import to_text
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
 from interp.statistics.cutoffs import MIN_F1
@@ -173,9 +172,9 @@ class Ranking(pd.DataFrame):
 def _ranking_cells(row: dict) -> tuple[object, ...]:
     f1 = row.get("explanation_f1", float("nan"))
     rule = short_rule(row) if f1 >= MIN_F1 else []
-    text = to_text(rule)
+    text = cards.marked_rule(rule)
     is_short = len(text) <= N_CHARACTERS
-    shown = cards.show_rule(rule) if is_short else cards.show_words(f"{text[: N_CHARACTERS - 1]}…")
+    shown = cards.show_rule(rule) if is_short else cards.show_text(f"{text[: N_CHARACTERS - 1]}…")
     p = row["monosemanticity"]
     badge = cards.verdict_badge(str(row["verdict"]), bool(row["sure"]) or isnan(p))
     probability = cards.interval_mark(p, row["ci_low"], row["ci_high"])

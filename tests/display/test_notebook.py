@@ -9,7 +9,7 @@ import torch
 
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import stability
-from interp.display.cards import Markup, card, interval_mark, show_facts, show_table, show_token
+from interp.display.cards import Markup, card, interval_mark, marked_rule, show_facts, show_table, show_token
 from interp.display.cards import show_rule as rule_markup
 from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
@@ -68,6 +68,7 @@ def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
     assert words == (
         '"<bdi>↵␣×7</bdi>", "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;x</bdi>"'
     )
+    assert marked_rule(joined(in_short(rule))) == '"↵␣×7", "␣a␣␣b" or "\\nabla" in text rich in ""x"', "as text"
 
 
 def test_a_token_on_its_own_is_marked_as_on_the_page():

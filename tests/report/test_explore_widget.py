@@ -8,8 +8,10 @@ import pytest
 
 from interp import Run, explore
 from interp.display.byte_parts import name_byte_parts
+from interp.display.cards import marked_rule
 from interp.report.live import LiveModel
 from interp.report.live.text_box import Answers
+from interp.text.short_rules import short_rule
 
 TEXT = "Once upon a <b>time</b>"
 
@@ -30,8 +32,9 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     latent, strength, places = widget.reading["features"][0]
     assert strength == pytest.approx(read["features"][0][1]) and places == len(read["features"][0][2])
     verdict, rule = widget.reading["about"][str(latent)]
-    row = run.feature(latent).verdict
-    assert verdict in ("single-token", row.verdict.replace("_", " ")) and rule == name_byte_parts(row.explanation or "")
+    row = run.ranking.set_index("latent", drop=False).loc[latent]
+    assert verdict in ("single-token", row.verdict.replace("_", " "))
+    assert rule == name_byte_parts(marked_rule(short_rule(row)))
     assert json.loads(json.dumps(widget.reading, allow_nan=False))
     widget.latent = latent
     assert widget.card == run.feature(latent)._repr_html_() and TEXT not in widget.card

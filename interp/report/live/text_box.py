@@ -17,6 +17,7 @@ from interp.display.verdict_names import UNTESTED
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.short_rules import short_rule
 
 if TYPE_CHECKING:
     from anywidget import AnyWidget
@@ -78,7 +79,7 @@ def static_html(text: str, reading: dict[str, Any]) -> str:
     rows = []
     for latent, strength, n_tokens in reading["features"][:N_STILL]:
         verdict, rule = reading["about"][str(latent)]
-        rows.append((latent, verdict, cards.show_words(rule), f"{strength:.2f}", n_tokens))
+        rows.append((latent, verdict, rule, f"{strength:.2f}", n_tokens))
     head = ("latent", "verdict", "explanation", "share of its maximum", "tokens")
     return cards.card("What fires in the text", cards.Markup("".join(pieces)), cards.show_table(head, rows))
 
@@ -91,7 +92,7 @@ class Answers:
         self.live = LiveModel(run)
         self.vocab = run.features.vocab
         ranking = run.ranking if run.has("ranking") else None
-        self._verdicts = {} if ranking is None else {row.latent: row for row in ranking.itertuples()}
+        self._verdicts = {} if ranking is None else {row["latent"]: row for row in ranking.to_dict("records")}
 
     def reading(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,
@@ -122,6 +123,6 @@ class Answers:
         row = self._verdicts.get(latent)
         if row is None:
             return ["", ""]
-        f1: Any = row.explanation_f1
-        is_weak = row.verdict not in UNTESTED and not f1 >= MIN_F1
-        return [verdict_words(str(row.verdict)), NO_RULE if is_weak else name_byte_parts(str(row.explanation or ""))]
+        is_weak = row["verdict"] not in UNTESTED and not row["explanation_f1"] >= MIN_F1
+        rule = NO_RULE if is_weak else name_byte_parts(cards.marked_rule(short_rule(row)))
+        return [verdict_words(row["verdict"]), rule]

@@ -43,7 +43,7 @@ report.bytes = (() => {
   }
 
   /* The last word for a script in a name, else the first word: "Hebrew", "sign". */
-  const scriptOf = (name) => name.match(/[A-Z]\w+/g)?.at(-1) ?? name.split(" ")[0];
+  const scriptIn = (name) => name.match(/[A-Z]\w+/g)?.at(-1) ?? name.split(" ")[0];
 
   /** The first byte of a character of which some text holds a part; null if it holds none.
    * @type {(text: string) => number} */
@@ -76,7 +76,7 @@ report.bytes = (() => {
     const [lead] = begun;
     const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...begun, 0x80 + k]));
     const letters = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
-    return letters.length ? `${letters[0]}–${letters.at(-1)}` : scriptOf(nameOf(lead));
+    return letters.length ? `${letters[0]}–${letters.at(-1)}` : scriptIn(nameOf(lead));
   }
 
   /* The characters of which a token was seen to be a part: those that it ends and those that it begins, in the script
@@ -122,7 +122,7 @@ report.bytes = (() => {
       } else {
         const name = script === null ? "character" : nameOf(script);
         const of = letter ? `the end of ${letter}, if it is ${an(name)}` : `a later byte of ${an(name)}`;
-        const known = seen ?? (script === null ? "" : letter ?? scriptOf(name));
+        const known = seen ?? (script === null ? "" : letter ?? scriptIn(name));
         listed.push([sign, `${isLater(bytes[k]) ? "…" : ""}${hex} ${known}`.trim(),
           `${sign}: ${ofSeen ? `a later part of ${ofSeen}` : of}`,
           seen || letter ? `…${alone(known)}` : ""]);
@@ -151,7 +151,8 @@ report.bytes = (() => {
   function drawn(text, lead = null, token = null) {
     const element = ([sign, label, meaning, known]) => {
       const named = { role: "img", "aria-label": meaning, dir: RIGHT_TO_LEFT.test(known) ? "rtl" : "ltr" };
-      return h("span.byte", { ...named, "data-part": label, "data-known": known || label },
+      const marks = (known || label).replace(/\p{M}/gu, (mark) => scriptOf(mark) ?? mark);
+      return h("span.byte", { ...named, "data-part": label, "data-known": marks },
         h("span.exact", null, sign));
     };
     return divided(text, lead, token).flatMap((piece, k) => (k % 2 ? piece.map(element) : piece || []));

@@ -151,8 +151,9 @@ report.examples = (() => {
   }
 
   /* The pieces of some tokens (bytes.js). Those of the firing one are one piece: a token that ends one character and
-   * begins the next fires once, in one box. parts: [text, the token of each of its bytes], … */
-  function piecesOf(tokens, firing) {
+   * begins the next fires once, in one box. A combining mark on which the latent fires, told by isOn, takes the letter
+   * that bears it into its box. parts: [text, the token of each of its bytes], … */
+  function piecesOf(tokens, firing, isOn = (token) => token === firing) {
     const pieces = [];
     for (const { text, tokens: places } of report.bytes.pieces(Array.from(tokens, word))) {
       const before = pieces.at(-1);
@@ -160,7 +161,12 @@ report.examples = (() => {
         before.text += text;
         before.tokens = [...before.tokens, ...places];
         before.parts.push([text, places]);
-      } else pieces.push({ text, tokens: places, parts: [[text, places]] });
+      } else {
+        const borne = places.some(isOn) && before && !before.tokens.some(isOn) && /^\p{M}/u.test(text);
+        const [bearer] = (borne && /\p{L}\p{M}*$/u.exec(before.text)) || [""];
+        if (bearer) before.text = before.text.slice(0, -bearer.length);
+        pieces.push({ text: bearer + text, tokens: places, parts: [[bearer + text, places]] });
+      }
     }
     return pieces;
   }
@@ -198,7 +204,7 @@ report.examples = (() => {
       (z === undefined ? null : (Math.min(Math.abs(z) / largest, 1) ** SPREAD).toFixed(3));
     const tokens = report.text.of(sequenceOf(one)).subarray(from, to);
     let pieces = [];
-    for (const { text, tokens: places, parts } of piecesOf(tokens, firing)) {
+    for (const { text, tokens: places, parts } of piecesOf(tokens, firing, isOn)) {
       const isPlain = !isEach && !places.some(isOn) && !NO_TEXT.test(text);
       const last = pieces.at(-1);
       if (isPlain && last?.isPlain) last.text += text;

@@ -16,7 +16,7 @@ report.firings = (() => {
   const RARE = 0.01; // share of the firings below which a token has none
   const EVEN = 0.07; // share of the commonest below which the bars are left out, as they tell no token from another
   const N_OF_SENSE = 5; // firings of each sense at first
-  const N_TITLED = 6; // tokens named above a list
+  const N_TITLED = 3; // tokens named above a list at most
   const N_WEAKEST = 2; // of its weakest, below
   const N_PASSAGES = 6; // instead, in each list, where each takes several lines
   const COUNTED = "Firings are counted to a sense by their tokens alone; those on tokens that tell none are of no one "
@@ -106,7 +106,8 @@ report.firings = (() => {
     const alikeOf = (one) => alike.get(one);
     const listed = list(latent, feature, [...alike.keys()], { few, alikeOf });
     return h("div", { "data-sense": k < 0 ? null : String(k) },
-      headed(k < 0 ? [tipped("Of no one sense", COUNTED), " ", h("small", null, shareOfNone(feature))]
+      headed(k < 0
+        ? [tipped("Of no sense", countedOfNone(feature)), " ", h("small", null, shareOfNone(feature))]
         : describedSense(senses[k], k, feature), listed),
       weak.length ? [h("p.weakest", null, "its weakest"), list(latent, feature, weak)] : null);
   }
@@ -148,24 +149,22 @@ report.firings = (() => {
       foldedInWords(alike));
   }
 
-  /* The tokens on which some examples fire, and their share of all firings; of several, which may have nothing else in
-   * common, each with its own. They are in the order of the title: where that lists tokens the commonest first, else
-   * the strongest. */
+  /* The tokens on which some examples fire, or how many these are, and their share of all firings; of a few, which may
+   * have nothing else in common, each with its own. They are in the order of the title: where that lists tokens the
+   * commonest first, else the strongest. */
   function titleOfAll(latent, examples, shares, feature) {
     const tokens = [...new Set(examples.map(tokenOf))];
     const isList = typeof report.columns.rule[latent]?.[0] !== "string";
     if (isList) tokens.sort((a, b) => (shares.get(b) ?? 0) - (shares.get(a) ?? 0));
     const shareInWords = (token) =>
       (tokens.length > 1 && shares.has(token) ? h("small", null, ` ${format.notable(shares.get(token))}`) : null);
-    const named = tokens.slice(0, N_TITLED)
-      .map((one, k) => [k ? h("small", null, ", ") : null, firingToken(one, feature), shareInWords(one)]);
-    const more = tokens.length - N_TITLED;
+    const named = tokens.length > N_TITLED ? h("small", null, `on ${tokens.length} tokens`)
+      : tokens.map((one, k) => [k ? h("small", null, ", ") : null, firingToken(one, feature), shareInWords(one)]);
     const share = shareOf(examples, shares);
     const about = tokens.every((token) => shares.has(token)) ? "" : "about ";
     const least = Math.min(...shares.values()); // of a token that is known: those of the others are not larger
-    return [tokens.length > 1 ? "The strongest, on " : null, named,
-      more > 0 ? h("small", null, ` and ${more} more`) : null,
-      h("small", null, tokens.length > 1 ? "; " : " ",
+    return [tokens.length > 1 ? "The strongest " : null, named,
+      h("small", null, tokens.length > 1 ? ", " : " ",
         share ? `${tokens.length > 1 ? "in all " : ""}${about}${ofFirings(share)}`
           : `at most ${ofFirings(least)}${tokens.length > 1 ? " each" : ""}`)];
   }
@@ -174,12 +173,14 @@ report.firings = (() => {
   const shareOf = (examples, shares) =>
     [...new Set(examples.map(tokenOf))].reduce((sum, token) => sum + (shares.get(token) ?? 0), 0);
 
-  /* The share of the firings on tokens that tell no sense, and of the activation that is of none. */
+  /* The share of the activation that is of no sense; where it is not known, that of the firings on other tokens. */
   function shareOfNone(feature) {
     const rest = 1 - sumOf(feature.senses.map(({ share }) => share ?? NaN));
-    return [feature.sense_counts ? ofFirings(firingsOfNone(feature)) : null,
-      rest >= 0 ? `${format.percent(rest)} of its activation` : null].filter(Boolean).join(", ");
+    return rest >= 0 ? `${format.percent(rest)} of its activation`
+      : feature.sense_counts ? ofFirings(firingsOfNone(feature)) : null;
   }
+  const countedOfNone = (feature) => (feature.sense_counts
+    ? `${ofFirings(firingsOfNone(feature))} are on tokens that tell no sense. ${COUNTED}` : COUNTED);
   const firingsOfNone = ({ sense_counts: counts, facts }) =>
     Math.max(1 - sumOf(counts.flat()) / facts.n_active, 0);
   const sumOf = (counts) => counts.reduce((sum, n) => sum + n, 0);
@@ -223,7 +224,7 @@ report.firings = (() => {
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
       height: IS_WIDE ? 122 : 80,
       axis: parts
-        ? `activation (log scale); grey: no one sense, ${ofFirings(firingsOfNone(feature))}`
+        ? "activation (log scale); grey: on tokens that tell no sense"
         : "activation (log scale): drag to choose examples",
       unit: "firings",
       onrange,
@@ -308,17 +309,17 @@ report.firings = (() => {
       one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
   }
 
-  /* The letter of a sense, what describes it, and its numbers: its firings are those on the tokens that tell it. */
+  /* The letter of a sense, what describes it, and its numbers; as a tip, its firings on the tokens that tell it. */
   function describedSense(one, k, feature) {
     const described = report.segments.describedBy(one);
     const counts = feature.sense_counts?.[k];
     const numbers = [
-      counts ? ofFirings(sumOf(counts) / feature.facts.n_active) : null,
       one.share === null ? null : `${format.percent(one.share)} of its activation`,
       one.holds && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
     ];
     const named = described.length ? report.segments.rule(described) : "no rule";
-    const small = h("small", null, numbers.filter(Boolean).join(", "));
+    const tip = counts ? `${ofFirings(sumOf(counts) / feature.facts.n_active)} are on the tokens that tell it` : null;
+    const small = h("small", { "data-tip": tip }, numbers.filter(Boolean).join(", "));
     return [senseMark(k, null), report.segments.JOINED, named, " ", small];
   }
 

@@ -31,6 +31,9 @@ report.logits = (() => {
       !counts.length || following.has(token) || Math.abs(value - mean) > report.data.page.largest_by_chance * deviation;
   }
 
+  const NONE_BEYOND_CHANCE = "No effect is larger than chance makes the largest of all tokens, and none is on a token "
+    + "that is common after it.";
+
   /* read: as `reading` in captions.js gives it; marks: makes what stands beside a token; told: as `isTold` gives it. */
   function bars(caption, rows, kind, most, read, marks, told) {
     const line = ([token, value]) =>
@@ -38,20 +41,20 @@ report.logits = (() => {
         rowHead(tokenElement(word(token), read(word(token))), marks(token)),
         barCell(Math.abs(value) / most),
         h("td", null, format.fixed(value)));
-    return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.map(line)));
+    return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.length ? rows.map(line)
+      : h("tr", null, h("td.none", { colspan: 3 }, tipped("none beyond chance", NONE_BEYOND_CHANCE)))));
   }
 
-  /** Tokens at both ends: [name, rows] of each, the first few of them.
+  /** Tokens at both ends: [name, rows] of each.
    * @param {[name: Child, rows: TokenValue[]]} raising
    * @param {[name: Child, rows: TokenValue[]]} lowering
-   * @param {{ read: (text: string) => number, from?: number, to?: number, most?: number,
-   *   marks?: (token: number) => Child, told?: (row: TokenValue) => boolean }} how */
+   * @param {{ read: (text: string) => number, most?: number, marks?: (token: number) => Child,
+   *   told?: (row: TokenValue) => boolean }} how */
   function ends([raised, raises], [lowered, lowers], how) {
-    const { read, from = 0, to = N_FIRST, most = largest(raises, lowers), marks = () => null } = how;
-    const { told = () => true } = how;
+    const { read, most = largest(raises, lowers), marks = () => null, told = () => true } = how;
     return h("div.pair", null,
-      bars(raised, raises.slice(from, to), "positive", most, read, marks, told),
-      bars(lowered, lowers.slice(from, to), "negative", most, read, marks, told));
+      bars(raised, raises, "positive", most, read, marks, told),
+      bars(lowered, lowers, "negative", most, read, marks, told));
   }
 
   /** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its
@@ -173,7 +176,8 @@ report.logits = (() => {
       foldedElement("details", "What changes without it", () => [
         h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
         h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
-        ends(["made likelier by it", likelier], ["made less likely", lessLikely], { read })]),
+        ends(["made likelier by it", likelier.slice(0, N_FIRST)], ["made less likely", lessLikely.slice(0, N_FIRST)],
+          { read })]),
     ];
   }
 
@@ -240,22 +244,23 @@ report.logits = (() => {
       return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
     });
     const nStray = [...top, ...bottom].filter(isStray).length;
-    /** @type {[name: string, rows: TokenValue[]][]} */
-    const [raising, lowering] = [["positive logits", top], ["negative logits", bottom]];
     const marks = marksOf(feature);
     const told = isTold(feature);
-    const all = { read, marks, told, most: largest(top, bottom) };
-    const further = { ...all, from: N_FIRST, to: top.length };
-    const rest = () => (top.length > N_FIRST ? ends(raising, lowering, further) : null);
+    const how = { read, marks, told, most: largest(top, bottom) };
+    const [first, rest] = [true, false].map((isFirst) =>
+      [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && told(row)) === isFirst)));
+    /** @type {(sides: TokenValue[][]) => HTMLElement} */
+    const named = ([raised, lowered]) => ends(["positive logits", raised], ["negative logits", lowered], how);
     const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
     const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
     return [
-      ends(raising, lowering, { ...all, most: undefined }),
+      named(first),
       isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
-      [...top.slice(0, N_FIRST), ...bottom.slice(0, N_FIRST)].every(told) ? null
-        : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
-      foldedElement("details", `More tokens${last}, and the whole vocabulary`,
-        () => [rest(), spread(feature.logits, read)]),
+      foldedElement("details", `More tokens${last}, and the whole vocabulary`, () => [
+        rest.flat().length ? named(rest) : null,
+        rest.flat().every(told) ? null
+          : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
+        spread(feature.logits, read)]),
     ];
   }
 

@@ -13,6 +13,7 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
+from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.evaluation.quality import worse_than_unigrams
 from interp.report.inputs import ReportInputs
@@ -74,7 +75,9 @@ LIMITS = {
 def summary(inputs: ReportInputs) -> dict[str, Any]:
     scanned = f"{inputs.features.meta['n_tokens']:,} {'tokens' if inputs.features.has_text else 'rows'} scanned"
     title = f"Firing density of the features, on the {scanned}"
-    densities = Panel(note=DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
+    median = inputs.table["density"][inputs.table["density"] > 0].median()
+    half = "" if math.isnan(median) else f"Half of the features that fire do so on {format_percent(median)} or more. "
+    densities = Panel(note=half + DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
     quality, *all_quality = _quality(inputs)
     *scores, by_density = _population(inputs)
     return {
@@ -156,7 +159,10 @@ def _training(inputs: ReportInputs) -> list[dict]:
     if model is not None and {"tokens", "loss"} <= set(model):
         baselines = {name: results.get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
         levels = {name: loss for name, loss in baselines.items() if loss is not None}
-        note = "Cross-entropy; the dashed lines are what unigrams and bigrams of the corpus reach."
+        note = (
+            f"Cross-entropy, {model['loss'].iloc[-1]:.2f} nats at the end; the dashed lines are what unigrams and "
+            "bigrams of the corpus reach."
+        )
         panels[0] = Panel(note=note, figure=figures.training(model, panels=["loss"], levels=levels))
     if sae is not None and {"tokens", *CURVES} <= set(sae):
         shown = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
@@ -174,11 +180,15 @@ def _population(inputs: ReportInputs) -> list[dict]:
     scores = [name for name in drawn_columns if ranking[name].notna().any()]
     panels = [] if scores else [Panel(note="No feature has a score: none fires often enough to be judged.")]
     if "explanation_f1" in scores:
-        note = "F1 of the rules in words on held-out text, by verdict."
+        medians = ranking.groupby("verdict")["explanation_f1"].median().dropna().sort_values(ascending=False)
+        found = ", ".join(f"{verdict_words(verdict)} {f1:.2f}" for verdict, f1 in medians.items())
+        note = f"F1 of the rules in words on held-out text, by verdict; medians: {found}."
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if scores:
         points = ranking.assign(density=inputs.table["density"])
-        note = "If the score only followed how often a feature fires, the points would lie on one curve."
+        note = "If the score only followed how often a feature fires, the points would lie on one curve"
+        correlation = points[["density", scores[0]]].corr(method="spearman").iloc[0, 1]
+        note += f"; their rank correlation is {correlation:.2f}.".replace("-", "−")
         panels.append(Panel(note=note, figure=figures.score_against_density(points, score=scores[0])))
     return [panel.payload() for panel in panels]
 

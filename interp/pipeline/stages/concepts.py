@@ -33,6 +33,8 @@ def _concepts_panel(run: Run) -> "Panel":
         f"F1 of the {rival}": concepts["f1_neuron"].map("{:.2f}".format, na_action="ignore"),
     })  # fmt: skip
     note = f"How well the best single feature and the best single {rival} detect each concept, on held-out text."
+    lost = concepts["label"][concepts["f1_neuron"] > concepts["f1_feature"]].str.replace("_", " ")
+    note += f" The {rival} is better on {len(lost)} of {len(concepts)}{': ' if len(lost) else ''}{', '.join(lost)}."
     return Panel(note=note, figure=figures.concept_dots(run.concepts), table=table)
 
 

@@ -38,8 +38,7 @@ interface PageFacts {
   ranked: boolean;
   verdicts: Record<string, VerdictLook>;
   min_f1: number;
-  first_bytes: [last: number, name: string][];
-  common_letters: string;
+  first_bytes: [name: string, letters: string][]; // from 0xc2 on: what it begins, by the byte after it from 0x80 on
   sense_letters: string;
   shares: QuestionShare[];
   null: { matched: DictionaryShares; null: DictionaryShares; difference: Share } | null;

@@ -2,8 +2,8 @@
 shown the bytes, with … where others are missing, and then what is known of them: the letters that they may begin,
 "d7… א–ת", the letter that a later byte ends in the script around it, "…a9 ש", or the script, "e6 8e… Han".
 
-The page (report/bytes.js) draws them in the same way, from the same tables, and names the characters that were seen
-with the bytes where it knows them.
+The page (report/bytes.js) draws them in the same way, from the same table (`first_bytes`), and names the characters
+that were seen with the bytes where it knows them.
 """
 
 import re
@@ -14,17 +14,21 @@ STRAY = r"⟨[0-9a-f]{2}⟩"
 _IS_STRAY = re.compile(STRAY)
 BYTES = "bytes of characters"
 """The name of tokens that begin with a byte that is no character."""
-FIRST_BYTES = (
+_NAMES = (
     (0xC2, "sign"), (0xCB, "Latin letter"), (0xCF, "Greek letter"), (0xD4, "Cyrillic letter"),
     (0xD5, "Armenian letter"), (0xD6, "Armenian or Hebrew letter"), (0xD7, "Hebrew letter"), (0xDB, "Arabic letter"),
     (0xDF, "letter"), (0xE2, "letter or sign"), (0xE3, "kana letter or sign"), (0xE9, "Han character"),
     (0xED, "Korean syllable"), (0xEF, "letter or sign"), (0xF4, "emoji or rare character"),
 )  # fmt: skip
 """The first bytes of characters in UTF-8, up to the one named, and what they begin."""
-COMMON_LETTERS = "Α-ώА-яא-תء-غف-ي"
-"""The letters, as ranges of a regular expression, that a byte alone is taken for; the same byte also ends rare ones."""
-_LEADS = range(0xC2, 0xE0)
-"""The first bytes of characters of two bytes."""
+_COMMON_LETTER = re.compile("[Α-ώА-яא-תء-غف-ي]")
+"""A letter that a byte alone is taken for; the same byte also ends rare ones."""
+LEADS = range(0xC2, 0xF5)
+"""The first bytes of characters of several bytes."""
+LATER = range(0x80, 0xC0)
+"""The bytes that go on with a character."""
+TWO_BYTES = frozenset(name.removesuffix(" letter") for last, name in _NAMES if last < 0xE0 and " " in name)
+"""Scripts whose letters have two bytes."""
 _LEAST_FIRST = 0xC0
 """The bytes from here on never follow another byte of a character."""
 
@@ -83,9 +87,16 @@ def join_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
             start = stop
 
 
+def first_bytes() -> list[tuple[str, str]]:
+    """Return for each of LEADS what it begins, and the common letter that each of LATER ends after it, with a space
+    where that is none; "" if all are none."""
+    letters = ("".join(_letter(lead, byte) or " " for byte in LATER).rstrip() for lead in LEADS)
+    return [(name_of(lead) or "", own) for lead, own in zip(LEADS, letters, strict=True)]
+
+
 def common_letters(lead: int) -> list[str]:
     """Return the common letters of two bytes that begin with a byte."""
-    return [letter for byte in range(0x80, 0xC0) if (letter := _letter(lead, byte))]
+    return [letter for byte in LATER if (letter := _letter(lead, byte))]
 
 
 def length_of(byte: int) -> int:
@@ -94,8 +105,8 @@ def length_of(byte: int) -> int:
 
 
 def name_of(byte: int) -> str | None:
-    """Return what a byte begins, as `FIRST_BYTES` has it; None if it begins no character."""
-    return next((name for last, name in FIRST_BYTES if byte <= last), None) if length_of(byte) else None
+    """Return what a byte begins, as the page says it; None if it begins no character."""
+    return next((name for last, name in _NAMES if byte <= last), None) if length_of(byte) else None
 
 
 def _parts(run: bytes, script: int | None) -> Iterator[tuple[str, str]]:
@@ -114,7 +125,7 @@ def _letters_or_script(begun: bytes) -> str:
     if len(begun) == 1:
         letters = common_letters(begun[0])
     else:
-        ended = ((begun + bytes([byte])).decode(errors="ignore") for byte in range(0x80, 0xC0))
+        ended = ((begun + bytes([byte])).decode(errors="ignore") for byte in LATER)
         letters = [letter for letter in ended if letter.isalpha()]
     return f"{letters[0]}–{letters[-1]}" if letters else _script(name_of(begun[0]))
 
@@ -124,14 +135,14 @@ def _end(byte: int, script: int | None) -> str:
     missing = "…" if byte < _LEAST_FIRST else ""
     if script is None:
         return f"{missing}{byte:02x}"
-    leads = [each for each in _LEADS if length_of(script) == 2 and name_of(each) == name_of(script)]
+    leads = [each for each in LEADS if length_of(script) == 2 and name_of(each) == name_of(script)]
     letters = [letter for each in leads if (letter := _letter(each, byte))]
     return f"{missing}{byte:02x} {letters[0] if letters else _script(name_of(script))}"
 
 
 def _letter(lead: int, byte: int) -> str | None:
     letter = bytes([lead, byte]).decode(errors="ignore")
-    return letter if re.fullmatch(f"[{COMMON_LETTERS}]", letter) else None
+    return letter if _COMMON_LETTER.fullmatch(letter) else None
 
 
 def _script(name: str | None) -> str:

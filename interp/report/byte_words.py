@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from interp.display.byte_parts import STRAY, common_letters, has_parts, length_of, name_of
+from interp.display.byte_parts import STRAY, TWO_BYTES, common_letters, has_parts, length_of, name_of
 from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts, join_with_and
 from interp.features.feature_store import FeatureStore
 from interp.report.characters import characters_of_token
@@ -149,12 +149,8 @@ class ByteReader:
         seen = self.seen.get(text)
         if seen and seen.passed.total() > seen.ended.total():
             return "the middle byte" if len(own) == 1 else f"the middle {bytes_}"
-        is_end = (seen and seen.ended) or (self.script or "").split(" ")[0] in _TWO_BYTES
+        is_end = (seen and seen.ended) or (self.script or "").split(" ")[0] in TWO_BYTES
         return f"the last {bytes_}" if is_end else "a later byte" if len(own) == 1 else f"{number}later bytes"
-
-
-_TWO_BYTES = ("Greek", "Cyrillic", "Hebrew", "Arabic", "Armenian", "Latin")
-"""Scripts whose letters have two bytes."""
 
 
 def byte_readers(

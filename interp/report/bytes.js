@@ -9,17 +9,17 @@ report.bytes = (() => {
   const RUN = /((?:⟨[0-9a-f]{2}⟩)+)/;
   const ANY = /⟨([0-9a-f]{2})⟩/g;
   const ANY_BYTE = /⟨[0-9a-f]{2}⟩/;
-  /* The first bytes of characters in UTF-8, up to the one named, and what they begin (byte_parts.py). */
-  const { first_bytes: FIRST, common_letters: RANGES } = report.data.page;
-  /* Letters that a byte alone is taken for; the same byte also ends rare ones. */
-  const COMMON = new RegExp(`^[${RANGES}]$`);
+  /* What each byte from FIRST on begins: its name, and common letters by the byte that ends them (byte_parts.py). */
+  const { first_bytes: TABLE } = report.data.page;
+  const FIRST = 0xc2;
+  const LATER = 0x80;
   const RIGHT_TO_LEFT = /\p{Script=Hebrew}|\p{Script=Arabic}/u;
   const MOST_LATER = 3; // bytes of a character behind its first one
   const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 
   const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
   /** @type {(lead: number) => string} */
-  const nameOf = (lead) => FIRST.find(([last]) => lead <= last)?.[1] ?? "character";
+  const nameOf = (lead) => TABLE[lead - FIRST]?.[0] ?? "character";
   const hexOf = (byte) => byte.toString(16).padStart(2, "0");
   const isLater = (byte) => byte < 0xc0; // and follows another byte of a character
   const bytesOf = (text) => Array.from(text.matchAll(ANY), ([, hex]) => parseInt(hex, 16));
@@ -56,26 +56,21 @@ report.bytes = (() => {
     return letter ? new TextEncoder().encode(letter)[0] : null;
   };
 
-  const isCommon = (letter) => COMMON.test(letter ?? "");
-
-  /* The first bytes of two that begin letters of the same script. */
-  const leadsLike = (lead) =>
-    Array.from({ length: 0x1e }, (_, k) => 0xc2 + k).filter((each) => nameOf(each) === nameOf(lead));
-
   /* The common letters that begin with a byte. */
-  const lettersOf = (lead) => Array.from({ length: 0x40 }, (_, k) => decoded([lead, 0x80 + k])).filter(isCommon);
+  const lettersOf = (lead) => Array.from(TABLE[lead - FIRST]?.[1].replaceAll(" ", "") ?? "");
 
   /* The letter that a later byte ends, in the script of some first byte; null if that is not known. */
   function letterOf(byte, lead) {
     if (lead === null || lengthOf(lead) !== 2) return null;
-    return leadsLike(lead).map((each) => decoded([each, byte])).find(isCommon) ?? null;
+    return TABLE.filter(([name]) => name === nameOf(lead)).map(([, letters]) => letters[byte - LATER]?.trim())
+      .find(Boolean) ?? null;
   }
 
   /* The range of the letters that some first bytes may become; or the script, if more than one byte is missing. */
-  function lettersOrScript(begun) {
-    const [lead] = begun;
-    const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...begun, 0x80 + k]));
-    const letters = begun.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
+  function lettersOrScript(bytes) {
+    const [lead] = bytes;
+    const ended = () => Array.from({ length: 0x40 }, (_, k) => decoded([...bytes, LATER + k]));
+    const letters = bytes.length === 1 ? lettersOf(lead) : ended().filter((letter) => /^\p{L}$/u.test(letter ?? ""));
     return letters.length ? `${letters[0]}–${letters.at(-1)}` : scriptIn(nameOf(lead));
   }
 

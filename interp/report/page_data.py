@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.byte_parts import COMMON_LETTERS, FIRST_BYTES
+from interp.display.byte_parts import first_bytes
 from interp.display.segments import as_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
@@ -104,8 +104,7 @@ class PageData:
             "verdict_counts": self.verdict_counts(),
             "kind_counts": _counted(self.encoded["kind"]),
             "min_f1": MIN_F1,
-            "first_bytes": FIRST_BYTES,
-            "common_letters": COMMON_LETTERS,
+            "first_bytes": first_bytes(),
             "sense_letters": ascii_uppercase[:MAX_SENSES],
             "shares": question_shares(inputs) if features.has_text else [],
             "null": closest_null(inputs),

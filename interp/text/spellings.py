@@ -4,10 +4,11 @@ Each of these functions takes the string of a token. Tokens with the same result
 `…_name` names. `predicate_kinds` makes them kinds of predicates.
 """
 
+import re
 import unicodedata
 from collections.abc import Callable
 
-from interp.display.byte_parts import BYTES
+from interp.display.byte_parts import BYTES, name_of, script_byte
 from interp.display.segments import Token
 from interp.text.vocabulary import Wording, split_characters
 
@@ -31,12 +32,14 @@ def lower_letters(string: str) -> str:
 
 def script(string: str) -> str:
     """Return the script of the first letter, or the Unicode category of the first character. A letter in another form,
-    such as ª, ℝ or ʰ, is in the script of the letter itself."""
+    such as ª, ℝ or ʰ, is in the script of the letter itself. For stray bytes, return what they are parts of, if
+    that is known (`byte_parts.FIRST_BYTES`)."""
     stripped = string.strip()
     if not stripped:
         return "blank"
     if stripped.startswith("⟨"):
-        return "byte"
+        first_byte = script_byte(stripped)
+        return "byte" if first_byte is None else f"byte of {name_of(first_byte)}"
     first = stripped[0]
     if first.isalpha():
         plain = unicodedata.normalize("NFKC", first)[0]
@@ -45,14 +48,20 @@ def script(string: str) -> str:
     return "digit" if first.isdigit() else unicodedata.category(first)
 
 
+def is_byte(script: str) -> bool:
+    return script.startswith("byte")
+
+
 def script_name(script: str) -> str:
+    if is_byte(script) and script not in CATEGORIES:
+        return re.sub(r"\b(letter|sign|character|syllable|emoji)\b", r"\1s", script.replace("byte", "parts", 1))
     return CATEGORIES.get(script) or f"tokens in {script.capitalize()} script"
 
 
 def shape(string: str) -> tuple[str, str]:
     """Return the script and the case. Bytes have no case: that of ⟨d7⟩ is that of its hexadecimal digits."""
     stripped, written_in = string.strip(), script(string)
-    if written_in == "byte":
+    if is_byte(written_in):
         case = "other"
     elif stripped.isupper():
         case = "upper"
@@ -112,6 +121,6 @@ def length(string: str) -> tuple[int, str]:
 
 def length_name(length: tuple[int, str]) -> str:
     n, script = length
-    if script in ("byte", "blank"):  # as written, a byte has four characters, and white space none
+    if script == "blank" or is_byte(script):  # as written, a byte has four characters, and white space none
         return script_name(script)
     return f"{script_name(script)} of {n} character{'' if n == 1 else 's'}"

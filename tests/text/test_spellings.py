@@ -13,14 +13,17 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
     """Return what a token's class is called where it has as many more tokens as make it no list."""
     vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
     corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
-    name = PREDICATE_KINDS[kind].name(corpus, int(PREDICATE_KINDS[kind].classes(corpus)[0]), 0)
+    name = PREDICATE_KINDS[kind].name(corpus, int(PREDICATE_KINDS[kind].classes(corpus)[0]), np.array([0]))
     return name if isinstance(name, str) else plain(name)
 
 
 @pytest.mark.parametrize(
     ("kind", "string", "name"),
     [
-        ("script", "⟨d7⟩", "bytes of characters"),
+        ("script", "⟨d7⟩", "parts of Hebrew letters"),
+        ("script", "⟨a8⟩⟨d7⟩", "parts of Hebrew letters"),
+        ("script", "⟨e3⟩⟨81⟩", "parts of kana letters or signs"),
+        ("script", "⟨a8⟩", "bytes of characters"),
         ("script", "αβ", "tokens in Greek script"),
         ("script", "日本", "Han characters"),
         *(("script", letter, "tokens in Latin script") for letter in "ªℝＡ𝒜ʰ"),
@@ -35,9 +38,9 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
         ("shape", "שלום", "tokens in Hebrew script"),
         ("shape", "'s", "lower-case tokens that begin with punctuation marks"),
         ("shape", "3D", "tokens in capitals that begin with numbers"),
-        ("shape", "⟨d7⟩", "bytes of characters"),
+        ("shape", "⟨d7⟩", "parts of Hebrew letters"),
         ("start", " The", "capitalised tokens in Latin script with a leading space"),
-        ("start", "⟨d7⟩", "bytes of characters without a leading space"),
+        ("start", "⟨d7⟩", "parts of Hebrew letters without a leading space"),
         ("start", "\n", "white space"),
         ("first_3", "walking", 'tokens that begin with "wal"'),
         ("last_2", "walking", 'tokens that end in "ng"'),
@@ -49,7 +52,7 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
         ("letters", "Dog", '"dog" in any case'),
         ("letters", "\n", "white space"),
         ("length", "a", "tokens in Latin script of 1 character"),
-        ("length", "⟨d7⟩⟨90⟩", "bytes of characters"),
+        ("length", "⟨e6⟩⟨9c⟩", "parts of Han characters"),
         ("length", "\n\n", "white space"),
     ],
 )
@@ -59,4 +62,4 @@ def test_classes_of_tokens_are_called_by_how_they_are_spelt(kind, string, name):
 
 def test_bytes_have_no_case():
     """Some have letters among their hexadecimal digits."""
-    assert shape("⟨d7⟩") == shape("⟨90⟩") == shape(" ⟨e2⟩⟨80⟩")
+    assert shape("⟨d7⟩") == ("byte of Hebrew letter", "other") and shape("⟨90⟩") == ("byte", "other")

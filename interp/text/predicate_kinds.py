@@ -53,8 +53,10 @@ TOKENS_AROUND = 12
 """Tokens on either side."""
 TOKENS_BEFORE = 8
 PredicateValues = Int64[np.ndarray, "row *value"]
-NameOf = Callable[[ReadText, int, int], Wording | str]
-"""(text, value, row) → the name of a value of a kind, as words alone or with tokens. The value holds at the row."""
+Rows = Int64[np.ndarray, " row"]
+NameOf = Callable[[ReadText, int, Rows], Wording | str]
+"""(text, value, rows) → the name of a value of a kind, as words alone or with tokens. The rows are those that it is to
+describe, such as firings of a latent; the value holds at one or more of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +68,8 @@ class Kind:
     size: Callable[[ReadText], int]
     """The number of values in a text; 0 if the kind does not apply to it."""
     name: NameOf
-    is_named_by_row: bool = False
-    """Whether the name of a value depends on the row."""
+    is_named_by_rows: bool = False
+    """Whether the name of a value depends on the rows."""
     words: str = "{}"
     """The wording of a predicate; {} is replaced by the name of its value or values."""
     in_short: Callable[[Sequence[int]], str | None] | None = None
@@ -97,12 +99,17 @@ def token_kind(
     **fields: Any,
 ) -> Kind:
     """Return the kind of the class of the token at an offset.
-    name: gives the name of a class. By default its commonest tokens name it.
+    name: gives the name of a class. By default those of its tokens name it that stand there at most of the rows.
     fields: the other fields of `Kind`."""
+
+    def name_by_tokens(text: ReadText, value: int, rows: Rows) -> Wording:
+        return text.class_name(classes(text), value, Positions(text, rows).token(offset))
+
     return Kind(
         values=lambda positions: classes(positions.text)[positions.token(offset)],
         size=lambda text: int(classes(text).max(initial=0)) + 1,
-        name=name or (lambda text, value, row: text.class_name(classes(text), value)),
+        name=name or name_by_tokens,
+        is_named_by_rows=name is None,
         words=words,
         subject=f"token {offset}" if offset else SUBJECT,
         items=items,
@@ -121,7 +128,7 @@ def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], Wo
     class_name: gives the name of a class of many tokens from their spelling. A class of few tokens is named by its
     tokens."""
 
-    def name(text: ReadText, value: int, row: int) -> Wording | str:
+    def name(text: ReadText, value: int, rows: Rows) -> Wording | str:
         classes, distinct = text.spelt(spelling)
         if (classes == value).sum() <= N_NAMING_TOKENS:
             return text.class_name(classes, value)
@@ -145,7 +152,7 @@ def place_kind(subject: str, names: Sequence[str], read: Callable[[Any], Any], *
     return Kind(
         values=lambda positions: np.minimum(np.asarray(read(positions.state)).astype(np.int64), n_values - 1),
         size=lambda text: n_values,
-        name=lambda text, value, row: names[min(value, len(names) - 1)],
+        name=lambda text, value, rows: names[min(value, len(names) - 1)],
         subject=subject,
         needs_strings=True,
         **fields,
@@ -167,7 +174,7 @@ def window_kind(offsets: Sequence[int], words: str, **fields: Any) -> Kind:
 def topic_kind(grain: int) -> Kind:
     """Return the kind of the topic of the window around a position, for one number of topics."""
 
-    def name(text: ReadText, value: int, row: int) -> Wording:
+    def name(text: ReadText, value: int, rows: Rows) -> Wording:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
         nearest = np.argsort(-nearness)[:N_NAMING_TOKENS]
         n_near = max(1, int((nearness[nearest] > 0).sum()))  # a token that never occurs is at 0
@@ -188,7 +195,7 @@ def related_kind(words: str, subject: str, offset: int) -> Kind:
     return Kind(
         values=lambda positions: positions.related(offset),
         size=lambda text: len(related_words().words),
-        name=lambda text, value, row: (Token(related_words().words[value]),),
+        name=lambda text, value, rows: (Token(related_words().words[value]),),
         words=words,
         subject=subject,
         needs_strings=True,
@@ -196,7 +203,7 @@ def related_kind(words: str, subject: str, offset: int) -> Kind:
     )
 
 
-def _token_name(text: ReadText, value: int, row: int) -> Wording:
+def _token_name(text: ReadText, value: int, rows: Rows) -> Wording:
     return text.token_name(value)
 
 
@@ -204,9 +211,11 @@ def _vocabulary_size(text: ReadText) -> int:
     return len(text.neighbours.counts)
 
 
-def _word_at(text: ReadText, value: int, row: int) -> Wording:
+def _word_of_stem(text: ReadText, value: int, rows: Rows) -> Wording:
+    """Return the first word of the rows that has this stem."""
     assert text.strings is not None
-    first, last = text.words.bounds(text.tokens, np.array([row]))
+    rows = rows[text.words.stems(text.tokens, rows) == value]
+    first, last = text.words.bounds(text.tokens, rows[:1])
     pieces = text.tokens.reshape(-1)[first[0] : last[0] + 1]
     return (Token("".join(text.strings[token] for token in pieces).strip()),)
 
@@ -234,9 +243,9 @@ _REPEATS = [
 
 PREDICATE_KINDS: dict[str, Kind] = {
     # Which token it is, and which ones are next to it.
-    "token": learnt_kind("token", items=1),
-    "previous": learnt_kind("token", "after {}", offset=-1, items=1),
-    "next": learnt_kind("token", "before {}", offset=1, items=1),
+    "token": learnt_kind("token", name=_token_name, items=1),
+    "previous": learnt_kind("token", "after {}", name=_token_name, offset=-1, items=1),
+    "next": learnt_kind("token", "before {}", name=_token_name, offset=1, items=1),
     # Its spelling.
     "script": spelling_kind(spellings.script, spellings.script_name),
     "shape": spelling_kind(spellings.shape, spellings.shape_name),
@@ -257,8 +266,8 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "stem": Kind(
         values=lambda positions: positions.stems(),
         size=lambda text: 1 << HASH_BITS,
-        name=_word_at,
-        is_named_by_row=True,
+        name=_word_of_stem,
+        is_named_by_rows=True,
         words="in words that begin like {}",
         subject="word",
         items=1.5,
@@ -284,7 +293,7 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "sequence_place": Kind(
         values=_sequence_place,
         size=lambda text: 32,
-        name=lambda text, value, row: places.sequence_place(value),
+        name=lambda text, value, rows: places.sequence_place(value),
         in_short=places.sequence_places,
         subject="sequence",
     ),
@@ -329,7 +338,7 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "label": Kind(
         values=lambda positions: positions.labels(),
         size=lambda text: len(text.labels),
-        name=lambda text, value, row: list(text.labels)[value],
+        name=lambda text, value, rows: list(text.labels)[value],
         words="labelled {}",
         subject="label",
         compares=False,

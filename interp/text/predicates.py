@@ -46,7 +46,7 @@ class Predicates:
     surprise: Float32[np.ndarray, " predicate"]
     """Nats."""
     names: dict[int, Wording] = field(default_factory=dict)
-    """A cache of names of values with the same name at all rows: naming a class is slow in a large vocabulary."""
+    """A cache of names of values with the same name at all rows: naming a topic is slow in a large vocabulary."""
 
     @classmethod
     def count(
@@ -146,24 +146,24 @@ class Predicates:
     def kind_of(self, number: int) -> str:
         return list(self.offsets)[bisect_right(list(self.offsets.values()), number) - 1]
 
-    def name(self, number: int, row: int) -> Wording:
-        """Name the value of a predicate.
-        row: a row where it holds."""
+    def atom(self, numbers: Sequence[int]) -> Atom:
+        """Return some predicates of one kind as an atom of a rule, without names."""
+        kind = self.kind_of(numbers[0])
+        return Atom(kind, tuple(number - self.offsets[kind] for number in numbers), ())
+
+    def named(self, atom: Atom, rows: Int64[np.ndarray, " row"]) -> Atom:
+        """Return an atom with names. rows: some rows that it describes; each of its predicates holds at one or more."""
+        return atom._replace(names=tuple(self._name(atom.kind, value, rows) for value in atom.values))
+
+    def _name(self, kind: str, value: int, rows: Int64[np.ndarray, " row"]) -> Wording:
+        number = self.offsets[kind] + value
         if number in self.names:
             return self.names[number]
-        kind = self.kind_of(number)
-        name = PREDICATE_KINDS[kind].name(self.text, number - self.offsets[kind], int(row))
+        name = PREDICATE_KINDS[kind].name(self.text, value, rows)
         name = (name,) if isinstance(name, str) else name
-        if not PREDICATE_KINDS[kind].is_named_by_row:
+        if not PREDICATE_KINDS[kind].is_named_by_rows:
             self.names[number] = name
         return name
-
-    def atom(self, numbers: Sequence[int], rows: Sequence[int]) -> Atom:
-        """Return some predicates of one kind as an atom of a rule.
-        rows: for each, a row where it holds."""
-        kind = self.kind_of(numbers[0])
-        names = tuple(self.name(number, row) for number, row in zip(numbers, rows, strict=True))
-        return Atom(kind, tuple(number - self.offsets[kind] for number in numbers), names)
 
 
 class PredicatesOfUnits(NamedTuple):

@@ -19,6 +19,7 @@ from interp.checks.errors import InterpError
 from interp.display.segments import LIKE, Token
 from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.directions import unit_rows
+from interp.statistics.estimates import count_ids
 from interp.statistics.spacing import spread_rows
 from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
@@ -150,12 +151,20 @@ class ReadText:
     def token_name(self, token: int) -> Wording:
         return (f"token {token}" if self.strings is None else Token(self.strings[token]),)
 
-    def class_name(self, classes: TokenClasses, number: int) -> Wording:
-        """Name a class by its commonest tokens."""
+    def class_name(
+        self, classes: TokenClasses, number: int, examples: Int64[np.ndarray, " token"] | None = None
+    ) -> Wording:
+        """Name a class by its tokens if they are few, else by the commonest of them.
+        examples: tokens; of a large class, those that are among them name it, if any are."""
         members = np.flatnonzero(classes[:-1] == number)
-        members = members[np.argsort(-self.neighbours.counts[members], kind="stable")]
+        counts = self.neighbours.counts
+        is_large = len(members) > N_NAMING_TOKENS
+        if is_large and examples is not None and np.isin(examples, members).any():
+            counts = count_ids(examples[np.isin(examples, members)], len(classes))
+            members = np.flatnonzero(counts)
+        members = members[np.argsort(-counts[members], kind="stable")]
         names = [self.token_name(token) for token in members[:N_NAMING_TOKENS]]
-        return join_with_or(names) if len(members) <= N_NAMING_TOKENS else (LIKE, *join_with_commas(names))
+        return (LIKE, *join_with_commas(names)) if is_large else join_with_or(names)
 
 
 def _classes(vectors: np.ndarray, counts: np.ndarray, n: int) -> TokenClasses:

@@ -36,7 +36,7 @@ class Atom(NamedTuple):
     kind: str
     values: tuple[int, ...]
     names: tuple[Wording, ...]
-    """The name of each value."""
+    """The name of each value; () for a rule that is only proposed."""
 
     @property
     def subject(self) -> str:

@@ -29,7 +29,7 @@ from interp.verdict.candidates import MIN_HITS
 BEAM_WIDTH = 5
 """Conjunctions that the beam keeps by each F_β."""
 N_KEPT = 10
-"""Conjunctions that are returned, by F₁ and by F_½."""
+"""Conjunctions that are returned, the best by F₁ less the price."""
 ATOM_PRICE = 0.01
 """The least increase of F₁ for a further atom."""
 BETA_SQUARED = (1.0, 0.25, 4.0)
@@ -52,7 +52,7 @@ class _Extensions(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def best_conjunctions(background, candidates, firings, text, n_fire, item_price):
-    """Return conjunctions [conjunction, atom, value], and the indices of the best by F₁, then by F_½.
+    """Return conjunctions [conjunction, atom, value], and the indices of the best.
     n_fire: the number of all firings, of which `firings` are a sample.
     item_price: the least increase of F₁ for a further item to read."""
     size = 1 + MAX_ATOMS * len(BETA_SQUARED) * BEAM_WIDTH
@@ -70,7 +70,7 @@ def best_conjunctions(background, candidates, firings, text, n_fire, item_price)
                 if not _is_among(found[end:n_found], found[n_found]):
                     n_found += 1
         first, end = end, n_found
-    return found, 1 + _best_by_either(scores[1:end])
+    return found, 1 + largest_first(scores[1:end, 0])[:N_KEPT]
 
 
 @njit(cache=True, nogil=True)
@@ -256,19 +256,3 @@ def _is_among(conjunctions, conjunction):
         if is_same:
             return True
     return False
-
-
-@njit(cache=True, nogil=True)
-def _best_by_either(scores):
-    """Return the indices of the N_KEPT largest by F₁, and by F_½, without repeats."""
-    out = np.empty(2 * N_KEPT, np.int64)
-    n_out = 0
-    for beta in range(2):
-        for index in largest_first(scores[:, beta])[:N_KEPT]:
-            is_new = True
-            for other in out[:n_out]:
-                is_new &= other != index
-            if is_new:
-                out[n_out] = index
-                n_out += 1
-    return out[:n_out]

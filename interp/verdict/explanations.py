@@ -2,9 +2,12 @@
 
     1  Propose some rules for each latent and sense, from firings sampled in the fit half of the sequences
        (`rule_search`).
-    2  Count each of them exactly, in one pass over all codes and the text (`rule_counts`).
-    3  Choose the rule with the best score on the fit half, minus a price for its length. Its reported scores are those
-       on the other half, over all positions, whatever the strength of the firing:
+    2  Count each of them exactly on the fit half (`rule_counts`), and choose the one with the best score, minus a price
+       for its length.
+    3  Count it there without each of its parts. Leave out the part that pays least, if it does not pay: its gain is
+       below its price, or within one standard error, as in the rule of Breiman et al. 1984 for the size of a tree.
+    4  Count it on the other half. Its reported scores are those, over all positions, whatever the strength of the
+       firing:
 
            recall = hits / n,   precision = recall · N / holds,   F1 = 2 P R / (P + R)
 
@@ -16,11 +19,11 @@ at which the rule holds and the latent fires. Wherever else the rule holds, incl
 an error, so it says what distinguishes the sense.
 
 Memory: the text, at most MAX_FIT_ROWS rows of its predicates, a sample of its firings, a chunk of the codes.
-Cost: two passes over the codes, the first of which may be shared, and some two milliseconds per latent or sense,
-distributed over torch's threads.
+Cost: four passes over the codes, the first of which may be shared, of which three read half of the text; and some two
+milliseconds per latent or sense, distributed over torch's threads.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -40,7 +43,10 @@ from interp.verdict.rule_counts import RuleCounts, count_rules
 from interp.verdict.rule_search import FitSample, item_price, propose_rules, read_background
 
 PROPOSING = "proposing explanations"
-"""The name of the first step in progress reports; the second is `rule_counts.SCORING`."""
+CHOOSING = "choosing explanations"
+SHORTENING = "shortening explanations"
+SCORING = "scoring explanations"
+"""The names of the steps in progress reports."""
 MIN_FIRINGS_FOR_RULE = 5
 """With fewer firings, no rule is proposed."""
 UNITS_AT_ONCE = 512
@@ -106,73 +112,152 @@ def explain(
     strings.
     Raises ValueError for labels of another shape.
     """
-    n = text.d_sae
     predicates = text.predicates.with_labels(labels) if labels else text.predicates
-    latent_of_sense = np.array([sense.latent for sense in senses], np.int64)
-    share = np.array([sense.share for sense in senses], float)
-    rows_of_sense = [np.unique(sense.rows) for sense in senses]
-    fit_rows = [rows[sample.half[rows // text.n_ctx]] for rows in rows_of_sense]
-    n_sampled = np.array([[len(fit), len(rows) - len(fit)] for fit, rows in zip(fit_rows, rows_of_sense, strict=True)])
-    n_sampled = n_sampled.reshape(-1, 2).T
-    n_fit = sample.count.sum(1)
-    n_fit = np.concatenate([n_fit, _firings_of_senses(share, n_fit[latent_of_sense], n_sampled[0])])
-    chosen = np.ones(n, bool) if chosen is None else chosen
-    firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + fit_rows
-    latents = np.concatenate([np.arange(n), latent_of_sense])
-    sampled = [np.zeros(0, np.int64)] * n + rows_of_sense
+    chosen = np.ones(text.d_sae, bool) if chosen is None else chosen
+    units = _Units.of(text, senses)
+    of_senses = units.sampled_in(sample.half)[text.d_sae :]
+    firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + of_senses
+
+    def score(rules: Sequence[Sequence[Rule]], sequences: Bool[np.ndarray, " seq"], note: str) -> _Scores:
+        counts = count_rules(text, predicates, sequences, rules, units.latents, units.sampled, progress, note)
+        return _Scores.of(counts, units, sequences)
+
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
         background = read_background(predicates, sample.half, text.counted & text.encoded, text.world)
-        proposed = _propose(predicates, background, firings, n_fit, progress)
-        counts = count_rules(text, predicates, sample.half, proposed, latents, sampled, progress)
-    counts.hits[:, :n] = counts.both[:, :n].sum(-1)
-    n_fire = counts.fires.sum(-1)
-    n_firings = np.concatenate([n_fire[:, :n], n_sampled], 1)
-    n_fire[:, n:] = _firings_of_senses(share, n_fire[:, n:], n_sampled)
-    chosen_rules = choose_rules(proposed, counts, n_firings, n_fire)
-    latent_rules = Explanations._make(values[:n] for values in chosen_rules)
-    sense_rules = Explanations._make(values[n:] for values in chosen_rules)
-    return ExplanationsOfText(latent_rules, sense_rules)
+        n_fire = units.n_fire(sample.count.sum(1)[units.latents], sample.half)
+        proposed = _propose(predicates, background, firings, n_fire, progress)
+        rules = _best_rules(proposed, score(proposed, sample.half, CHOOSING))
+        shorter = [[rule, *_without_each_part(rule)] if rule else [] for rule in rules]
+        fit = score(shorter, sample.half, SHORTENING)
+        kept = _shortest_that_pay(shorter, fit)
+        rules = [of_unit[number] if of_unit else () for of_unit, number in zip(shorter, kept, strict=True)]
+        held_out = score([[rule] if rule else [] for rule in rules], ~sample.half, SCORING)
+    named = [tuple(predicates.named(atom, rows) for atom in rule) for rule, rows in zip(rules, firings, strict=True)]
+    f1_fit = fit.f1[np.arange(len(kept)), kept]
+    explanations = _explanations(named, f1_fit, held_out)
+    return ExplanationsOfText(
+        latents=Explanations._make(values[: text.d_sae] for values in explanations),
+        senses=Explanations._make(values[text.d_sae :] for values in explanations),
+    )
 
 
-def choose_rules(
-    proposed: list[list[Rule]],
-    counts: RuleCounts,
-    n_firings: Int64[np.ndarray, "2 unit"],
-    n_fire: Int64[np.ndarray, "2 unit"],
-) -> Explanations:
-    """Choose the best of each unit's rules, from their counts in the fit half and in the held-out one.
-    n_firings: the number of firings on which hits are counted.
-    n_fire: the number of the unit's firings; for a sense, its share of the latent's."""
-    both = counts.both.sum(-1)
-    recall = ratio(counts.hits, n_firings[:, :, None])
-    n_unit = np.fmin(n_fire[:, :, None], ratio(both, recall))
-    precision = recall * n_unit / np.maximum(counts.holds, 1)
-    f1 = _harmonic(precision, recall)
-    worth = np.full(f1.shape[1:], -np.inf)
-    for unit, rules_of_unit in enumerate(proposed):
-        for number, rule in enumerate(rules_of_unit):
-            worth[unit, number] = f1[0, unit, number] - _price(rule, n_firings[0, unit])
-    has_candidates = np.array([bool(candidates) for candidates in proposed], bool)
-    units = np.arange(len(proposed))
-    best = worth.argmax(1)
-    rules = [candidates[number] if candidates else () for candidates, number in zip(proposed, best, strict=True)]
+class _Units(NamedTuple):
+    """All latents of a text, and after them the senses."""
 
-    def at(values: np.ndarray) -> Float64[np.ndarray, " unit ..."]:
-        chosen = values[units, best]
-        return np.where(has_candidates.reshape(-1, *[1] * (chosen.ndim - 1)), chosen, np.nan)
+    latents: Int64[np.ndarray, " unit"]
+    is_sense: Bool[np.ndarray, " unit"]
+    sampled: list[Int64[np.ndarray, " firing"]]
+    """The rows of each sense, on which its hits are counted; none for a latent, whose firings are all counted."""
+    share: Float64[np.ndarray, " unit"]
+    """The share of its latent's firings."""
+    n_ctx: int
 
+    @classmethod
+    def of(cls, text: CodedText, senses: Sequence[Sense]) -> "_Units":
+        n = text.d_sae
+        latents = np.array([*range(n), *(sense.latent for sense in senses)], np.int64)
+        sampled = [np.zeros(0, np.int64)] * n + [np.unique(sense.rows) for sense in senses]
+        share = np.array([1.0] * n + [sense.share for sense in senses])
+        return cls(latents, np.arange(len(latents)) >= n, sampled, share, text.n_ctx)
+
+    def sampled_in(self, sequences: Bool[np.ndarray, " seq"]) -> list[Int64[np.ndarray, " firing"]]:
+        return [rows[sequences[rows // self.n_ctx]] for rows in self.sampled]
+
+    def n_sampled(self, sequences: Bool[np.ndarray, " seq"]) -> Int64[np.ndarray, " unit"]:
+        return np.array([len(rows) for rows in self.sampled_in(sequences)], np.int64)
+
+    def n_fire(
+        self, n_of_latents: Int64[np.ndarray, " unit"], sequences: Bool[np.ndarray, " seq"]
+    ) -> Int64[np.ndarray, " unit"]:
+        """Return the number of firings of each unit in some sequences; of a sense, estimated from its share.
+        n_of_latents: the number of firings of the latent of each unit."""
+        return np.maximum(np.round(self.share * n_of_latents).astype(np.int64), self.n_sampled(sequences))
+
+
+class _Scores(NamedTuple):
+    """The scores of the rules of each unit in some sequences."""
+
+    counts: RuleCounts
+    n: Int64[np.ndarray, " unit"]
+    """The firings on which hits are counted."""
+    n_fire: Int64[np.ndarray, " unit"]
+    hits: Int64[np.ndarray, "unit candidate"]
+    recall: Float64[np.ndarray, "unit candidate"]
+    precision: Float64[np.ndarray, "unit candidate"]
+    f1: Float64[np.ndarray, "unit candidate"]
+
+    @classmethod
+    def of(cls, counts: RuleCounts, units: _Units, sequences: Bool[np.ndarray, " seq"]) -> "_Scores":
+        both = counts.both.sum(-1)
+        fires = counts.fires.sum(-1)
+        n = np.where(units.is_sense, units.n_sampled(sequences), fires)
+        hits = np.where(units.is_sense[:, None], counts.hits, both)
+        n_fire = units.n_fire(fires, sequences)
+        recall = ratio(hits, n[:, None])
+        precision = recall * np.fmin(n_fire[:, None], ratio(both, recall)) / np.maximum(counts.holds, 1)
+        return cls(counts, n, n_fire, hits, recall, precision, _harmonic(precision, recall))
+
+
+def _best_rules(proposed: list[list[Rule]], scores: _Scores) -> list[Rule]:
+    """Return the rule of each unit with the best F1, less the price of its length; () for none."""
+    best = np.nan_to_num(scores.f1 - _prices(proposed, scores), nan=-np.inf).argmax(1)
+    return [rules[number] if rules else () for rules, number in zip(proposed, best, strict=True)]
+
+
+def _without_each_part(rule: Rule) -> Iterator[Rule]:
+    """Yield a rule without each of its atoms, and without each value of an atom that has several."""
+    for place, atom in enumerate(rule):
+        if len(rule) > 1:
+            yield rule[:place] + rule[place + 1 :]
+        if len(atom.values) > 1:
+            for value in atom.values:
+                others = tuple(other for other in atom.values if other != value)
+                yield (*rule[:place], atom._replace(values=others), *rule[place + 1 :])
+
+
+def _shortest_that_pay(shorter: list[list[Rule]], scores: _Scores) -> Int64[np.ndarray, " unit"]:
+    """Return for each unit the number of the rule to keep: 0, the whole rule, unless one of its parts does not pay. A
+    part pays if F1 is larger with it by more than its price, and by more than its standard error. The error is that of
+    the counts, as Poisson numbers, at the rows at which only one of the two rules holds."""
+    holds = scores.counts.holds
+    per_hit = ratio(scores.n_fire, scores.n)[:, None]
+    hits = per_hit * np.abs(scores.hits - scores.hits[:, :1])
+    misses = np.maximum(np.abs(holds - holds[:, :1]) - hits, 0)
+    f1_wider = np.where(holds > holds[:, :1], scores.f1, scores.f1[:, :1])
+    error = np.sqrt(per_hit * hits * (2 - f1_wider) ** 2 + misses * f1_wider**2)
+    error /= scores.n_fire[:, None] + np.maximum(holds, holds[:, :1])
+    prices = _prices(shorter, scores)
+    excess = np.maximum(error, prices[:, :1] - prices) - (scores.f1[:, :1] - scores.f1)
+    excess[:, 0] = 0
+    return np.nan_to_num(excess, nan=-np.inf).argmax(1)
+
+
+def _explanations(rules: list[Rule], f1_fit: Float64[np.ndarray, " unit"], scores: _Scores) -> Explanations:
+    """Return the explanations of all units. scores: of the rule of each in the held-out half."""
+    has_rule = np.array([bool(rule) for rule in rules], bool)
+    recall, precision, f1 = (np.where(has_rule, values[:, 0], np.nan) for values in scores[-3:])
+    by_interval = _harmonic(precision[:, None], ratio(scores.counts.both[:, 0], scores.counts.fires))
     return Explanations(
         phrases=[phrase(rule) if rule else "" for rule in rules],
         rules=rules,
-        f1=at(f1[1]),
-        precision=at(precision[1]),
-        recall=at(recall[1]),
-        f1_fit=at(f1[0]),
-        f1_by_interval=at(_harmonic(precision[1][:, :, None], ratio(counts.both[1], counts.fires[1][:, None]))),
-        n=n_firings[1],
-        n_examples=np.where(has_candidates, both[1][units, best], 0),
+        f1=f1,
+        precision=precision,
+        recall=recall,
+        f1_fit=np.where(has_rule, f1_fit, np.nan),
+        f1_by_interval=by_interval,
+        n=scores.n,
+        n_examples=scores.counts.both[:, 0].sum(-1),
         json=[rule_json(rule) if rule else "" for rule in rules],
     )
+
+
+def _prices(rules: list[list[Rule]], scores: _Scores) -> Float64[np.ndarray, "unit candidate"]:
+    """Return the F1 by which each rule must exceed an empty one; NaN where a unit has fewer rules."""
+    out = np.full(scores.f1.shape, np.nan)
+    for unit, rules_of_unit in enumerate(rules):
+        for number, rule in enumerate(rules_of_unit):
+            out[unit, number] = _price(rule, scores.n[unit])
+    return out
 
 
 def _price(rule: Rule, n_counted: int) -> float:
@@ -185,15 +270,6 @@ def _price(rule: Rule, n_counted: int) -> float:
 def _harmonic(precision: np.ndarray, recall: np.ndarray) -> np.ndarray:
     total = precision + recall
     return 2 * precision * recall / np.where(total == 0, 1, total)
-
-
-def _firings_of_senses(
-    share: Float64[np.ndarray, " sense"],
-    n_fire: Int64[np.ndarray, "*half sense"],
-    n_sampled: Int64[np.ndarray, "*half sense"],
-) -> Int64[np.ndarray, "*half sense"]:
-    """Estimate the number of firings of each sense from its share of the n_fire firings of its latent."""
-    return np.maximum(np.round(share * n_fire).astype(np.int64), n_sampled)
 
 
 def _propose(

@@ -124,27 +124,24 @@ class FiringComparison:
             self.densities,
             self.predicates.surprise,
         )
-        shared = _Shared.empty(len(latents))
+        shared = np.full((len(latents), MAX_SENSES, N_COMMON), -1, np.int64)
         spans = np.array_split(np.arange(len(latents)), 4 * torch.get_num_threads())
         map_in_threads(spans, partial(_compare, firings, out.statistics, out.covariance))
         is_sure = self.calibration.probability(out.statistics[latents], out.covariance[latents]).low > 0.5
         senses = out.senses, out.sense_statistics, out.sense_covariance
         map_in_threads(spans, partial(_find_senses, firings, is_sure, *senses, shared))
         if shift == 0:
-            self._name_shared(latents, firings.read.rows, shared, out)
+            self._name_shared(latents, shared, out)
 
     def _name_shared(
-        self, latents: Int64[np.ndarray, " latent"], rows: np.ndarray, shared: "_Shared", out: SimilarityOfFirings
+        self, latents: Int64[np.ndarray, " latent"], shared: Int64[np.ndarray, "..."], out: SimilarityOfFirings
     ) -> None:
         """Write the predicates that the firings of each latent and sense share, in words."""
         for unit, latent in enumerate(latents.tolist()):
             for sense in range(int(out.senses[latent].max()) + 1):
-                numbers = shared.numbers[unit, sense]
-                out.shared[latent, sense] = [
-                    self.predicates.atom([number], [rows[example]])
-                    for number, example in zip(numbers.tolist(), shared.examples[unit, sense], strict=True)
-                    if number >= 0
-                ]
+                rows = self.rows[latent, out.senses[latent] == sense]
+                atoms = [self.predicates.atom([number]) for number in shared[unit, sense].tolist() if number >= 0]
+                out.shared[latent, sense] = [self.predicates.named(atom, rows) for atom in atoms]
 
 
 class _Firings(NamedTuple):
@@ -156,19 +153,6 @@ class _Firings(NamedTuple):
     """The place of each firing among the latent's sampled ones (`FiringEvidence.sampled_rows`)."""
     densities: Float64[np.ndarray, " d_sae"]
     surprise: Float32[np.ndarray, " predicate"]
-
-
-class _Shared(NamedTuple):
-    """The predicates that the firings of each latent and sense share; −1 for none."""
-
-    numbers: Int64[np.ndarray, f"unit {MAX_SENSES} {N_COMMON}"]
-    examples: Int64[np.ndarray, f"unit {MAX_SENSES} {N_COMMON}"]
-    """An entry of `PredicatesOfUnits.rows` at which it holds."""
-
-    @classmethod
-    def empty(cls, n_units: int) -> "_Shared":
-        shape = n_units, MAX_SENSES, N_COMMON
-        return cls(np.full(shape, -1, np.int64), np.full(shape, -1, np.int64))
 
 
 @njit(cache=True, nogil=True)
@@ -188,7 +172,8 @@ def _compare(firings, statistics, covariance, units):
 @njit(cache=True, nogil=True)
 def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units):
     """Write the sense of each firing of some units, the statistics of the firings of each sense, if there are several,
-    and what these share. If it is sure that a latent has one meaning, it has one sense."""
+    and the predicates that these share [unit, sense, place]; −1 stands for none. If it is sure that a latent has one
+    meaning, it has one sense."""
     scratch = np.zeros(len(firings.surprise), np.int32)
     for unit in units:
         latent = firings.latents[unit]
@@ -220,8 +205,7 @@ def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units
             of_sense = shared_predicates(firings.read.holds, rows[members], part, firings.surprise, scratch)
             most = full_similarity_lift(firings.densities[latent] * share)
             for place, index in enumerate(most_shared(of_sense, part, most)):
-                shared.numbers[unit, number, place] = of_sense.numbers[index]
-                shared.examples[unit, number, place] = rows[members[of_sense.members[of_sense.offsets[index]]]]
+                shared[unit, number, place] = of_sense.numbers[index]
 
 
 @njit(cache=True, nogil=True)

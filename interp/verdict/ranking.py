@@ -41,8 +41,8 @@ An entry of `evidence` has `measure`, `value`, `z` (standard deviations above it
 (the null's central 95 % for a latent of that size). `z` and this band are None if there is no null, or if the
 latent is dead or too rare.
 
-Cost: the codes are read twice, for all evidence and samples, and to count the rules. A twin and its null each take one
-more pass.
+Cost: the codes are read four times: for all evidence and samples, and to count the rules that are proposed, shortened
+and scored (`explanations`). A twin and its null each take one more pass.
 Limits: a verdict is about the text that was scanned. It uses no labels and no language model. `analyses/scorecard`
 measures how often it is right. A meaning that no kind of predicate expresses, such as an idea or a tone, is not seen.
 Two meanings that share a script, topic or form that is rare in the text count as one. monosemanticity and n_senses do
@@ -75,14 +75,13 @@ from interp.text.rules import atoms_json
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import READING, FiringEvidence, Listener, collect_evidence
-from interp.verdict.explanations import PROPOSING
+from interp.verdict.explanations import CHOOSING, PROPOSING, SCORING, SHORTENING
 from interp.verdict.firing_comparison import COMPARING
 from interp.verdict.learnt import LearntFit, learnt_inputs
 from interp.verdict.measures import AFTER_MEASURES, BEFORE_MEASURES, MEASURES, RULE_SCORES, WordMass, measure_values
 from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_measures
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
-from interp.verdict.rule_counts import SCORING
 from interp.verdict.rule_search import FitSample
 from interp.verdict.senses import describe
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -94,7 +93,9 @@ _SHARE_OF_TIME = {
     READING: 0.12,
     COMPARING: 0.34,
     PROPOSING: 0.31,
-    SCORING: 0.23,
+    CHOOSING: 0.11,
+    SHORTENING: 0.06,
+    SCORING: 0.06,
 }
 """About what fraction of a ranking's time each step takes, for its progress."""
 

@@ -1,4 +1,4 @@
-"""Count exactly where rules hold, over a whole text and its codes.
+"""Count exactly where rules hold, over some sequences of a text and their codes.
 
     holds = positions where the rule holds,   both = those where its latent fires as well, by interval of strength
 
@@ -28,32 +28,30 @@ from interp.text.predicates import Predicates
 from interp.text.rules import MAX_ATOMS, Rule
 from interp.verdict.coded_text import CodedText
 
-SCORING = "scoring explanations"
-"""The name of this step in progress reports."""
 MAX_ROWS_PER_HIT = 64
 """If a predicate holds at more than one in this many rows, its rows are kept as bits, because a list would be
 longer."""
 
 
 class RuleCounts(NamedTuple):
-    """Counts of each unit, which is a latent or a sense of one. Rules are chosen on half 0."""
+    """Counts of each unit, which is a latent or a sense of one."""
 
-    holds: Int64[np.ndarray, "2 unit candidate"]
-    both: Int64[np.ndarray, "2 unit candidate interval"]
+    holds: Int64[np.ndarray, "unit candidate"]
+    both: Int64[np.ndarray, "unit candidate interval"]
     """Firings where the rule holds, by their strength: entry s counts those in (s / 5, (s + 1) / 5] of the latent's
     maximum."""
-    fires: Int64[np.ndarray, "2 unit interval"]
+    fires: Int64[np.ndarray, "unit interval"]
     """All firings, by the same intervals of strength."""
-    hits: Int64[np.ndarray, "2 unit candidate"]
+    hits: Int64[np.ndarray, "unit candidate"]
     """The unit's sampled rows at which the rule holds."""
 
     @classmethod
     def zeros(cls, n_units: int, n_candidates: int) -> "RuleCounts":
         return cls(
-            holds=np.zeros((2, n_units, n_candidates), np.int64),
-            both=np.zeros((2, n_units, n_candidates, N_INTERVALS), np.int64),
-            fires=np.zeros((2, n_units, N_INTERVALS), np.int64),
-            hits=np.zeros((2, n_units, n_candidates), np.int64),
+            holds=np.zeros((n_units, n_candidates), np.int64),
+            both=np.zeros((n_units, n_candidates, N_INTERVALS), np.int64),
+            fires=np.zeros((n_units, N_INTERVALS), np.int64),
+            hits=np.zeros((n_units, n_candidates), np.int64),
         )
 
 
@@ -114,15 +112,16 @@ class TextBits(NamedTuple):
 
 
 class _Chunk(NamedTuple):
-    """A chunk of the text and of the codes, as `_count` reads it; rows are counted from its first."""
+    """The rows of a chunk of the text and of the codes that are in the sequences, as `_count` reads them; they are
+    numbered from 0."""
 
     text: TextBits
     start: int
-    """The first row."""
+    """The first row of the chunk."""
+    number_of: Int64[np.ndarray, " row_of_chunk"]
+    """The number of each row of the chunk; −1 if it is in none of the sequences."""
     counted: UInt64[np.ndarray, " word"]
     """The rows that count, as bits."""
-    fit: UInt64[np.ndarray, " word"]
-    """The rows of the fit half, as bits."""
     firing_offsets: Int32[np.ndarray, " d_sae_plus_1"]
     """The firings of latent j are fired[firing_offsets[j]:firing_offsets[j + 1]]."""
     fired: Int32[np.ndarray, " firing"]
@@ -133,17 +132,20 @@ class _Chunk(NamedTuple):
 def count_rules(
     text: CodedText,
     predicates: Predicates,
-    half: Bool[np.ndarray, " seq"],
+    sequences: Bool[np.ndarray, " seq"],
     proposed: Sequence[Sequence[Rule]],
     latents: Int64[np.ndarray, " unit"],
     sampled: Sequence[Int64[np.ndarray, " row"]],
     progress: Progress = no_progress,
+    note: str = "",
 ) -> RuleCounts:
-    """Count the rules proposed for each unit over all codes.
+    """Count the rules proposed for each unit in some sequences.
 
     predicates: predicates of the text, with labels if rules name them.
+    sequences: marks those in which they are counted.
     latents: for each unit, the latent whose firings its rules are compared with.
-    sampled: for each unit, the ascending rows on which hits are counted.
+    sampled: for each unit, the rows on which hits are counted.
+    note: the name of this step in progress reports.
 
     Each process of `text.world` has units of its own, and counts those of all processes in its part of the text.
     """
@@ -165,16 +167,17 @@ def count_rules(
     is_read[[latent for latent, rules_of_unit in zip(latents, proposed, strict=True) if rules_of_unit]] = True
 
     def read(chunk: CodeChunk) -> _Chunk:
-        rows = np.arange(chunk.start, chunk.stop)
+        is_inside = np.repeat(sequences[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx)
+        rows = chunk.start + np.flatnonzero(is_inside)
         codes = chunk.of_latents(is_read)
         entries = codes.values.astype(float), codes.latents, codes.offsets
-        firings = scipy.sparse.csr_matrix(entries, (len(rows), codes.d_sae)).tocsc()
+        firings = scipy.sparse.csr_matrix(entries, (len(is_inside), codes.d_sae))[is_inside].tocsc()
         firings.eliminate_zeros()
         return _Chunk(
             text=TextBits.read(predicates, rows, rules),
             start=chunk.start,
+            number_of=np.where(is_inside, np.cumsum(is_inside) - 1, -1),
             counted=pack_bits(text.counted[rows] & text.encoded[rows]),
-            fit=pack_bits(np.repeat(half[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx)),
             firing_offsets=firings.indptr,
             fired=firings.indices,
             intervals=np.clip(np.ceil(firings.data * N_INTERVALS) - 1, 0, N_INTERVALS - 1).astype(np.int64),
@@ -185,12 +188,12 @@ def count_rules(
 
     def count_part() -> None:
         spans = np.array_split(np.arange(len(latents)), 8 * torch.get_num_threads())
-        chunks = text.read_chunks(n_ctx, progress, SCORING, part=(world.rank, world.count))
+        chunks = text.read_chunks(n_ctx, progress, note, part=(world.rank, world.count))
         for chunk in compute_ahead(read, chunks, 1):
             map_in_threads(spans, partial(count, chunk))
 
     world.all_do(count_part)
-    return RuleCounts(*(world.sum_(torch.from_numpy(counted)).numpy()[:, own_units] for counted in counts))
+    return RuleCounts(*(world.sum_(torch.from_numpy(counted)).numpy()[own_units] for counted in counts))
 
 
 def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
@@ -258,25 +261,18 @@ def rule_bits(rule, atoms, within):
 @njit(cache=True, nogil=True)
 def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
     """Add the counts of some units in the chunk to `counts`."""
-    fit = chunk.fit
     for unit in units:
         atoms = atom_bits(rules, chunk.text, unit)
         firings = range(chunk.firing_offsets[latents[unit]], chunk.firing_offsets[latents[unit] + 1])
-        inside = hit_rows[hit_offsets[unit] : hit_offsets[unit + 1]] - chunk.start
+        sampled = hit_rows[hit_offsets[unit] : hit_offsets[unit + 1]] - chunk.start
         for firing in firings:
-            counts.fires[1 - get_bit(fit, chunk.fired[firing]), unit, chunk.intervals[firing]] += 1
+            counts.fires[unit, chunk.intervals[firing]] += 1
         for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
             bits = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, chunk.counted)
-            n_fit = np.uint64(0)
-            n_all = np.uint64(0)
-            for word in range(len(fit)):
-                n_fit += bit_count(bits[word] & fit[word])
-                n_all += bit_count(bits[word])
-            counts.holds[0, unit, number] += np.int64(n_fit)
-            counts.holds[1, unit, number] += np.int64(n_all - n_fit)
+            for word in bits:
+                counts.holds[unit, number] += np.int64(bit_count(word))
             for firing in firings:
-                row = chunk.fired[firing]
-                counts.both[1 - get_bit(fit, row), unit, number, chunk.intervals[firing]] += get_bit(bits, row)
-            for row in inside:
-                if 0 <= row < chunk.text.n_rows:
-                    counts.hits[1 - get_bit(fit, row), unit, number] += get_bit(bits, row)
+                counts.both[unit, number, chunk.intervals[firing]] += get_bit(bits, chunk.fired[firing])
+            for row in sampled:
+                if 0 <= row < len(chunk.number_of) and chunk.number_of[row] >= 0:
+                    counts.hits[unit, number] += get_bit(bits, chunk.number_of[row])

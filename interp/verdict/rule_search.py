@@ -21,7 +21,7 @@ from interp.runtime.threads import map_in_threads
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.predicates import Predicates
-from interp.text.rules import MAX_ATOMS, MAX_VALUES, Atom, Rule
+from interp.text.rules import MAX_ATOMS, MAX_VALUES, Rule
 from interp.verdict.beam_search import N_KEPT, best_conjunctions
 from interp.verdict.candidates import Background, choose_candidates, read_firings, sample_text
 from interp.verdict.coded_text import CodedText
@@ -31,7 +31,7 @@ N_SAMPLED_FIRINGS = 256
 """Firings of a latent from which rules are proposed."""
 MAX_FIT_ROWS = 1 << 19
 """Largest number of rows of the text that are read. Of a longer text, evenly spread sequences are read."""
-ITEM_PRICE = 0.003
+ITEM_PRICE = 0.005
 """The least increase of F₁ for a further item to read."""
 
 
@@ -91,55 +91,33 @@ def propose_rules(
     firings: Sequence[Int64[np.ndarray, " firing"]],
     n_fire: Float64[np.ndarray, " unit"],
 ) -> list[list[Rule]]:
-    """Propose some distinct rules for each latent or sense.
+    """Propose some distinct rules for each latent or sense, whose atoms have no names yet.
     firings: for each, rows that are a sample of its n_fire firings, at least one."""
     read = predicates.at_each(firings, predicates.in_rules)
     prices = np.array([item_price(len(rows_of_unit)) for rows_of_unit in firings])
-    shape = len(firings), 2 * N_KEPT, MAX_ATOMS, MAX_VALUES
-    numbers, examples = np.full(shape, -1, np.int32), np.full(shape, -1, np.int32)
+    numbers = np.full((len(firings), N_KEPT, MAX_ATOMS, MAX_VALUES), -1, np.int32)
     spans = np.array_split(np.arange(len(firings)), 4 * torch.get_num_threads())
-    propose = partial(_propose, background, read, n_fire, prices, numbers, examples)
-    map_in_threads(spans, propose)
-    return [
-        _rules(predicates, numbers_of_unit.tolist(), read.rows[examples_of_unit].tolist())
-        for numbers_of_unit, examples_of_unit in zip(numbers, examples, strict=True)
-    ]
+    map_in_threads(spans, partial(_propose, background, read, n_fire, prices, numbers))
+    return [[_rule(predicates, rule) for rule in of_unit if rule[0][0] >= 0] for of_unit in numbers.tolist()]
 
 
-def _rules(predicates: Predicates, conjunctions: list[list[list[int]]], rows: list[list[list[int]]]) -> list[Rule]:
-    """Return conjunctions [rule, atom, value] of predicates as rules; −1 stands for none.
-    rows: a row at which each predicate holds."""
-    atoms: dict[tuple[int, ...], Atom] = {}
-    rules: list[Rule] = []
-    for conjunction, rows_of_rule in zip(conjunctions, rows, strict=True):
-        rule = []
-        for values, examples in zip(conjunction, rows_of_rule, strict=True):
-            if values[0] < 0:
-                break
-            numbers = tuple([number for number in values if number >= 0])
-            if numbers not in atoms:
-                atoms[numbers] = predicates.atom(numbers, examples[: len(numbers)])
-            rule.append(atoms[numbers])
-        if not rule:
-            break
-        rules.append(tuple(rule))
-    return rules
+def _rule(predicates: Predicates, conjunction: list[list[int]]) -> Rule:
+    """Return a conjunction [atom, value] of predicates as a rule; −1 stands for none."""
+    return tuple(
+        predicates.atom([number for number in numbers if number >= 0]) for numbers in conjunction if numbers[0] >= 0
+    )
 
 
 @njit(cache=True, nogil=True)
-def _propose(background, read, n_fire, prices, numbers, examples, units):
+def _propose(background, read, n_fire, prices, numbers, units):
     """Search for conjunctions of some units. Writes the predicates [unit, rule, atom, value], those that hold at more
-    firings first in each atom, and for each a row of `read.holds` at which it holds."""
+    firings first in each atom."""
     scratch = np.zeros(len(background.offsets) - 1, np.int16)
     for unit in units:
         firings = read.entries[read.offsets[unit] : read.offsets[unit + 1]]
         candidates = choose_candidates(background, read.holds, firings, n_fire[unit], scratch)
         at_firings = read_firings(candidates, read.holds, firings, scratch)
         in_text = sample_text(background, candidates, scratch)
-        example = np.zeros(len(candidates.numbers), np.int64)
-        for i in range(len(firings)):
-            for entry in range(at_firings.offsets[i], at_firings.offsets[i + 1]):
-                example[at_firings.candidates[entry]] = firings[i]
         conjunctions, best = best_conjunctions(background, candidates, at_firings, in_text, n_fire[unit], prices[unit])
         for rule in range(len(best)):
             for atom in range(MAX_ATOMS):
@@ -150,4 +128,3 @@ def _propose(background, read, n_fire, prices, numbers, examples, units):
                 values = values[:n_values]
                 for place, value in enumerate(largest_first(candidates.hits[values])):
                     numbers[unit, rule, atom, place] = candidates.numbers[values[value]]
-                    examples[unit, rule, atom, place] = example[values[value]]

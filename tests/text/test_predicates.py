@@ -6,7 +6,14 @@ import torch
 
 from interp.display.segments import Token
 from interp.text.positions import Positions
-from interp.text.predicate_kinds import PREDICATE_KINDS, TOKENS_AROUND, kinds_in, register_kind, spelling_kind
+from interp.text.predicate_kinds import (
+    PREDICATE_KINDS,
+    TOKENS_AROUND,
+    kinds_in,
+    register_kind,
+    spelling_kind,
+    token_kind,
+)
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.text.vocabulary import plain
@@ -55,7 +62,23 @@ def test_marks_on_letters_are_parts_of_words():
     words = ["कि", "त", "ाब", " है", "।"]
     predicates = Predicates.count(np.arange(5, dtype=np.int32)[None], 5, words)
     assert same(predicates, "stem", 0, 1) and same(predicates, "stem", 1, 2) and not same(predicates, "stem", 2, 3)
-    assert PREDICATE_KINDS["stem"].name(predicates.text, 0, 1) == (Token("किताब"),)
+    rows = np.arange(5)
+    first, *_, last = predicates.at(rows, ["stem"])[:, 0] - predicates.offsets["stem"]
+    assert PREDICATE_KINDS["stem"].name(predicates.text, first, rows) == (Token("किताब"),)
+    assert PREDICATE_KINDS["stem"].name(predicates.text, last, rows) == (Token("।"),)
+
+
+def test_a_class_is_named_by_the_tokens_that_stand_at_the_rows():
+    """Of the token before, by those before the rows; where none of the class does, by its commonest ones."""
+    vocab = ["a", "b", "c", "d", "e", "f"]
+    predicates = Predicates.count(np.array([[0, 0, 0, 1, 1, 2, 3, 4, 4, 5, 0]], np.int32), 6, vocab)
+    text = predicates.text
+    for offset in (0, -1):
+        kind = token_kind(lambda text: np.array([0, 0, 0, 0, 0, 1, -1]), offset=offset)
+        rows = np.array([6, 6, 7]) - offset
+        named = [plain(kind.name(text, value, rows)) for value in (0, 1)]
+        assert named == ['tokens like "d", "e"', '"f"'] and kind.is_named_by_rows
+        assert plain(kind.name(text, 0, np.array([9]) - offset)) == 'tokens like "a", "b", "e"'
 
 
 def test_a_sequence_that_begins_inside_a_sentence_does_not_know_its_beginning():
@@ -85,14 +108,17 @@ def test_a_repeated_token_is_called_by_how_far_back_it_is():
     tokens = np.array([[0, 1, 0, 2, 3, 0, 4, 4]], np.int32)
     predicates = Predicates.count(tokens, 5, WORDS[:5])
     kind = PREDICATE_KINDS["repeats"]
-    names = [kind.name(predicates.text, int(value(predicates, "repeats", row)), row) for row in (1, 2, 5, 7)]
+    names = [
+        kind.name(predicates.text, int(value(predicates, "repeats", row[0])), row)
+        for row in np.array([[1], [2], [5], [7]])
+    ]
     assert names == [
         "not among the eight tokens before",
         "that repeat the token two before",
         "that repeat the token three before",
         "that repeat the token before",
     ]
-    assert len({kind.name(predicates.text, n, 0) for n in range(9)}) == 9 == kind.size(predicates.text)
+    assert len({kind.name(predicates.text, n, np.array([0])) for n in range(9)}) == 9 == kind.size(predicates.text)
 
 
 def test_surprises_are_of_the_share_of_all_positions(predicates):
@@ -135,8 +161,8 @@ def test_a_value_is_called_the_same_at_all_rows_unless_its_kind_says_otherwise(p
         rows = np.flatnonzero((numbers == number).any(1))
         kind = PREDICATE_KINDS[predicates.kind_of(number)]
         value = number - predicates.offsets[predicates.kind_of(number)]
-        names = {kind.name(predicates.text, value, int(row)) for row in rows[[0, -1]]}
-        assert len(names) == 1 or kind.is_named_by_row
+        names = {kind.name(predicates.text, value, rows[[place]]) for place in (0, -1)}
+        assert len(names) == 1 or kind.is_named_by_rows
 
 
 def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
@@ -147,8 +173,9 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     assert [len(own) for own in once] == (numbers >= 0).sum(1).tolist()
     for row in (3, 40, 200):
         for number in numbers[row][numbers[row] >= 0]:
-            assert predicates.atom([int(number)], [row]).words
-    said = {predicates.kind_of(int(n)): predicates.atom([int(n)], [7]).words for n in numbers[7] if n >= 0}
+            assert predicates.named(predicates.atom([int(number)]), np.array([row])).words
+    atoms = [predicates.atom([int(number)]) for number in numbers[7] if number >= 0]
+    said = {atom.kind: predicates.named(atom, np.array([7])).words for atom in atoms}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
     assert said["stem"] == 'in words that begin like "dog"'
 
@@ -170,7 +197,7 @@ def test_a_topic_is_called_by_tokens_that_occur():
     of_first = rng.random((200, 64)) < np.where(rng.random((200, 1)) < 0.5, 0.8, 0.2)
     tokens = np.where(of_first, rng.integers(1, 3, (200, 64)), rng.integers(3, 5, (200, 64))).astype(np.int32)
     text = Predicates.count(tokens, len(vocab), vocab).text
-    names = {plain(PREDICATE_KINDS["topic_10"].name(text, topic, 0)) for topic in range(10)}
+    names = {plain(PREDICATE_KINDS["topic_10"].name(text, topic, np.array([0]))) for topic in range(10)}
     assert names <= {'"A", "C"', '"C", "A"', '"G", "T"', '"T", "G"'}
 
 
@@ -181,7 +208,7 @@ def test_numbered_tokens_are_not_spelt():
         "label"
     }
     number = predicates.offsets["token"] + int(tokens[0, 3])
-    assert predicates.atom([number], [3]).words == f"token {tokens[0, 3]}"
+    assert predicates.named(predicates.atom([number]), np.array([3])).words == f"token {tokens[0, 3]}"
 
 
 def test_the_last_texts_are_remembered():
@@ -222,4 +249,6 @@ def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
         exec("register_kind('long', kind)", {"__file__": "other.py", "register_kind": register_kind, "kind": kind})
     text = predicates.text
     assert kinds_in(text)["long"].size(text) == len({len(word) for word in WORDS})
-    assert PREDICATE_KINDS["long"].name(text, int(value(predicates, "long", 1)), 1) == "tokens of 4 characters"
+    assert (
+        PREDICATE_KINDS["long"].name(text, int(value(predicates, "long", 1)), np.array([1])) == "tokens of 4 characters"
+    )

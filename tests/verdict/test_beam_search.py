@@ -178,10 +178,7 @@ def beam_over_sets(found, firings, text, n_fire):
                         scored[conjunction] = scores[index]
                         next_states.append(conjunction)
         states = next_states
-    best = [
-        sorted(scored, key=lambda conjunction: -round(scored[conjunction][which], 10))[:N_KEPT] for which in range(2)
-    ]
-    return list(dict.fromkeys([*best[0], *best[1]]))
+    return sorted(scored, key=lambda conjunction: -round(scored[conjunction][0], 10))[:N_KEPT]
 
 
 def test_a_background_knows_what_a_search_must_know_of_each_kind():

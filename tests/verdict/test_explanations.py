@@ -17,8 +17,15 @@ from interp.text.read_text import ReadText
 from interp.text.rules import MAX_ATOMS, Atom
 from interp.text.vocabulary import plain
 from interp.verdict.coded_text import CodedText
-from interp.verdict.explanations import ExplanationsOfText, Sense, explain
-from interp.verdict.rule_counts import count_rules
+from interp.verdict.explanations import (
+    ExplanationsOfText,
+    Sense,
+    _Scores,
+    _shortest_that_pay,
+    _without_each_part,
+    explain,
+)
+from interp.verdict.rule_counts import RuleCounts, count_rules
 from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitSample
 from tests.copied_text import N_CTX, copied_text
 from tests.copied_text import counted as in_first_window
@@ -85,7 +92,7 @@ def atom(text, kind, *wanted):
         values = [WORDS.index(string) for string in wanted]
         return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
     values, rows = np.unique(values_everywhere(kind, text)[:, 0], return_index=True)
-    names = (PREDICATE_KINDS[kind].name(text, v, r) for v, r in zip(values, rows, strict=True))
+    names = (PREDICATE_KINDS[kind].name(text, v, rows[[i]]) for i, v in enumerate(values))
     called = {name if isinstance(name, str) else plain(name): int(v) for v, name in zip(values, names, strict=True)}
     return Atom(kind, tuple(called[name] for name in wanted), tuple((name,) for name in wanted))
 
@@ -220,15 +227,38 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     counted = rng.random(tokens.size) < 0.8
     sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
     coded = replace(CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), WORDS), counted=counted)
-    counts = count_rules(coded, coded.predicates, half, rules, np.array([2, 1, 0]), sampled)
-    for unit, latent in enumerate((2, 1, 0)):
-        for number, rule in enumerate(rules[unit]):
-            says = truth(rule, text)
-            for side, part in enumerate((half, ~half)):
-                rows = np.repeat(part, tokens.shape[1]) & counted
-                assert counts.holds[side, unit, number] == (says & rows).sum()
-                assert counts.both[side, unit, number].sum() == (says & rows & fires[:, latent]).sum()
-                assert counts.hits[side, unit, number] == (says & rows)[sampled[unit]].sum()
+    for part in (half, ~half, np.arange(len(tokens)) < 30):  # some chunks have none of the last
+        counts = count_rules(coded, coded.predicates, part, rules, np.array([2, 1, 0]), sampled)
+        rows = np.repeat(part, tokens.shape[1]) & counted
+        for unit, latent in enumerate((2, 1, 0)):
+            for number, rule in enumerate(rules[unit]):
+                says = truth(rule, text)
+                assert counts.holds[unit, number] == (says & rows).sum()
+                assert counts.both[unit, number].sum() == (says & rows & fires[:, latent]).sum()
+                assert counts.hits[unit, number] == (says & rows)[sampled[unit]].sum()
+
+
+@pytest.mark.parametrize(
+    ("n_hits", "n_misses", "pays"),
+    [(1, 3, False), (2, 0, False), (3, 0, True), (9, 9, False), (9, 3, True)],
+    ids=["it costs", "below its price", "it pays", "within an error", "it pays in spite of errors"],
+)
+def test_a_value_that_does_not_pay_is_left_out_of_a_rule(n_hits, n_misses, pays):
+    """A rule holds at 80 of 100 firings and at 20 other positions; its second value at some of both."""
+    whole, first, second = (Atom("token", values, ()) for values in ((0, 1), (0,), (1,)))
+    assert list(_without_each_part((whole,))) == [(second,), (first,)]
+    hits = np.array([[80, n_hits, 80 - n_hits]])
+    holds = np.array([[100, n_hits + n_misses, 100 - n_hits - n_misses]])
+    counts = RuleCounts(holds, hits[:, :, None], np.array([[100]]), hits)
+    scores = _Scores(counts, np.array([100]), np.array([100]), hits, hits / 100, hits / holds, 2 * hits / (100 + holds))
+    assert _shortest_that_pay([[(whole,), (second,), (first,)]], scores) == (0 if pays else 2)
+
+
+def test_each_part_of_a_rule_is_left_out_in_turn():
+    token, after = Atom("token", (0, 1), ()), Atom("previous", (5,), ())
+    ones = [atom._replace(values=(value,)) for atom, value in ((token, 1), (token, 0))]
+    assert list(_without_each_part((token, after))) == [(after,), *((one, after) for one in ones), (token,)]
+    assert list(_without_each_part((after,))) == []
 
 
 def test_the_score_is_the_half_the_rule_was_not_chosen_on():
@@ -330,10 +360,10 @@ def test_senses_with_few_rows_have_no_rule():
 def test_a_kind_of_predicates_is_one_entry(monkeypatch):
     """A kind that a user writes is searched, counted, said and compared like any other."""
 
-    def token_name(text, value, row):
+    def token_name(text, value, rows):
         return text.token_name(value)
 
-    def parity_name(text, value, row):
+    def parity_name(text, value, rows):
         return ["at odd places", "at even places"][value]
 
     def nearer(positions):
@@ -404,8 +434,8 @@ def test_rows_that_were_left_out_at_harvest_are_no_errors_of_a_rule(tmp_path):
     codes.write_file("0", rows, firing_where(fires.reshape(-1, 1)).take(rows))
     text = CodedText.from_codes(torch.from_numpy(tokens), codes, WORDS)
     rule = (atom(text.predicates.text, "token", "Delta"),)
-    half = fit_half(tokens).numpy()
-    counts = count_rules(text, text.predicates, half, [[rule]], np.array([0]), [np.zeros(0, np.int64)])
+    everywhere = np.ones(len(tokens), bool)
+    counts = count_rules(text, text.predicates, everywhere, [[rule]], np.array([0]), [np.zeros(0, np.int64)])
     assert counts.holds.sum() == counts.both.sum() == fires.sum()
 
 

@@ -316,9 +316,9 @@ def test_a_twin_is_evidence_and_changes_no_verdict(world, labelled, plain, tmp_p
     assert plain.twin_correlation.isna().all()
 
 
-def test_the_codes_are_read_twice_and_the_same_again_give_the_same(labelled, plain, rows_read):
-    """Once for all evidence and samples, once for the rules of latents and senses."""
-    assert (plain.n_senses > 1).any() and sum(rows_read) == 2 * len(labelled.codes)
+def test_the_codes_are_read_four_times_and_the_same_again_give_the_same(labelled, plain, rows_read):
+    """Once for all evidence and samples, three times for the rules of latents and senses."""
+    assert (plain.n_senses > 1).any() and sum(rows_read) == 4 * len(labelled.codes)
     again = rank_features(labelled, nulls=2, latents=np.int64(0))
     pd.testing.assert_frame_equal(again, plain[plain["latent"] == 0].reset_index(drop=True))
 

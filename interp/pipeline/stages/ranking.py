@@ -101,7 +101,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=10,
+    version=11,
     inputs=("corpus", "features"),
     cost=_ranking_cost,
     optional=("nulls",),

@@ -149,7 +149,7 @@ def collect_evidence(
     if testable.any():
         candidates = np.flatnonzero(text.counted & text.encoded)
         densities = sampler.count.sum(1) / max(len(candidates), 1)
-        comparison = FiringComparison(text.predicates, calibration, rows, densities, candidates)
+        comparison = FiringComparison(text.predicates, calibration, rows, count_shares, densities, candidates)
         with threadpool_limits(1, user_api="blas"):  # the result must not depend on BLAS's threads
             observed = comparison.evaluate(wanted, progress=progress)
             nulls = text.world.divide(

@@ -26,6 +26,7 @@ from interp.verdict.calibration import Calibration
 from interp.verdict.nulls import shift_rows
 from interp.verdict.similarity import (
     MAX_SENSES,
+    MIN_FIRINGS_OF_SENSE,
     N_COMMON,
     STATISTIC_NAMES,
     full_similarity_lift,
@@ -44,8 +45,6 @@ FULL_FIRINGS = 8
 """Number of sampled firings at which a tenth has its full weight."""
 WEIGHT_EXPONENT = 0.75
 """The exponent of the activation in a firing's weight."""
-MIN_FIRINGS_OF_SENSE = 6
-"""A sense with fewer firings is not tested for one meaning."""
 LATENTS_AT_ONCE = 1024
 COMPARING = "comparing firings"
 """The name of this step in progress reports."""
@@ -90,6 +89,8 @@ class FiringComparison:
     predicates: Predicates
     calibration: Calibration
     rows: Int64[np.ndarray, "d_sae firing"]
+    count_shares: Float64[np.ndarray, "d_sae firing"]
+    """The share of its latent's firings that each represents."""
     densities: Float64[np.ndarray, " d_sae"]
     """The share of the text's rows on which each fires."""
     candidates: Int64[np.ndarray, " row"]
@@ -121,6 +122,7 @@ class FiringComparison:
             latents,
             self.predicates.at_each(rows, self.predicates.compared),
             np.concatenate(drawn),
+            self.count_shares,
             self.densities,
             self.predicates.surprise,
         )
@@ -151,6 +153,7 @@ class _Firings(NamedTuple):
     read: PredicatesOfUnits
     places: Int64[np.ndarray, " entry"]
     """The place of each firing among the latent's sampled ones (`FiringEvidence.sampled_rows`)."""
+    count_shares: Float64[np.ndarray, "d_sae firing"]
     densities: Float64[np.ndarray, " d_sae"]
     surprise: Float32[np.ndarray, " predicate"]
 
@@ -186,7 +189,7 @@ def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units
         if not is_sure[unit]:
             of_all = shared_predicates(firings.read.holds, rows, weights, firings.surprise, scratch)
             r = pairwise_similarity(of_all, len(rows), firings.densities[latent])
-            sense = sense_of_each(r, weights)
+            sense = sense_of_each(r, weights, firings.count_shares[latent][places])
         n_senses = 0
         for firing in range(len(rows)):
             senses[latent, places[firing]] = sense[firing]

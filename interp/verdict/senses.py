@@ -15,6 +15,7 @@ from torch import Tensor
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.text.rules import atoms_json
+from interp.text.vocabulary import plain
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence
 from interp.verdict.explanations import Explanations, Sense, explain
@@ -53,7 +54,8 @@ def describe(
     A sense has `share` (of the activation mass), `monosemanticity`, `by_chance` (share of shifted text that reaches
     it), `common` (what its firings share, in words, and `common_json`), `n` (sampled firings), `rows` of the strongest
     and `weak_rows`, `following` tokens, `promoted` (a share), and `rule` with its `rule_json`, `f1`, `precision` and
-    `recall`; if no rule was found, the rule is the first of `common`, and its JSON is "".
+    `recall`; if no rule was found, the rule is the token of most of its firings, else the first of `common`, and its
+    JSON is "".
     """
     found_senses = _senses(features, evidence)
     latent_rules, senses = explain(
@@ -67,9 +69,16 @@ def describe(
     described: list[list[dict[str, Any]]] = [[] for _ in range(features.d_sae)]
     for number, (sense, facts) in enumerate(found_senses):
         scores = {name: _none_if_nan(getattr(senses, name)[number]) for name in ("f1", "precision", "recall")}
-        rule = senses.phrases[number] or next(iter(facts["common"]), "")
+        rule = senses.phrases[number] or _token_of_most(text, sense) or next(iter(facts["common"]), "")
         described[sense.latent].append(facts | {"rule": rule, "rule_json": senses.json[number]} | scores)
     return DescribedLatents(latent_rules, described)
+
+
+def _token_of_most(text: CodedText, sense: Sense) -> str:
+    """Return the token at more than half of a sense's firings, quoted; "" for none."""
+    tokens, counts = np.unique(text.tokens.numpy().reshape(-1)[sense.rows], return_counts=True)
+    is_most = 2 * counts.max() > len(sense.rows)
+    return plain(text.predicates.text.token_name(int(tokens[counts.argmax()]))) if is_most else ""
 
 
 def _senses(features: FeatureStore, evidence: FiringEvidence) -> list[tuple[Sense, dict[str, Any]]]:

@@ -57,6 +57,8 @@ MERGE_LEVEL = 0.55
 values, by how well they count the senses of latents that were read or planted."""
 MIN_SENSE = 0.07
 """The share of the weight that makes a cluster a sense."""
+MIN_SENSE_OF_FIRINGS, MIN_FIRINGS_OF_SENSE = 0.15, 6
+"""The share of a latent's firings that makes a cluster of as many sampled ones a sense, although they are weak."""
 MAX_SENSES = 6
 N_COMMON = 3
 """Number of predicates that are reported as shared by the firings of a sense."""
@@ -213,27 +215,34 @@ def similarity_statistics(r, weights):
 
 
 @njit(cache=True, nogil=True)
-def sense_of_each(r, weights):
+def sense_of_each(r, weights, count_shares):
     """Cluster the firings into senses. Returns the sense of each firing, 0 for the largest; −1 for none.
+    count_shares: the share of the latent's firings that each sampled one represents.
 
     Average linkage (Sokal & Michener 1958) merges two clusters while the mean r between them is at least MERGE_LEVEL
-    times the level. Clusters with a share of MIN_SENSE of the weight are senses, numbered by weight. The largest
-    cluster is always a sense. The firings of the other clusters belong to no sense.
+    times the level. Clusters with a share of MIN_SENSE of the weight, or of MIN_SENSE_OF_FIRINGS of the firings, are
+    senses, numbered by weight. The largest cluster is always a sense. The firings of the other clusters belong to no
+    sense.
     """
     n = len(weights)
     sense = np.zeros(n, np.int64)
     if n < 2:
         return sense
     cluster = average_linkage(r, MERGE_LEVEL * near_similarity(r))
-    mass = np.zeros(n)
+    mass, share, size = np.zeros(n), np.zeros(n), np.zeros(n)
     for firing in range(n):
         mass[cluster[firing]] += weights[firing]
+        share[cluster[firing]] += count_shares[firing]
+        size[cluster[firing]] += 1
     sense[:] = -1
-    for number, largest in enumerate(largest_first(mass)[:MAX_SENSES]):
-        if number == 0 or mass[largest] >= MIN_SENSE:
+    n_senses = 0
+    for largest in largest_first(mass):
+        has_many = share[largest] >= MIN_SENSE_OF_FIRINGS and size[largest] >= MIN_FIRINGS_OF_SENSE
+        if n_senses < MAX_SENSES and (n_senses == 0 or mass[largest] >= MIN_SENSE or has_many):
             for firing in range(n):
                 if cluster[firing] == largest:
-                    sense[firing] = number
+                    sense[firing] = n_senses
+            n_senses += 1
     return sense
 
 

@@ -118,7 +118,7 @@ def test_concentration_and_evenness_of_one_meaning_of_two_and_of_chance():
 def test_senses_are_the_planted_ones_and_say_what_they_share(sizes):
     predicates, weights, surprise = planted(sizes, 4)
     r = compared(predicates, weights, surprise)
-    sense = sense_of_each(r, weights)
+    sense = sense_of_each(r, weights, weights)
     assert sense.max() + 1 == len(sizes)
     for number in range(len(sizes)):
         own = sense == number
@@ -140,12 +140,23 @@ def test_senses_are_the_clusters_of_average_linkage(seed):
     np.fill_diagonal(r, 1)
     joins = linkage(squareform(1 - r, checks=False), "average")
     cluster = fcluster(joins, 1 - MERGE_LEVEL * near_similarity(r), "distance")
-    sense = sense_of_each(r, np.full(n, 1 / n))
+    sense = sense_of_each(r, *np.full((2, n), 1 / n))
     for own in cluster:
         members = np.flatnonzero(cluster == own)
         assert len({*sense[members]}) == 1
         assert (sense[members[0]] == -1) == (len(members) < MIN_SENSE * n)
     assert len(np.unique(sense[sense >= 0])) == sum(np.bincount(cluster) >= MIN_SENSE * n)
+
+
+@pytest.mark.parametrize(("n_weak", "share", "is_sense"), [(12, 0.2, True), (12, 0.05, False), (5, 0.2, False)])
+def test_weak_firings_are_a_sense_if_they_are_many(n_weak, share, is_sense):
+    is_weak = np.arange(50) < n_weak
+    r = (is_weak[:, None] == is_weak).astype(float)
+    weights, count_shares = (
+        np.where(is_weak, of_weak / n_weak, (1 - of_weak) / (50 - n_weak)) for of_weak in (0.05, share)
+    )
+    sense = sense_of_each(r, weights, count_shares)
+    assert (sense[~is_weak] == 0).all() and (sense[is_weak] == (1 if is_sense else -1)).all()
 
 
 EQUALLY_ALIKE = {
@@ -170,4 +181,4 @@ def test_firings_of_which_many_are_equally_alike_have_senses():
         members = np.array(firings.split(), int)
         r[np.ix_(members, members)] = value
     np.fill_diagonal(r, 1)
-    assert (sense_of_each(r, np.full(99, 1 / 99)) == 0).all(), "all are more than half as alike as near ones"
+    assert (sense_of_each(r, *np.full((2, 99), 1 / 99)) == 0).all(), "all are more than half as alike as near ones"

@@ -8,6 +8,7 @@ report.views.compare = (() => {
   const { latents, ranked, has_text: hasText } = report.data.page;
   const { numbers, valuesOf, inLine, write: written } = report.tableColumns;
   const { open, byJaccard } = report.views.feature;
+  const { valueOf } = report.examples;
   const N_HITS = 6;
   const N_OFFERED = 12; // to begin with, where none is named
   const N_EXAMPLES = 6;
@@ -258,6 +259,7 @@ report.views.compare = (() => {
     const [some, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
     const [name, other] = isByA ? [b, second] : [a, first];
     const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
+    const inOrder = (ofLed, ofOther) => (isByA ? [ofLed, ofOther] : [ofOther, ofLed]);
     const beside = {
       isFirst: !isByA, name, most: other.facts.max, valueOf: ([, row]) => others.get(row),
       activationsOf: (one) => report.examples.activationsIn(one, other.examples, others.get(one[1])),
@@ -269,9 +271,30 @@ report.views.compare = (() => {
         h("p.muted", null, `${format.count(some.length)} of these ${format.count(known[0])} firings are among the `
           + `${format.count(feature.examples.length)} examples stored of ${latent}. Underlined: `,
         tipped("where each fires", `The page holds the activations of ${name} only in sequences of its own examples.`)),
+        agreement([a, b], [first, second], some.map((one) => inOrder(valueOf(one), others.get(one[1])))),
         h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
         list(some, latent, feature, beside)) : null,
       alone("b", onlyB, [b, second], a));
+  }
+
+  /* The activations of the two where both fire, [of the first, of the second], as points on scales from 0 to the
+   * largest of each. */
+  function agreement(names, features, activations) {
+    const [W, H, left, base, top, right] = [400, 150, 54, 116, 6, 8];
+    const [across, up] = features.map(({ facts }) => facts.max || 1);
+    const x = (v) => left + (v / across) * (W - left - right);
+    const y = (v) => base - (v / up) * (base - top);
+    const text = (at, words) => svg("text", at, words);
+    return h("div.histogram.agreement", null,
+      svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Activations where both fire" },
+        svg("path", { class: "axis", d: `M${left} ${top}V${base}H${W - right}`, fill: "none" }),
+        activations.map(([of, other]) => svg("circle", { cx: x(of).toFixed(1), cy: y(other).toFixed(1), r: 3.5 })),
+        text({ x: left - 5, y: top + 9, "text-anchor": "end" }, format.significant(up, 2)),
+        text({ x: left - 5, y: base, "text-anchor": "end" }, "0"),
+        text({ x: W - right, y: base + 14, "text-anchor": "end" }, format.significant(across, 2)),
+        text({ x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, `activation of ${names[0]}`),
+        text({ transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" },
+          `of ${names[1]}`)));
   }
 
   /* The numbers of both side by side, each on a scale of its own: probabilities and F1 up to 1, others up to the larger

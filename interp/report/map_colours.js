@@ -23,7 +23,7 @@ report.mapColours = (() => {
     ["#17c082", "#49de9e"], ["#d36ed6", "#f28bf4"], ["#885a33", "#a4754d"], ["#8e6dbd", "#a988db"],
     ["#04bbd5", "#44d8f3"], ["#388fdf", "#57acfd"]];
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
-  const PLAIN = 170,
+  const PLAINS = [170, 220], // on a light and on a dark ground, where paint is dim
     MUTED = [95, 150], // on a light and on a dark ground
     FAINT = [30, 48];
 
@@ -129,8 +129,9 @@ report.mapColours = (() => {
   function painted(latents, colours, standsOut) {
     const drawn = new Uint8Array(4 * latents.length);
     const faint = FAINT[Number(theme.isDark())];
-    const muted = hasNone() ? MUTED[Number(theme.isDark())] : PLAIN; // of a selection they are told from all others
-    const depth = (latent) => (!standsOut(latent) ? faint : colours.isRest?.(latent) ? muted : PLAIN);
+    const plain = PLAINS[Number(theme.isDark())];
+    const muted = hasNone() ? MUTED[Number(theme.isDark())] : plain; // of a selection they are told from all others
+    const depth = (latent) => (!standsOut(latent) ? faint : colours.isRest?.(latent) ? muted : plain);
     latents.forEach((latent, k) => drawn.set([...colours.hueOf(latent), depth(latent)], 4 * k));
     return drawn;
   }

@@ -204,6 +204,8 @@ def test_a_line_says_that_one_never_fires_alone(browser, address):
     browser.wait(f"document.querySelector('#compare .where > p')?.textContent === {line!r}")
     heads = [f"{other} fires, 3 does not", "Both fire"]
     assert sorted(browser.text("#compare .where h3")) == heads, "rather than an empty column"
+    places = "Array.from(document.querySelectorAll('.agreement circle'), ({ cy }) => cy.baseVal.value)"
+    assert len(browser.evaluate(places)) == n and len(set(browser.evaluate(places))) == 1, "the other's is 1 in all"
 
 
 def test_the_answer_names_the_tokens_on_which_one_alone_fires_often(browser, address):

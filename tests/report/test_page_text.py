@@ -505,3 +505,17 @@ def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):
         (["1", "2"], 0, "ltr"),
     ):
         assert browser.evaluate(f"({drawn})({json.dumps(texts)}, {firing})") == said, texts
+
+
+def test_a_mark_on_which_a_feature_fires_is_drawn_with_the_letter_that_bears_it(browser, address):
+    browser.open(f"{address}#feature/1")
+    firing = """((tokens, at) => {
+        vocabulary.push(...tokens);
+        const ids = tokens.map((_, k) => vocabulary.length - tokens.length + k);
+        const line = report.examples.plainLine(ids, at);
+        return [line.querySelector(".firing").textContent, line.textContent, line.querySelector(".combining") !== null];
+    })"""
+    fatha = "\u064e"
+    assert browser.evaluate(f"{firing}(['xد', '{fatha}', 'ل'], 1)") == [f"د{fatha}", f"xد{fatha}ل", False]
+    assert browser.evaluate(f"{firing}(['د', '{fatha}'], 0)") == ["د", f"د{fatha}", False], "not with the mark"
+    assert browser.evaluate(f"{firing}(['{fatha}', 'ل'], 0)")[2], "one without a letter has a circle instead"

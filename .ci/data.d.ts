@@ -231,7 +231,10 @@ interface StoredFeature {
   intervals: [low: number, high: number, n: number][];
   examples: EncodedExamples;
   tokens: [offset: number, token: number, n: number][];
-  labels: [label: string, f1: number | null, precision: number | null, recall: number | null, r: number | null][];
+  labels: [
+    label: string, share: number | null, f1: number | null, precision: number | null, recall: number | null,
+    r: number | null,
+  ][];
   logits: { counts: number[]; top: TokenValue[]; bottom: TokenValue[] } | null;
   neighbours: [other: number, cosine: number][];
   coactivations: [other: number, jaccard: number, lift: number][];

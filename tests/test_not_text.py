@@ -178,7 +178,8 @@ def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan, ne
         for latent in np.flatnonzero((z > 0).any(0))[:5]:
             both = ((z[:, latent] > 0) & mask.numpy()).sum()
             assert table.loc[(name, latent), "n_both"] == both
-            assert table.loc[(name, latent), "recall"] == pytest.approx(both / mask.sum())
+            share = both / (z[:, latent] > 0).sum()
+            assert table.loc[(name, latent), "firing_share"] == pytest.approx(share)
     ranking = rank_features(features)
     assert (
         set(ranking["verdict"]) <= {"no-context", "dense", "dead", "faint"}

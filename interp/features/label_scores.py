@@ -1,11 +1,12 @@
 """Measure how well each latent detects each label.
 
-    precision = n_both / n_active      recall = n_both / n_label      F1 = 2 TP / (n_fired + n_label),   z >= threshold
+    precision = TP / n_fired      recall = TP / n_label      F1 = 2 TP / (n_fired + n_label)      fired: z >= threshold
 
 The threshold is the one with the best F1 on the fit half, among at most 32 per latent. The i-th of them is the value
 that a share (i / 32)^2 of its firings exceeds, lowered to the next edge of its histogram (edges are 1/16 of the value
-apart). `f1` is measured at this threshold on the other half. `mass` is the sum of the activation on the label's tokens.
-The correlation is Pearson's, between the activation (0 where the latent is silent) and the label.
+apart). `precision`, `recall` and `f1` are measured at this threshold on the other half. `firing_share` is the fraction
+of all firings, of any strength, that are on the label's tokens: n_both / n_active. `mass` is the sum of the activation
+on these tokens. The correlation is Pearson's, between the activation (0 where the latent is silent) and the label.
 """
 
 from collections.abc import Mapping
@@ -94,10 +95,15 @@ def label_table(
     n_label = labels.n_label.sum(0)
     n = statistics.n_rows
     hits = both[..., ::-1].cumsum(-1, dtype=np.int64)[..., ::-1]
-    total = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None] + labels.n_label.T[None, :, :, None]
-    f1 = ratio(2 * hits, total)  # "latent label half threshold"; NaN if neither latent nor label is to be seen
+    fired = n_fired[..., ::-1].cumsum(-1)[..., ::-1][:, None]
+    to_find = labels.n_label.T[None, :, :, None]
+    # [latent, label, half, threshold]; NaN if neither the latent nor the label is to be seen.
+    f1 = ratio(2 * hits, fired + to_find)
     best = np.nan_to_num(f1[:, :, 1], nan=-1).argmax(-1)
-    held_out, fit = (np.take_along_axis(f1[:, :, half], best[..., None], -1)[..., 0] for half in (0, 1))
+
+    def at_best(scores: np.ndarray, half: int) -> np.ndarray:
+        return np.take_along_axis(scores[:, :, half], best[..., None], -1)[..., 0]
+
     mean = statistics.sums[:, None] / n
     share = n_label / n
     # The variance of the latent's values, times that of the label's.
@@ -108,11 +114,12 @@ def label_table(
         "n_label": n_label,
         "n_both": n_both,
         "mass": mass,
-        "precision": ratio(n_both, statistics.n_active[:, None]),
-        "recall": ratio(n_both, n_label),
-        "f1_fit": fit,
+        "firing_share": ratio(n_both, statistics.n_active[:, None]),
+        "f1_fit": at_best(f1, 1),
         "threshold": np.take_along_axis(_thresholds(statistics.histogram, bin_of), best, 1),
-        "f1": held_out,
+        "f1": at_best(f1, 0),
+        "precision": at_best(ratio(hits, fired), 0),
+        "recall": at_best(ratio(hits, to_find), 0),
         "correlation": ratio(mass / n - mean * share, np.sqrt(variances)),
     }
     alive = statistics.n_active > 0

@@ -79,7 +79,7 @@ SCHEMAS: dict[str, pa.Schema] = {
     "offsets": _schema("""latent:int32 offset:int32 n:int64 mass:double n_tokens:int64 n_80:int64
         entropy:double kl:double top_share:double"""),
     "labels": _schema("""latent:int32 label:string n_label:int64 n_both:int64 mass:double
-        precision:float recall:float f1_fit:float threshold:float f1:float correlation:float"""),
+        firing_share:float f1_fit:float threshold:float f1:float precision:float recall:float correlation:float"""),
     "coactivations": _schema("latent:int32 other:int32 rank:int32 n_both:int64 jaccard:float lift:float"),
     "neighbours": _schema("latent:int32 other:int32 rank:int32 cosine:float"),
 }

@@ -72,7 +72,7 @@ report.captions = (() => {
    * @type {(latent: number, feature: Feature) => LabelShare[]} */
   function kindsOf(latent, { labels }) {
     /** @type {LabelShare[]} */
-    const all = labels.map(([label, , precision]) => [label, precision]);
+    const all = labels.map(([label, share]) => [label, share]);
     const shares = all.filter(([, share]) => share !== null);
     const naming = shares.find(([label]) => label === labelOf(latent));
     if (!naming || !byLabel(latent)) return [];

@@ -70,19 +70,20 @@ report.views.feature = (() => {
 
   function labels(all) {
     if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
-    const rows = all.filter(([, f1]) => f1 >= report.data.page.min_f1);
+    const rows = all.filter(([, , f1]) => f1 >= report.data.page.min_f1);
     if (!rows.length) {
-      const [[best, f1]] = all;
+      const [[best, , f1]] = all;
       const known = f1 < 0.005 ? "" : `; the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}`;
       return nothing(`None tells where it fires${known}.`);
     }
-    const line = ([label, ...scores]) => (
-      h("tr", null, rowHead(format.words(label)), scores.map((x) => h("td", null, format.fixed(x))))
+    const line = ([label, share, ...scores]) => (
+      h("tr", null, rowHead(format.words(label)), h("td", null, format.percent(share)),
+        scores.map((x) => h("td", null, format.fixed(x))))
     );
-    const legend = "F1 on held-out text, at the activation from which it is highest; precision and recall of firing at "
-      + "all; r, the correlation of the activation with the label.";
+    const legend = "The share of all firings that lie in the label; F1, precision and recall on held-out text, at the "
+      + "activation from which F1 is highest; r, the correlation of the activation with the label.";
     return h("table.plain", null,
-      headElement([term("label", "Label"), "Label F1", "Precision", "Recall", "r"]),
+      headElement([term("label", "Label"), "Of its firings", "Label F1", "Precision", "Recall", "r"]),
       h("tbody", null, rows.slice(0, N_LISTED).map(line)),
       h("caption.below", null, legend));
   }
@@ -181,7 +182,7 @@ report.views.feature = (() => {
 
   /* The kinds of text in which most of its firings lie, and that of the strongest, where it is another. */
   function within(latent, feature) {
-    const most = feature.labels.map(([label, , precision]) => [label, precision ?? 0]).sort((a, b) => b[1] - a[1]);
+    const most = feature.labels.map(([label, share]) => [label, share ?? 0]).sort((a, b) => b[1] - a[1]);
     const named = report.captions.kindsOf(latent, feature);
     const kinds = named.length ? named : most.slice(0, 1).filter(([, share]) => share >= 0.5);
     const parts = kinds.map(([label, share], k) =>

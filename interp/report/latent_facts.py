@@ -137,9 +137,9 @@ def surroundings(features: FeatureStore) -> dict[int, Surroundings]:
     """Return each latent with the label that holds at half of its firings or more; of several such labels, the
     rarest."""
     inside = features.sql("""
-        select latent, label, precision from labels where precision >= 0.5
-        qualify row_number() over (partition by latent order by precision / n_label desc, label) = 1""")
-    rows = zip(*(inside[name].tolist() for name in ("latent", "label", "precision")), strict=True)
+        select latent, label, firing_share from labels where firing_share >= 0.5
+        qualify row_number() over (partition by latent order by firing_share / n_label desc, label) = 1""")
+    rows = zip(*(inside[name].tolist() for name in ("latent", "label", "firing_share")), strict=True)
     return {latent: Surroundings(label, number(share, 2)) for latent, label, share in rows}
 
 
@@ -153,7 +153,8 @@ def _labels(features: FeatureStore, table: pd.DataFrame) -> dict[int, LabelFacts
 
 def _second_labels(features: FeatureStore, best: Mapping[int, str]) -> dict[int, str]:
     """Return for some latents the label, beside their `best` one, in which many of their other firings lie."""
-    rows = features.sql(f"select latent, label, precision from labels where precision >= {MIN_LABEL} order by 3 desc")
+    rows = features.sql(f"""
+        select latent, label, firing_share from labels where firing_share >= {MIN_LABEL} order by 3 desc""")
     shares: dict[int, dict[str, float]] = {}
     for latent, label, share in rows.itertuples(index=False, name=None):
         shares.setdefault(latent, {})[label] = share

@@ -43,7 +43,7 @@ TABLE_QUERIES = {
     "neighbours": "select latent, other, cosine from neighbours {where} order by latent, rank",
     "coactivations": "select latent, other, jaccard, lift from coactivations {where} order by latent, rank",
     "labels": f"""
-        select latent, label, f1, precision, recall, correlation from labels {{where}}
+        select latent, label, firing_share, f1, precision, recall, correlation from labels {{where}}
         qualify row_number() over (partition by latent order by {_BEST}) <= {N_LABELS} order by latent, {_BEST}""",
     "tokens": f"""
         select latent, "offset", token, n from tokens {{where}} and "offset" between -1 and 1

@@ -317,14 +317,16 @@ def test_labels_against_an_exhaustive_threshold_search(features, z, present, lab
         both = ((acts > 0) & label).sum()
         assert (row.n_label, row.n_both) == (label.sum(), both)
         assert row.mass == pytest.approx(acts[label].sum(), rel=1e-5)
-        assert row.precision == pytest.approx(both / (acts > 0).sum()) and row.recall == pytest.approx(
-            both / label.sum()
-        )
+        assert row.firing_share == pytest.approx(both / (acts > 0).sum())
         expected = np.corrcoef(acts[present], label[present])[0, 1]
         assert row.correlation == pytest.approx(expected, abs=1e-5)
         # Exact F1 at the threshold that was chosen, and a choice within the resolution of the bins.
         assert row.f1_fit == pytest.approx(f1_at((acts >= row.threshold)[fit], label[fit]), abs=1e-6)
-        assert row.f1 == pytest.approx(f1_at((acts >= row.threshold)[~fit], label[~fit]), abs=1e-6)
+        fires, held_out = (acts >= row.threshold)[~fit], label[~fit]
+        hits = (fires & held_out).sum()
+        assert row.f1 == pytest.approx(f1_at(fires, held_out), abs=1e-6)
+        assert row.precision == pytest.approx(hits / fires.sum() if fires.any() else np.nan, nan_ok=True)
+        assert row.recall == pytest.approx(hits / held_out.sum() if held_out.any() else np.nan, nan_ok=True)
         best = max(f1_at((acts >= t)[fit], label[fit]) for t in np.unique(acts[acts > 0]))
         assert best - 0.12 <= row.f1_fit <= best + 1e-6
     best = table.loc[table.groupby("latent").f1_fit.idxmax()].set_index("latent")
@@ -341,7 +343,7 @@ def test_a_planted_threshold_is_found(tokens, tmp_path):
     codes = SparseCodes.from_dense(acts.reshape(-1, 1))
     row = FeatureStore.from_codes(tokens, codes, tmp_path, labels={"nine": label}).table("labels").iloc[0]
     assert row.f1 == 1 and 1.1 < row.threshold <= 3.1
-    assert row.precision == pytest.approx(label.float().mean())
+    assert row.precision == row.recall == 1 and row.firing_share == pytest.approx(label.float().mean())
 
 
 @pytest.mark.parametrize("strongest", [None, 2])

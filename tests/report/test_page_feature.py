@@ -594,7 +594,7 @@ def test_the_kind_of_most_firings_is_told_from_that_of_the_strongest(browser, ad
         const chunk = await loadChunk(0);
         const sets = report.data.page.label_sets;
         const [prose, own] = [["prose"], strongest].map((set) => sets.push(set) - 1);
-        chunk.labels[3] = [["verse", 0.2, 0.1, 0.1, 0], ["prose", 0.9, 0.8, 0.9, 0]];
+        chunk.labels[3] = [["verse", 0.1, 0.2, 0.1, 0.1, 0], ["prose", 0.8, 0.9, 0.9, 0.9, 0]];
         const [, , ofExamples, values] = chunk.examples[3];
         const last = [...values].sort((a, b) => b - a)[7];
         values.forEach((value, k) => { ofExamples[k] = value >= last ? own : prose; });

@@ -57,7 +57,7 @@ def _features_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=8,
+    version=9,
     made_for="all hooks",
     inputs=("corpus", "model", "activations", "sae"),
     cost=_features_cost,

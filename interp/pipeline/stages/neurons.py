@@ -25,7 +25,7 @@ def _neurons_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=8,
+    version=9,
     inputs=("corpus", "model", "activations"),
     cost=_neurons_cost,
     reduced_by=("harvest.tokens",),

@@ -328,7 +328,7 @@ def _snippets(
 
 
 def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
-    """Return the tokens around a row, with the firing token in guillemets."""
+    """Return the tokens around a row, with the firing token in double brackets, which no text of a language has."""
     features = scans[0].features
     if row >= features.tokens.numel():
         row -= features.tokens.numel()
@@ -336,4 +336,4 @@ def _snippet(scans: Sequence[ScannedDocuments], row: int) -> str:
     start, stop = rows_around(row, features.n_ctx, _BEFORE, _AFTER)
     tokens = features.tokens.reshape(-1)[start:stop].tolist()
     pieces = join_pieces([features.vocab[token] for token in tokens])
-    return mark_line_ends("".join(f"«{text}»" if row - start in positions else text for text, positions in pieces))
+    return mark_line_ends("".join(f"⟦{text}⟧" if row - start in positions else text for text, positions in pieces))

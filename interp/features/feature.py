@@ -79,12 +79,12 @@ class Feature:
         return "\n".join(_replace_controls(name_byte_parts(line)) for line in lines)
 
     def _one_line(self, example: Any) -> str:
-        """Return an example with its firing token in guillemets. If rows are not text, return the number of its row."""
+        """Return an example with its firing token in double brackets; of rows that are not text, the row's number."""
         if not self.has_text:
             return f"{example.value:8.3g}  row {example.row}"
         position = example.row - example.start
         pieces = [self.vocab[token] for token in example.tokens]
-        pieces[position] = f"«{pieces[position]}»"
+        pieces[position] = f"⟦{pieces[position]}⟧"
         near = join_pieces(pieces[max(position - _PRINTED_TOKENS_AROUND, 0) : position + _PRINTED_TOKENS_AROUND + 1])
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 

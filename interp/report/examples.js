@@ -594,7 +594,7 @@ report.examples = (() => {
       [before, after] = AROUND.passage;
     const text = (from, to) => joined(report.bytes.pieces(tokens.slice(Math.max(from, 0), to))).replaceAll("\n", "↵");
     const [left, right] = [text(position - before, position), text(position + 1, position + after + 1)];
-    return `${format.significant(activation)}\t${left}«${text(position, position + 1)}»${right}`;
+    return `${format.significant(activation)}\t${left}⟦${text(position, position + 1)}⟧${right}`;
   }
 
   /** A button that copies the text that `write` returns.

@@ -114,12 +114,12 @@ def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path,
     first = result.differing.iloc[0]
     rules = tiny_run.ranking.set_index("latent")["explanation"]
     assert first["rule"] == rules[first["latent"]] and f"of {label}" in first["words"]
-    assert all(text.count("«") == text.count("»") >= 1 for text in first["in_a"]) and len(first["in_a"]) <= 3
+    assert all(text.count("⟦") == text.count("⟧") >= 1 for text in first["in_a"]) and len(first["in_a"]) <= 3
     of_latent = features.codes[: features.tokens.numel()].dense()[:, first["latent"]].view_as(ids)
     inside = {int(i) for i in ids.unique() if i >= 0 and in_a[ids == i].float().mean() > 0.5}
     row = int(torch.where(torch.isin(ids, torch.tensor(sorted(inside))), of_latent, 0).argmax())
     token = features.vocab[int(features.tokens.flatten()[row])]
-    assert f"«{token}»".replace("\n", "↵") in first["in_a"][0]
+    assert f"⟦{token}⟧".replace("\n", "↵") in first["in_a"][0]
     page = result._repr_html_()
     assert "<b>the" not in page and "&lt;b&gt;" in page and page.count("<div") == page.count("</div>")
     rule = a_rule(token=[" the", "a"])

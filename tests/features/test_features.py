@@ -713,10 +713,10 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
     first, positive, _, strongest, *_ = str(feature).splitlines()
     assert first == repr(feature) and positive.startswith(f"positive logits: '<b>{int(tokens.max())}&' ")
-    assert strongest.split()[0] == "4" and f"«<b>{tokens.flatten()[5]}&»" in strongest
+    assert strongest.split()[0] == "4" and f"⟦<b>{tokens.flatten()[5]}&⟧" in strongest
     judged = {"verdict": "too-rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
     long = {"row": 35, "start": 20, "value": 1.0, "tokens": [0] * 40, "values": [0.0] * 40}
-    around = str(replace(feature, examples=pd.DataFrame([long]))).splitlines()[-1].partition("«<b>0&»")
+    around = str(replace(feature, examples=pd.DataFrame([long]))).splitlines()[-1].partition("⟦<b>0&⟧")
     assert [side.count("<b>") for side in around] == [10, 1, 10]
     assert "too rare: �[2J (F1 0.50)" in str(replace(feature, verdict=pd.Series(judged)))
     assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()

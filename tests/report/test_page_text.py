@@ -394,7 +394,7 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
     browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
     browser.click(".tools .copies button")
     browser.wait("window.written")
-    assert browser.evaluate("window.written").startswith("1.98\t<|bos|> return +returned1231233 a«↵»\tβשלw")
+    assert browser.evaluate("window.written").startswith("1.98\t<|bos|> return +returned1231233 a⟦↵⟧\tβשלw")
     browser.evaluate("window.written = ''")
     browser.click(".tools .copies button + button")
     first, *_ = json.loads(browser.wait("window.written"))

@@ -10,29 +10,27 @@ code on the same data would not show again, such as a time.
 import argparse
 import base64
 import html
-import importlib
 import json
 import logging
 import os
-import pkgutil
 import re
 import shutil
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import gettempdir
 
 import markdown2
 import nbformat
-import pdoc
 import plotly.io
 import plotly.offline
+from api_pages import write_api
 from nbclient import NotebookClient
 from nbconvert import HTMLExporter
 
 ROOT = Path(__file__).parents[1]
 PAGES = {
     "README.md": ("index.html", "Overview"),
+    "analyses/GUIDE.md": ("guide.html", "Guide"),
     "analyses/README.md": ("evidence.html", "Evidence"),
     "analyses/RESULTS.md": ("results.html", "Results"),
     "analyses/GLOSSARY.md": ("glossary.html", "Glossary"),
@@ -56,6 +54,8 @@ table { border-collapse: collapse; font-size: 14px; display: block; overflow-x: 
 td, th { border: 1px solid #d8dee6; padding: .3rem .6rem; text-align: left; vertical-align: top; }
 """
 EXTRAS = ["tables", "fenced-code-blocks", "header-ids", "code-friendly", "cuddled-lists"]
+NAMED_RUN = "../../runs/demo"
+"""The run that the notebooks open."""
 PLOTLY = "application/vnd.plotly.v1+json"
 WIDGET = "application/vnd.jupyter.widget-view+json"
 PICTURE = 720, 420
@@ -83,11 +83,11 @@ def main() -> None:
     (out / "style.css").write_text(STYLE, encoding="utf-8")
     for source in PAGES:
         write_page(ROOT / source, out)
-    write_api(out / "api")
     (out / "notebooks" / "plotly.min.js").write_text(plotly.offline.get_plotlyjs(), encoding="utf-8")
     for notebook in NOTEBOOKS:
         write_notebook(notebook, run, out / "notebooks" / f"{notebook.stem}.html")
         print(f"ran {notebook.stem}", flush=True)
+    write_api(out / "api", navigation)
     print((out / "index.html").resolve())
 
 
@@ -108,42 +108,29 @@ def write_page(source: Path, out: Path) -> None:
         file = (source.parent / match[2]).resolve()
         known = {(ROOT / path).resolve(): page for path, (page, _) in PAGES.items()}
         if file in known:
-            return f'{match[1]}="{known[file]}"'
+            return f'{match[1]}="{known[file]}{match[3]}"'
         if file.is_file() and match[1] == "src":
             shutil.copy(file, out / file.name)
             return f'{match[1]}="{file.name}"'
         return match[0]
 
-    body = re.sub(r'\b(href|src)="([^":#]+)"', local, body)
+    body = re.sub(r'\b(href|src)="([^":#]+)(#[^"]*|)"', local, body)
     head = f'<meta charset="utf-8"><title>interp: {title}</title><link rel="stylesheet" href="style.css">'
     page = f"<!doctype html><html lang=en><head>{head}</head><body>{navigation('')}<main>{body}</main></body></html>"
     (out / name).write_text(page, encoding="utf-8")
 
 
-def write_api(out: Path) -> None:
-    """A page for each module, with search, from the docstrings."""
-    warnings.filterwarnings("ignore", module="pdoc")  # of annotations in other libraries
-    packages = [importlib.import_module(name) for name in ("interp", "models")]
-    names = [package.__name__ for package in packages]
-    for package in packages:
-        names += [found.name for found in pkgutil.walk_packages(package.__path__, f"{package.__name__}.")]
-    names = [name for name in names if not name.endswith("__main__")]
-    for module in map(importlib.import_module, names):
-        for name in getattr(module, "__all__", ()):
-            setattr(module, name, getattr(module, name))  # a name that is loaded when it is first used
-    pdoc.render.configure(docformat="markdown", show_source=False, search=True)
-    pdoc.pdoc(*names, output_directory=out)
-    for page in out.rglob("*.html"):  # a way back to the site's other pages
-        above = "../" * len(page.relative_to(out).parts)
-        link = f'<nav class="pdoc"><p><a href="{above}index.html">Overview, notebooks and results</a></p>'
-        page.write_text(page.read_text(encoding="utf-8").replace('<nav class="pdoc">', link, 1), encoding="utf-8")
-
-
 def executed(source: Path, run: Path) -> nbformat.NotebookNode:
+    """The notebook with what it shows, run on `run` in place of the run that it names."""
     notebook = nbformat.read(source, as_version=4)
-    environment = os.environ | {"INTERP_RUN": str(run), "INTERP_TOKENS": "100000", "INTERP_FORMAT": "html"}
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    written = [cell.source for cell in cells]
+    for cell in cells:
+        cell.source = cell.source.replace(NAMED_RUN, str(run))
     settings = {"record_timing": False, "store_widget_state": False, "resources": {"metadata": {"path": source.parent}}}
-    NotebookClient(notebook, timeout=1200, **settings).execute(env=environment)
+    NotebookClient(notebook, timeout=1200, **settings).execute()
+    for cell, text in zip(cells, written, strict=True):
+        cell.source = text
     return notebook
 
 
@@ -167,7 +154,7 @@ def kept(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
             output.data = {"image/png": base64.b64encode(picture).decode()}
         for kind in ("text/html", "text/plain"):
             if kind in data:
-                text = re.sub(r">[\d,]+ s</td>", ">…</td>", data[kind])
+                text = re.sub(r"<th[^>]*>time</th>|<td[^>]*>[\d,]+ s</td>", "", data[kind])
                 data[kind] = re.sub(f"{re.escape(gettempdir())}/\\w+", "…", text)
     notebook.metadata.language_info = {"name": "python"}
     return notebook

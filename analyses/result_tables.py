@@ -96,12 +96,13 @@ def one_meaning(stages: Results) -> str:
 
 
 def shares_in_short(stages: Results) -> str:
-    """Give the demo's shares of latents with one meaning and with an effect, each with its denominator."""
+    """Give the demo's shares of latents with one meaning, with the nulls', and with an effect, each with its
+    denominator."""
     effects = stages["effects"]["results"]
     return (
-        f"In the demo, {one_meaning(stages)}. Of the {effects['latents']:,} ablated latents, {effects['helps']:.0%} "
-        f"raise the loss significantly more than their null does, in {effects['sequences']} sequences each; more "
-        "sequences would detect more of them."
+        f"In the demo, {one_meaning(stages)}. {beside_closest_null(stages)} Of the {effects['latents']:,} ablated "
+        f"latents, {effects['helps']:.0%} raise the loss significantly more than their null does, in "
+        f"{effects['sequences']} sequences each; more sequences would detect more of them."
     )
 
 

@@ -1,4 +1,4 @@
-"""Write analyses/RESULTS.md, and the numbers in README.md and analyses/README.md, from the results of the commands.
+"""Write analyses/RESULTS.md, and the numbers in the README, the guide and analyses/README.md, from commands' results.
 
     python -m analyses.results                        from the files kept in analyses/results
     python -m analyses.results --from runs            first copy what runs/ holds: runs/demo, runs/bench_sae, …
@@ -8,8 +8,9 @@
 Each section of the page is one entry of SECTIONS. It has the folder below `--from` that its command writes, the
 command, and a function that turns that folder's results.json (of a run, its manifests) into Markdown. If the results of
 a section are not kept, the end of the page lists it with its command. So nothing is shown that was not measured. In
-README.md the lines between `<!-- NAME -->` and `<!-- /NAME -->` are replaced. So is the index in analyses/README.md: a
-row for each script whose docstring opens with a question, with its command and its result in a line.
+README.md and GUIDE.md the lines between `<!-- NAME -->` and `<!-- /NAME -->` are replaced. So is the index in
+analyses/README.md: a row for each script whose docstring opens with a question, with its command and its result in a
+line.
 
 `--measure` runs the commands in the order of SECTIONS, as some read what an earlier one made. One that fails keeps its
 old result and is named at the end: two need what is not in the repository, a folder of READINGS and the python of a
@@ -36,6 +37,7 @@ ROOT = Path(__file__).parents[1]
 RESULTS_FOLDER = ROOT / "analyses" / "results"
 PAGE = ROOT / "analyses" / "RESULTS.md"
 README = ROOT / "README.md"
+GUIDE = ROOT / "analyses" / "GUIDE.md"
 INDEX = ROOT / "analyses" / "README.md"
 SEVERAL_SCRIPTS = ("compare", "essay")
 """The sections whose folder holds a folder for each of several scripts."""
@@ -66,9 +68,9 @@ def main(arguments: Sequence[str] | None = None) -> Path:
         section.folder: json.loads(file.read_text()) for section in SECTIONS if (file := kept_file(section)).exists()
     }
     PAGE.write_text(page(kept), encoding="utf-8")
-    for mark, folder, write in IN_README:
+    for file, mark, folder, write in IN_PROSE:
         if folder in kept:
-            fill(README, mark, write(kept[folder]["results"]))
+            fill(file, mark, write(kept[folder]["results"]))
     fill(INDEX, "index", index(kept))
     print(f"{PAGE.relative_to(ROOT)}: {len(kept)} of {len(SECTIONS)} sections measured")
     if failed:
@@ -384,14 +386,14 @@ SECTIONS = (
     Section("essay", "How models learn", "make essay", result_tables.essay),
 )
 
-IN_README = (
-    ("demo", "demo", result_tables.in_short),
-    ("shares", "demo", result_tables.shares_in_short),
-    ("smollm2", "smollm2", result_tables.pretrained_in_short),
-    ("graphs", "attribution_graphs", result_tables.graphs_in_short),
-    ("graphs of SmolLM2", "smollm2_graphs", result_tables.pretrained_graphs_in_short),
-    ("speed", "bench_sae", result_tables.speed_in_short),
-    ("quality", "bench_quality", result_tables.quality_in_short),
+IN_PROSE = (
+    (README, "demo", "demo", result_tables.in_short),
+    (README, "shares", "demo", result_tables.shares_in_short),
+    (README, "smollm2", "smollm2", result_tables.pretrained_in_short),
+    (GUIDE, "graphs", "attribution_graphs", result_tables.graphs_in_short),
+    (GUIDE, "graphs of SmolLM2", "smollm2_graphs", result_tables.pretrained_graphs_in_short),
+    (README, "speed", "bench_sae", result_tables.speed_in_short),
+    (README, "quality", "bench_quality", result_tables.quality_in_short),
 )
 
 if __name__ == "__main__":

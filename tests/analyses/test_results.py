@@ -75,7 +75,7 @@ def test_commands_are_run_in_order_and_one_that_fails_keeps_its_old_result(kept,
         monkeypatch.setattr(results, name, tmp_path / f"{name}.md")
         (tmp_path / f"{name}.md").touch()
     monkeypatch.setattr(results, "page", lambda kept: "")
-    monkeypatch.setattr(results, "IN_README", ())
+    monkeypatch.setattr(results, "IN_PROSE", ())
     monkeypatch.setattr(results, "index", lambda kept: "")
     with pytest.raises(SystemExit) as ended:
         results.main(["--measure"])

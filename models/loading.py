@@ -52,6 +52,11 @@ def load_model(
     tokenizer: replaces the source's own; a model object has no own one.
 
     Raises ValueError or OSError, naming the source, if it is none of the above or cannot be read.
+
+    Example:
+
+        model = load_model("HuggingFaceTB/SmolLM2-135M")
+        tokens = tokenize(["a text", "another one"], model.tokenizer, n_ctx=128).tokens
     """
     check_value("dtype", dtype, ModelDtype)
     if isinstance(source, nn.Module):

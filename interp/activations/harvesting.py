@@ -110,6 +110,12 @@ def harvest(
     Raises ValueError for an unknown hook, for tokens that the model does not accept, for activations that are not
     finite (with hook, sequence and position), and if `out` contains a store of another config (with the differences);
     OSError if the disk is full.
+
+    Example:
+
+        store = harvest(model, tokens, ["blocks.15.hook_resid_post"], "store", exclude=model.special_ids)
+        for x in store.batches("blocks.15.hook_resid_post", batch_size=2048, seed=0):
+            ...  # Float[Tensor, "batch d"]
     """
     rows = RowOptions(
         dtype=dtype, batch_size=batch_size, exclude=exclude, exclude_positions=exclude_positions, max_norm=max_norm

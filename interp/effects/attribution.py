@@ -58,6 +58,11 @@ def attribution_graph(
     Raises ValueError for a prompt of fewer than two tokens or beyond the model's context, for a model whose final norm
     is unknown, as `dictionary_hooks` does, and for dictionaries without W_enc. Logs a warning if the model has
     operations that cannot be held, so that edges do not sum to what a node reads.
+
+    Example:
+
+        graph = attribution_graph(model, "To be, or not to", {hook: sae})
+        graph.to_html("graph.html")
     """
     check_at_least(0, max_latents=max_latents)
     check_at_least(1, batch_size=batch_size)

@@ -62,6 +62,11 @@ def steer(
 
     Raises ValueError for a latent that never fires, for a text if the model has no tokenizer, for the scan of another
     dictionary, for tokens that the model does not have, and for a model that predicts no next tokens.
+
+    Example:
+
+        ids = steer(model, hook, sae, features, {476: 2.0}, "Once upon", n_tokens=30)  # at twice its maximum
+        print(model.tokenizer.decode(ids[0].tolist()))
     """
     dictionary_hooks(model, hook, dictionary, output_hook)  # first, as the arguments may be in another order
     check_dictionary_of_scan(features, dictionary, model, hook)

@@ -84,6 +84,12 @@ def scan_features(
     Raises ValueError if the widths differ, if the dictionary was trained on another hook that the store has too
     (`hooks.check_trained_hook`), if the labels belong to other tokens, if the model is not the harvested one, if `out`
     contains another scan, or if the parts are not all parts of one encoding by this dictionary.
+
+    Example:
+
+        features = scan_features(sae, store, hook, "features", model=model, vocab=model.tokenizer.display())
+        features.table().nlargest(10, "n_active")  # one row per latent
+        features[476]  # one latent with its examples, which shows itself in a notebook
     """
     [features] = scan_saes(
         store,

@@ -59,6 +59,10 @@ def save(
 
     Raises ValueError for an unknown ending or width, and for a file that would be lost. Raises RuntimeError for an
     image if there is no browser, or if the packages of `pip install 'interp[images]'` are missing.
+
+    Example:
+
+        save(density_histogram(features.table()), "density.pdf", width="column")
     """
     path = as_local_path(path)
     facts_file = path.with_name(f"{path.name}.json")

@@ -62,6 +62,10 @@ def write_report(
 
     Raises ValueError if `run_or_features` is neither, if a table belongs to other features, if a stage of the run was
     made from other inputs than the run has now, or if `out` contains something else than a report.
+
+    Example:
+
+        page = write_report(features, "page", ranking=ranking, title="My dictionary")
     """
     tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
     instead = {name: value for name, value in tables.items() if value is not None}

@@ -272,6 +272,11 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
     files and for dictionaries that cannot be represented: architectures other than SAELens's standard, topk, jumprelu,
     gated, matching_pursuit and transcoders (and checkpoints of batchtopk), and scalings that differ from row to row. If
     its training architecture is not imported, its `config` is None. `device="auto"` is the GPU if there is one.
+
+    Example:
+
+        sae = load_sae("sae")
+        sae.save("for-saelens", format="saelens")
     """
     on = device_named(device)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))

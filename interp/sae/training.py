@@ -91,6 +91,11 @@ def train_sae(
     Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), and a loss that is
     not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
     (with the differences); and TooLargeError if the memory does not suffice.
+
+    Example:
+
+        sae = train_sae(store, hook, TopKConfig(d_sae=8192, k=32, tokens=4_000_000), out="sae")
+        codes = sae.codes(x)  # sparse; x_hat = sae.decode(codes)
     """
     if isinstance(config, list | tuple):
         jobs = _sweep_jobs(hook, output_hook, config, out, log)

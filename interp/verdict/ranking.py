@@ -143,6 +143,12 @@ def rank_features(
     Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
+
+    Example:
+
+        ranking = rank_features(features)
+        ranking.query("verdict == 'monosemantic' and sure")[["latent", "monosemanticity", "explanation"]]
+        ranking_evidence(ranking, 476)  # each measure of one latent, next to its null
     """
     if not isinstance(features, FeatureStore):
         raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")

@@ -2,7 +2,7 @@
 
 // A figure is drawn when it comes near the screen; one with frames gets a slider of its own below it.
 const still = { mode: "immediate", frame: { duration: 0, redraw: true }, transition: { duration: 0 } };
-const NARROW = 560, GAP = 92;
+const NARROW = 560, GAP = 92, TITLE = 30;
 
 function draw(place) {
   if (place.dataset.drawn) return;
@@ -13,6 +13,11 @@ function draw(place) {
   const room = place.clientWidth, isNarrow = room < NARROW, least = (layout.meta || {}).min_width;
   delete layout.width;
   layout.autosize = true;
+  if (layout.title) { // the caption says it
+    delete layout.title;
+    layout.margin.t -= TITLE;
+    layout.height -= TITLE;
+  }
   if (slider) {
     delete layout.sliders;
     layout.height -= 64;
@@ -48,17 +53,11 @@ function dragger(plot, slider, frames) {
   return label;
 }
 
-// On a narrow screen titles break, and panels of one row stand below one another where a figure needs its width.
+// On a narrow screen titles of axes break, and panels of one row stand below one another where a figure needs its width.
 function narrow(layout, room) {
-  const needsWidth = (layout.meta || {}).min_width > room;
-  if (needsWidth) stack(layout);
+  if ((layout.meta || {}).min_width > room) stack(layout);
   for (const [key, axis] of Object.entries(layout)) {
     if (/^[xy]axis\d*$/.test(key) && axis.title) axis.title.text = broken(axis.title.text, key[0] === "x" ? (room - 90) / 6.4 : 34);
-  }
-  if (layout.title && layout.title.text) {
-    const text = broken(layout.title.text, (room - 24) / 8);
-    Object.assign(layout.title, { text, xref: "container", x: 0.02, y: 1, yanchor: "top", automargin: false, pad: { t: 12 } });
-    layout.margin.t = 34 + 18 * text.split("<br>").length + (needsWidth ? 14 : 0);
   }
 }
 

@@ -10,7 +10,7 @@ In: `walk.html` (the prose) and the folders that the analyses wrote. Out: one HT
     <x-contents></x-contents>, <x-banner></x-banner>       the sections with their claims as marks, and the marks'
                                                            key; what was run quickly
 
-If an analysis has not written something yet, the page names the command that makes it. All text from results is
+In place of the claims of an analysis that has not been run, the page names its command. All text from results is
 escaped.
 """
 
@@ -91,8 +91,9 @@ class _Page:
         if name not in self.chapters:
             raise ValueError(f"walk.html asks for {subject!r}; the analyses are {', '.join(self.chapters)}")
         chapter, parts = self.chapters[name], {"figure": self.figure, "value": self.value, "samples": self.samples}
-        if chapter.results is None:
-            return _missing(chapter) if kind != "value" else "…"
+        if chapter.results is None:  # the command stands once, in place of the claims
+            link = f'<a class="missing" href="#missing-{chapter.name}">(not run yet)</a>'
+            return {"claims": _missing(chapter), "value": link}.get(kind, "")
         return _claims(chapter) if kind == "claims" else parts[kind](chapter, what, form, inside)
 
     def figure(self, chapter: Chapter, name: str, form: str, caption: str) -> str:
@@ -166,7 +167,8 @@ def _claims(chapter: Chapter) -> str:
 
 
 def _missing(chapter: Chapter) -> str:
-    return f'<p class="missing">Not run yet: <code>{html.escape(chapter.command)}</code></p>'
+    command = html.escape(chapter.command)
+    return f'<p class="missing" id="missing-{chapter.name}">Not run yet: <code>{command}</code></p>'
 
 
 def _look_up(chapter: Chapter, path: str) -> Any:

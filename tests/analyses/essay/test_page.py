@@ -27,7 +27,7 @@ ASKED = re.findall(r'<x-(\w+) of="([^"]+)"', WALK)
 COUNTED = set(re.findall(r'of="([^"]+)" as="count"', WALK))
 TINY = {name: TinySetting() for name in ANALYSES}
 DEFINED = (
-    *("part three", "an essay of 2024", "intervals are 95 %", "penalty (l1)", "l = − 1⁄nt"),
+    *("part three", "an essay of 2024", "intervals are 95 %", "penalty (l1)", "l=−1nt ∑i=1n∑t=1t∑c=1c"),
     *("four things", "each of the four", "five things to say", "all five", "five features in two dimensions"),
     *("two thirds for a triangle, two fifths", "0 is the first alone, 1 the second", "the features of base64"),
 )
@@ -101,7 +101,8 @@ def test_page_mentions_every_analysis_of_the_essay():
 def test_what_has_not_been_run_is_named_with_its_command(out):
     (out / "grokking" / "results.json").unlink()
     text = write_page(read_chapters(out, commands(), TINY), out / "page.html").read_text()
-    assert "Not run yet: <code>python -m analyses.essay.grokking</code>" in text
+    assert text.count("Not run yet: <code>python -m analyses.essay.grokking</code>") == 1
+    assert '<a class="missing" href="#missing-grokking">' in text and 'id="missing-grokking"' in text
 
 
 def test_prose_that_asks_for_what_is_not_there_is_refused(out, monkeypatch, tmp_path):
@@ -162,7 +163,8 @@ def test_page_stacks_panels_and_breaks_titles_on_a_phone(chromium, out):
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=["first", "second"])
     for column in (1, 2):
         fig.add_scatter(x=[1, 2], y=[3, 4], name=f"panel {column}", row=1, col=column)
-    with_style(fig, "A title that is a good deal longer than a phone is wide").update_layout(meta={"min_width": 600})
+    with_style(fig, "What its caption says too").update_layout(meta={"min_width": 600})
+    fig.update_xaxes(title="A title of an axis that is a good deal longer than a phone is wide")
     (out / "classifier/decision_slider.json").write_text(fig.to_json())
     file = write_page(read_chapters(out, commands(), TINY), out / "page.html")
     chromium.size(390, 844)
@@ -171,10 +173,11 @@ def test_page_stacks_panels_and_breaks_titles_on_a_phone(chromium, out):
     chromium.evaluate("draw(places[0])")
     plot = "document.querySelector('.js-plotly-plot')"
     shown = "x: own.xaxis2.domain, y: own.yaxis.domain, y2: own.yaxis2.domain, labels: own.yaxis2.showticklabels, "
-    shown += "title: own.title.text, height: own.height, notes: own.annotations.map((note) => note.y)"
+    shown += "title: own.xaxis2.title.text, height: own.height, notes: own.annotations.map((note) => note.y)"
     is_drawn = f"((own) => own?.legend?.yref === 'container' && {{ {shown} }})({plot}?._fullLayout)"
     drawn = chromium.wait(is_drawn)
-    assert drawn["x"] == [0, 1] and drawn["y"][0] > drawn["y2"][1] and drawn["labels"] and "<br>" in drawn["title"]
+    assert drawn["x"] == [0, 1] and drawn["y"][0] > drawn["y2"][1] and drawn["labels"]
+    assert "<br>" in drawn["title"] and "What its" not in chromium.text(".plot")[0]
     assert drawn["notes"] == pytest.approx([drawn["y"][1], drawn["y2"][1]]) and drawn["height"] > 600
     place = "document.querySelector('.plot')"
     assert chromium.evaluate(f"{place}.scrollWidth <= {place}.clientWidth") and not chromium.complaints

@@ -172,6 +172,7 @@ def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan, ne
     features, store, labels = scan
     assert features.meta["logit_effects"] == "no logit effects: the rows are not text"
     assert not features.has_text and features.tokens.flatten().tolist() == list(range(N))
+    assert f"{N} rows" in repr(features).replace(",", "") and "contexts of" not in features._repr_html_()
     z = features.codes[:N].dense().numpy()
     table = features.table("labels").set_index(["label", "latent"])
     for name, mask in labels.items():
@@ -333,6 +334,8 @@ def test_the_page_shows_pictures_of_examples(scan, digits, chromium, tmp_path):
         assert not chromium.faint()
     chromium.dom(f"file://{page}")
     assert "null" not in chromium.text("#overview")[0].split("Verdicts")[0]
+    chromium.dom(f"file://{page}#summary")
+    assert "contexts of" not in chromium.text("#summary")[0]
 
 
 def test_without_a_function_that_draws_rows_go_by_their_numbers(scan, chromium, tmp_path):

@@ -149,10 +149,13 @@ class FeatureStore:
 
     def __repr__(self) -> str:
         hook = f", {self.meta['hook_name']}" if self.meta["hook_name"] else ""
-        return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} tokens{hook})"
+        unit = "tokens" if self.has_text else "rows"
+        return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} {unit}{hook})"
 
     def _repr_html_(self) -> str:
-        shown: dict[str, Any] = {"latents that fire": self.meta["n_alive"], "contexts of": f"{self.n_ctx} tokens"}
+        shown: dict[str, Any] = {"latents that fire": self.meta["n_alive"]}
+        if self.has_text:
+            shown["contexts of"] = f"{self.n_ctx} tokens"
         shown |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
         tables = ((name, ", ".join(schema.names)) for name, schema in SCHEMAS.items())
         return card(self, show_facts(shown), show_table(("table", "columns"), tables))

@@ -132,13 +132,14 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     if training is not None and "tokens" in training:
         size.append(f"trained on {training['tokens'].max():,} tokens")
     rows.append(("Dictionary", ", ".join(size)))
-    if inputs.quality is None:  # whose table has it
-        rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a token"))
     unit = "tokens" if features.has_text else "rows"
+    if inputs.quality is None:  # whose table has it
+        rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a {unit.removesuffix('s')}"))
     if corpus := inputs.config.get("corpus"):
         names = [corpus.get("name") or corpus["source"], corpus.get("subset"), f"seed {corpus['seed']}"]
         rows.append(("Corpus", ", ".join(filter(None, names))))
-    rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit} in contexts of {features.n_ctx}"))
+    contexts = f" in contexts of {features.n_ctx}" if features.has_text else ""
+    rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit}{contexts}"))
     return rows
 
 

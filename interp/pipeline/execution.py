@@ -25,7 +25,7 @@ from interp.pipeline.plugins import check_imported
 from interp.pipeline.refusals import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.run_folder import Run, open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
-from interp.pipeline.states import State, finished_manifest, stage_identity, state_of
+from interp.pipeline.states import finished_manifest, stage_identity, state_of
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
 from interp.runtime.progress import Progress
 from interp.runtime.progress_bar import bar_by_default
@@ -83,38 +83,25 @@ def run_stages(
         for run in runs:
             _restore_replaced(run.path)
         fingerprints: dict[Path, str] = {}
-        is_checked = False
+        has_begun = False
         for stage, its_runs in _in_order(stages, runs, on_begin):
-            identities = {}
-            for run in its_runs:
-                read = {name: run.folder(name) for name in stage.stages_read}
-                inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
-                identities[run] = stage_identity(run, stage, inputs)
-                fingerprints[run.folder(stage.name)] = identities[run]["fingerprint"]
-            manifests = {
-                run: _kept_manifest(run, stage.name, identity["fingerprint"]) for run, identity in identities.items()
-            }
-            done = {run: manifest for run, manifest in manifests.items() if manifest is not None}
+            identities = {run: _identity_now(run, stage, fingerprints) for run in its_runs}
+            fingerprints |= {run.folder(stage.name): made["fingerprint"] for run, made in identities.items()}
+            kept = {run: _kept_manifest(run, stage.name, made["fingerprint"]) for run, made in identities.items()}
+            done = {run: manifest for run, manifest in kept.items() if manifest is not None}
             left = {run: identity for run, identity in identities.items() if run not in done}
-            if left and not is_checked:
-                is_checked = True
-                to_come = [
-                    each
-                    for number, each in enumerate(stages)
-                    if number >= stages.index(stage) or any(finished_manifest(run, each.name) is None for run in runs)
-                ]  # a later hook may lack a stage that this one has
+            if left and not has_begun:
+                after = stages[stages.index(stage) :]
+                to_come = [each for each in stages if each in after or _is_missing(each, runs)]
                 check_config(to_come, config)
-                states = _states_of_results(asked, runs, fingerprints)
-                if not redo:
-                    refuse_other_inputs(runs, states)
-                outdated = [folder for folder, state in states.items() if state.name == "replaced"]
+                outdated = _outdated_results(asked, runs, fingerprints, redo)
                 Plan.of(config, out, to_come, outdated=outdated).check()
                 begin_work()
+                has_begun = True
             built = {}
             if left:
-                shown = bar_by_default(stage.name) if progress is None else nullcontext(progress(stage.name))
-                with shown as progress_of_stage:
-                    built = _build(stage, left, progress_of_stage)
+                with bar_by_default(stage.name) if progress is None else nullcontext(progress(stage.name)) as shown:
+                    built = _build(stage, left, shown)
             for run in its_runs:
                 on_finish(stage, (done | built)[run], run in built)
     return runs[0]
@@ -175,13 +162,30 @@ def _in_order(
                 yield stage, [run]
 
 
-def _states_of_results(
-    stages: Sequence[Stage], runs: Sequence[Run], fingerprints: Mapping[Path, str]
-) -> dict[Path, State]:
-    """Return the states of stages, but for the page, by their folders, which several runs may share.
-    fingerprints: those that are expected of the stages so far."""
+def _identity_now(run: Run, stage: Stage, fingerprints: Mapping[Path, str]) -> dict[str, Any]:
+    """Return what a stage would be made of now (`stage_identity`).
+    fingerprints: those of the stages before it, by their folders, which several runs may share."""
+    read = {name: run.folder(name) for name in stage.stages_read}
+    inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
+    return stage_identity(run, stage, inputs)
+
+
+def _is_missing(stage: Stage, runs: Sequence[Run]) -> bool:
+    """Return whether a run lacks a stage, as that of a later hook may where an earlier one has it."""
+    return any(finished_manifest(run, stage.name) is None for run in runs)
+
+
+def _outdated_results(
+    stages: Sequence[Stage], runs: Sequence[Run], fingerprints: Mapping[Path, str], redo: bool
+) -> list[Path]:
+    """Return the folders of the results that are made again, but for the page. Raises OverwriteError if these may not
+    be lost (`refuse_other_inputs`).
+    fingerprints: those that are expected of the stages so far, by their folders."""
     results = {run.folder(stage.name): (run, stage) for stage in stages for run in reversed(runs) if not stage.is_last}
-    return {folder: state_of(*result, expected=fingerprints) for folder, result in results.items()}
+    states = {folder: state_of(*result, expected=fingerprints) for folder, result in results.items()}
+    if not redo:
+        refuse_other_inputs(runs, states)
+    return [folder for folder, state in states.items() if state.name == "replaced"]
 
 
 def _kept_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:

@@ -32,7 +32,7 @@ from analyses.record import Claim, Record, interval, options
 from interp import TopKConfig, train_sweep
 from interp.activations import ActivationStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.latent_matches import joint_sums
 
 HOOK = "activations"

@@ -37,7 +37,7 @@ from interp.activations.hooks import capture, evaluating, module_of
 from interp.activations.next_tokens import logits_of
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
-from interp.compare import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 from interp.effects import feature_edges, feature_effects
 from interp.effects.ablation_batch import sampled_sequences
 from interp.effects.interventions import columns_of_latents

@@ -36,7 +36,7 @@ from interp import BatchTopKConfig, Run, TopKConfig, train_sae
 from interp.activations import ActivationStore
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.latent_matches import best_matches, joint_sums
 from interp.statistics.estimates import ratio
 from models.evaluation import evaluate_loss

@@ -32,7 +32,7 @@ from analyses.claims.neighbouring_features import FEW
 from analyses.claims.steering_scores import steering_scores, steering_success
 from analyses.record import Claim, Record, interval
 from interp import scan_features
-from interp.compare import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 
 PREDICTED = {"output": "success", "input": "success", "density": "success", "self_output": "self_success"}
 """The predictions, and the measurements with which they are compared."""

@@ -26,7 +26,7 @@ from analyses.claims.neighbourhoods import communities
 from analyses.claims.rule_measures import absorption, sensitivity
 from analyses.record import Claim, Record, interval
 from interp import FeatureStore, ScanConfig, scan_features
-from interp.compare import MIN_FIRED
+from interp.compare.latent_universality import MIN_FIRED
 from interp.text.predicates import Predicates
 from interp.text.rules import Rule
 from interp.verdict.coded_text import CodedText

@@ -29,7 +29,8 @@ from analyses.record import Claim, Record, interval
 from interp import TopKConfig, figures, train_sae
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare import MIN_FIRED, splitting
+from interp.compare import splitting
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.latent_matches import joint_sums
 
 LABEL, MIN_PRECISION = "base64", 0.9

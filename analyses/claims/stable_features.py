@@ -24,7 +24,8 @@ from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, en
 from analyses.record import Claim, Record, interval
 from interp import SAE, ReLUConfig, figures, train_sae
 from interp.codes.code_store import CodeStore
-from interp.compare import MIN_FIRED, stability, universality
+from interp.compare import stability, universality
+from interp.compare.latent_universality import MIN_FIRED
 from interp.features.latent_matches import joint_sums
 
 KINDS = ("TopK", "ReLU")

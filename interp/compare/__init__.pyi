@@ -4,5 +4,4 @@ from .comparable_results import Pair as Pair
 from .comparable_results import open_pair as open_pair
 from .latent_splitting import splitting as splitting
 from .latent_stability import stability as stability
-from .latent_universality import MIN_FIRED as MIN_FIRED
 from .latent_universality import universality as universality

@@ -16,7 +16,6 @@ from interp.activations import (
     ActivationStore,
     JoinedStore,
     batches,
-    geometric_median,
     join_stores,
     row_statistics,
     shard_writer,
@@ -382,11 +381,11 @@ def test_geometric_median_is_where_the_unit_vectors_cancel(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     rows = torch.randn(400, D, generator=generator) + 2
     rows[:40] += 1000  # a tenth of outliers: the mean moves by 100
-    median = geometric_median(rows)
+    median = row_statistics.geometric_median(rows)
     pulls = (rows - median) / (rows - median).norm(dim=1, keepdim=True)
     assert pulls.mean(0).norm() < 1e-4
     assert (median - 2).norm() < 1
-    assert torch.equal(geometric_median(torch.full((3, D), 4.0)), torch.full((D,), 4.0))
+    assert torch.equal(row_statistics.geometric_median(torch.full((3, D), 4.0)), torch.full((D,), 4.0))
 
 
 def test_a_truncated_shard_is_named_when_the_store_is_opened(tmp_path):

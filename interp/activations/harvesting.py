@@ -170,7 +170,7 @@ def harvest_stores(
                 folders.enter_context(_open_output(world, out, made_of, overwrite)): made_of
                 for out, made_of in made_of_each.items()
             }
-            _write(_DistributedPasses(passes, world), new, rows_per_shard, seed, progress)
+            _Harvest(passes, world, progress).fill(new)
     return [ActivationStore.open(out) for out in stores]
 
 
@@ -187,103 +187,98 @@ def _open_output(world: Processes, out: Path | Address, made_of: Mapping[str, An
 
 
 @dataclass(frozen=True)
-class _DistributedPasses:
-    """The forward passes of a harvest, distributed over processes."""
+class _Harvest:
+    """The forward passes of a harvest, which the processes of the run divide."""
 
     passes: ModelPasses
     world: Processes
+    progress: Progress
 
-    def batch(self, start: int) -> Int[Tensor, " seq"]:
-        return torch.arange(start, min(start + self.passes.options.batch_size, len(self.passes.tokens)))
+    def fill(self, made_of_each: Mapping[Path | Address, Mapping[str, Any]]) -> None:
+        """Run the model over the sequences that the stores lack; in each round, each process runs a batch. The first
+        process writes."""
+        world = self.world
+        widths = world.all_do(self.passes.widths)
+        n_seq = len(self.passes.tokens)
+        with ExitStack() as opened:
+            stores = made_of_each.items() if world.is_first else ()
+            new = [partial(self._new_writer, out, made_of, widths, len(stores)) for out, made_of in stores]
+            writers = world.all_do(lambda: [opened.enter_context(new_writer()) for new_writer in new])
+            world.all_do(partial(self._find_limits, writers))
+            position = torch.tensor([min((writer.position for writer in writers), default=0)])
+            starts = range(int(world.all_gather(position)[0]), n_seq, self.passes.options.batch_size)
+            for done in range(0, len(starts), world.count):
+                together = starts[done : done + world.count]
+                rows = world.all_do(partial(self._rows_of_round, together))
+                acts = {name: world.all_gather(x) for name, x in rows.items()}
+                world.all_do(partial(self._add, writers, together, acts))
+            world.all_do(partial(self._finish, writers))
 
-    def rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
-        """Return the rows of this process's batch of a round; none if there are fewer batches than processes."""
-        has_one = self.world.rank < len(starts)
-        _, acts = self.passes.run(self.batch(starts[self.world.rank]) if has_one else torch.arange(1))
-        return acts if has_one else {name: x[:0] for name, x in acts.items()}
+    def _new_writer(
+        self, out: Path | Address, made_of: Mapping[str, Any], widths: Mapping[str, int], n_stores: int
+    ) -> StoreWriter:
+        passes = self.passes
+        config = StoreConfig(
+            widths={name: widths[name] for name in made_of["hook_names"]},
+            dtype=passes.options.dtype,
+            rows_per_shard=made_of["rows_per_shard"],
+            seed=made_of["seed"],
+            n_ids=len(passes),
+            n_ctx=passes.n_ctx,
+            made_of=made_of,
+        )
+        shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
+        files = (
+            PartWriter(out, config, shard_rows)
+            if isinstance(out, Address)
+            else ShardWriter(out, config, shard_rows, sharing=n_stores)
+        )
+        return StoreWriter(files, batch_rows=min(passes.options.batch_size, len(passes.tokens)) * passes.n_ctx)
 
-    def find_limits(self, writers: Sequence[StoreWriter], progress: Progress) -> None:
+    def _find_limits(self, writers: Sequence[StoreWriter]) -> None:
         """Set the norm limits of the writers that have none yet."""
         writers = [writer for writer in writers if writer.outliers is None and not writer.limits]
         if not writers:
             return
         if self.passes.options.max_norm is not None:
-            progress(0, len(self.passes), "norms of a sample")
+            self.progress(0, len(self.passes), "norms of a sample")
         limits, outliers = self.passes.norm_limits()
         for writer in writers:
             writer.limits, writer.outliers = _select_hooks(limits, writer), _select_hooks(outliers, writer)
 
-    def add(
-        self, writers: Sequence[StoreWriter], starts: Sequence[int], acts: Mapping[str, Tensor], progress: Progress
-    ) -> None:
+    def _batch(self, start: int) -> Int[Tensor, " seq"]:
+        return torch.arange(start, min(start + self.passes.options.batch_size, len(self.passes.tokens)))
+
+    def _rows_of_round(self, starts: Sequence[int]) -> dict[str, Float[Tensor, "row d"]]:
+        """Return the rows of this process's batch of a round; none if there are fewer batches than processes."""
+        has_one = self.world.rank < len(starts)
+        _, acts = self.passes.run(self._batch(starts[self.world.rank]) if has_one else torch.arange(1))
+        return acts if has_one else {name: x[:0] for name, x in acts.items()}
+
+    def _add(self, writers: Sequence[StoreWriter], starts: Sequence[int], acts: Mapping[str, Tensor]) -> None:
         """Write the rows of a round, batch by batch, to the writers that lack them."""
         if not writers:
             return
         first, n_ctx = 0, self.passes.n_ctx
         for start in starts:
-            batch = self.batch(start)
+            batch = self._batch(start)
             row_ids, stop = start * n_ctx + self.passes.kept_rows(batch), start + len(batch)
             rows_of_batch = slice(first, first + len(row_ids))
             for writer in writers:
                 if writer.position <= start:
                     writer.add(row_ids, {name: acts[name][rows_of_batch] for name in writer.config.widths}, stop)
             first = rows_of_batch.stop
-            progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
+            self.progress(stop * n_ctx, len(self.passes), "tokens" if self.passes.is_text else "positions")
+
+    def _finish(self, writers: Sequence[StoreWriter]) -> None:
+        passes = self.passes
+        for writer in writers:
+            aliases = {name: others for name, others in passes.aliases.items() if name in writer.config.widths}
+            writer.finish(passes.tokens if passes.is_text else None, passes.excluded, passes.name, aliases)
 
 
 def _select_hooks(by_hook: Mapping[str, Any] | None, writer: StoreWriter) -> dict[str, Any] | None:
     return None if by_hook is None else {name: by_hook[name] for name in writer.config.widths if name in by_hook}
-
-
-def _write(
-    of_all: _DistributedPasses,
-    made_of_each: Mapping[Path | Address, Mapping[str, Any]],
-    rows_per_shard: int | None,
-    seed: int,
-    progress: Progress,
-) -> None:
-    """Run the model over the sequences that the stores lack; in each round, each process runs a batch."""
-    world, passes = of_all.world, of_all.passes
-    n_seq = len(passes.tokens)
-    n_ctx = passes.n_ctx
-    all_widths = world.all_do(passes.widths)
-
-    def make(out: Path | Address, made_of: Mapping[str, Any]) -> StoreWriter:
-        config = StoreConfig(
-            widths={name: all_widths[name] for name in made_of["hook_names"]},
-            dtype=passes.options.dtype,
-            rows_per_shard=rows_per_shard,
-            seed=seed,
-            n_ids=n_seq * n_ctx,
-            n_ctx=n_ctx,
-            made_of=made_of,
-        )
-        shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
-        batch_rows = min(passes.options.batch_size, n_seq) * n_ctx
-        if isinstance(out, Address):
-            return StoreWriter(PartWriter(out, config, shard_rows), batch_rows=batch_rows)
-        files = ShardWriter(out, config, shard_rows, sharing=len(made_of_each))
-        return StoreWriter(files, batch_rows=batch_rows)
-
-    def finish() -> None:
-        tokens = passes.tokens if passes.is_text else None
-        for writer in writers:
-            aliases = {name: others for name, others in passes.aliases.items() if name in writer.config.widths}
-            writer.finish(tokens, passes.excluded, passes.name, aliases)
-
-    with ExitStack() as opened:
-        items = made_of_each.items() if world.is_first else ()
-        writers = world.all_do(lambda: [opened.enter_context(make(out, made_of)) for out, made_of in items])
-        world.all_do(lambda: of_all.find_limits(writers, progress))
-        position = torch.tensor([min((writer.position for writer in writers), default=0)])
-        starts = range(int(world.all_gather(position)[0]), n_seq, passes.options.batch_size)
-        for done in range(0, len(starts), world.count):
-            together = starts[done : done + world.count]
-            acts = {
-                name: world.all_gather(x) for name, x in world.all_do(partial(of_all.rows_of_round, together)).items()
-            }
-            world.all_do(partial(of_all.add, writers, together, acts, progress))
-        world.all_do(finish)
 
 
 @torch.no_grad()

@@ -19,7 +19,7 @@ from interp.activations.hooks import evaluating
 from interp.cli import main
 from interp.codes.dictionary_hooks import DictionaryHooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.effects import ABLATE, add, dose_response, intervene, steer
+from interp.effects import ABLATE, Action, add, dose_response, intervene, steer
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import _write_config
 from interp.report.live import Explorer, LiveModel
@@ -254,7 +254,7 @@ def test_what_a_feature_adds_is_what_ablating_it_by_hand_takes_away(run, hook):
 
 
 @pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.0.hook_resid_pre"])
-def test_an_effect_is_the_slope_of_the_log_probability_along_the_latents_output(run, hook):
+def test_an_effect_is_what_ablation_costs_after_the_last_block_and_a_slope_before_it(run, hook):
     """After the last block each token has its own prediction; before it, the chosen one depends on all tokens."""
     sae, token, position, step = load_sae(run.path / "sae"), 7, 4, 1e-2
     sae.metadata["hook_name"] = hook
@@ -263,12 +263,11 @@ def test_an_effect_is_the_slope_of_the_log_probability_along_the_latents_output(
     )
     tokens, found = live.tokens(TEXT), live.effects(TEXT, position, token)
 
-    def log_p(scales: dict[int, float], positions: list[int]) -> torch.Tensor:
-        actions = {latent: add(by) for latent, by in scales.items()}
+    def log_p(actions: dict[int, Action], positions: list[int]) -> torch.Tensor:
         with evaluating(run.model), intervene(run.model, hook, sae, actions, positions=positions):
             return run.model(tokens.long())[0].log_softmax(-1)[:, token]
 
-    as_it_is = log_p({0: 0.0}, [0])
+    as_it_is = log_p({0: add(0.0)}, [0])
     seen = set()
     assert found["each"] == hook.endswith("post")
     assert found["p"] == pytest.approx((as_it_is if found["each"] else as_it_is[[position]]).exp().tolist(), rel=1e-4)
@@ -276,9 +275,12 @@ def test_an_effect_is_the_slope_of_the_log_probability_along_the_latents_output(
     for latent, total, places in found["features"][:6]:
         assert total == pytest.approx(sum(abs(effect) for _, effect in places))
         for at, effect in places:
-            behind, z = at if found["each"] else position, firing[latent, at]
-            slope = (log_p({latent: step}, [at]) - log_p({latent: -step}, [at]))[behind] / (2 * step)
-            assert effect == pytest.approx(float(slope) * z, rel=0.02, abs=2e-3)
+            if found["each"]:
+                without = log_p({latent: ABLATE}, [at])
+                assert effect == pytest.approx(float((as_it_is - without)[at]), rel=1e-3, abs=1e-5)
+            else:
+                rise = (log_p({latent: add(step)}, [at]) - log_p({latent: add(-step)}, [at]))[position]
+                assert effect == pytest.approx(float(rise / (2 * step)) * firing[latent, at], rel=0.02, abs=2e-3)
             seen.add(at)
     assert len(seen) > 2 and (found["each"] or max(seen) <= position)
     assert sorted(found["features"], key=lambda row: -row[1]) == found["features"]
@@ -550,7 +552,7 @@ def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(p
         [Number(e.parentElement.dataset.latent), Number(e.dataset.position), e.classList.contains('raised')])""")
     assert len(cells) > 3 and all((effects[latent][position] > 0) == raised for latent, position, raised in cells)
     assert page.evaluate("document.querySelectorAll('.piece:is(.raised, .lowered)').length") > 0
-    assert page.faint() == [] and "to first order" in page.text(".key")[0]
+    assert page.faint() == [] and "less that without it" in page.text(".key")[0]
     page.click("#try .widths button")
     page.wait("document.querySelectorAll('.piece.raised, .piece.lowered').length === 0")
     assert not page.complaints

@@ -19,7 +19,7 @@ as a share of the median of all maxima. Probabilities are in [0, 1].
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from functools import cached_property, partial
 from typing import Any
@@ -39,12 +39,12 @@ from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.display.segments import to_json
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
-from interp.evaluation.downstream import split_positions
 from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties
 from interp.runtime.model_sizes import size_of
+from interp.runtime.threads import slices
 from interp.text.short_rules import short_rule
 
 MAX_TOKENS = 1024
@@ -119,7 +119,7 @@ class LiveModel:
             change = W_dec.new_zeros(1 + len(firing), position + 1, W_dec.shape[1])
             for row, (latent, z) in enumerate(firing, 1):
                 change[row, -1] = -z * W_dec[latent]
-            log_p = self._log_p(tokens, at_hook.stream, change)
+            log_p = torch.cat(list(self._log_p(tokens, at_hook.stream, change)))
         p = log_p.exp()
         top = log_p[0].topk(min(N_NEXT_TOKENS, log_p.shape[1])).indices
         return {
@@ -137,15 +137,16 @@ class LiveModel:
         }
 
     def effects(self, text: str, position: int, token: int) -> dict[str, Any]:
-        """Return the effect of each firing on the log-probability of a next token: z_j d_j ∂ log p / ∂x, to first
-        order, in nats.
+        """Return the effect of each firing on the log-probability of a next token, in nats.
 
-        The token is the one after `position`. If the output of a latent reaches only its own position, as after the
-        last block, the token is placed after each token in turn (`each` is true). `p` has its probability, there or
-        after each token. `features` has [latent, Σ |effect|, [[position, effect], …]], the largest first. Raises
-        ValueError for a position outside the text, and for a token that is not in the vocabulary.
+        The token is the one after `position`, and an effect is z_j d_j ∂ log p / ∂x, to first order: activation times
+        gradient, as in Marks et al. 2024 (arXiv 2403.19647). If the output of a latent reaches only its own position,
+        as after the last block, the token is placed after each token in turn (`each` is true), and an effect is
+        measured: log p less the log p without z_j d_j, which costs no pass through the blocks.
 
-        Source: attribution by activation times gradient, as in Marks et al. 2024 (arXiv 2403.19647).
+        `p` has the probability of the token, there or after each token. `features` has [latent, Σ |effect|, [[position,
+        effect], …]], the largest first. Raises ValueError for a position outside the text, and for a token that is not
+        in the vocabulary.
         """
         by_position, d_vocab = self._downstream.by_position, self._downstream.d_vocab
         tokens = self._up_to(text, position)
@@ -156,11 +157,9 @@ class LiveModel:
         with self._lock, evaluating(self.model):
             at_hook = self._downstream.run_to_hook(tokens)
             z = self._codes(tokens, at_hook.acts)
-            log_p, gradient = self._gradient(tokens, at_hook.stream, token)
-        entries = z.tocoo()
-        directions = self.sae.W_dec.detach()[entries.col]
-        owed = (directions * gradient[torch.from_numpy(entries.row).long().to(gradient.device)]).sum(1)
-        z.data = entries.data * owed.float().numpy(force=True)
+            effect_of = self._measured_effects if by_position else self._first_order_effects
+            log_p, effect = effect_of(tokens, at_hook.stream, token, z.tocoo())
+        z.data = effect.float().numpy(force=True)
         features: list[list[Any]] = [
             [latent, sum(abs(x) for _, x in firings), firings] for latent, firings in _by_latent(z)
         ]
@@ -282,37 +281,50 @@ class LiveModel:
             raise InterpError(f"position {position} is not in 0..{tokens.shape[1] - 1}")
         return to_model(self.model, tokens[:, : position + 1])
 
-    def _gradient(
-        self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int
-    ) -> tuple[Float[Tensor, " at"], Float[Tensor, "pos d_out"]]:
-        """Return the log-probabilities of the token, and the gradient of their sum with respect to the activations at
-        the hook. The token follows the last position or, if no position reaches another, each position."""
-        W_dec = self.sae.W_dec
+    def _first_order_effects(
+        self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int, z: scipy.sparse.coo_matrix
+    ) -> tuple[Float[Tensor, "1"], Float[Tensor, " firing"]]:
+        """Return the log-probability of the token after the last position, and the effect of each firing on it."""
+        W_dec = self.sae.W_dec.detach()
         with torch.enable_grad():
             change = W_dec.new_zeros(*tokens.shape, W_dec.shape[1], requires_grad=True)
-            if self._downstream.by_position:
-                logits = self._downstream.logits(*split_positions(tokens, stream, change))[:, 0]
-            else:
-                logits = self._downstream.logits(tokens, stream, change)[:, -1]
-            log_p = logits.float().log_softmax(-1)[:, token]
+            log_p = self._downstream.logits(tokens, stream, change)[:, -1].float().log_softmax(-1)[:, token]
             (gradient,) = torch.autograd.grad(log_p.sum(), change)
-        return log_p.detach(), gradient[0]
+        return log_p.detach(), (self._outputs(z) * gradient[0, torch.from_numpy(z.row).long()]).sum(1)
+
+    def _measured_effects(
+        self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, token: int, z: scipy.sparse.coo_matrix
+    ) -> tuple[Float[Tensor, " pos"], Float[Tensor, " firing"]]:
+        """Return the log-probability of the token after each position, and what it loses without each firing there."""
+        n_pos = tokens.shape[1]
+        at = torch.cat([torch.arange(n_pos), torch.from_numpy(z.row).long()])
+        change = F.pad(-self._outputs(z), (0, 0, n_pos, 0))[:, None]
+        own_stream = None if stream is None else stream[0, at][:, None]
+        parts = self._log_p(tokens[0, at][:, None], own_stream, change)
+        log_p = torch.cat([part[:, token] for part in parts])
+        return log_p[:n_pos], (log_p[at] - log_p)[n_pos:]
+
+    def _outputs(self, z: scipy.sparse.coo_matrix) -> Float[Tensor, "firing d_out"]:
+        """Return z_j d_j of each firing."""
+        W_dec = self.sae.W_dec.detach()
+        return torch.from_numpy(z.data).to(W_dec)[:, None] * W_dec[z.col]
 
     def _codes(self, tokens: Tensor, acts: Float[Tensor, "1 pos ..."] | None = None) -> scipy.sparse.csr_matrix:
         return self.dictionary_hooks.codes_of_text(module_of(self.model), self.sae, tokens, acts).firing_matrix
 
     def _log_p(
-        self, tokens: Int[Tensor, "1 pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]
-    ) -> Float[Tensor, "row d_vocab"]:
-        """Return the log-probabilities of the next token after the last position, with each change."""
+        self, tokens: Int[Tensor, "#row pos"], stream: Tensor | None, change: Float[Tensor, "row pos d_out"]
+    ) -> Iterator[Float[Tensor, "row d_vocab"]]:
+        """Yield the log-probabilities of the next token after the last position, with each change, in blocks of
+        rows."""
         if self._downstream.by_position:
             tokens, change = tokens[:, -1:], change[:, -1:]
             stream = None if stream is None else stream[:, -1:]
-        logits = []
-        for part in change.split(max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * self._downstream.d_vocab))):
-            repeated = None if stream is None else stream.expand(len(part), *stream.shape[1:])
-            logits.append(self._downstream.logits(tokens.expand(len(part), -1), repeated, part)[:, -1])
-        return torch.cat(logits).log_softmax(1).cpu()
+        tokens = tokens.expand(len(change), -1)
+        stream = None if stream is None else stream.expand(len(change), *stream.shape[1:])
+        for rows in slices(len(change), max(1, NUMBERS_AT_ONCE // (tokens.shape[1] * self._downstream.d_vocab))):
+            logits = self._downstream.logits(tokens[rows], None if stream is None else stream[rows], change[rows])
+            yield logits[:, -1].float().log_softmax(1).cpu()
 
 
 def _strongest_latents(z: scipy.sparse.csr_matrix, row: int, n: int) -> list[list]:

@@ -177,14 +177,17 @@ report.views.try = (() => {
     if (!effects) return [`${many}, shaded by the strongest of their features, or by the one that is pointed at.`];
     const where = effects.each ? "after the token that they fire on" : "after the chosen token";
     const p = effects.each ? effects.p[at] : effects.p[0];
+    const how = effects.each
+      ? "its log probability with a feature less that without it,"
+      : "to first order (activation times gradient; ablation, as in “What fires here”, may differ),";
     return [
       h("span.key.raised", { "--shade": 0.7 }, "likelier"),
       " or ",
       h("span.key.lowered", { "--shade": 0.7 }, "less likely"),
       ": what the features do to ",
       tokenElement(word(output)),
-      ` ${where} (here ${format.percent(p)}), to first order, ` +
-        `up to ${format.significant(largest(tokenValues(rows())), 2)} nats.`,
+      ` ${where} (here ${format.percent(p)}): ${how} ` +
+        `up to ${format.significant(largest(tokenValues(rows())), 2)} nats together.`,
     ];
   }
 

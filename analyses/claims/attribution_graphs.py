@@ -32,7 +32,7 @@ from interp.codes.dictionary import Dictionary
 from interp.effects import AttributionGraph, agreement, attribution_graph, measured_effects, score_graph
 from interp.pipeline.config import RunConfig
 
-SCORES = ("answer", "agreement of effects", "replacement", "completeness")
+SCORES = ("answer", "replacement", "completeness")
 NULLS = ("tokens shuffled", "decoder rows shuffled", "weights of the model shuffled")
 
 
@@ -83,10 +83,9 @@ def scores_of_prompts(setting: Setting, run: Run) -> dict[str, Any]:
             keep(rows, f"{name}, pairs", slopes.pairs)
             keep(rows, f"{name}, paths", agreement(graph, held_effects).paths)
         graph_scores = score_graph(graph, run.model, dictionaries, effects, seed=int(row)).set_index("graph")
-        graph_scores = graph_scores.rename(columns=lambda score: score.replace("_", " "))
-        for name, scores in graph_scores.iterrows():
+        for name in ("this prompt", *NULLS):
             for score in SCORES:
-                keep(rows, f"{name}, {score}", float(scores[score]))
+                keep(rows, f"{name}, {score}", float(graph_scores[score][name]))
     return {name: np.array(values) for name, values in rows.items()}
 
 

@@ -174,8 +174,7 @@ def nulls_of(traced: Traced, name: str, pages: Path) -> dict[str, Any]:
     graph, effects = traced.graph(name)
     graph_scores = score_graph(graph, traced.model, traced.dictionaries, effects)
     traced.write_page(name, pages, graph_scores)
-    nulls = graph_scores[graph_scores["graph"] != "this prompt"].set_index("graph")
-    return nulls.rename(columns=lambda score: score.replace("_", " ")).to_dict("index")
+    return graph_scores.set_index("graph").loc[list(NULLS)].dropna(axis=1).to_dict("index")
 
 
 def said(graph: AttributionGraph, effects: pd.DataFrame, rankings: Mapping[str, pd.DataFrame]) -> dict[str, Any]:

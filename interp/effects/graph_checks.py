@@ -4,10 +4,11 @@ In:  a graph, and the model and dictionaries that it was made with.
 Out: for each pair of a latent (source) and a later latent or logit (target) of the graph
 
     attributed   the source's contribution to the target's input, to first order: z d · the gradient of the model itself
-    measured     the decrease of its input when the model runs without z d of the source
+    measured     the decrease of its input, or of a logit's log probability, when the model runs without z d of the
+                 source
 
 `agreement` compares attribution with ablation, first for these effects, then for the graph's paths, which keep norms
-and attention fixed. `score_graph` puts it beside the same figures for null graphs.
+and attention fixed. `score_graph` puts it and other scores of the graph beside their nulls.
 
 Cost: a pass of the model per ablated latent, and a backward pass per target.
 """
@@ -32,11 +33,13 @@ from interp.effects.prompt_passes import TargetGradients, passes_of
 from interp.evaluation.baselines import shuffled_model
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
+from interp.statistics.directions import unit_rows
 
 _ROWS_AT_ONCE = 1 << 12
 _TARGETS_AT_ONCE = 64
 _STRONGEST = 200
 """Pairs that are compared: the ones with the largest attributed share of the target's input."""
+_SHUFFLES = 1000
 
 
 class Agreement(NamedTuple):
@@ -45,7 +48,7 @@ class Agreement(NamedTuple):
     effects: float
     """Over latents, of their effect on the likeliest next token, to first order."""
     effect_signs: float
-    """The share of latents whose effect on it has the sign that ablation measures, in [0, 1]."""
+    """The share of latents whose effect on it has the sign that ablation measures, in [0, 1]; NaN for none."""
     pairs: float
     """Over the strongest pairs of latents, to first order."""
     paths: float
@@ -61,8 +64,9 @@ def measured_effects(
     n_latents: int = 200,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Measure the decrease of targets' inputs without each source. Returns a row per pair, with source, target (nodes
-    of the graph), attributed, measured, both in the unit of the target's input.
+    """Measure the decrease of targets' inputs, or of logits' log probabilities, without each source. Returns a row per
+    pair, with source, target (nodes of the graph), attributed, measured, both in the unit of the target's input, or in
+    nats.
 
     Sources are the `n_latents` latents of the largest effect on the likeliest next token, targets these and the logits.
 
@@ -75,13 +79,20 @@ def measured_effects(
     columns = passes.columns(sources)
     attributed = TargetGradients(passes, _TARGETS_AT_ONCE, linearised=False).of(targets)[:, columns]
     n_at_once = max(1, _ROWS_AT_ONCE // len(graph.tokens))
-    clean = passes.read(passes.readings(passes.zeros(1), linearised=False), targets)
+    tokens = targets["latent"].tolist()[: len(targets) - len(sources)]
+
+    def read(change: Float[Tensor, "row source"]) -> Float[Tensor, "row target"]:
+        readings = passes.readings(change, linearised=False)
+        log_p = passes.log_probabilities(readings[-1][:, -1])[:, tokens]
+        return torch.cat([log_p, passes.read(readings, sources).to(log_p)], 1)
+
+    clean = read(passes.zeros(1))
     less = [clean[:0]]
     for start in range(0, len(columns), n_at_once):
         block = columns[start : start + n_at_once]
         without = passes.zeros(len(block))
         without[np.arange(len(block)), block] = -1
-        less.append(clean - passes.read(passes.readings(without, linearised=False), targets))
+        less.append(clean - read(without))
         progress(start + len(block), len(columns), "ablations of the graph's latents")
     measured = torch.cat(less).double().T.numpy(force=True)
     later = targets["dictionary"].to_numpy()[:, None] > sources["dictionary"].to_numpy()
@@ -92,16 +103,11 @@ def measured_effects(
 
 def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     """Compare the attributions of a graph with its measured effects."""
-    nodes = effects[effects["target"] == graph.likeliest]
-    by_all_paths = graph.total_effects()[graph.likeliest]
-    pairs = effects[graph.nodes["type"].to_numpy()[effects["target"]] == "latent"]
-    share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
-    pairs = pairs.loc[share.sort_values(ascending=False, kind="stable").index[:_STRONGEST]]
+    compared = _compared(graph, effects)
+    to_answer = compared["effects"]
     return Agreement(
-        effects=_rank_correlation(nodes["attributed"], nodes["measured"]),
-        effect_signs=float((nodes["attributed"] * nodes["measured"] > 0).mean()),
-        pairs=_rank_correlation(pairs["attributed"], pairs["measured"]),
-        paths=_rank_correlation(pd.Series(by_all_paths[nodes["source"]], nodes.index), nodes["measured"]),
+        effect_signs=float((to_answer["attributed"] * to_answer["measured"] > 0).mean()),
+        **{name: _rank_correlation(pairs) for name, pairs in compared.items()},
     )
 
 
@@ -115,15 +121,19 @@ def score_graph(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> pd.DataFrame:
-    """Score a graph and null graphs, a row each: answer, the log probability (nats) of the prompt's likeliest next
+    """Score a graph beside its nulls, a row each: answer, the log probability (nats) of the prompt's likeliest next
     token; agreement with ablation of latents' effects on the next token, of pairs, and of paths to the next token;
-    replacement, completeness, and the number of drawn nodes.
+    replacement, completeness, and the number of drawn nodes. A score is NaN where a null says nothing of it.
 
-    No single score detects all nulls. Shuffled tokens show in the answer; replacement and completeness measure how much
-    of the model the dictionaries capture on any text, and detect shuffled dictionaries and models.
+    Agreement is of attribution and ablation in one model, and is as good in a null model, the better the weaker its
+    effects. Its null is the same attributions, shuffled among the latents or pairs: the 95th percentile.
 
-    effects: `measured_effects` of the graph. The nulls: the same prompt with its tokens shuffled; with the decoder rows
-    of each dictionary shuffled, so that latents write each other's directions; on a model with shuffled weights."""
+    The other nulls are graphs: of the same prompt with its tokens shuffled; with the decoder rows of each dictionary
+    shuffled, so that latents write each other's directions; on a model with shuffled weights. No single score detects
+    all of these. Shuffled tokens show in the answer; replacement and completeness measure how much of the model the
+    dictionaries capture on any text, and detect shuffled dictionaries and models.
+
+    effects: `measured_effects` of the graph."""
     generator = torch.Generator().manual_seed(seed)
     order = torch.randperm(len(graph.token_ids) - 1, generator=generator) + 1  # the token that opens the sequence stays
     ids = torch.tensor(graph.token_ids)
@@ -134,17 +144,22 @@ def score_graph(
         ("decoder rows shuffled", model, ids, mixed),
         ("weights of the model shuffled", shuffled_model(model, seed=seed), ids, dictionaries),
     )
+    compared = _compared(graph, effects)
     answer = int(graph.nodes["latent"][graph.likeliest])
     n_latents = int((graph.nodes["type"] == "latent").sum())
     alone = replace(graph, head_scores=graph.head_scores[:0])  # nulls have no nodes that only their scores name
-    rows = [_scores("this prompt", alone, effects, changed_next_tokens(graph, model, dictionaries, {})[answer])]
+    rows = [
+        _scores("this prompt", alone, changed_next_tokens(graph, model, dictionaries, {})[answer])
+        | {f"agreement_of_{name}": _rank_correlation(pairs) for name, pairs in compared.items()},
+        {"graph": "attributions shuffled"}
+        | {f"agreement_of_{name}": _by_chance(pairs, seed) for name, pairs in compared.items()},
+    ]
     for n, (name, null_model, null_ids, null_dictionaries) in enumerate(nulls):
         null = attribution_graph(null_model, null_ids, null_dictionaries, max_latents=n_latents, attention=False)
-        null_effects = measured_effects(null, null_model, null_dictionaries)
         next_tokens = changed_next_tokens(null, null_model, null_dictionaries, {})
-        rows.append(_scores(name, null, null_effects, next_tokens[answer]))
+        rows.append(_scores(name, null, next_tokens[answer]))
         progress(n + 1, len(nulls), "graphs of nulls")
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).astype({"nodes": "Int64"})
 
 
 def changed_next_tokens(
@@ -160,21 +175,32 @@ def changed_next_tokens(
     passes = passes_of(graph, model, dictionaries)
     change = passes.zeros(1)
     change[0, passes.columns(graph.nodes.loc[list(times)])] = torch.tensor(list(times.values())).to(change) - 1
-    return passes.probabilities(passes.readings(change, linearised=False)[-1][0, -1])
+    return passes.log_probabilities(passes.readings(change, linearised=False)[-1][:, -1])[0].float().exp()
 
 
-def _scores(name: str, graph: AttributionGraph, effects: pd.DataFrame, answer: Float[Tensor, ""]) -> dict[str, Any]:
+def _scores(name: str, graph: AttributionGraph, answer: Float[Tensor, ""]) -> dict[str, Any]:
     """Make a row of the table. answer: its probability."""
-    agreed = agreement(graph, effects)
     return {
         "graph": name,
         "answer": float(answer.log()),
-        "agreement_of_effects": agreed.effects,
-        "agreement_of_pairs": agreed.pairs,
-        "agreement_of_paths": agreed.paths,
+        **dict.fromkeys(("agreement_of_effects", "agreement_of_pairs", "agreement_of_paths"), np.nan),
         "replacement": graph.replacement,
         "completeness": graph.completeness,
         "nodes": len(graph.pruned().nodes),
+    }
+
+
+def _compared(graph: AttributionGraph, effects: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return what is attributed and measured, for the effects on the likeliest next token, for the pairs of latents,
+    and for the effects on the token by all paths."""
+    to_answer = effects[effects["target"] == graph.likeliest]
+    pairs = effects[graph.nodes["type"].to_numpy()[effects["target"]] == "latent"]
+    share = (pairs["attributed"] / graph.nodes["activation"].to_numpy()[pairs["target"]]).abs()
+    by_all_paths = graph.total_effects()[graph.likeliest, to_answer["source"]]
+    return {
+        "effects": to_answer,
+        "pairs": pairs.loc[share[share > 0].sort_values(ascending=False, kind="stable").index[:_STRONGEST]],
+        "paths": to_answer.assign(attributed=by_all_paths),
     }
 
 
@@ -185,6 +211,16 @@ def _with_shuffled_decoder(dictionary: Any, generator: torch.Generator) -> Any:
     return mixed
 
 
-def _rank_correlation(attributed: pd.Series, measured: pd.Series) -> float:
-    """Return Spearman's correlation; NaN of fewer than three values."""
-    return float(attributed.rank().corr(measured.rank(), min_periods=3))
+def _rank_correlation(pairs: pd.DataFrame) -> float:
+    """Return Spearman's correlation; NaN of fewer than three pairs."""
+    return float(pairs["attributed"].rank().corr(pairs["measured"].rank(), min_periods=3))
+
+
+def _by_chance(pairs: pd.DataFrame, seed: int) -> float:
+    """Return the 95th percentile of the correlation if the attributions are shuffled; NaN of fewer than three pairs."""
+    if len(pairs) < 3:
+        return np.nan
+    ranks = pairs[["attributed", "measured"]].rank().to_numpy()
+    attributed, measured = unit_rows((ranks - ranks.mean(0)).T)
+    shuffled = np.random.default_rng(seed).permuted(np.tile(attributed, (_SHUFFLES, 1)), axis=1)
+    return float(np.quantile(shuffled @ measured, 0.95))

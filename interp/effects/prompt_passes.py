@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
@@ -111,24 +112,25 @@ class PromptPasses:
             self.encoded.append(self._encode(name, dictionaries[name], hooks[name], acts))
         self._unembedded = acts["final"][-1]
         self._gradients: dict[int, Float[Tensor, " d"]] = {}
-        self.next_tokens = self.probabilities(self._unembedded)
+        self.next_tokens = self.log_probabilities(self._unembedded[None])[0].float().exp()
         self.sources = self._source_table()
         """type, dictionary (its number), position, latent and activation of each."""
 
-    def probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
-        """Return the probabilities of the next token, from the input of the unembedding."""
-        return self._log_probabilities(final).float().exp()
+    def log_probabilities(self, final: Float[Tensor, "row d"]) -> Float[Tensor, "row d_vocab"]:
+        """Return the log probabilities of the next token from inputs of the unembedding, in at least single precision.
 
-    def _log_probabilities(self, final: Float[Tensor, " d"]) -> Float[Tensor, " d_vocab"]:
-        """Let the model itself turn the input of its unembedding into log probabilities: it may add a bias to its
-        logits, scale them or cap them."""
+        The model itself computes them, as it may add a bias to its logits, scale them or cap them. Each position of its
+        pass has one of the inputs, as the unembedding reads them apart."""
+        n_pos = self.ids.shape[1]
+        n_passes = -(-len(final) // n_pos)
 
         def replace(x: Tensor) -> Tensor:
-            return torch.cat([x[:, :-1], final.to(x)[None, None]], 1)
+            return F.pad(final.to(x), (0, 0, 0, n_passes * n_pos - len(final))).view(x.shape)
 
         with without_weight_gradients(self.module), torch.set_grad_enabled(final.requires_grad):
             with self.final.attach(replace):
-                return logits_of(self.module(self.ids))[0, -1].log_softmax(0)
+                logits = logits_of(self.module(self.ids.expand(n_passes, -1))).flatten(0, 1)[: len(final)]
+        return logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
 
     def zeros(self, rows: int) -> Float[Tensor, "row source"]:
         """Return a row for each of several passes in which no source is changed."""
@@ -201,7 +203,7 @@ class PromptPasses:
         tokens = latent.tolist()
         if missing := [token for token in tokens if token not in self._gradients]:
             final = self._unembedded.clone().requires_grad_(True)
-            log_p = self._log_probabilities(final)
+            [log_p] = self.log_probabilities(final[None])
             for token in missing:
                 [self._gradients[token]] = torch.autograd.grad(log_p[token], final, retain_graph=True)
         return torch.stack([self._gradients[token] for token in tokens])

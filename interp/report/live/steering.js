@@ -35,66 +35,57 @@ report.steering = (() => {
     return h("div.written", null, h("h3", null, title), h("div.text", { dir: "auto" }, pieces));
   }
 
-  const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 136, 8, 8, 16, 118];
+  const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 170, 44, 10, 12, 146];
   const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
 
-  /* A curve of one column of the doses, and its dots. free: the dose of the unsteered model. */
-  function curve(rows, free, at, kind) {
-    const most = Math.max(...rows.map((row) => row[at] ?? 0), free[at] ?? 0) || 1;
-    const y = (v) => BASE - (v / most) * (BASE - TOP);
-    const known = rows.filter((row) => row[at] !== null);
+  /* One column of the doses over the multiples, with an axis of its own; a line marks the multiple that is held. */
+  function chart(title, kind, doses, at, inWords) {
+    const known = doses.filter((row) => row[0] !== null && row[at] !== null);
+    const free = doses.find(([multiple]) => multiple === null)[at];
+    const most = Math.max(...known.map((row) => row[at]), free) || 1;
+    const y = (value) => BASE - (value / most) * (BASE - TOP);
+    const text = (place, words, anchor) => svg("text", { ...place, "text-anchor": anchor }, words);
     const points = known.map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
     const dot = (row) =>
       svg(
         "circle",
         { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
-        svg("title", null, `${row[0]} ×: ${format.significant(row[at])}`),
+        svg("title", null, `${row[0]} ×: ${inWords(row[at])}`),
       );
-    return [svg("polyline", { class: kind, points: points.join(" ") }), known.map(dot)];
-  }
-
-  /* Two curves over the multiples: what each dose costs (KL), and what it brings (the probability of what the feature
-   * writes). */
-  function chart(doses) {
-    const rows = doses.filter(([multiple]) => multiple !== null);
-    const free = doses.find(([multiple]) => multiple === null);
+    const last = known.at(-1);
+    const label = `${title}: ${inWords(last[at])} at ${last[0]} times its maximum`;
     const line = svg("line", { class: "dose", y1: TOP, y2: BASE });
-    const ticks = [
-      [LEAST, "start"],
-      [0, "middle"],
-      [4, "middle"],
-      [MOST, "end"],
-    ].map(([multiple, anchor]) =>
-      svg("text", { x: x(multiple), y: BASE + 14, "text-anchor": anchor }, `${multiple} ×`.replace("-", "−")),
-    );
-    const [multiple, kl, concept] = rows.at(-1);
-    const [highestKl, highestConcept] = [1, 2].map((at) => Math.max(...rows.map((row) => row[at] ?? 0)));
-    const label =
-      `At ${multiple} times its maximum: KL ${format.significant(kl)} nats, ` +
-      `probability of its positive logits ${format.significant(concept)}`;
     const picture = svg(
       "svg",
       { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label },
       svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }),
+      svg("line", { class: "axis", x1: LEFT, x2: LEFT, y1: TOP, y2: BASE }),
+      [0, most / 2, most].map((value) => text({ x: LEFT - 5, y: y(value) + 4 }, inWords(value), "end")),
+      [LEAST, 0, 4, MOST].map((tick) => text({ x: x(tick), y: BASE + 15 }, `${tick} ×`.replace("-", "−"), "middle")),
       line,
-      curve(rows, free, 1, "kl"),
-      curve(rows, free, 2, "concept"),
-      ticks,
-    );
-    const brought =
-      `probability of its positive logits, ${format.percent(free[2] ?? 0)} unsteered, ` +
-      `up to ${format.percent(highestConcept)}`;
-    const legend = h(
-      "p.below",
-      null,
-      h("span.kl", null, `KL to the unsteered model, up to ${format.significant(highestKl, 2)} nats`),
-      " ",
-      free[2] === null ? null : h("span.concept", null, brought),
+      svg("polyline", { class: kind, points: points.join(" ") }),
+      known.map(dot),
     );
     const place = (held) => {
       for (const end of ["x1", "x2"]) line.setAttribute(end, x(held));
     };
-    return Object.assign(h("div.doses", null, picture, legend), { place });
+    return { element: h("figure", null, h("figcaption", null, title), picture), place };
+  }
+
+  /* What each dose costs (KL), and what it brings (the probability of what the feature writes). */
+  function charts(doses) {
+    const free = doses.find(([multiple]) => multiple === null);
+    const nats = (value) => format.significant(value, 2);
+    const drawn = [chart("KL to the unsteered model, in nats", "kl", doses, 1, nats)];
+    if (free[2] !== null) {
+      const title = `Probability of its positive logits (unsteered ${format.percent(free[2])})`;
+      drawn.push(chart(title, "concept", doses, 2, format.percent));
+    }
+    const meaning =
+      "Over the multiple of its maximum: what the feature makes the model write when it is held there. Whether the " +
+      "model uses it at its own activations is another question: see its effect.";
+    const place = (held) => drawn.forEach((one) => one.place(held));
+    return Object.assign(h("div.doses", null, drawn.map((one) => one.element), h("p.muted", null, meaning)), { place });
   }
 
   /* The text up to the strongest firing, and its token. */
@@ -161,7 +152,7 @@ report.steering = (() => {
     async function cost() {
       costs.replaceChildren(h("p.waiting", null, "Measuring what each dose costs …"));
       try {
-        doses = chart(await ask("dose", { latent }));
+        doses = charts(await ask("dose", { latent }));
         doses.place(slider.valueAsNumber);
         costs.replaceChildren(doses);
       } catch (error) {

@@ -48,6 +48,7 @@ def graph_command(
     from interp.effects import attribution_graph, measured_effects, score_graph
     from interp.pipeline.opening import open_any
     from interp.report.live.local_server import check_port
+    from interp.report.page_names import names_of_page
 
     if serve is not None:
         check_port(serve)
@@ -65,6 +66,7 @@ def graph_command(
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
         features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}
+        names = {hook: names_of_page(hook_run.page.parent) for hook, hook_run in runs.items() if hook_run.has("report")}
         graph.to_html(
             out,
             nodes=nodes,
@@ -72,6 +74,7 @@ def graph_command(
             beside=beside,
             features=features,
             rankings=rankings,
+            names=names,
             overwrite=overwrite,
         )
     else:
@@ -81,8 +84,9 @@ def graph_command(
     print(f"next          {likeliest}")
     print(f"graph         replacement {graph.replacement:.2f}, completeness {graph.completeness:.2f}")
     if beside is not None:
-        in_words = beside.rename(columns=lambda name: name.replace("_", " "))
-        print(in_words.to_string(index=False, float_format=lambda value: f"{value:.2f}"))
+        known = beside.dropna(axis=1, how="all").rename(columns=lambda name: name.replace("_", " ")).astype(object)
+        shown = known.where(known.notna(), "–")
+        print(shown.map(lambda cell: f"{cell:.2f}" if isinstance(cell, float) else cell).to_string(index=False))
     print(f"written       {out}")
     if serve is None:
         return

@@ -21,16 +21,28 @@ const state = { pinned: null, cut: 100, errors: true, groups: new Map(), times: 
 const AT_FIRST = 60;
 const NODE = 7;
 const GAP = 20;
+const LINE = 22; // from a latent to the one below it
+const MOST_LINES = 14; // latents in a column of a cell
 const ROW = 56;
-const WORD = 64;
-const AROUND = 160; // the height of what stands above the graph
-const MARGIN = { left: 76, right: 24, top: 56, bottom: 44 };
+const WORD = { width: 64, height: 42 };
+const LETTER = 6.2;
+const NAME = 220; // width of a latent's name, if there is room
+const LEAST_NAME = 40;
+const MOST_LETTERS = 14; // of a token
+const PADDING = 20; // of the frame, on both sides
+const BELOW = 40; // the height that is left free below the graph
+const MARGIN = { left: 76, narrow: 28, right: 12, top: 14, bottom: 44 };
 
-const SCORES =
-  "answer: the log probability, in nats, of what this prompt makes likeliest. If shuffled tokens make it as " +
-  "likely, it does not depend on their order. Agreement with ablation says whether the graph is right. " +
-  "Replacement and completeness say how much the dictionaries hold of the model, on any text: shuffled tokens have " +
-  "as much.";
+const SCORES = {
+  answer:
+    "the log probability, in nats, of what this prompt makes likeliest. If shuffled tokens make it as likely, it " +
+    "does not depend on their order.",
+  agreement:
+    "the rank correlation with ablation, of what latents do to the answer to first order (effects) and by the paths " +
+    "of the graph, and to each other (pairs). If attributions are shuffled among them, it exceeds the number given " +
+    "in 1 of 20 cases. Other nulls say nothing of it: a null model agrees with its own ablations too.",
+  replacement: "and completeness: how much the dictionaries hold of the model, on any text, also on shuffled tokens.",
+};
 
 const made = (node, attributes, ...children) => {
   for (const [key, value] of Object.entries(attributes)) {
@@ -49,10 +61,11 @@ const the = (id) => document.getElementById(id);
 /* White space as it is drawn in every token: ␣ a space, ↵ a line end, ⇥ a tab, ␣×7 seven spaces in a row. */
 const visible = (token) =>
   token.replace(/\n/g, "↵").replace(/\t/g, "⇥").replace(/ {3,}/g, ({ length }) => `␣×${length}`).replaceAll(" ", "␣");
-/* What a node stands for, with the white space of each token that it quotes; one of white space alone has its line ends
- * written as a rule does. */
-const nameOf = ({ clerp }) => clerp.replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs, (quoted) =>
+/* A name with the white space of each token that it quotes; one of white space alone has its line ends written as a
+ * rule does. */
+const quoting = (name) => name.replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs, (quoted) =>
   visible(/^"(?:\\n|\s)+"$/.test(quoted) ? quoted.replaceAll("\\n", "\n") : quoted));
+const nameOf = ({ clerp }) => quoting(clerp);
 /* A number with two digits, and with more only if it is above 100. */
 function short(value) {
   if (value === undefined || value === null) return "";
@@ -62,7 +75,7 @@ function short(value) {
 const percent = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
 /** @type {(list: any[], value?: (each: any) => number) => number} */
 const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);
-const clipped = (text) => (text.length > 56 ? `${text.slice(0, 55)}…` : text);
+const clipped = (text, most = 56) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 const kindOf = (node) =>
   ({ embedding: "embedding", logit: "logit", "mlp reconstruction error": "error" })[node.feature_type] ?? "latent";
 const wordOf = (node) => nameOf(node).replace(/^says “(.*)”$/s, "$1");
@@ -72,6 +85,7 @@ const { influence } = data.graph.interp;
 const allInfluence = sumOf(influence) || 1;
 const ownShares = new Map(nodes.map((node, k) => [node, influence[k] / allInfluence]));
 const cardOf = (node) => data.cards[node.node_id.split("_").slice(0, 2).join("_")];
+const shortOf = (node) => (cardOf(node)?.short ? quoting(cardOf(node).short) : nameOf(node));
 
 const logits = nodes.filter((node) => kindOf(node) === "logit").sort((a, b) => b.token_prob - a.token_prob);
 const likeliest = logits[0];
@@ -137,36 +151,77 @@ function shown() {
   return { kept, edges: links.filter((link) => ids.has(link.source) && ids.has(link.target)) };
 }
 
-/* Place the nodes: one column per token, one row per layer, logits on top; columns divide the width of the frame. */
+/* Place the nodes: one column per token, one row per layer, logits on top, as many as fit beside one another. The
+ * latents of a cell stand below one another, so that there is room for their names beside them. */
 function places(kept) {
-  const frame = the("frame");
   const rows = [...new Set(nodes.map(rowOf))].sort((a, b) => a - b);
   const cells = Map.groupBy(kept, (node) => `${rowOf(node)} ${node.ctx_idx}`);
-  const lower = rows.filter((row) => row !== Infinity);
-  const needed = metadata.prompt_tokens.map((token, at) => {
-    const most = Math.max(...lower.map((row) => cells.get(`${row} ${at}`)?.length ?? 0));
-    return Math.max(visible(token).length * 8 + 10, most * GAP);
-  });
-  const natural = sumOf(needed);
-  const inside = Math.max(natural, logits.length * WORD, frame.clientWidth - MARGIN.left - MARGIN.right - 20);
-  const widths = needed.map((width) => (width * inside) / natural);
-  const lefts = widths.map((_, at) => MARGIN.left + widths.slice(0, at).reduce((sum, width) => sum + width, 0));
-  const room = (innerHeight - AROUND - MARGIN.top - MARGIN.bottom) / Math.max(1, rows.length - 1);
-  const row = Math.max(ROW, Math.min(110, room));
-  const height = MARGIN.top + MARGIN.bottom + (rows.length - 1) * row;
+  const frame = the("frame");
+  const isNarrow = frame.clientWidth < 560;
+  const left = isNarrow ? MARGIN.narrow : MARGIN.left;
+  const inside = frame.clientWidth - PADDING - left - MARGIN.right;
+  const { columns, width, isTall } = columnsOf(rows, cells, left, inside);
+  const perLine = Math.max(1, Math.floor(inside / WORD.width));
+  const lines = Math.ceil(logits.length / perLine);
+  const top = MARGIN.top + lines * WORD.height;
+  const letters = isTall ? Math.max(...metadata.prompt_tokens.map((token) => visible(token).length)) : 0;
+  const bottom = MARGIN.bottom + Math.min(letters, MOST_LETTERS) * LETTER;
+  const mostOf = (row) => Math.max(...columns.map((_, at) => cells.get(`${row} ${at}`)?.length ?? 0));
+  const linesOf = (row) => (row === Infinity ? 0 : Math.min(MOST_LINES, mostOf(row)));
+  const heights = rows.map((row) => Math.max(ROW, linesOf(row) * LINE + 30));
+  const steps = heights.slice(1).map((each, k) => (each + heights[k]) / 2);
+  const free = innerHeight - frame.offsetTop - BELOW - top - bottom - sumOf(steps);
+  const spare = Math.max(0, free) / Math.max(1, steps.length);
+  const height = top + bottom + sumOf(steps) + spare * steps.length;
+  const ys = rows.map((_, k) => height - bottom - sumOf(steps.slice(0, k)) - spare * k);
   const at = new Map();
   for (const [key, mates] of cells) {
     const [level, column] = key.split(" ").map(Number);
     if (level === Infinity) continue;
+    const { x, room } = columns[column];
+    const high = Math.min(mates.length, MOST_LINES);
+    const wide = Math.ceil(mates.length / MOST_LINES);
     mates.forEach((node, k) => {
-      const x = lefts[column] + widths[column] / 2 + (k - (mates.length - 1) / 2) * GAP;
-      at.set(node.node_id, { x, y: height - MARGIN.bottom - rows.indexOf(level) * row });
+      const down = (k % MOST_LINES) - (high - 1) / 2;
+      const right = Math.floor(k / MOST_LINES) - (room ? 0 : (wide - 1) / 2);
+      const place = { x: x + right * GAP, y: ys[rows.indexOf(level)] + down * LINE };
+      at.set(node.node_id, { ...place, room: wide > 1 ? 0 : room });
     });
   }
+  const first = lines > 1 ? left : width - MARGIN.right - logits.length * WORD.width;
   logits.forEach((node, k) => {
-    at.set(node.node_id, { x: MARGIN.left + inside - WORD * (logits.length - k - 0.5), y: MARGIN.top });
+    const x = first + ((k % perLine) + 0.5) * WORD.width;
+    at.set(node.node_id, { x, y: top - (lines - 1 - Math.floor(k / perLine)) * WORD.height, room: 0 });
   });
-  return { at, rows, row, lefts, widths, width: MARGIN.left + inside + MARGIN.right, height };
+  return { at, rows, ys, columns, width, height, bottom, isNarrow, isTall };
+}
+
+/* The columns of tokens: of each its left side, the place of its nodes, and the room for names beside them. They divide
+ * the width between the margins; where that is too little, tokens are written upwards (isTall). */
+function columnsOf(rows, cells, left, inside) {
+  const tokens = metadata.prompt_tokens;
+  const cellsOf = tokens.map((_, at) => rows.map((row) => cells.get(`${row} ${at}`) ?? []));
+  const latentsIn = cellsOf.map((own) => own.filter((cell) => cell.some((node) => kindOf(node) === "latent")));
+  const hasLatents = latentsIn.map((own) => own.length > 0);
+  const mostIn = (at) => Math.max(1, ...latentsIn[at].map((cell) => cell.length));
+  const leastOf = (isTall) => tokens.map((token, at) =>
+    Math.max(isTall ? LINE : visible(token).length * 8 + 10, Math.ceil(mostIn(at) / MOST_LINES) * GAP));
+  const isTall = sumOf(leastOf(false)) > inside;
+  const least = leastOf(isTall);
+  const spare = Math.max(0, inside - sumOf(least));
+  const room = Math.min(NAME, spare / Math.max(1, hasLatents.filter(Boolean).length));
+  const ofNames = room < LEAST_NAME ? 0 : room;
+  const withNames = least.map((each, at) => each + (hasLatents[at] ? ofNames : 0));
+  const scale = Math.max(1, inside / sumOf(withNames));
+  let start = left;
+  const columns = withNames.map((each, at) => {
+    const width = each * scale;
+    const own = hasLatents[at] ? ofNames && width - GAP : 0;
+    const column = { left: start, x: start + (own ? GAP / 2 + 4 : width / 2), room: own };
+    start += width;
+    return column;
+  });
+  return { columns, width: start + MARGIN.right, isTall };
 }
 
 const rowOf = (node) => ({ embedding: -1, logit: Infinity })[kindOf(node)] ?? Number(node.layer);
@@ -174,18 +229,25 @@ const rowOf = (node) => ({ embedding: -1, logit: Infinity })[kindOf(node)] ?? Nu
 function draw() {
   const svg = the("graph");
   const { kept, edges } = shown();
-  const { at, rows, row: step, lefts, widths, width, height } = places(kept);
+  const { at, rows, ys, columns, width, height, bottom, isNarrow, isTall } = places(kept);
   svg.replaceChildren();
   svg.setAttribute("width", width);
   svg.setAttribute("height", height);
   rows.forEach((row, k) => {
     const label = row === -1 ? "tokens" : row === Infinity ? "next token" : `layer ${row}`;
-    svg.append(drawn("text", { class: "axis", x: 4, y: height - MARGIN.bottom - k * step + 4 }, label));
+    const place = isNarrow
+      ? { transform: `translate(14,${ys[k]}) rotate(-90)`, "text-anchor": "middle" }
+      : { x: 4, y: ys[k] + 4 };
+    svg.append(drawn("text", { class: "axis", ...place }, label));
   });
   metadata.prompt_tokens.forEach((token, k) => {
-    const middle = lefts[k] + widths[k] / 2;
-    svg.append(drawn("line", { class: "column", x1: lefts[k], x2: lefts[k], y1: 20, y2: height - 20 }));
-    svg.append(drawn("text", { x: middle, y: height - 12, "text-anchor": "middle" }, visible(token)));
+    const { left, x, room } = columns[k];
+    const y = height - bottom + 32;
+    const place = isTall
+      ? { transform: `translate(${x + 4},${y - 14}) rotate(-90)`, "text-anchor": "end" }
+      : { x: room ? x - 6 : x, y, "text-anchor": room ? "start" : "middle" };
+    svg.append(drawn("line", { class: "column", x1: left, x2: left, y1: 20, y2: height - 20 }));
+    svg.append(drawn("text", place, clipped(visible(token), MOST_LETTERS)));
   });
   const most = new Map();
   for (const link of edges) most.set(link.target, Math.max(most.get(link.target) ?? 0, Math.abs(link.weight)));
@@ -215,7 +277,7 @@ const handlers = (id) => ({
   onclick: () => pin(state.pinned === id ? null : id),
 });
 
-function nodeMark(node, { x, y }, group) {
+function nodeMark(node, { x, y, room }, group) {
   const kind = kindOf(node);
   const id = node.node_id;
   const isChanged = (state.times[id] ?? 1) !== 1;
@@ -231,8 +293,11 @@ function nodeMark(node, { x, y }, group) {
   });
   const size = 3 + NODE * Math.sqrt(Math.min(1, ownShares.get(node) * 12));
   const look = { class: "shape" };
-  if (kind === "latent") mark.append(drawn("circle", { ...look, cx: x, cy: y, r: size }));
-  else if (kind === "error")
+  if (kind === "latent") {
+    mark.append(drawn("circle", { ...look, cx: x, cy: y, r: size }));
+    const letters = Math.floor((room - size) / LETTER);
+    if (room) mark.append(drawn("text", { class: "name", x: x + size + 4, y: y + 4 }, clipped(shortOf(node), letters)));
+  } else if (kind === "error")
     mark.append(drawn("path", { ...look, d: `M${x - size},${y}l${size},${-size}l${size},${size}l${-size},${size}Z` }));
   else if (kind === "embedding") mark.append(drawn("rect", { ...look, x: x - 6, y: y - 6, width: 12, height: 12 }));
   else {
@@ -287,7 +352,7 @@ function titled(title, names, rows, level = "h3") {
 function nameButton(node) {
   const place = visible(metadata.prompt_tokens[node.ctx_idx]);
   const look = { onclick: () => pin(node.node_id), title: nameOf(node) };
-  return element("button", look, `${numberOf(node)}${clipped(nameOf(node))} @ ${place}`);
+  return element("button", look, `${numberOf(node)}${clipped(shortOf(node))} @ ${place}`);
 }
 
 function edgeButton(pair, name) {
@@ -376,7 +441,8 @@ function card() {
     const help =
       "Click a node: what feeds it, what it feeds, and what the model does without it. " +
       "Click an edge: the heads that carry it, and why they look there. " +
-      "Drag one onto another to group them. Width of an edge: its share of what its target reads.";
+      "Drag one onto another to group them. Width of an edge: its share of what its target reads. To first order: " +
+      "activation times gradient. Measured: what is lost when the latent is ablated.";
     aside.replaceChildren(element("p", { class: "muted" }, help), ...effectTable(), ...groupList());
     return;
   }
@@ -487,7 +553,7 @@ function groupList() {
     return [element("span", {}, title, ...slider("all", latents)), String(ids.length), short(sum)];
   });
   const save = element("button", { onclick: download }, "save graph and groups");
-  const list = titled("groups", ["group", "nodes", `to ${nameOf(likeliest)}`], rows);
+  const list = titled("groups", ["group", "nodes", `to “${wordOf(likeliest)}”`], rows);
   return rows.length ? [...list, element("p", {}, save)] : [];
 }
 
@@ -502,9 +568,26 @@ function download() {
 }
 
 function heading() {
-  the("prompt").textContent = metadata.prompt;
-  const likely = logits.slice(0, 5).map((node) => `${wordOf(node)} ${percent(node.token_prob)}`);
-  the("says").textContent = `→ ${likely.join("   ")}`;
+  const [first, ...others] = metadata.prompt_tokens;
+  const isSpecial = /^<\|.*\|>$/.test(first);
+  the("prompt").replaceChildren(element("span", { class: isSpecial ? "muted" : "" }, first), others.join(""));
+  const likely = logits.slice(0, 5).map((node) =>
+    element("span", {}, element("b", {}, wordOf(node)), ` ${percent(node.token_prob)}`));
+  the("says").replaceChildren("→ ", ...likely);
+}
+
+/* What agrees with ablation no better than shuffled attributions do. */
+function byChance() {
+  const [own, ...nulls] = data.scores;
+  const chance = nulls.find(({ graph }) => graph === "attributions shuffled") ?? {};
+  const isChance = (name) => (own[`agreement_of_${name}`] ?? 1) <= (chance[`agreement_of_${name}`] ?? 0);
+  const whats = {
+    effects: "To first order, the graph ranks what latents do to the answer",
+    pairs: "The graph ranks what latents do to each other",
+    paths: "By its paths, the graph ranks what latents do to the answer",
+  };
+  return Object.entries(whats).filter(([name]) => isChance(name))
+    .map(([, what]) => `${what} no better than chance: go by what is measured.`);
 }
 
 /* The graph beside those of its nulls. A score that none of them has is left out. */
@@ -518,7 +601,10 @@ function scoreTable() {
   const list = table(names.map((name) => name.replaceAll("_", " ")), cells);
   const title = "How far to trust it";
   const look = { class: "scores", role: "region", tabindex: 0, "aria-label": title }; // it scrolls on a narrow screen
-  const parts = [element("h2", {}, title), list, element("p", { class: "muted" }, SCORES)];
+  const told = Object.entries(SCORES).filter(([score]) => names.some((name) => name.startsWith(score)));
+  const meanings = told.map(([score, meaning]) =>
+    element("p", { class: "muted" }, element("b", {}, score), `${meaning.startsWith("and") ? " " : ": "}${meaning}`));
+  const parts = [element("h2", {}, title), list, ...byChance().map((each) => element("p", {}, each)), ...meanings];
   the("checks").append(element("div", look, ...parts));
 }
 
@@ -526,7 +612,7 @@ function scoreTable() {
 function disagreementList() {
   if (!effects.length) return;
   const differing = data.disagreements.map((number) => effects[number]);
-  const written = (id) => numberOf(byId.get(id)) + clipped(nameOf(byId.get(id)));
+  const written = (id) => numberOf(byId.get(id)) + clipped(shortOf(byId.get(id)));
   const ends = (pair) => `${written(pair.source)} → ${written(pair.target)}`;
   const rows = differing
     .slice(0, AT_FIRST)

@@ -32,7 +32,7 @@ and above its norm limit are entirely errors.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -121,6 +121,7 @@ class AttributionGraph(GraphNodes):
         effects: pd.DataFrame | None = None,
         features: Mapping[str, FeatureStore] | None = None,
         rankings: Mapping[str, pd.DataFrame] | None = None,
+        names: Mapping[str, Sequence[tuple[str, str]]] | None = None,
         beside: pd.DataFrame | None = None,
         overwrite: bool = False,
     ) -> Path:
@@ -129,6 +130,8 @@ class AttributionGraph(GraphNodes):
 
         effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed.
         features, rankings: for each hook, for the texts and rules of latents.
+        names: for each hook, the name of each latent and a shorter one, such as those of the page of a run
+        (`report.page_names`), instead of its rule.
         beside: a table of scores, such as that of `score_graph`.
 
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
@@ -142,6 +145,7 @@ class AttributionGraph(GraphNodes):
             effects=effects,
             features=features or {},
             rankings=rankings or {},
+            names=names or {},
             scores=beside,
         )
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,7 +1,7 @@
 """The page of an attribution graph: one HTML file that contains its style, code and data, and works offline from
 file://.
 
-Beside the graph it has a card of each latent, with its rule, the tokens that it raises and the texts that it fires on
+Beside the graph it has a card of each latent, with its name, the tokens that it raises and the texts that it fires on
 most, and lists the measured effects that contradict what is attributed. Corpus text in it is data, never markup: JSON
 that cannot close its script, drawn as text. The page runs no script but its own (`graph.js`).
 """
@@ -46,15 +46,17 @@ def page_content(
     effects: pd.DataFrame | None,
     features: Mapping[str, FeatureStore],
     rankings: Mapping[str, pd.DataFrame],
+    names: Mapping[str, Sequence[tuple[str, str]]],
     scores: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Return the data of the page of a graph.
 
     shown: the part of the graph that is drawn.
-    effects: the measured effects of the whole graph. features, rankings: by hook. scores: a table shown as it is."""
-    cards = latent_cards(shown, features, rankings)
-    rules = {node: cards.get(node.rpartition("_")[0], {}).get("rule") for node in shown.node_ids()}
-    labels = {node: rule for node, rule in rules.items() if rule}
+    effects: the measured effects of the whole graph. features, rankings, names: by hook. scores: a table shown as it
+    is."""
+    cards = latent_cards(shown, features, rankings, names)
+    names_of_nodes = {node: cards.get(node.rpartition("_")[0], {}).get("name") for node in shown.node_ids()}
+    labels = {node: name for node, name in names_of_nodes.items() if name}
     page: dict[str, Any] = {
         "graph": graph_json(shown, name, find_supernodes(shown, labels), labels),
         "cards": cards,
@@ -76,15 +78,21 @@ def page_content(
 
 
 def latent_cards(
-    graph: GraphNodes, features: Mapping[str, FeatureStore], rankings: Mapping[str, pd.DataFrame]
+    graph: GraphNodes,
+    features: Mapping[str, FeatureStore],
+    rankings: Mapping[str, pd.DataFrame],
+    names: Mapping[str, Sequence[tuple[str, str]]],
 ) -> dict[str, dict[str, Any]]:
-    """Make the card of each latent, by "layer_latent". features, rankings: of some hooks; of others cards are empty."""
+    """Make the card of each latent, by "layer_latent". features, rankings, names: of some hooks; of others cards are
+    empty. A latent without a name has its rule as its name."""
     cards = dict[str, dict[str, Any]]()
     for (hook, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
         rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
         known = features[hook].several(latents) if hook in features else {}
         for latent in latents:
-            card = cards[f"{layer}_{latent}"] = {"rule": str(rules.get(latent) or ""), "logits": [], "examples": []}
+            rule = str(rules.get(latent) or "")
+            name, short = names[hook][latent] if hook in names else (rule, rule)
+            card = cards[f"{layer}_{latent}"] = {"name": name, "short": short, "logits": [], "examples": []}
             if latent in known:
                 feature: Any = known[latent]
                 shown = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()

@@ -20,7 +20,7 @@ def find_supernodes(graph: GraphNodes, rules: Mapping[str, str]) -> dict[str, li
     its share of each logit's input. The similarity of two latents is the smaller cosine of their profiles; for
     latents with the same rule the input profiles count as equal. Groups are clusters of average linkage at a
     similarity of 0.8. A group is named by the rule of most of its latents, or by the token that they read most and
-    the next token that they raise or lower most. If a file or the user has
+    the next token that they raise or lower most, weighted by its probability. If a file or the user has
     set `groups`, these are returned.
 
     rules: of some nodes, by their `node_ids`.
@@ -64,8 +64,9 @@ def _group_name(graph: GraphNodes, texts: np.ndarray, reads: np.ndarray, writes:
     rules, counts = np.unique(texts, return_counts=True)
     if rules[counts.argmax()] and 2 * counts.max() > len(texts):
         return str(rules[counts.argmax()])
-    logits = graph.nodes["latent"][graph.nodes["type"] == "logit"].tolist()
-    strongest = np.abs(writes).argmax()
+    is_logit = graph.nodes["type"] == "logit"
+    logits = graph.nodes["latent"][is_logit].tolist()
+    strongest = np.abs(writes * graph.nodes["activation"][is_logit]).argmax()
     verb = "raises" if writes[strongest] > 0 else "lowers"
     return f"“{graph.tokens[np.abs(reads).argmax()]}” {verb} “{graph.words.get(logits[strongest], logits[strongest])}”"
 

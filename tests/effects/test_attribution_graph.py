@@ -401,39 +401,47 @@ def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: Attribu
 
 def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph: AttributionGraph) -> None:
     effects = measured_effects(graph, model, transcoders(), n_latents=30)
-    pair = effects.iloc[7]
-    source = graph.nodes.loc[int(pair["source"])]
-    target = graph.nodes.loc[int(pair["target"])]
+    to_answer = effects[effects["target"] == graph.likeliest]
+    to_latents = effects[(graph.nodes["type"] == "latent").to_numpy()[effects["target"]]]
     dictionaries = transcoders()
-    part = dictionaries[graph.hook_names[source["dictionary"]]]
 
-    def without(_: object, __: object, out: torch.Tensor) -> torch.Tensor:
-        out = out.clone()
-        out[0, source["position"]] -= source["activation"] * part.W_dec[source["latent"]]
-        return out
-
-    def reading() -> float:
+    def reading(target: Any) -> float:
         with torch.no_grad():
             logits, cache = model.run_with_cache(IDS[None])
         if target["type"] == "logit":
-            said = (logits[0, -1] - model.b_U).detach()
-            return float(said[target["latent"]] - probability @ said)
+            return float(logits[0, -1].log_softmax(0)[target["latent"]])
         name = graph.hook_names[target["dictionary"]]
         return float(cache[name][0, target["position"]].detach() @ dictionaries[name].W_enc[:, target["latent"]])
 
-    with torch.no_grad():
-        probability = model(IDS[None])[0, -1].softmax(0)
-    clean = reading()
-    handle = model.blocks[source["dictionary"]].hook_mlp_out.register_forward_hook(without)
-    changed = reading()
-    handle.remove()
-    assert pair["measured"] == pytest.approx(clean - changed, abs=1e-6)
+    for pair in (to_answer.iloc[3], to_latents.iloc[7]):
+        source = graph.nodes.loc[int(pair["source"])]
+        target = graph.nodes.loc[int(pair["target"])]
+        part = dictionaries[graph.hook_names[source["dictionary"]]]
+
+        def without(_: object, __: object, out: torch.Tensor, source: Any = source, part: SAE = part) -> torch.Tensor:
+            out = out.clone()
+            out[0, source["position"]] -= source["activation"] * part.W_dec[source["latent"]]
+            return out
+
+        clean = reading(target)
+        handle = model.blocks[source["dictionary"]].hook_mlp_out.register_forward_hook(without)
+        changed = reading(target)
+        handle.remove()
+        assert pair["measured"] == pytest.approx(clean - changed, abs=1e-6)
     said = agreement(graph, effects)
     assert effects["source"].nunique() == 30 and said.pairs > 0.8  # one block further little else can happen
     wrong = disagreements(effects)
     assert len(wrong) < len(effects) and (wrong["measured"] / wrong["attributed"]).between(0.5, 2).sum() == 0
     pairs = pd.DataFrame({"measured": [0.0, 1.0, 0.0, 2.0], "attributed": [0.0, 0.0, 3.0, 2.0]})
     assert disagreements(pairs)["measured"].tolist() == [0, 1]
+
+
+def test_three_shuffled_attributions_agree_by_chance() -> None:
+    three = pd.DataFrame({"attributed": [1.0, 2.0, 3.0], "measured": [5.0, 6.0, 9.0]})
+    assert graph_checks._by_chance(three, 0) == pytest.approx(1)  # one of six orders agrees fully
+    normal = np.random.default_rng(0).normal(size=(100, 2))
+    by_chance = graph_checks._by_chance(pd.DataFrame(normal, columns=["attributed", "measured"]), 0)
+    assert by_chance == pytest.approx(1.645 / 99**0.5, abs=0.02)
 
 
 def test_what_is_attributed_to_a_latent_is_the_gradient_of_the_model(
@@ -497,6 +505,10 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
     graph = AttributionGraph([0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, edges, 1.0, 1.0)
     assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
     assert graph.supernodes({"0_0_1": "a letter", "0_1_1": "a letter"})["a letter"] == [2, 3]
+    also = edges.copy()
+    also[8, 2:4] = [0.4, 0.2]
+    likely = replace(graph, edges=also, nodes=nodes.assign(activation=[*[1.0] * 7, 0.1, 0.9, 1.0, 1.0]))
+    assert list(likely.supernodes())[0] == "“a” raises “y”", "the likelier token names them"
     graph.save(tmp_path / "graph.json", nodes=1.0, edges=1.0)
     content = json.loads((tmp_path / "graph.json").read_text())
     written = content["qParams"]["supernodes"]
@@ -586,15 +598,21 @@ def test_a_null_graph_has_no_more_latents_than_the_graph(model: Transformer, mon
 
 def test_score_graph_scores_a_graph_and_its_null_graphs(model: Transformer, graph: AttributionGraph) -> None:
     given = transcoders()
-    table = score_graph(graph, model, given, measured_effects(graph, model, given, n_latents=20))
-    assert list(table["graph"])[0] == "this prompt" and len(table) == 4
+    effects = measured_effects(graph, model, given, n_latents=20)
+    table = score_graph(graph, model, given, effects)
     assert all(name.isidentifier() for name in table), "a query can name every column"
-    assert table["replacement"].between(0, 1).all() and table["completeness"].between(0, 1).all()
-    assert table["replacement"][0] == graph.replacement and table["replacement"].nunique() == 4
+    table = table.set_index("graph")
+    this, chance, *nulls = (row for _, row in table.iterrows())
+    assert this.name == "this prompt" and this.notna().all() and len(nulls) == 3
+    agreed = agreement(graph, effects)
+    for name in ("effects", "pairs", "paths"):
+        assert this[f"agreement_of_{name}"] == getattr(agreed, name) and 0 < chance[f"agreement_of_{name}"] < 1
+    assert chance[["answer", "replacement", "completeness", "nodes"]].isna().all()
+    assert this["replacement"] == graph.replacement and table["replacement"].nunique() == 4
+    assert table["replacement"].dropna().between(0, 1).all() and table["completeness"].dropna().between(0, 1).all()
     with torch.no_grad():
         said = model(IDS[None])[0, -1].log_softmax(0)
-    assert table["answer"][0] == pytest.approx(float(said.max()), abs=1e-5) == table["answer"][2]
-    assert table["answer"][1] != table["answer"][0]
+    assert this["answer"] == pytest.approx(float(said.max()), abs=1e-5) == nulls[1]["answer"] != nulls[0]["answer"]
 
 
 def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
@@ -665,6 +683,32 @@ def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhe
         chromium.evaluate(f"(() => {{ {rename} draw(); pin(node.node_id); }})()")
         assert chromium.text("#card h2") == [said], "on its card"
         assert chromium.evaluate("document.querySelector('.node.pinned').ariaLabel") == said, "and on its node"
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_latents_are_named_on_a_page_that_fits_the_window(graph, chromium, tmp_path, width: int) -> None:
+    names = {
+        hook: [(f"mostly in speech, on latent {n}", f"latent {n}") for n in range(N_LATENTS)] for hook in transcoders()
+    }
+    page = graph.to_html(tmp_path / "graph.html", nodes=0.3, names=names)
+    chromium.size(width, 844)
+    chromium.send("Page.navigate", url=page.as_uri())
+    chromium.wait("document.querySelectorAll('.node.latent').length > 0")
+    frame = "document.getElementById('frame')"
+    assert chromium.evaluate(f"{frame}.scrollWidth - {frame}.clientWidth") == 0
+    assert chromium.evaluate("document.documentElement.scrollWidth") == width
+    node = chromium.evaluate("document.querySelector('.node.latent').dataset.id")
+    chromium.evaluate(f"pin('{node}')")
+    said = f"latent {node.split('_')[1]}"
+    assert chromium.text("#card h2") == [f"mostly in speech, on {said}"]
+    if width == 1440:
+        assert chromium.text(f'[data-id="{node}"] .name') == [said]
+        boxes = chromium.evaluate("""[...document.querySelectorAll('.node:not(.logit)')]
+            .map((mark) => mark.querySelector('.shape').getBoundingClientRect().toJSON())""")
+        for k, one in enumerate(boxes):
+            for other in boxes[:k]:
+                apart = abs(one["x"] - other["x"]) + abs(one["y"] - other["y"])
+                assert apart > 8, "no node hides another"
 
 
 def test_a_node_of_the_page_has_its_own_share_of_the_influence(model: Transformer, chromium, tmp_path) -> None:

@@ -1,0 +1,82 @@
+"""Read the names of latents from a page that was written, as text, for displays that have no page beside them.
+
+In: the folder of a page. Out: for each latent, what it fires on in a few words, as its own page says it (`captions`),
+and the same in short: without the words that qualify it.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from interp.report.json_text import format_percent, unpack
+
+SHORT_LEAVES_OUT = ("muted", "small", "apart", "more_senses", "no_sense")
+"""Parts of a caption that qualify a name."""
+
+
+class LatentName(NamedTuple):
+    whole: str
+    short: str
+
+
+def names_of_page(folder: str | Path) -> list[LatentName]:
+    """Return the name of each latent of the page in a folder."""
+    script = (Path(folder) / "data" / "table.js").read_text(encoding="utf-16")
+    columns = json.loads(unpack(json.loads(script[script.index(",") + 1 : script.rindex(")")])))["columns"]
+    names = []
+    for latent, brief in enumerate(columns["brief"]):
+        words = {name: columns[name][latent] for name in ("rule", "tokens")}
+        whole = _text(brief or [{"rule": 0}], words)
+        short = _text(brief or [{"rule": 0}], words, SHORT_LEAVES_OUT)
+        names.append(LatentName(whole, short.strip(", :") or whole))
+    return names
+
+
+def _text(segments: list, words: Mapping[str, Any], without: tuple[str, ...] = ()) -> str:
+    """Write segments (`display.segments`) as text.
+    words: the rule of their latent, and its commonest tokens. without: kinds of parts that are left out."""
+
+    def text_of(one: Any) -> str:
+        if isinstance(one, str):
+            return one
+        if isinstance(one, list):
+            return _token(one)
+        kind, content = next(iter(one.items()))
+        if kind in without:
+            return ""
+        if kind == "groups":
+            return " or ".join(_group(*group) for group in content)
+        if kind == "rule":
+            return _text(content or words["rule"], words, without)
+        if kind == "chip":
+            return _token(content)
+        if kind == "commonest":
+            return ", ".join(_token(own[0] if own else [words["tokens"][place]]) for place, *own in content)
+        if kind == "senses":
+            return "; ".join(_text(rule, words, without) or "no rule" for rule, *_ in content)
+        return {
+            "label": lambda: content[0],
+            "f1": lambda: "",
+            "more_senses": lambda: f" and {len(content)} more",
+            "no_sense": lambda: f", of no sense {format_percent(content)}",
+        }.get(kind, lambda: _text(content, words, without))()
+
+    return "".join(map(text_of, segments))
+
+
+def _group(name: str, tokens: list, n_shown: int) -> str:
+    listed = ", ".join(map(_token, tokens[:n_shown]))
+    more = f" +{len(tokens) - n_shown}" if 0 < n_shown < len(tokens) else ""
+    return f"{name} {listed}{more}".strip()
+
+
+def _token(token: list) -> str:
+    """Write a token in quotes, with the parts of characters in it by their labels, or in words."""
+    text, pieces, is_in_words = (*token, None, None)[:3]
+    if pieces is None:
+        return f'"{text}"'.replace("\n", "\\n").replace("\t", "\\t")
+    if is_in_words:
+        return " and ".join(f'"{piece}"' if isinstance(piece, str) else piece[1] for piece in pieces)
+    signs = [piece if isinstance(piece, str) else piece[0] and f"⟨{piece[0]}⟩" for piece in pieces]
+    return f'"{"".join(signs)}"'

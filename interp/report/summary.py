@@ -182,15 +182,15 @@ def _population(inputs: ReportInputs) -> list[dict]:
     panels = [] if scores else [Panel(note="No feature has a score: none fires often enough to be judged.")]
     if "explanation_f1" in scores:
         medians = ranking.groupby("verdict")["explanation_f1"].median().dropna().sort_values(ascending=False)
-        found = ", ".join(f"{verdict_words(verdict)} {f1:.2f}" for verdict, f1 in medians.items())
+        found = ", ".join(f"{verdict_words(str(verdict))} {f1:.2f}" for verdict, f1 in medians.items())
         note = f"F1 of the rules in words on held-out text, by verdict; medians: {found}."
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if scores:
         points = ranking.assign(density=inputs.table["density"])
         note = "If the score only followed how often a feature fires, the points would lie on one curve"
-        correlation = points[["density", scores[0]]].corr(method="spearman").iloc[0, 1]
-        note += f"; their rank correlation is {correlation:.2f}.".replace("-", "−")
-        panels.append(Panel(note=note, figure=figures.score_against_density(points, score=scores[0])))
+        correlation = float(points[["density", scores[0]]].corr(method="spearman").to_numpy()[0, 1])
+        known = "" if math.isnan(correlation) else f"; their rank correlation is {correlation:.2f}".replace("-", "−")
+        panels.append(Panel(note=f"{note}{known}.", figure=figures.score_against_density(points, score=scores[0])))
     return [panel.payload() for panel in panels]
 
 

@@ -27,6 +27,7 @@ from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
 from interp.figures.theme import VERDICT_COLOURS
+from interp.pipeline.stages import STAGES
 from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import Column, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
@@ -888,6 +889,15 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     curves = pd.DataFrame({"tokens": [1, 2], "l0": [9.0, 8.0], "fvu": [0.5, 0.4], "dead": [0.0, 0.1]})
     trained = Panel(note="", figure=figures.training(curves, panels=["fvu", "l0"])).payload()
     assert [note["text"] for note in trained["figure"]["layout"]["annotations"]] == ["FVU", "L0 (features a token)"]
+
+
+def test_the_panel_of_concepts_names_those_on_which_a_neuron_is_better():
+    concepts = pd.DataFrame({"label": ["a", "python_name"], "f1_feature": [0.9, 0.1], "f1_neuron": [0.1, 0.2]})
+    concepts = concepts.assign(feature=[1, 2], neuron=[3, 4])
+    panel = STAGES["concepts"].panel
+    run = SimpleNamespace(concepts=concepts, baseline=SimpleNamespace(singular="neuron"))
+    assert panel(run).note.endswith("The neuron is better on 1 of 2: python name.")
+    assert panel(SimpleNamespace(**vars(run) | {"concepts": concepts[:1]})).note.endswith("better on 0 of 1.")
 
 
 def test_a_panel_is_lower_than_a_figure_in_print_unless_it_has_a_row_for_each_name():

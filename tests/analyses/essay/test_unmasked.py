@@ -34,13 +34,6 @@ def test_the_hooked_path_and_transformer_lens_respect_the_mask(model):
     torch.testing.assert_close(to_hooked_transformer(model)(TOKENS), fused, atol=1e-4, rtol=1e-4)
 
 
-def test_the_same_weights_have_the_same_config_with_and_without_the_mask(tmp_path):
-    model = UnmaskedTransformer(CONFIG)
-    model.save(tmp_path)
-    assert model.config == Transformer(CONFIG).config
-    assert (UnmaskedTransformer.load(tmp_path)(TOKENS) == model(TOKENS)).all()
-
-
 def test_the_loss_is_of_the_row_without_its_last_token():
     model = UnmaskedTransformer(CONFIG)
     logits = model(TOKENS[:, :-1]).log_softmax(-1)

@@ -107,7 +107,8 @@ def test_blocks_of_latents_and_two_scans_say_the_same_as_one(tmp_path, monkeypat
 def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path, caplog):
     features, harvested = tiny_run.features, tiny_run.harvested
     label = max(harvested.labels, key=lambda name: -abs(float(harvested.labels[name].float().mean()) - 0.4))
-    in_a, ids = harvested.labels[label], harvested.document_ids
+    in_a = harvested.labels[label]
+    ids = torch.arange(len(in_a))[:, None].expand_as(in_a)  # each sequence is a document: the works are few
     result = corpora(features, in_a=in_a, documents=ids, ranking=tiny_run.ranking, names=(label, "<b>the rest</b>"))
     assert len(result.differing) and result.n_documents[0] > 1 and label in repr(result)
     assert f"with the documents shuffled {result.by_chance:.1f} do\n" in repr(replace(result, names=(50 * "A", "B")))

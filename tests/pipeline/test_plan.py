@@ -95,13 +95,13 @@ def test_a_text_that_is_read_many_times_is_named(tmp_path):
 
 @pytest.fixture
 def small_disk(monkeypatch):
-    room = type("Room", (), {"free": 16_000_000})
+    room = type("Room", (), {"free": 10_000_000})
     monkeypatch.setattr("interp.pipeline.plan.shutil.disk_usage", lambda folder: room)
 
 
 def test_a_run_that_does_not_fit_the_disk_is_refused_with_numbers_that_fit(small_disk, tmp_path):
     ran = []
-    with pytest.raises(ValueError, match=r"the run needs .* MB on the disk of .*, but only 16.0 MB are free") as error:
+    with pytest.raises(ValueError, match=r"the run needs .* MB on the disk of .*, but only 10.0 MB are free") as error:
         run_stages(TINY, tmp_path / "run", progress=lambda stage: ran.append(stage))
     assert ran == [] and not (tmp_path / "run").exists()
     [offered] = str(error.value).split("[harvest] tokens = ")[1:]

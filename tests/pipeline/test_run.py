@@ -412,7 +412,7 @@ def test_a_change_that_affects_finished_stages_is_refused_and_redo_runs_them_aga
     differs = r"\(sae.load: 'sl' here; sae.sae_id: 'none' here; \d\d further fields of \[sae\]\)"
     with pytest.raises(ValueError, match=differs):
         run_stages(loads, copied.path)
-    differs = r"another configuration \(quality.tokens: 8000 there, 2000 here\).*--redo .*: quality, report$"
+    differs = r"another configuration \(quality.tokens: 4000 there, 2000 here\).*--redo .*: quality, report$"
     with pytest.raises(ValueError, match=differs):
         run_stages(other, copied.path)
     before = copied.quality
@@ -461,7 +461,7 @@ def test_a_loaded_dictionary_of_the_same_weights_and_other_settings_is_another(c
         with pytest.raises(ValueError, match=changed):
             run_stages(loads, copied.path, until="sae")
     run_stages(loads, copied.path, until="sae", redo=True)
-    assert copied.results("sae")["l0"] == cfg["k"] + 3
+    assert copied.results("sae")["l0"] == pytest.approx(cfg["k"] + 3, rel=1e-3)
 
 
 def test_a_page_and_what_was_made_again_on_purpose_need_no_redo(copied):

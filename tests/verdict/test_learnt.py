@@ -69,7 +69,8 @@ def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
     from interp import load_sae
     from interp.compare.null_trials import encode_first_rows, order_rows
 
-    run, n_rows = tiny_run, (20_000 // tiny_run.features.n_ctx) * tiny_run.features.n_ctx
+    run, n_ctx = tiny_run, tiny_run.features.n_ctx
+    n_rows = run.config.nulls.tokens // n_ctx * n_ctx
     twin = load_sae(run.path / "nulls" / "dictionaries" / "0")
     rows, codes = order_rows(encode_first_rows(twin, run.store, run.config.harvest.hook_name, n_rows))
     theirs = codes.dense().numpy()

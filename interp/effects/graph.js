@@ -29,6 +29,7 @@ const LETTER = 6.2;
 const NAME = 220; // width of a latent's name, if there is room
 const LEAST_NAME = 40;
 const MOST_LETTERS = 14; // of a token
+const MOST_BOW = 48;
 const PADDING = 20; // of the frame, on both sides
 const BELOW = 40; // the height that is left free below the graph
 const MARGIN = { left: 76, narrow: 28, right: 12, top: 14, bottom: 44 };
@@ -202,21 +203,23 @@ function columnsOf(rows, cells, left, inside) {
   const tokens = metadata.prompt_tokens;
   const cellsOf = tokens.map((_, at) => rows.map((row) => cells.get(`${row} ${at}`) ?? []));
   const latentsIn = cellsOf.map((own) => own.filter((cell) => cell.some((node) => kindOf(node) === "latent")));
-  const hasLatents = latentsIn.map((own) => own.length > 0);
   const mostIn = (at) => Math.max(1, ...latentsIn[at].map((cell) => cell.length));
   const leastOf = (isTall) => tokens.map((token, at) =>
     Math.max(isTall ? LINE : visible(token).length * 8 + 10, Math.ceil(mostIn(at) / MOST_LINES) * GAP));
   const isTall = sumOf(leastOf(false)) > inside;
   const least = leastOf(isTall);
   const spare = Math.max(0, inside - sumOf(least));
-  const room = Math.min(NAME, spare / Math.max(1, hasLatents.filter(Boolean).length));
-  const ofNames = room < LEAST_NAME ? 0 : room;
-  const withNames = least.map((each, at) => each + (hasLatents[at] ? ofNames : 0));
+  const withLatents = [...latentsIn.keys()].filter((at) => latentsIn[at].length);
+  const isWide = spare >= LEAST_NAME * withLatents.length;
+  const named = isWide ? withLatents : withLatents.slice(-1); // most latents are at the last token
+  const share = Math.min(NAME, spare / named.length);
+  const ofNames = share < LEAST_NAME ? 0 : share;
+  const withNames = least.map((each, at) => each + (named.includes(at) ? ofNames : 0));
   const scale = Math.max(1, inside / sumOf(withNames));
   let start = left;
   const columns = withNames.map((each, at) => {
     const width = each * scale;
-    const own = hasLatents[at] ? ofNames && width - GAP : 0;
+    const own = named.includes(at) ? ofNames && width - GAP : 0;
     const column = { left: start, x: start + (own ? GAP / 2 + 4 : width / 2), room: own };
     start += width;
     return column;
@@ -255,7 +258,8 @@ function draw() {
     const from = at.get(link.source);
     const to = at.get(link.target);
     const middle = (from.y + to.y) / 2;
-    const d = `M${from.x},${from.y}C${from.x},${middle} ${to.x},${middle} ${to.x},${to.y}`;
+    const bow = from.x === to.x ? Math.min(MOST_BOW, (from.y - to.y) / 4) : 0; // around what stands between them
+    const d = `M${from.x},${from.y}C${from.x - bow},${middle} ${to.x - bow},${middle} ${to.x},${to.y}`;
     const thick = 0.4 + 3 * (Math.abs(link.weight) / most.get(link.target));
     const kind = link.weight > 0 ? "raises" : "lowers";
     const look = { class: `edge ${kind}`, "data-key": keyOf(link), "stroke-width": thick };

@@ -701,6 +701,7 @@ def test_latents_are_named_on_a_page_that_fits_the_window(graph, chromium, tmp_p
     chromium.evaluate(f"pin('{node}')")
     said = f"latent {node.split('_')[1]}"
     assert chromium.text("#card h2") == [f"mostly in speech, on {said}"]
+    assert chromium.text(".name")[-1].startswith("lat")
     if width == 1440:
         assert chromium.text(f'[data-id="{node}"] .name') == [said]
         boxes = chromium.evaluate("""[...document.querySelectorAll('.node:not(.logit)')]

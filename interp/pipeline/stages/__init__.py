@@ -182,14 +182,16 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
         if taken := RUN_ATTRIBUTES.union(others).intersection(new.opens):
             raise InterpError(f"stage {new.name} opens {min(taken)!r}, which a run has already: choose another name")
         register(STAGES, new.name, new, "the stage", lambda stage: stage.build, reserved={HOOKS})
-        for name in sorted(STAGES, key=_position):
-            STAGES[name] = STAGES.pop(name)
+        in_order = sorted(STAGES.items(), key=lambda item: _position(item[0]))
+        STAGES.clear()
+        STAGES.update(in_order)
         return new
 
     return decorate
 
 
 def _position(name: str) -> float:
+    """Return when a stage runs, as a number: a user's runs after those of the library, but before the page."""
     return ORDER.index(name) if name in ORDER else len(ORDER) - 1.5
 
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from interp.display.segments import LIKE, Token
 from interp.text.rules import Atom, Rule, phrase, rule_json
-from interp.text.short_rules import Clause, in_short
+from interp.text.short_rules import Clause, clauses_of
 from interp.text.vocabulary import Wording, join_with_commas
 
 OF_TOKENS = ("token", "previous", "next", "before", "around")
@@ -34,7 +34,7 @@ def like(*texts: str) -> Wording:
 
 
 def short(**said: Sequence[str | Wording]) -> list[Clause]:
-    return in_short(a_rule(**said))
+    return clauses_of(a_rule(**said))
 
 
 def set_rule(table: pd.DataFrame, latent: int, rule: Rule) -> None:

@@ -54,7 +54,7 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.estimates import share_difference
 from interp.statistics.permutation import permutation_p
 from interp.text.rules import read_rule
-from interp.text.short_rules import in_short, joined
+from interp.text.short_rules import clauses_of, segments_of
 
 FALSE_DISCOVERIES = 0.05
 SHUFFLES = 20
@@ -313,7 +313,7 @@ def _words(shares: Sequence[float], threshold: float, rule: str, f1: float, name
 def _show_words(row: Mapping[Any, Any]) -> Markup:
     """Return the words of a row of the table, with the rule in them as displays show rules."""
     before, rule, after = row["words"].rpartition(row["rule"] or "\0")
-    shown = show_rule(joined(in_short(read_rule(rule, row["rule_json"]))))
+    shown = show_rule(segments_of(clauses_of(read_rule(rule, row["rule_json"]))))
     return Markup(f"{markup(before)}{shown}{markup(after)}")
 
 

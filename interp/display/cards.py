@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from interp.display.byte_parts import script_byte, split_byte_parts
-from interp.display.segments import Groups, Segment, Segments, Token, map_tokens, short_list, to_text
+from interp.display.segments import Segment, Segments, Token, TokenList, map_tokens, short_list, to_text
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
@@ -129,7 +129,7 @@ def show_rule(rule: Segments) -> Markup:
     def show(one: Segment) -> str:
         if isinstance(one, Token):
             return f'"<bdi>{show_token(one.text, around)}</bdi>"'
-        return "".join(map(show, short_list(one))) if isinstance(one, Groups) else escape(str(one))
+        return "".join(map(show, short_list(one))) if isinstance(one, TokenList) else escape(str(one))
 
     return Markup("".join(map(show, rule)))
 

@@ -4,7 +4,8 @@
     Token("thou")              a token of the vocabulary, by its string; JSON: ["thou"]. One that holds parts of
                                characters has its pieces too, and is drawn by the labels of these parts, or in words:
                                ["א⟨d7⟩", ["א", ["א–ת…"]]], ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]
-    Groups((Group(…), …))      a list of tokens that is shown in short: of each group its name, its first tokens and how
+    TokenList((TokenGroup(…), …))
+                               a list of tokens that is shown in short: of each group its name, its first tokens and how
                                many more there are; JSON: {"groups": [[name, tokens, n shown], …], "like": 1}
     Part("muted", segments)    segments that are shown in one way; JSON: {"muted": […]}. The kinds of parts are those of
                                `report.captions`
@@ -53,7 +54,7 @@ class Token(NamedTuple):
     """Whether these parts are named in words, and not by their labels alone."""
 
 
-class Group(NamedTuple):
+class TokenGroup(NamedTuple):
     name: str
     """What the tokens are, such as "Greek letters"; "" if nothing is said of them."""
     tokens: tuple[Token, ...]
@@ -62,8 +63,8 @@ class Group(NamedTuple):
     """Of which characters they are parts, such as "Hebrew letters"; () if they are whole."""
 
 
-class Groups(NamedTuple):
-    groups: tuple[Group, ...]
+class TokenList(NamedTuple):
+    groups: tuple[TokenGroup, ...]
     are_examples: bool = False
     """Whether the rule has LIKE before the list, which names of families replace."""
 
@@ -74,7 +75,7 @@ class Part(NamedTuple):
     """Segments, or what the kind needs."""
 
 
-Segment = str | Token | Groups | Part
+Segment = str | Token | TokenList | Part
 Segments = list[Segment]
 
 
@@ -96,7 +97,7 @@ def tokens_of(segments: Sequence[Segment]) -> Iterator[Token]:
     for one in segments:
         if isinstance(one, Token):
             yield one
-        elif isinstance(one, Groups):
+        elif isinstance(one, TokenList):
             for group in one.groups:
                 yield from group.tokens
         elif isinstance(one, Part) and isinstance(one.content, list):
@@ -107,7 +108,7 @@ def tokens_of(segments: Sequence[Segment]) -> Iterator[Token]:
 
 def listed_tokens(rule: Segments) -> list[Token]:
     """Return the tokens of a rule that is only a list of tokens; none for any other rule."""
-    is_list = all(isinstance(one, Token | Groups) or one in SEPARATORS for one in rule)
+    is_list = all(isinstance(one, Token | TokenList) or one in SEPARATORS for one in rule)
     return list(tokens_of(rule)) if is_list else []
 
 
@@ -117,7 +118,7 @@ def map_tokens(segments: Segments, change: Callable[[Token], Token]) -> Segments
     def changed(one: Segment) -> Segment:
         if isinstance(one, Token):
             return change(one)
-        if isinstance(one, Groups):
+        if isinstance(one, TokenList):
             groups = (group._replace(tokens=tuple(map(change, group.tokens))) for group in one.groups)
             return one._replace(groups=tuple(groups))
         if isinstance(one, Part) and isinstance(one.content, list):
@@ -135,7 +136,7 @@ def to_text(segments: Sequence[Segment]) -> str:
 def _text(one: Segment) -> str:
     if isinstance(one, Token):
         return f'"{escape_invisible(one.text)}"'
-    if isinstance(one, Groups):
+    if isinstance(one, TokenList):
         return to_text(short_list(one))
     if isinstance(one, Part):
         return to_text(one.content) if isinstance(one.content, list) else ""
@@ -146,15 +147,15 @@ def escape_invisible(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def short_list(groups: Groups) -> Segments:
+def short_list(tokens: TokenList) -> Segments:
     """Return a list as words and those of its tokens that are shown."""
     out: Segments = []
-    for k, (name, tokens, n_shown, _) in enumerate(groups.groups):
+    for k, (name, own, n_shown, _) in enumerate(tokens.groups):
         out += [*([" or "] if k else []), name + (" " if name and n_shown else "")]
-        for place, token in enumerate(tokens[:n_shown]):
-            out += [*([", "] if place else []), token]
-        if 0 < n_shown < len(tokens):
-            out.append(f" +{len(tokens) - n_shown}")
+        for index, token in enumerate(own[:n_shown]):
+            out += [*([", "] if index else []), token]
+        if 0 < n_shown < len(own):
+            out.append(f" +{len(own) - n_shown}")
     return out
 
 
@@ -165,7 +166,7 @@ def to_json(segments: Sequence[Any]) -> list:
         if isinstance(one, Token):
             pieces = [piece if isinstance(piece, str) else list(piece)[: 1 + one.is_in_words] for piece in one.pieces]
             return [one.text, *([pieces] if pieces else []), *([1] if one.is_in_words else [])]
-        if isinstance(one, Groups):
+        if isinstance(one, TokenList):
             groups = [[name, [value(token) for token in tokens], n] for name, tokens, n, _ in one.groups]
             return {"groups": groups} | ({"like": 1} if one.are_examples else {})
         if isinstance(one, Part):
@@ -175,7 +176,7 @@ def to_json(segments: Sequence[Any]) -> list:
     return [value(one) for one in segments]
 
 
-def as_text(segments: Sequence[Any]) -> str:
+def to_json_text(segments: Sequence[Any]) -> str:
     """Return the JSON of segments, or of lists of them, as text: `columns_of` would store their parts one by one."""
     return json.dumps(to_json(segments), ensure_ascii=False, separators=(",", ":"))
 
@@ -230,7 +231,8 @@ def _script(letter: str) -> str:
 def group_lists(
     rule: Segments, name_family: NameFamily, n_samples: int = N_SAMPLES, *, is_of_many: bool = False
 ) -> Segments:
-    """Return words of a rule with each list of three tokens or more as `Groups`, unless it is short and of no family.
+    """Return words of a rule with each list of three tokens or more as a `TokenList`, unless it is short and of no
+    family.
     n_samples: tokens that are shown of the first family.
     is_of_many: the first tokens are examples, as they are after LIKE, so that three alike are named as a family."""
     out: Segments = []
@@ -261,14 +263,14 @@ def group_lists(
             if others:
                 n_others = N_LISTED if len(others) > N_LISTED + 1 else len(others)
                 groups.append(_group(Family(LIKE.rstrip() if families and is_like else ""), others, n_others))
-            out.append(Groups(tuple(groups), bool(families) and is_like))
+            out.append(TokenList(tuple(groups), bool(families) and is_like))
         at = end
     return out
 
 
-def _group(family: Family, tokens: Sequence[Token], n_shown: int) -> Group:
+def _group(family: Family, tokens: Sequence[Token], n_shown: int) -> TokenGroup:
     n = len(tokens) if len(tokens) == n_shown + 1 else min(n_shown, len(tokens))
-    return Group(family.name, tuple(tokens), n, family.parts_of)
+    return TokenGroup(family.name, tuple(tokens), n, family.parts_of)
 
 
 def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> dict[Family, list[Token]]:

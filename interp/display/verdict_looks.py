@@ -22,7 +22,7 @@ from interp.display.verdict_names import (
 )
 
 
-class Look(NamedTuple):
+class VerdictLook(NamedTuple):
     word: str
     meaning: str
     colour: str
@@ -33,40 +33,40 @@ class Look(NamedTuple):
 
 UNKNOWN_COLOUR = "#8a8f98"
 VERDICT_LOOKS = {
-    MONOSEMANTIC: Look(
+    MONOSEMANTIC: VerdictLook(
         "monosemantic", "its firings are more likely to have one meaning than several", "#0072b2", "#4aa8e0", "mono"
     ),
-    POLYSEMANTIC: Look(
+    POLYSEMANTIC: VerdictLook(
         "polysemantic", "its firings are more likely to have several meanings than one", "#d55e00", "#f08a3c", "poly"
     ),
-    SINGLE_TOKEN: Look(
+    SINGLE_TOKEN: VerdictLook(
         "single-token",
         "almost all of its activation lies on one token and its variants in case and space",
         "#009e73",
         "#2fc49a",
         "token",
     ),
-    TOO_RARE: Look("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
-    NO_CONTEXT: Look(
+    TOO_RARE: VerdictLook("too rare", "it fires in too few places to tell one meaning from two", "#e69f00", "#f0b93a"),
+    NO_CONTEXT: VerdictLook(
         "no context to judge",
         "its rows are not text, so nothing is known about what its firings share",
         "#7b6fb0",
         "#a79be0",
     ),
-    DENSE: Look(
+    DENSE: VerdictLook(
         "dense",
         "it fires on so many tokens that it divides the text rather than marks a meaning in it",
         "#cc79a7",
         "#dd93bb",
     ),
-    FAINT: Look(
+    FAINT: VerdictLook(
         "faint",
         "it fires, but never a quarter as strongly as the median feature: it does next to nothing",
         "#b9a88a",
         "#a8977a",
     ),
-    DEAD: Look("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
-    UNRANKED: Look("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
+    DEAD: VerdictLook("dead", "it never fired on the tokens scanned", UNKNOWN_COLOUR, "#7d848d"),
+    UNRANKED: VerdictLook("unranked", "these features were not ranked", "#56b4e9", "#86cdf5"),
 }
 """The look of each verdict by its name in tables, in the order in which the page lists them."""
 NO_RULE = "no rule in words holds"

@@ -33,7 +33,7 @@ MIN_ONLY = 0.95
 _NUMBERS = {1: "", 2: "two ", 3: "three "}
 
 
-class Seen(NamedTuple):
+class SeenCharacters(NamedTuple):
     """The characters of which a token was seen to be a part."""
 
     ended: Counter[str]
@@ -46,7 +46,7 @@ class Seen(NamedTuple):
 class ByteReader:
     """Reads the parts of characters in the tokens of one latent."""
 
-    seen: Mapping[str, Seen] = field(default_factory=dict)
+    seen: Mapping[str, SeenCharacters] = field(default_factory=dict)
     """At its own stored firings."""
     elsewhere: Mapping[str, tuple[Sequence[str], Sequence[str]]] = field(default_factory=dict)
     """Anywhere: `characters_of_parts`."""
@@ -163,12 +163,13 @@ def byte_readers(
     examples = features.sql('select distinct latent, "row" from examples order by latent, "row"')
     rows = examples["row"].to_numpy(np.int64)
     on_part = is_part[tokens.reshape(-1)[rows]] if len(rows) else np.zeros(0, bool)
-    seen: dict[int, dict[str, Seen]] = {}
+    seen: dict[int, dict[str, SeenCharacters]] = {}
     for latent, row in zip(examples["latent"][on_part].tolist(), rows[on_part].tolist(), strict=True):
         sequence, place = divmod(row, features.n_ctx)
         start = max(place - MAX_BYTES, 0)
         texts = [features.vocab[token] for token in tokens[sequence, start : place + MAX_BYTES + 1].tolist()]
-        own = seen.setdefault(latent, {}).setdefault(texts[place - start], Seen(Counter(), Counter(), Counter()))
+        no_characters = SeenCharacters(Counter(), Counter(), Counter())
+        own = seen.setdefault(latent, {}).setdefault(texts[place - start], no_characters)
         for character, is_first, is_last in characters_of_token(texts, place - start):
             (own.begun if is_first else own.ended if is_last else own.passed)[character] += 1
     readers = {}

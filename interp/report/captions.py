@@ -38,7 +38,7 @@ from interp.report.naming import (
     kind_of_name,
 )
 from interp.report.whole_words import WholeWords
-from interp.text.short_rules import joined
+from interp.text.short_rules import segments_of
 from interp.text.vocabulary import join_with_or, name_of_token
 
 MUCH_OF_NO_SENSE = 0.1
@@ -98,7 +98,7 @@ def caption_of(latent: LatentFacts) -> Caption:
         brief=None if name.brief == [RULE] else to_json(name.brief),
         title=to_json(name.title),
         below=to_json(_rule_in_words(rule)) if is_below else None,
-        measured=None if rule.measured is None else to_json(joined(rule.measured)),
+        measured=None if rule.measured is None else to_json(segments_of(rule.measured)),
         f1=name.f1,
     )
 
@@ -223,7 +223,7 @@ def _senses_in_brief(senses: Sequence[SenseFacts]) -> Segments:
     of_no_sense = _share_of_no_sense(senses)
     parts = [("senses", named), *([("more_senses", others)] if others else [])]
     return [
-        *(Part(kind, [[joined(one.clauses), one.share, one.f1] for one in some]) for kind, some in parts),
+        *(Part(kind, [[segments_of(one.clauses), one.share, one.f1] for one in some]) for kind, some in parts),
         *([Part("no_sense", round(of_no_sense, 3))] if of_no_sense >= MUCH_OF_NO_SENSE else []),
     ]
 

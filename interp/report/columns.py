@@ -247,16 +247,16 @@ def commonest_tokens(features: FeatureStore, n: int) -> list[tuple[int, int, int
 
 
 def _stored_tokens(features: FeatureStore, commonest: Iterable[tuple[int, int, int]]) -> dict[int, int]:
-    """Return for each latent the sum of 2^k over the places k among its `commonest_tokens` whose token is that of one
+    """Return for each latent the sum of 2^k over the ranks k among its `commonest_tokens` whose token is that of one
     of its stored examples."""
     examples = features.sql('select distinct latent, "row" from examples')
     fires_on = features.tokens.reshape(-1).numpy()[examples["row"].to_numpy(np.int64)].tolist()
     pairs = set(zip(examples["latent"].tolist(), fires_on, strict=True))
     bits = dict.fromkeys(examples["latent"].tolist(), 0)
-    places = Counter[int]()
+    ranks = Counter[int]()
     for latent, token, _ in commonest:
-        bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << places[latent])
-        places[latent] += 1
+        bits[latent] = bits.get(latent, 0) + (((latent, token) in pairs) << ranks[latent])
+        ranks[latent] += 1
     return bits
 
 

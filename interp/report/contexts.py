@@ -8,9 +8,9 @@ In: a FeatureStore, and the firings to show. Out: the files that the page reads.
                                them; each file covers PICTURES_A_FILE rows
     an example                 [kind, row, labels, value, activations]
 
-        kind the interval of its activation, −1 if it is among the strongest, or the place of its sense
+        kind the interval of its activation, −1 if it is among the strongest, or the number of its sense
         row            seq * n_ctx + pos of the firing
-        labels         place of its set of labels in the page's list, None if no token carries labels
+        labels         index of its set of labels in the page's list, None if no token carries labels
         value          the activation there
         activations    [pos, value, pos, value, …] of the tokens of its sequence where the latent fires, in few digits
 

@@ -2,7 +2,7 @@
  * removes it. */
 "use strict";
 
-report.applied = (() => {
+report.activeFilters = (() => {
   const { state, set, setRange, onchange, hasNone, toggle } = report.selection;
   const { all } = report.ranges;
 
@@ -46,27 +46,27 @@ report.applied = (() => {
 
 /* A line that follows the search: where the word that is searched is a kind of text, how many features fire mostly in
  * it, to be selected instead. */
-report.otherwise = () => {
+report.offeredKind = () => {
   const { state, isIdle, set, order, onchange } = report.selection;
   const { columns } = report;
   const { kind: kinds } = report.data.page.names;
-  const place = h("span.otherwise");
+  const offer = h("span.otherwise");
   const show = () => {
     const wanted = state.query.trim().toLowerCase();
     const k = kinds.findIndex((name) => format.words(name).toLowerCase() === wanted);
-    place.hidden = k < 0 || Boolean(state.kind);
-    if (place.hidden) return;
+    offer.hidden = k < 0 || Boolean(state.kind);
+    if (offer.hidden) return;
     const name = kinds[k];
     const isOf = (i) => columns.kind[i] === k && !isIdle(i);
     const n = Array.from(columns.kind.keys()).filter(isOf).length;
     const nFound = order().filter((i) => columns.kind[i] === k).length; // as the legend of the map counts them
-    place.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
+    offer.replaceChildren(h("button.link", { type: "button", onclick: () => set({ query: "", kind: name }) },
       `${format.count(n)} fire mostly in ${format.words(name)}`,
       nFound < n ? `, ${format.count(nFound)} found` : null));
   };
   onchange(show);
   show();
-  return place;
+  return offer;
 };
 
 report.filters = (() => {
@@ -258,9 +258,9 @@ report.filters = (() => {
         }),
         switchOf("compact", "Compact", "one line a feature", false, setCompact)),
       h("div.found", null,
-        h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()), report.otherwise(), count),
+        h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()), report.offeredKind(), count),
       ranges,
-      report.applied());
+      report.activeFilters());
     return controls;
   };
 })();

@@ -23,7 +23,7 @@ from interp.display.segments import to_text, tokens_of
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.directions import unit_rows
-from interp.text.short_rules import Clause, joined
+from interp.text.short_rules import Clause, segments_of
 
 MIN_FOR_UMAP = 20
 N_NEGATIVES = 15
@@ -158,13 +158,13 @@ def map_names(
             named.append([number(x), number(y), kind.replace("_", " "), level])
     marks_of = [_marks(rule) for rule in rules]
     overall = Counter(mark for marks in marks_of for mark in marks)
-    used = set[Mark]()
+    used = set[ClusterName]()
     for level, n_latents in enumerate(LATENTS_EACH):
         k = min(MAX_CLUSTERS, len(points) // n_latents)
         if k < 2 or not overall:
             continue
         cluster = KMeans(k, n_init=1, random_state=seed).fit_predict(points)
-        candidates = list[tuple[int, Mark, int]]()
+        candidates = list[tuple[int, ClusterName, int]]()
         for c in range(k):
             members = np.flatnonzero(cluster == c)
             counts = Counter(mark for i in members for mark in marks_of[i])
@@ -195,25 +195,25 @@ def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other
     return sample[(own_density**2 / np.maximum(among, own_density)).argmax()]
 
 
-class Mark(NamedTuple):
+class ClusterName(NamedTuple):
     """What rules may have in common."""
 
     text: str
     is_token: bool
 
 
-def _marks(rule: Sequence[Clause]) -> set[Mark]:
+def _marks(rule: Sequence[Clause]) -> set[ClusterName]:
     """Return the whole tokens that a rule names, and the words that end it, such as "at the start of a word". Long and
     uninformative tokens are left out, and the kind of text, which has a name of its own."""
-    tokens = list(tokens_of(joined(rule)))
+    tokens = list(tokens_of(segments_of(rule)))
     texts = {token.text for token in tokens if not token.pieces}
     marks = {
-        Mark(text, is_token=True)
+        ClusterName(text, is_token=True)
         for text in texts
         if not _UNINFORMATIVE_TOKEN.fullmatch(text) and len(text) <= MAX_NAME
     }
     ends = list(takewhile(lambda clause: not any(tokens_of(clause.segments)), reversed(rule)))[::-1]
     words = [to_text(clause.segments) for clause in ends if clause.atom is not None and clause.atom.kind != "label"]
     if tokens and words:  # of a rule that names a token: words without it tell nothing
-        marks.add(Mark(" ".join(["tokens", *words]), is_token=False))
+        marks.add(ClusterName(" ".join(["tokens", *words]), is_token=False))
     return marks

@@ -319,7 +319,7 @@ report.views.map = (() => {
     host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS },
       svg("svg", { "aria-hidden": "true" }, overlay), marks, ring);
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
-      report.applied(true), report.otherwise(), chosen);
+      report.activeFilters(true), report.offeredKind(), chosen);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), explained()),
       legend,

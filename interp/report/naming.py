@@ -7,11 +7,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
-from interp.display.segments import Groups, Segments, listed_tokens, to_text
+from interp.display.segments import Segments, TokenList, listed_tokens, to_text
 from interp.report.byte_words import ByteReader
 from interp.report.whole_words import WholeWords
 from interp.statistics.cutoffs import MIN_F1
-from interp.text.short_rules import Clause, joined
+from interp.text.short_rules import Clause, segments_of
 
 MOST = 0.5
 """Least share that is most of something: of the firings, of the strongest ones, or of the tokens that a rule names."""
@@ -58,7 +58,7 @@ class RuleFacts:
 
     @property
     def segments(self) -> Segments:
-        return joined(self.clauses)
+        return segments_of(self.clauses)
 
     @property
     def listed(self) -> list[str]:
@@ -186,7 +186,7 @@ KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
 def _lists_scripts(rule: RuleFacts) -> bool:
     """Return whether a rule begins with a list of parts of characters of several scripts."""
     first = rule.segments[0]
-    return isinstance(first, Groups) and len(first.groups[0].parts_of) > 1
+    return isinstance(first, TokenList) and len(first.groups[0].parts_of) > 1
 
 
 def _misses_common(latent: LatentFacts) -> bool:

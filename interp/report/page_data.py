@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from interp.display.byte_parts import first_bytes
-from interp.display.segments import as_text
+from interp.display.segments import to_json_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
 from interp.report.captions import Caption, caption_of
@@ -63,7 +63,7 @@ from interp.report.verdict_evidence import (
     verdict_evidence,
 )
 from interp.statistics.cutoffs import MIN_F1
-from interp.text.short_rules import joined
+from interp.text.short_rules import segments_of
 from interp.verdict.similarity import MAX_SENSES
 
 QUANTILE = 0.975
@@ -161,9 +161,9 @@ class PageData:
             "effects": effect_accounts(self.inputs),
             "positions": positions(self.features),
             "explanation": explanations(verdicts),
-            "shared": {j: as_text(joined(self.read(j, atom))) for j, atom in most_shared(verdicts).items()},
+            "shared": {j: to_json_text(segments_of(self.read(j, atom))) for j, atom in most_shared(verdicts).items()},
             "caption": {
-                latent: as_text([one.title, one.below, one.measured]) for latent, one in enumerate(self.captions)
+                latent: to_json_text([one.title, one.below, one.measured]) for latent, one in enumerate(self.captions)
             },
             "evidence": self.evidence.rows,
         }

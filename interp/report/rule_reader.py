@@ -11,15 +11,15 @@ from interp.display.segments import (
     LIKE,
     SEPARATORS,
     CharacterPart,
-    Group,
-    Groups,
     Segment,
     Segments,
     Token,
-    as_text,
+    TokenGroup,
+    TokenList,
     family_of,
     map_tokens,
     short_list,
+    to_json_text,
     tokens_of,
 )
 from interp.features.feature_store import FeatureStore
@@ -28,7 +28,7 @@ from interp.report.naming import MOST, NEARLY_ALL, Surroundings
 from interp.report.verdict_evidence import is_described_by_rule
 from interp.text.predicate_kinds import TOPIC
 from interp.text.rules import Atom, Rule, words_of
-from interp.text.short_rules import Clause, in_short, joined
+from interp.text.short_rules import Clause, clauses_of, segments_of
 
 MOST_IN_WORDS = 2
 """Largest number of tokens of a rule whose parts of characters are named in words."""
@@ -56,7 +56,7 @@ class RuleReader:
         """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named in words
         if it has one or two tokens with such parts, besides those that are named by what they are parts of."""
         bytes_ = self.bytes_of(latent)
-        clauses = in_short(rule, lambda token: bytes_.family(token) or family_of(token))
+        clauses = clauses_of(rule, lambda token: bytes_.family(token) or family_of(token))
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text, is_in_words=True)) for segments in named]
         if sum(bool(token.pieces) for segments in read for token in _shown_tokens(segments)) > MOST_IN_WORDS:
@@ -78,14 +78,14 @@ class RuleReader:
 def senses_in_segments(
     senses: Mapping[int, Sequence[Mapping[str, Any]]], read: RuleReader
 ) -> dict[int, list[dict[str, Any]]]:
-    """Return the senses with what is said of each as segments (`as_text`): its `rule`, and what its firings have in
+    """Return the senses with what is said of each as the JSON of segments: its `rule`, and what its firings have in
     `common`. Where the rule does not hold, the first of these describes the sense."""
     return {
         latent: [
             {
                 **{name: value for name, value in one.items() if name not in ("fires_on", "strongest")},
-                "rule": as_text(joined(read.of_sense(latent, one, one["rule"]))),
-                "common": as_text([joined(read.of_sense(latent, one, atom)) for atom in one["common"]]),
+                "rule": to_json_text(segments_of(read.of_sense(latent, one, one["rule"]))),
+                "common": to_json_text([segments_of(read.of_sense(latent, one, atom)) for atom in one["common"]]),
                 "holds": is_described_by_rule(one),
             }
             for one in of_latent
@@ -115,7 +115,7 @@ def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Cl
     rule = clauses[0].segments if clauses else []
     k = 1 if rule[:1] == [LIKE] else 0
     lists = rule[k] if k < len(rule) else None
-    if not isinstance(lists, Groups):
+    if not isinstance(lists, TokenList):
         return clauses
     groups = []
     for group in lists.groups:
@@ -126,15 +126,15 @@ def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Cl
 
 
 def _shown_tokens(rule: Segments) -> Iterator[Token]:
-    return tokens_of([part for one in rule for part in (short_list(one) if isinstance(one, Groups) else [one])])
+    return tokens_of([part for one in rule for part in (short_list(one) if isinstance(one, TokenList) else [one])])
 
 
 def _name_parts_alone(one: Segment, bytes_: ByteReader) -> Segment:
     """Return a list with its parts of characters named by what they are parts of, in the place of boxes."""
-    if not isinstance(one, Groups):
+    if not isinstance(one, TokenList):
         return one
 
-    def named(group: Group) -> Group:
+    def named(group: TokenGroup) -> TokenGroup:
         letters = bytes_.letters([token.text for token in group.tokens])
         return group._replace(name=f"{group.name}{letters}", n_shown=0)
 

@@ -1,7 +1,7 @@
 """Prepare the evidence for each verdict for the page: measures with their nulls, the rule's numbers, and the senses.
 
 In: a ranking, whose column `evidence` has, for each latent, a list of {measure, value, z, null_low, null_high}. Out: a
-description of each measure, once for the page, and the rows of each latent, [place among the measures, value, z,
+description of each measure, once for the page, and the rows of each latent, [index of the measure, value, z,
 null_low, null_high]. A measure that is not known here is shown by its name. Each sense has its rule and examples
 (`contexts`).
 """
@@ -69,7 +69,7 @@ class MeasureRow(NamedTuple):
 class VerdictEvidence(NamedTuple):
     measures: list[MeasureRow]
     rows: dict[int, list[list]]
-    """Latent → [place in `measures`, value, z, null_low, null_high], with None for a missing number."""
+    """Latent → [index in `measures`, value, z, null_low, null_high], with None for a missing number."""
 
 
 def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
@@ -82,7 +82,7 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
     calibration = Calibration.load()
     weights = dict(zip(STATISTIC_NAMES, calibration.weights[0].tolist(), strict=True))
     boundary = float(-calibration.bias[0] / calibration.weights[0].sum())
-    for place, (name, part) in enumerate(table.groupby("measure", sort=False)):
+    for index, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning = title_and_meaning(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())
         domain = _domain(part[part["latent"].isin(tested)])
@@ -91,7 +91,7 @@ def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvi
         decides = name in DECIDING_MEASURES
         measures.append(MeasureRow(str(name), title, meaning, null, domain, decides, weight, middle))
         for latent, *numbers in part[["latent", *EVIDENCE_COLUMNS[2:]]].itertuples(index=False, name=None):
-            rows.setdefault(int(latent), []).append([place, *(number(value) for value in numbers)])
+            rows.setdefault(int(latent), []).append([index, *(number(value) for value in numbers)])
     return VerdictEvidence(measures, rows)
 
 
@@ -140,12 +140,12 @@ def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
 
 
 def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
-    """Return the latent, the place of the sense and the row of each firing that is shown of a sense: first its
+    """Return the latent, the number of the sense and the row of each firing that is shown of a sense: first its
     strongest, then its weakest. Raises ValueError if a sense names a row that does not exist."""
     shown = [
-        (latent, place, row)
+        (latent, k, row)
         for latent, parts in senses.items()
-        for place, sense in enumerate(parts)
+        for k, sense in enumerate(parts)
         for row in _ids(sense, "rows", N_STRONGEST) + _ids(sense, "weak_rows", N_WEAK)
     ]
     if wrong := [row for *_, row in shown if not 0 <= row < n_rows]:
@@ -166,10 +166,10 @@ def senses_of(
     tokens, even if it was seen to fire on them. `fires_on` are the tokens of its strongest firings among those sampled,
     `strongest` the rows of its strongest among all that are `stored` (`firings_by_strength`), the strongest first: of
     those on its tokens, or of those shown of it where none is."""
-    latents, places, rows = zip(*shown, strict=True) if shown else ((), (), ())
+    latents, numbers, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
-    for latent, place, example in zip(latents, places, contexts.examples(places, latents, rows), strict=True):
-        examples.setdefault((latent, place), []).append(example)
+    for latent, k, example in zip(latents, numbers, contexts.examples(numbers, latents, rows), strict=True):
+        examples.setdefault((latent, k), []).append(example)
     tokens = contexts.features.tokens.reshape(-1)
     ids: dict[str, list[int]] = {}
     for token, string in enumerate(contexts.features.vocab):
@@ -192,9 +192,9 @@ def senses_of(
         claimed = [own or fires_on - named_by_any for own, fires_on in zip(named, seen, strict=True)]
         n_claims = Counter(token for own in claimed for token in own)
         accounts[latent] = []
-        for place, sense in enumerate(described):
-            own = sorted(token for token in claimed[place] if n_claims[token] == 1)
-            shown_of_it = examples.get((latent, place), [])
+        for k, sense in enumerate(described):
+            own = sorted(token for token in claimed[k] if n_claims[token] == 1)
+            shown_of_it = examples.get((latent, k), [])
             value_of = {row: value for _, row, _, value, *_ in shown_of_it}
             on_its = {
                 row: value for row, value in {**stored.get(latent, {}), **value_of}.items() if int(tokens[row]) in own
@@ -202,7 +202,7 @@ def senses_of(
             strongest = sorted((on_its or value_of).items(), key=lambda firing: -firing[1])
             accounts[latent].append(
                 sense
-                | {"tokens": own, "named": sorted(named[place]) or None, "examples": shown_of_it}
+                | {"tokens": own, "named": sorted(named[k]) or None, "examples": shown_of_it}
                 | {"strongest": [row for row, _ in strongest]}
             )
     return accounts

@@ -72,7 +72,7 @@ class Kind:
     """Whether the name of a value depends on the rows."""
     words: str = "{}"
     """The wording of a predicate; {} is replaced by the name of its value or values."""
-    in_short: Callable[[Sequence[int]], str | None] | None = None
+    short_name: Callable[[Sequence[int]], str | None] | None = None
     """Returns what is shown in place of the names of some values, such as a range of places; None for these names."""
     subject: str
     """The subject of the predicate. A rule has at most one statement about each subject, and the statement about
@@ -281,27 +281,27 @@ PREDICATE_KINDS: dict[str, Kind] = {
         places.ORDINALS,
         lambda s: np.where(s.line_known, s.line_tokens, -1),
         words="at token {} of a line",
-        in_short=places.ordinals,
+        short_name=places.ordinals,
     ),
     "sentence_place": place_kind(
         "place in the sentence",
         places.ORDINALS,
         lambda s: np.where(s.sentence_known, s.sentence_tokens, -1),
         words="at token {} of a sentence",
-        in_short=places.ordinals,
+        short_name=places.ordinals,
     ),
     "sequence_place": Kind(
         values=_sequence_place,
         size=lambda text: 32,
         name=lambda text, value, rows: places.sequence_place(value),
-        in_short=places.sequence_places,
+        short_name=places.sequence_places,
         subject="sequence",
     ),
     "indent": place_kind(
         "indentation",
         places.INDENTS,
         lambda s: np.where(s.line_known, (s.indent + 3) // 4, -1),
-        in_short=places.indents,
+        short_name=places.indents,
     ),
     "line_start": place_kind("place in the line", ["within a line", "at the start of a line"], lambda s: s.line_start),
     "sentence_start": place_kind(

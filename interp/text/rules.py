@@ -18,7 +18,7 @@ from interp.checks.errors import InterpError
 from interp.display.segments import LIKE, SEPARATORS, Token
 from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT, kinds_in
 from interp.text.read_text import ReadText
-from interp.text.vocabulary import Wording, join_with_or, plain
+from interp.text.vocabulary import Wording, join_with_or, quoted_text
 
 PLAIN = ""
 """The kind of an atom that has only words, such as those of a person or a language model."""
@@ -44,7 +44,7 @@ class Atom(NamedTuple):
 
     @property
     def words(self) -> str:
-        return plain(self.around(join_with_or(names_once(self.names))))
+        return quoted_text(self.around(join_with_or(names_once(self.names))))
 
     @property
     def tokens(self) -> list[str]:

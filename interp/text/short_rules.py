@@ -12,11 +12,11 @@ from interp.display.segments import (
     LIKE,
     N_FURTHER_SAMPLES,
     N_SAMPLES,
-    Group,
-    Groups,
     NameFamily,
     Segments,
     Token,
+    TokenGroup,
+    TokenList,
     count_white_space,
     family_of,
     group_lists,
@@ -55,7 +55,7 @@ class Clause(NamedTuple):
     def head(self) -> str:
         """What it says first, up to its first token or the end of its first name."""
         first = self.segments[0]
-        if isinstance(first, Groups):
+        if isinstance(first, TokenList):
             group = first.groups[0]
             return to_text([f"{group.name} " if group.name else "", group.tokens[0]])
         names = () if self.atom is None else self.atom.names
@@ -64,37 +64,37 @@ class Clause(NamedTuple):
         return to_text(name[:n])
 
 
-def in_short(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
-    """Return a rule in short, or a predicate by itself."""
+def clauses_of(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
+    """Return the clauses of a rule in short, or a predicate by itself."""
     rule = (rule_or_atom,) if isinstance(rule_or_atom, Atom) else rule_or_atom
     clauses = [Clause(None, ["tokens"])] if rule is rule_or_atom and lacks_subject(rule) else []
     if len(rule) > 1 and rule[1].values == (0,) and rule[1].kind in NEWLINE_FIRST and rule[0].names == NEWLINE:
         clauses.append(Clause(rule[0], [NEWLINE_FIRST[rule[1].kind]]))
         rule = rule[2:]
     for atom in rule:
-        has_families = any(isinstance(one, Groups) and one.groups[0].name for clause in clauses for one in clause[1])
+        has_families = any(isinstance(one, TokenList) and one.groups[0].name for clause in clauses for one in clause[1])
         n_samples = N_FURTHER_SAMPLES if has_families else N_SAMPLES
         elements = _elements(atom)
         is_of_many = atom.subject == TOPIC
-        clauses.append(Clause(atom, merged(group_lists(elements, name_family, n_samples, is_of_many=is_of_many))))
+        clauses.append(Clause(atom, merge_words(group_lists(elements, name_family, n_samples, is_of_many=is_of_many))))
     is_alone = len(rule) == len(clauses) == 1 and rule[0].subject == SUBJECT
     if is_alone and (counted := count_white_space(rule[0].listed_tokens)):
         tokens = tuple(map(Token, rule[0].tokens))
-        return [Clause(rule[0], [Groups((Group(counted, tokens, 0),))])]
+        return [Clause(rule[0], [TokenList((TokenGroup(counted, tokens, 0),))])]
     return clauses
 
 
-def joined(clauses: Sequence[Clause]) -> Segments:
+def segments_of(clauses: Sequence[Clause]) -> Segments:
     """Return all that a rule says as segments."""
-    return merged([part for k, clause in enumerate(clauses) for part in [*([" "] if k else []), *clause.segments]])
+    return merge_words([part for k, clause in enumerate(clauses) for part in [*([" "] if k else []), *clause.segments]])
 
 
-def merged(segments: Sequence[Any], apart: str = "") -> Segments:
-    """Return segments with words that follow on each other as one, but those that are kept apart."""
+def merge_words(segments: Sequence[Any], alone: str = "") -> Segments:
+    """Return segments with words that follow on each other as one, but those that stand alone."""
     out: Segments = []
     for one in segments:
         last = out[-1] if out else None
-        if isinstance(one, str) and isinstance(last, str) and apart not in (one, last):
+        if isinstance(one, str) and isinstance(last, str) and alone not in (one, last):
             out[-1] = last + one
         else:
             out.append(one)
@@ -103,21 +103,21 @@ def merged(segments: Sequence[Any], apart: str = "") -> Segments:
 
 def short_rule(row: Any) -> Segments:
     """Return the rule of a row of a ranking in short; [] for none. The ranking may lack these columns."""
-    return joined(in_short(read_rule(row.get("explanation"), row.get("explanation_json"))))
+    return segments_of(clauses_of(read_rule(row.get("explanation"), row.get("explanation_json"))))
 
 
 def _elements(atom: Atom) -> Segments:
     """Return the wording of an atom in short, as segments in which LIKE stands alone."""
     kind = PREDICATE_KINDS.get(atom.kind)
-    if kind is not None and kind.in_short is not None and (short := kind.in_short(atom.values)) is not None:
-        return merged(atom.around((short,)))
+    if kind is not None and kind.short_name is not None and (short := kind.short_name(atom.values)) is not None:
+        return merge_words(atom.around((short,)))
     names = _once_at_end(names_once(atom.names))
     first = next((k for k, name in enumerate(names) if name[0] == LIKE), len(names))
     names = [
         name[1:] if k > first and name[0] == LIKE and _is_quoted(name[1]) and _is_quoted(names[k - 1][-1]) else name
         for k, name in enumerate(names)
     ]
-    return merged([_shown(one) for one in atom.around(join_with_or(names))], apart=LIKE)
+    return merge_words([_shown(one) for one in atom.around(join_with_or(names))], alone=LIKE)
 
 
 def _is_quoted(one: str | Token) -> bool:

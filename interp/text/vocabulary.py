@@ -44,7 +44,7 @@ def name_of_token(string: str) -> str | None:
     return _NAMED.get(string)
 
 
-def plain(wording: Wording) -> str:
+def quoted_text(wording: Wording) -> str:
     """Return a wording as text, with its tokens quoted."""
     return "".join(one if isinstance(one, str) else quote_token(one.text) for one in wording)
 

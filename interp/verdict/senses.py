@@ -15,7 +15,7 @@ from torch import Tensor
 from interp.features.feature_store import FeatureStore
 from interp.runtime.progress import Progress, no_progress
 from interp.text.rules import atoms_json
-from interp.text.vocabulary import plain
+from interp.text.vocabulary import quoted_text
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence
 from interp.verdict.explanations import Explanations, Sense, explain
@@ -78,7 +78,7 @@ def _token_of_most(text: CodedText, sense: Sense) -> str:
     """Return the token at more than half of a sense's firings, quoted; "" for none."""
     tokens, counts = np.unique(text.tokens.numpy().reshape(-1)[sense.rows], return_counts=True)
     is_most = 2 * counts.max() > len(sense.rows)
-    return plain(text.predicates.text.token_name(int(tokens[counts.argmax()]))) if is_most else ""
+    return quoted_text(text.predicates.text.token_name(int(tokens[counts.argmax()]))) if is_most else ""
 
 
 def _senses(features: FeatureStore, evidence: FiringEvidence) -> list[tuple[Sense, dict[str, Any]]]:

@@ -15,7 +15,7 @@ from interp.features.feature_store import FeatureStore
 from interp.pipeline.run_folder import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
 from interp.statistics.estimates import Estimate
-from interp.text.short_rules import in_short, joined
+from interp.text.short_rules import clauses_of, segments_of
 from interp.verdict.ranking_tables import Ranking, ranking_evidence, read_ranking
 from interp.verdict.verdict_shares import verdict_shares
 from tests.planted_rules import a_rule, tokens
@@ -64,11 +64,11 @@ def test_a_runs_objects_display_without_scripts_and_without_their_own_colours(ti
 
 def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
     rule = a_rule(token=["\n       ", " a  b", r"\nabla"], topic_10=[tokens('"x')])
-    words = rule_markup(joined(in_short(rule)))
+    words = rule_markup(segments_of(clauses_of(rule)))
     assert words == (
         '"<bdi>↵␣×7</bdi>", "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;x</bdi>"'
     )
-    assert marked_rule(joined(in_short(rule))) == '"↵␣×7", "␣a␣␣b" or "\\nabla" in text rich in ""x"', "as text"
+    assert marked_rule(segments_of(clauses_of(rule))) == '"↵␣×7", "␣a␣␣b" or "\\nabla" in text rich in ""x"', "as text"
 
 
 def test_a_token_on_its_own_is_marked_as_on_the_page():

@@ -11,7 +11,7 @@ import torch
 
 from interp.display.segments import Family, Token, tokens_of
 from interp.features.feature_store import FeatureStore
-from interp.report.byte_words import ByteReader, Seen
+from interp.report.byte_words import ByteReader, SeenCharacters
 from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.latent_facts import rule_facts
@@ -19,7 +19,7 @@ from interp.report.naming import LabelFacts, LatentFacts, RuleFacts, SenseFacts,
 from interp.report.rule_reader import RuleReader
 from interp.report.whole_words import WholeWords
 from interp.text.rules import Rule, plain_atom
-from interp.text.short_rules import in_short, joined
+from interp.text.short_rules import clauses_of, segments_of
 from tests.planted_rules import a_rule, an_atom, tokens
 
 A, AB, ER = a_rule(token=["a"]), a_rule(token=["a", "b"]), a_rule(token=["er"])
@@ -42,7 +42,7 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
     return caption_of(
         LatentFacts(
-            rule=rule_facts(in_short(rule), kind, at_strongest=facts.pop("at_strongest"), **measured),
+            rule=rule_facts(clauses_of(rule), kind, at_strongest=facts.pop("at_strongest"), **measured),
             label=None if name is None else LabelFacts(name=name, **label),
             kind=kind,
             tokens=TokenFacts(
@@ -187,8 +187,8 @@ def test_a_title_says_what_tells_most_of_the_firings(known, words):
 
 def test_a_title_of_several_senses_tells_each_and_the_rest():
     senses = [
-        SenseFacts(clauses=in_short(A), f1=0.9, share=0.5, strongest=["a"]),
-        SenseFacts(clauses=in_short(an_atom("previous", "b")), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
+        SenseFacts(clauses=clauses_of(A), f1=0.9, share=0.5, strongest=["a"]),
+        SenseFacts(clauses=clauses_of(an_atom("previous", "b")), f1=0.2, share=0.3, strongest=["c", "d", "c"]),
         SenseFacts(clauses=[], f1=None, share=0.05, strongest=["e"]),
     ]
     assert title(senses=senses) == (
@@ -262,8 +262,8 @@ def test_a_piece_of_a_word_is_told_with_the_words_that_its_firings_are_in(whole,
     assert (caption(**facts).below is None) == is_told, "the rule stands below a title that has more or less"
 
 
-def seen(ended: str = "", begun: str = "", passed: str = "") -> Seen:
-    return Seen(Counter(ended), Counter(begun), Counter(passed))
+def seen(ended: str = "", begun: str = "", passed: str = "") -> SeenCharacters:
+    return SeenCharacters(Counter(ended), Counter(begun), Counter(passed))
 
 
 @pytest.mark.parametrize(
@@ -318,7 +318,7 @@ def test_a_part_is_never_named_by_characters_of_another_script():
 def test_the_part_of_a_character_on_which_it_mostly_fires_is_told_in_words_with_and_without_a_space():
     reader = ByteReader({text: seen(begun="рст") for text in ("⟨d1⟩", " ⟨d1⟩")} | {"⟨e6⟩": seen(begun="明")})
     texts = [" ⟨d1⟩", "⟨d1⟩", "⟨e6⟩"]
-    listed = in_short(a_rule(token=["⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩", "⟨e8⟩"]), reader.family)
+    listed = clauses_of(a_rule(token=["⟨d1⟩", " ⟨d1⟩", "⟨e6⟩", "⟨e7⟩", "⟨e8⟩"]), reader.family)
     rule = RuleFacts(clauses=listed, f1=0.9, at_strongest=1.0)
     tokens = TokenFacts(texts=texts, shares=[0.5, 0.2, 0.1], n_different=3, strongest=["⟨d1⟩"])
     one = LatentFacts(rule=rule, tokens=tokens, reader=reader)
@@ -338,7 +338,7 @@ def test_tokens_that_are_the_same_part_are_told_together():
 
 def test_a_part_in_which_all_tokens_of_a_list_end_is_told_once(hebrew_rules):
     def read_rule(**said):
-        return joined(hebrew_rules(0, a_rule(**said)))
+        return segments_of(hebrew_rules(0, a_rule(**said)))
 
     read = read_rule(token=[" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"])
     assert read[-1] == ", each with the first byte of another Hebrew letter"

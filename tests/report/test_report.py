@@ -22,7 +22,7 @@ from threadpoolctl import threadpool_limits
 from interp import figures
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.null_dictionaries import Nulls
-from interp.display.segments import CharacterPart, Token, as_text
+from interp.display.segments import CharacterPart, Token, to_json_text
 from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
 from interp.figures.print_layout import with_print_layout
@@ -650,8 +650,10 @@ def test_senses_have_their_rule_and_firings_in_context(page):
     senses = chunk[str(SPLIT)]["senses"]
     for name in ("share", "monosemanticity", "by_chance", "f1", "n", "following", "promoted"):
         assert [sense[name] for sense in senses] == [sense[name] for sense in SENSES]
-    assert [sense["rule"] for sense in senses] == [as_text([HOSTILE]), "[]"], "a rule that is only words stays words"
-    assert [sense["common"] for sense in senses] == [as_text([["after ", Token(" a")]]), "[]"]
+    assert [sense["rule"] for sense in senses] == [to_json_text([HOSTILE]), "[]"], (
+        "a rule that is only words stays words"
+    )
+    assert [sense["common"] for sense in senses] == [to_json_text([["after ", Token(" a")]]), "[]"]
     assert [[row for _, row, *_ in sense["examples"]] for sense in senses] == [[0, 17, 639, 5], [20]]
     assert [sense["n_weak"] for sense in senses] == [1, 0]
 

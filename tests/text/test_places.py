@@ -5,7 +5,7 @@ import pytest
 from interp.display.segments import to_text
 from interp.text.places import INDENTS, ORDINALS, sequence_place
 from interp.text.rules import Atom
-from interp.text.short_rules import in_short, joined
+from interp.text.short_rules import clauses_of, segments_of
 
 NAMES = {"indent": INDENTS.__getitem__, "line_place": ORDINALS.__getitem__, "sentence_place": ORDINALS.__getitem__}
 
@@ -13,7 +13,7 @@ NAMES = {"indent": INDENTS.__getitem__, "line_place": ORDINALS.__getitem__, "sen
 def said(kind, *values):
     """Return the wording of an atom about a place, and that in short."""
     atom = Atom(kind, values, tuple((NAMES.get(kind, sequence_place)(value),) for value in values))
-    return atom.words, to_text(joined(in_short(atom)))
+    return atom.words, to_text(segments_of(clauses_of(atom)))
 
 
 @pytest.mark.parametrize(

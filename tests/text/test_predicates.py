@@ -16,7 +16,7 @@ from interp.text.predicate_kinds import (
 )
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
-from interp.text.vocabulary import plain
+from interp.text.vocabulary import quoted_text
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
 TEXT = "\n| the| cat| sat|ting|(| the| dog|)|.|\n| Dog| sat|ting|7|."
@@ -76,9 +76,9 @@ def test_a_class_is_named_by_the_tokens_that_stand_at_the_rows():
     for offset in (0, -1):
         kind = token_kind(lambda text: np.array([0, 0, 0, 0, 0, 1, -1]), offset=offset)
         rows = np.array([6, 6, 7]) - offset
-        named = [plain(kind.name(text, value, rows)) for value in (0, 1)]
+        named = [quoted_text(kind.name(text, value, rows)) for value in (0, 1)]
         assert named == ['tokens like "d", "e"', '"f"'] and kind.is_named_by_rows
-        assert plain(kind.name(text, 0, np.array([9]) - offset)) == 'tokens like "a", "b", "e"'
+        assert quoted_text(kind.name(text, 0, np.array([9]) - offset)) == 'tokens like "a", "b", "e"'
 
 
 def test_a_sequence_that_begins_inside_a_sentence_does_not_know_its_beginning():
@@ -197,7 +197,7 @@ def test_a_topic_is_called_by_tokens_that_occur():
     of_first = rng.random((200, 64)) < np.where(rng.random((200, 1)) < 0.5, 0.8, 0.2)
     tokens = np.where(of_first, rng.integers(1, 3, (200, 64)), rng.integers(3, 5, (200, 64))).astype(np.int32)
     text = Predicates.count(tokens, len(vocab), vocab).text
-    names = {plain(PREDICATE_KINDS["topic_10"].name(text, topic, np.array([0]))) for topic in range(10)}
+    names = {quoted_text(PREDICATE_KINDS["topic_10"].name(text, topic, np.array([0]))) for topic in range(10)}
     assert names <= {'"A", "C"', '"C", "A"', '"G", "T"', '"T", "G"'}
 
 

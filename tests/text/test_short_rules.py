@@ -4,18 +4,18 @@ import pytest
 
 from interp.display.segments import (
     Family,
-    Group,
-    Groups,
     Part,
     Token,
-    as_text,
+    TokenGroup,
+    TokenList,
     family_of_parts,
     listed_tokens,
     to_json,
+    to_json_text,
     to_text,
 )
 from interp.text.rules import first_tokens, plain_atom, tokens_like
-from interp.text.short_rules import in_short, joined
+from interp.text.short_rules import clauses_of, segments_of
 from tests.planted_rules import a_rule, an_atom, like, short, tokens
 
 CAPITALS = a_rule(token="ABCDEF")
@@ -70,19 +70,19 @@ def starts(*names: str) -> list[tuple[str, str]]:
     ],
 )
 def test_lists_are_shown_in_short(rule, words):
-    assert to_text(joined(in_short(rule))) == words
+    assert to_text(segments_of(clauses_of(rule))) == words
 
 
 def test_parts_of_characters_of_several_scripts_are_one_family():
     def family(token: str) -> Family:
         return family_of_parts(f"{'Hebrew' if 'd7' in token else 'Cyrillic'} letters")
 
-    rule = joined(in_short(a_rule(about_40=[like("⟨d7⟩", "⟨d0⟩", "⟨d1⟩")]), family))
+    rule = segments_of(clauses_of(a_rule(about_40=[like("⟨d7⟩", "⟨d0⟩", "⟨d1⟩")]), family))
     parts = (Token("⟨d7⟩"), Token("⟨d0⟩"), Token("⟨d1⟩"))
-    group = Group("parts of Hebrew letters and Cyrillic letters", parts, 3, ("Hebrew letters", "Cyrillic letters"))
-    assert rule == [Groups((group,), are_examples=True)]
-    many = joined(in_short(a_rule(about_40=[like("⟨d7⟩", "⟨d0⟩", "⟨d1⟩", "⟨ce⟩")]), family_of_parts))
-    assert isinstance(many[0], Groups) and many[0].groups[0].name == "parts of characters of several scripts"
+    group = TokenGroup("parts of Hebrew letters and Cyrillic letters", parts, 3, ("Hebrew letters", "Cyrillic letters"))
+    assert rule == [TokenList((group,), are_examples=True)]
+    many = segments_of(clauses_of(a_rule(about_40=[like("⟨d7⟩", "⟨d0⟩", "⟨d1⟩", "⟨ce⟩")]), family_of_parts))
+    assert isinstance(many[0], TokenList) and many[0].groups[0].name == "parts of characters of several scripts"
 
 
 @pytest.mark.parametrize(
@@ -98,12 +98,12 @@ def test_parts_of_characters_of_several_scripts_are_one_family():
     ],
 )
 def test_the_head_of_a_rule_is_what_it_says_first(rule, head):
-    assert in_short(rule)[0].head == head
+    assert clauses_of(rule)[0].head == head
 
 
 def test_only_a_list_lists_tokens():
-    assert [one.text for one in listed_tokens(joined(in_short(CAPITALS)))] == list("ABCDEF")
-    assert listed_tokens(joined(short(token=["a"], previous=["b"]))) == []
+    assert [one.text for one in listed_tokens(segments_of(clauses_of(CAPITALS)))] == list("ABCDEF")
+    assert listed_tokens(segments_of(short(token=["a"], previous=["b"]))) == []
 
 
 @pytest.mark.parametrize(
@@ -139,6 +139,6 @@ def test_segments_are_written_as_json():
         ["א⟨d7⟩", ["א", ["א–ת…"]]],
         ["א⟨d7⟩", ["א", ["א–ת…", "the first byte of a Hebrew letter"]], 1],
     ]
-    assert as_text(joined(in_short(CAPITALS))) == (
+    assert to_json_text(segments_of(clauses_of(CAPITALS))) == (
         '[{"groups":[["single capital letters",[["A"],["B"],["C"],["D"],["E"],["F"]],3]]}]'
     )

@@ -6,7 +6,7 @@ import pytest
 from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.read_text import ReadText
 from interp.text.spellings import shape
-from interp.text.vocabulary import plain
+from interp.text.vocabulary import quoted_text
 
 
 def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
@@ -14,7 +14,7 @@ def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
     vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
     corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
     name = PREDICATE_KINDS[kind].name(corpus, int(PREDICATE_KINDS[kind].classes(corpus)[0]), np.array([0]))
-    return name if isinstance(name, str) else plain(name)
+    return name if isinstance(name, str) else quoted_text(name)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from interp.text.predicate_kinds import PREDICATE_KINDS, Kind, kinds_in
 from interp.text.predicates import Predicates
 from interp.text.read_text import ReadText
 from interp.text.rules import MAX_ATOMS, Atom
-from interp.text.vocabulary import plain
+from interp.text.vocabulary import quoted_text
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import (
     ExplanationsOfText,
@@ -93,7 +93,9 @@ def atom(text, kind, *wanted):
         return Atom(kind, tuple(values), tuple(text.token_name(value) for value in values))
     values, rows = np.unique(values_everywhere(kind, text)[:, 0], return_index=True)
     names = (PREDICATE_KINDS[kind].name(text, v, rows[[i]]) for i, v in enumerate(values))
-    called = {name if isinstance(name, str) else plain(name): int(v) for v, name in zip(values, names, strict=True)}
+    called = {
+        name if isinstance(name, str) else quoted_text(name): int(v) for v, name in zip(values, names, strict=True)
+    }
     return Atom(kind, tuple(called[name] for name in wanted), tuple((name,) for name in wanted))
 
 

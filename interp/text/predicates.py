@@ -10,7 +10,7 @@ Memory: the requested rows, and 8 bytes for each value of each kind. Cost: 2 µs
 """
 
 from bisect import bisect_right
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -134,10 +134,8 @@ class Predicates:
     def at_each(
         self, units: Sequence[Int64[np.ndarray, " row"]], kinds: Collection[str] | None = None
     ) -> "PredicatesOfUnits":
-        """Return the result of `at` for the rows of each unit. A row that several units share is read once."""
-        rows, entries = np.unique(np.concatenate(units), return_inverse=True)
-        offsets = offsets_from_lengths([len(rows_of_unit) for rows_of_unit in units])
-        return PredicatesOfUnits(self.at(rows, kinds), rows, entries, offsets)
+        """Return the result of `at` for the rows of each unit."""
+        return PredicatesOfUnits.of(units, lambda rows: self.at(rows, kinds))
 
     def kinds_of(self, numbers: Int[np.ndarray, " number"]) -> Int64[np.ndarray, " number"]:
         """Return the kind of each predicate, as its index in `offsets`."""
@@ -170,10 +168,19 @@ class PredicatesOfUnits(NamedTuple):
     """The predicates at the rows of several units: the i-th row of unit u has holds[entries[offsets[u] + i]]."""
 
     holds: Int32[np.ndarray, "row slot"]
-    rows: Int64[np.ndarray, " row"]
-    """The row of each entry of `holds`."""
     entries: Int64[np.ndarray, " row_of_unit"]
     offsets: Int64[np.ndarray, " unit_plus_1"]
+
+    @classmethod
+    def of(
+        cls,
+        units: Sequence[Int64[np.ndarray, " row"]],
+        read: Callable[[Int64[np.ndarray, " row"]], Int32[np.ndarray, "row slot"]],
+    ) -> "PredicatesOfUnits":
+        """Read the rows of each unit. A row that several units share is read once."""
+        rows, entries = np.unique(np.concatenate(units), return_inverse=True)
+        offsets = offsets_from_lengths([len(rows_of_unit) for rows_of_unit in units])
+        return cls(read(rows), entries, offsets)
 
 
 def _predicates_at(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:

@@ -46,6 +46,8 @@ _WEIGHT_STEPS = 1 << 22
 class Background(NamedTuple):
     """A text: the predicates that hold at some of its rows, the rows at which each predicate holds, and its kinds."""
 
+    read_rows: Int64[np.ndarray, " row"]
+    """These rows, ascending, as seq * n_ctx + pos."""
     holds: Int32[np.ndarray, "row slot"]
     rows: Int32[np.ndarray, " entry"]
     """The rows of predicate a are rows[offsets[a]:offsets[a + 1]], as indices into `holds`."""
@@ -65,12 +67,19 @@ class Background(NamedTuple):
     most_candidates: Int64[np.ndarray, " kind"]
 
     @classmethod
-    def of(cls, predicates: Predicates, holds: Int32[np.ndarray, "row slot"], scale: float) -> "Background":
+    def of(
+        cls,
+        predicates: Predicates,
+        read_rows: Int64[np.ndarray, " row"],
+        holds: Int32[np.ndarray, "row slot"],
+        scale: float,
+    ) -> "Background":
         """Invert what holds at some rows of a text, each of which stands for `scale` positions."""
         offsets, rows = _rows_by_predicate(holds, len(predicates.surprise))
         kinds = [PREDICATE_KINDS[name] for name in predicates.offsets]
         subjects = list(dict.fromkeys(kind.subject for kind in kinds))
         return cls(
+            read_rows,
             holds,
             rows,
             offsets,
@@ -82,6 +91,15 @@ class Background(NamedTuple):
             most_values=np.array([most_values(name) for name in predicates.offsets]),
             most_candidates=np.array([MAX_OF_SUBJECT if kind.subject == SUBJECT else MAX_OF_OTHERS for kind in kinds]),
         )
+
+    def at(self, predicates: Predicates, rows: Int64[np.ndarray, " row"]) -> Int32[np.ndarray, "row slot"]:
+        """Return the predicates of rules that hold at each row. Rows that were read are not read again."""
+        places = np.minimum(np.searchsorted(self.read_rows, rows), len(self.read_rows) - 1)
+        is_read = self.read_rows[places] == rows
+        holds = self.holds[places]
+        if not is_read.all():
+            holds[~is_read] = predicates.at(rows[~is_read], predicates.in_rules)
+        return holds
 
 
 class Candidates(NamedTuple):

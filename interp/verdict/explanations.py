@@ -118,20 +118,22 @@ def explain(
     of_senses = units.sampled_in(sample.half)[text.d_sae :]
     firings = [np.sort(rows[rows >= 0]) for rows in np.where(chosen[:, None], sample.rows[:, 0], -1)] + of_senses
 
-    def score(rules: Sequence[Sequence[Rule]], sequences: Bool[np.ndarray, " seq"], note: str) -> _Scores:
-        counts = count_rules(text, predicates, sequences, rules, units.latents, units.sampled, progress, note)
+    def score(rules: Sequence[Sequence[Rule]], note: str, background: Background | None) -> _Scores:
+        sequences = ~sample.half if background is None else sample.half
+        sampled = units.latents, units.sampled
+        counts = count_rules(text, predicates, sequences, rules, *sampled, progress, note, background)
         return _Scores.of(counts, units, sequences)
 
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)
         background = read_background(predicates, sample.half, text.counted & text.encoded, text.world)
         n_fire = units.n_fire(sample.count.sum(1)[units.latents], sample.half)
         proposed = _propose(predicates, background, firings, n_fire, progress)
-        rules = _best_rules(proposed, score(proposed, sample.half, CHOOSING))
+        rules = _best_rules(proposed, score(proposed, CHOOSING, background))
         shorter = [[rule, *_without_each_part(rule)] if rule else [] for rule in rules]
-        fit = score(shorter, sample.half, SHORTENING)
+        fit = score(shorter, SHORTENING, background)
         kept = _shortest_that_pay(shorter, fit)
         rules = [of_unit[number] if of_unit else () for of_unit, number in zip(shorter, kept, strict=True)]
-        held_out = score([[rule] if rule else [] for rule in rules], ~sample.half, SCORING)
+        held_out = score([[rule] if rule else [] for rule in rules], SCORING, None)
     named = [tuple(predicates.named(atom, rows) for atom in rule) for rule, rows in zip(rules, firings, strict=True)]
     f1_fit = fit.f1[np.arange(len(kept)), kept]
     explanations = _explanations(named, f1_fit, held_out)

@@ -26,6 +26,7 @@ from interp.runtime.threads import compute_ahead, map_in_threads
 from interp.statistics.bits import bit_count, get_bit, set_bit
 from interp.text.predicates import Predicates
 from interp.text.rules import MAX_ATOMS, Rule
+from interp.verdict.candidates import Background
 from interp.verdict.coded_text import CodedText
 
 MAX_ROWS_PER_HIT = 64
@@ -105,23 +106,26 @@ class TextBits(NamedTuple):
     def read(cls, predicates: Predicates, rows: Int64[np.ndarray, " row"], rules: NumberedRules) -> "TextBits":
         kinds = np.unique(predicates.kinds_of(rules.numbers))
         holds = predicates.at(rows, [list(predicates.offsets)[kind] for kind in kinds])
-        lookup = np.full(len(predicates.surprise) + 1, -1, np.int32)  # the last for −1, no predicate
+        return cls.of(holds, rules, len(predicates.surprise))
+
+    @classmethod
+    def of(cls, holds: Int32[np.ndarray, "row slot"], rules: NumberedRules, n_predicates: int) -> "TextBits":
+        """holds: the predicates at each row, of which those of the rules are kept."""
+        lookup = np.full(n_predicates + 1, -1, np.int32)  # the last for −1, no predicate
         lookup[rules.numbers] = np.arange(len(rules.numbers))
         offsets, rows_listed, bits, bits_of = _text_bits(holds, lookup, len(rules.numbers))
-        return cls(offsets, rows_listed, bits, bits_of, len(rows))
+        return cls(offsets, rows_listed, bits, bits_of, len(holds))
 
 
 class _Chunk(NamedTuple):
-    """The rows of a chunk of the text and of the codes that are in the sequences, as `_count` reads them; they are
-    numbered from 0."""
+    """The rows of a chunk of the text and of the codes that count, as `_count` reads them; they are numbered from
+    0."""
 
     text: TextBits
     start: int
     """The first row of the chunk."""
     number_of: Int64[np.ndarray, " row_of_chunk"]
-    """The number of each row of the chunk; −1 if it is in none of the sequences."""
-    counted: UInt64[np.ndarray, " word"]
-    """The rows that count, as bits."""
+    """The number of each row of the chunk; −1 if it does not count."""
     firing_offsets: Int32[np.ndarray, " d_sae_plus_1"]
     """The firings of latent j are fired[firing_offsets[j]:firing_offsets[j + 1]]."""
     fired: Int32[np.ndarray, " firing"]
@@ -138,6 +142,7 @@ def count_rules(
     sampled: Sequence[Int64[np.ndarray, " row"]],
     progress: Progress = no_progress,
     note: str = "",
+    background: Background | None = None,
 ) -> RuleCounts:
     """Count the rules proposed for each unit in some sequences.
 
@@ -146,6 +151,7 @@ def count_rules(
     latents: for each unit, the latent whose firings its rules are compared with.
     sampled: for each unit, the rows on which hits are counted.
     note: the name of this step in progress reports.
+    background: rows that were read already, if any.
 
     Each process of `text.world` has units of its own, and counts those of all processes in its part of the text.
     """
@@ -167,17 +173,21 @@ def count_rules(
     is_read[[latent for latent, rules_of_unit in zip(latents, proposed, strict=True) if rules_of_unit]] = True
 
     def read(chunk: CodeChunk) -> _Chunk:
-        is_inside = np.repeat(sequences[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx)
-        rows = chunk.start + np.flatnonzero(is_inside)
+        of_chunk = slice(chunk.start, chunk.stop)
+        counts_here = np.repeat(sequences[chunk.start // n_ctx : chunk.stop // n_ctx], n_ctx)
+        counts_here &= text.counted[of_chunk] & text.encoded[of_chunk]
+        rows = chunk.start + np.flatnonzero(counts_here)
         codes = chunk.of_latents(is_read)
         entries = codes.values.astype(float), codes.latents, codes.offsets
-        firings = scipy.sparse.csr_matrix(entries, (len(is_inside), codes.d_sae))[is_inside].tocsc()
-        firings.eliminate_zeros()
+        firings = scipy.sparse.csr_matrix(entries, (len(counts_here), codes.d_sae))[counts_here].tocsc()
+        if background is None:
+            bits = TextBits.read(predicates, rows, rules)
+        else:
+            bits = TextBits.of(background.at(predicates, rows), rules, len(predicates.surprise))
         return _Chunk(
-            text=TextBits.read(predicates, rows, rules),
+            text=bits,
             start=chunk.start,
-            number_of=np.where(is_inside, np.cumsum(is_inside) - 1, -1),
-            counted=pack_bits(text.counted[rows] & text.encoded[rows]),
+            number_of=np.where(counts_here, np.cumsum(counts_here) - 1, -1),
             firing_offsets=firings.indptr,
             fired=firings.indices,
             intervals=np.clip(np.ceil(firings.data * N_INTERVALS) - 1, 0, N_INTERVALS - 1).astype(np.int64),
@@ -194,13 +204,6 @@ def count_rules(
 
     world.all_do(count_part)
     return RuleCounts(*(world.sum_(torch.from_numpy(counted)).numpy()[own_units] for counted in counts))
-
-
-def pack_bits(mask: Bool[np.ndarray, " row"]) -> UInt64[np.ndarray, " word"]:
-    """Return the mask as bits, 64 rows per word."""
-    padded = np.zeros(-(-len(mask) // 64) * 64, bool)
-    padded[: len(mask)] = mask
-    return np.packbits(padded, bitorder="little").view(np.uint64)
 
 
 @njit(cache=True, nogil=True)
@@ -261,6 +264,7 @@ def rule_bits(rule, atoms, within):
 @njit(cache=True, nogil=True)
 def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
     """Add the counts of some units in the chunk to `counts`."""
+    everywhere = np.full((chunk.text.n_rows + 63) // 64, ~np.uint64(0))
     for unit in units:
         atoms = atom_bits(rules, chunk.text, unit)
         firings = range(chunk.firing_offsets[latents[unit]], chunk.firing_offsets[latents[unit] + 1])
@@ -268,7 +272,7 @@ def _count(units, latents, rules, hit_rows, hit_offsets, chunk, counts):
         for firing in firings:
             counts.fires[unit, chunk.intervals[firing]] += 1
         for number in range(rules.rule_offsets[unit + 1] - rules.rule_offsets[unit]):
-            bits = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, chunk.counted)
+            bits = rule_bits(rules.rules[rules.rule_offsets[unit] + number], atoms, everywhere)
             for word in bits:
                 counts.holds[unit, number] += np.int64(bit_count(word))
             for firing in firings:

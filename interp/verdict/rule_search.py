@@ -20,7 +20,7 @@ from interp.runtime.processes import SINGLE_PROCESS, Processes, slice_of_part
 from interp.runtime.threads import map_in_threads
 from interp.statistics.sorting import largest_first
 from interp.statistics.spacing import rows_of, spread_sequences
-from interp.text.predicates import Predicates
+from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.text.rules import MAX_ATOMS, MAX_VALUES, Rule
 from interp.verdict.beam_search import N_KEPT, best_conjunctions
 from interp.verdict.candidates import Background, choose_candidates, read_firings, sample_text
@@ -76,7 +76,7 @@ def read_background(
     own_rows = rows[slice_of_part(len(rows), world.rank, world.count)]
     parts = world.gather_results(lambda: predicates.at(own_rows, predicates.in_rules))
     holds = np.concatenate([part for part in parts if len(part)] or parts)
-    return Background.of(predicates, holds, scale=len(sequences) / max(1, len(kept)))
+    return Background.of(predicates, rows, holds, scale=len(sequences) / max(1, len(kept)))
 
 
 def item_price(n_firings: int) -> float:
@@ -93,7 +93,7 @@ def propose_rules(
 ) -> list[list[Rule]]:
     """Propose some distinct rules for each latent or sense, whose atoms have no names yet.
     firings: for each, rows that are a sample of its n_fire firings, at least one."""
-    read = predicates.at_each(firings, predicates.in_rules)
+    read = PredicatesOfUnits.of(firings, partial(background.at, predicates))
     prices = np.array([item_price(len(rows_of_unit)) for rows_of_unit in firings])
     numbers = np.full((len(firings), N_KEPT, MAX_ATOMS, MAX_VALUES), -1, np.int32)
     spans = np.array_split(np.arange(len(firings)), 4 * torch.get_num_threads())

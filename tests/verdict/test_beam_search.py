@@ -33,7 +33,8 @@ def world(seed):
 
 def background_of(holds):
     offsets = dict(zip(SIZES, np.cumsum([0, *SIZES.values()]).tolist(), strict=False))
-    return Background.of(SimpleNamespace(offsets=offsets, surprise=np.zeros(len(KIND_OF))), holds, SCALE)
+    predicates = SimpleNamespace(offsets=offsets, surprise=np.zeros(len(KIND_OF)))
+    return Background.of(predicates, np.arange(len(holds)), holds, SCALE)
 
 
 def scratch():

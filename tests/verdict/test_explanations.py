@@ -26,7 +26,7 @@ from interp.verdict.explanations import (
     explain,
 )
 from interp.verdict.rule_counts import RuleCounts, count_rules
-from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitSample
+from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitSample, read_background
 from tests.copied_text import N_CTX, copied_text
 from tests.copied_text import counted as in_first_window
 from tests.random_codes import hash_of
@@ -302,6 +302,18 @@ def test_a_long_text_is_searched_on_a_part_of_it(monkeypatch):
     rules = [planted(text)[words] for words in ('"alpha" or "gamma"', "tokens in a comment", '"Delta" in parentheses')]
     got = explained(tokens, np.stack([truth(rule, text) for rule in rules], 1)).latents
     assert got.phrases[1:] == ["tokens in a comment", '"Delta" in parentheses'] and (got.f1 == 1).all()
+
+
+def test_a_background_reads_only_rows_that_it_has_not_read():
+    tokens = random_text(np.random.default_rng(2), 100)
+    predicates, half = read(tokens), fit_half(tokens).numpy()
+    counted = np.random.default_rng(3).random(tokens.size) < 0.9
+    background = read_background(predicates, half, counted)
+    rows = np.random.default_rng(4).permutation(tokens.size)[:500]
+    np.testing.assert_array_equal(background.at(predicates, rows), predicates.at(rows, predicates.in_rules))
+    was_read = rows[counted[rows] & np.repeat(half, tokens.shape[1])[rows]]
+    assert len(was_read) > 100
+    np.testing.assert_array_equal(background.at(None, was_read), predicates.at(was_read, predicates.in_rules))
 
 
 def senses_of(tokens, text, rng):

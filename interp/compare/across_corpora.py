@@ -102,7 +102,8 @@ class Corpora:
         words = map(_show_words, self.differing.to_dict("records"))
         rows = list(zip(self.differing["latent"], words, *sides, strict=True))[:_N_PRINTED_LATENTS]
         note = f"{len(self.differing) - len(rows):,} more in `differing`." if len(self.differing) > len(rows) else ""
-        return card(self._title(), show_table(("latent", "what differs", f"in {a}", f"in {b}"), rows), note)
+        head = ("latent", "what differs", f"in {a}", f"in {b}")
+        return card(self._title(), show_table(head, rows) if rows else "", note)
 
     def _title(self) -> str:
         sides = " and ".join(

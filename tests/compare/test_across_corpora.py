@@ -127,6 +127,8 @@ def test_corpora_describes_differences_by_rules_and_snippets(tiny_run, tmp_path,
     words = {"words": f"fires in 9% of it: {phrase(rule)}", "rule": phrase(rule), "rule_json": rule_json(rule)}
     spaced = replace(result, table=result.table.assign(**words))
     assert '"<bdi>␣the</bdi>" or "<bdi>a</bdi>"' in spaced._repr_html_(), "the spaces of a rule are marked"
+    none = replace(result, table=result.table.assign(differs=False))
+    assert "<th" in page and "<th" not in none._repr_html_(), "no head of an empty table"
     figure = figures.corpus_differences(result.table, names=result.names)
     assert sum(len(trace.x) for trace in figure.data) == min(len(result.differing), 24)
     cut = corpora(features, in_a=in_a, documents=ids, n_first=8)

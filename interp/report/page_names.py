@@ -77,6 +77,8 @@ def _token(token: list) -> str:
     if pieces is None:
         return f'"{text}"'.replace("\n", "\\n").replace("\t", "\\t")
     if is_in_words:
-        return " and ".join(f'"{piece}"' if isinstance(piece, str) else piece[1] for piece in pieces)
+        whole = "".join(piece for piece in pieces if isinstance(piece, str))
+        parts = " and ".join(piece[1] for piece in pieces if not isinstance(piece, str))
+        return f'"{whole}" with {parts}' if whole else parts
     signs = [piece if isinstance(piece, str) else piece[0] and f"⟨{piece[0]}⟩" for piece in pieces]
     return f'"{"".join(signs)}"'

@@ -40,6 +40,8 @@ def letters(name: str) -> str:
         ),
         ([{"muted": ["on "]}, {"chip": [*PARTS, 1]}], "on the first byte of a Hebrew letter",
          "the first byte of a Hebrew letter"),
+        ([["a⟨d7⟩", ["a", ["א–ת…", "the first byte of a Hebrew letter"]], 1]],
+         '"a" with the first byte of a Hebrew letter', None),
         ([{"muted": ["It never fired."]}], "It never fired.", None),
     ],
 )  # fmt: skip
@@ -56,8 +58,12 @@ def test_the_names_of_a_run_are_those_of_its_page(tiny_run, chromium):
     said = chromium.evaluate("report.columns.brief.map((_, latent) => report.captions.plain(latent))")
     names = names_of_page(tiny_run.page.parent)
     assert len(names) == len(said) == tiny_run.features.d_sae
-    pairs = [(letters(name.whole), letters(text)) for name, text in zip(names, said, strict=True) if "⟨" not in text]
-    assert len(pairs) > 3 and all(name == text for name, text in pairs)
+    is_told = [not re.search("⟨|byte", text) for text in said]  # parts of characters stand in boxes there
+    pairs = [
+        (letters(name.whole), letters(text)) for name, text, told in zip(names, said, is_told, strict=True) if told
+    ]
+    assert len(pairs) > 3
+    assert [name for name, _ in pairs] == [text for _, text in pairs]
 
 
 def test_packed_text_comes_back():

@@ -64,6 +64,7 @@ def take_explorer(browser: Chromium, run: Run) -> None:
         browser.wait("document.querySelector('.aim') !== null")
         browser.evaluate("document.querySelector('button[value=effect]').click()")
         browser.wait("document.body.textContent.includes('what the features do to')")
+        browser.wait("document.querySelector('.stale') === null && document.getAnimations().length === 0")
         browser.picture(OUT / "explorer.png")
         server.shutdown()
 

@@ -93,7 +93,7 @@ def corpus_differences(
     differences: pd.DataFrame, *, names: tuple[str, str] = ("A", "B"), max_latents: int = 24
 ) -> go.Figure:
     """Draw the largest differences between two corpora: the share of A's documents in which a latent fires minus that
-    of B's, in percentage points, with its 95 % interval.
+    of B's, in percentage points, with its 95% interval.
 
     differences: a table with the columns latent, differs, difference, low, high and rule, as `compare.corpora` makes
     it. Of the latents that differ, the `max_latents` with the largest differences are drawn.
@@ -115,7 +115,7 @@ def corpus_differences(
     fig.add_vline(0, line={"color": INK, "width": 1})
     with_style(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
     fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
-    return fig.update_xaxes(title_text="difference in the share of documents (percentage points, 95\u00a0%\u00a0CI)")
+    return fig.update_xaxes(title_text="difference in the share of documents (percentage points, 95%\u00a0CI)")
 
 
 @figure

@@ -21,17 +21,17 @@ from interp.figures.theme import (
     GREEN,
     GREY,
     INK,
-    PALE,
+    LIGHT_TO_DARK,
     SEQUENCE,
-    VERDICT_COLOURS,
     VERMILLION,
     check_columns,
     colour_bar,
-    decade_ticks,
     dot_style,
     escape_markup,
     plain_name,
+    share_ticks,
     split_by_verdict,
+    verdict_dots,
     verdict_name,
     with_style,
 )
@@ -48,36 +48,33 @@ LATEX_COLUMNS = {
 """Column of the quality table → its heading, and the format of its numbers."""
 _LATEX = {ord(character): f"\\{character}" for character in "&%$#_{}"}
 _LATEX |= {ord("\\"): r"\textbackslash{}", ord("~"): r"\textasciitilde{}", ord("^"): r"\textasciicircum{}"}
+_LATEX |= {ord("−"): "$-$", ord("␣"): r"\textvisiblespace{}"}
 
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draw the quality of each dictionary, a row per dictionary with its L0. One dot is the variance explained (1 −
-    FVU), which is 0 for the mean activation. Another is the CE loss recovered, which is 0 for zero ablation or
-    unigrams, whichever is better."""
+    """Draw the quality of each dictionary with its L0, the mean number of active latents per token. A disc is the
+    variance explained (1 − FVU), which is 0 for the mean activation. A diamond is the cross-entropy recovered, which is
+    0 for zero ablation or unigrams, whichever is better for the model."""
     check_columns(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
-    names = [
-        f"{escape_markup(name)} (L0 {l0:.0f})"
-        for name, l0 in zip(quality_table["dictionary"], quality_table["l0"], strict=True)
-    ]
-    kept = (
-        ("variance explained", 1 - quality_table["fvu"], BLUE, "circle"),
-        ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond"),
+    names = list(map(escape_markup, quality_table["dictionary"]))
+    l0 = [f"L0 {value:.0f}" for value in quality_table["l0"]]
+    x_title = "share kept (1 = all)"
+    if len(set(l0)) == 1:
+        x_title += f", all with {l0[0]}"
+    else:
+        names = [f"{name} ({value})" for name, value in zip(names, l0, strict=True)]
+    kept = (  # beside one another, so that equal values do not cover each other
+        ("variance explained", 1 - quality_table["fvu"], BLUE, "circle", -0.13),
+        ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond", 0.13),
     )
     y = np.arange(len(names))
     fig = go.Figure()
-    for name, values, colour, symbol in kept:
+    for name, values, colour, symbol, shift in kept:
         look = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 9}}
-        fig.add_scatter(x=values, y=y, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
-    height = 130 + 34 * len(names)
-    with_style(
-        fig,
-        "Quality of the dictionaries",
-        x="share kept (1 = all)",
-        y="dictionary",
-        height=height,
-    )
-    shown = np.concatenate([values.to_numpy(float) for _, values, _, _ in kept])
+        fig.add_scatter(x=values, y=y + shift, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
+    with_style(fig, "Quality of the dictionaries", x=x_title, height=130 + 34 * len(names))
+    shown = np.concatenate([values.to_numpy(float) for _, values, *_ in kept])
     low = float(np.nanmin(shown, initial=0.0))
     fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(shown, initial=0.0))) + 0.03])
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
@@ -94,49 +91,60 @@ def quality_latex(table: pd.DataFrame) -> str:
             "--" if np.isnan(row[name]) else format(row[name], form).replace("%", r"\%").replace("-", "$-$")
             for name, (_, form) in columns.items()
         ]
-        rows.append(" & ".join([str(row["dictionary"]).translate(_LATEX), *cells]) + r" \\")
+        rows.append(" & ".join([escape_latex(str(row["dictionary"])), *cells]) + r" \\")
     lines = [rf"\begin{{tabular}}{{l{'r' * len(columns)}}}", r"\toprule", head + r" \\", r"\midrule", *rows]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
 
+def escape_latex(text: str) -> str:
+    """Escape a text so that LaTeX shows it verbatim."""
+    return text.translate(_LATEX)
+
+
 @figure
 def decoder_map(points: pd.DataFrame, *, colour: str = "verdict") -> go.Figure:
-    """Draw the decoder's rows in the plane, coloured by verdict or by a column of numbers (a fraction, or one whose
-    decimal logarithm is drawn: `density`).
-    points: a table with x, y and the column. A point that has an entry in an optional column `name` is named. Distances
-    have no unit, so the axes have no numbers. The colour scale ends at the 2nd and 98th percentiles, so that a few
-    outliers do not compress it."""
+    """Draw the directions of the decoder in the plane (UMAP), a dot per latent, coloured by verdict or by a number.
+    Distances have no unit. A ring is the latent that detects the named concept best.
+
+    points: a table with x, y and the column `colour`. A point that has an entry in an optional column `name` has a ring
+    and this name.
+    colour: "verdict", or a column of numbers; "density" is drawn on a logarithmic scale. The scale ends at the 2nd and
+    98th percentiles, so that a few outliers do not compress it."""
     check_columns(points, "x", "y", colour)
     fig = go.Figure()
     if colour == "verdict":
         for verdict, rows in split_by_verdict(points):
-            marker = dot_style(len(points), color=VERDICT_COLOURS.get(verdict, GREY))
-            look = {"mode": "markers", "marker": marker, "hoverinfo": "skip", "name": verdict_name(verdict)}
-            fig.add_scatter(x=rows["x"], y=rows["y"], **look)
+            look = {"mode": "markers", "hoverinfo": "skip", "name": verdict_name(verdict)}
+            fig.add_scatter(x=rows["x"], y=rows["y"], **look, **verdict_dots(verdict, len(rows), len(points)))
         fig.update_layout(legend_itemsizing="constant")
     else:
         values = points[colour].to_numpy(float)
-        title = plain_name(colour)
         if colour == "density":
             values = np.log10(np.where(values > 0, values, np.nan))
-            title = "log₁₀ density"
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
-        hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": colour_bar(title), "cmin": low, "cmax": high}
+        bar = colour_bar(plain_name(colour))
+        if colour == "density":
+            ticks = share_ticks(10**low, 10**high)
+            bar = colour_bar("density (share of tokens)", **ticks | {"tickvals": np.log10(ticks["tickvals"])})
+        hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": bar, "cmin": low, "cmax": high}
         marker = dot_style(len(points), **hues, opacity=1)  # as on the scale
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
-    with_style(fig, "Map of the decoder", x="UMAP 1 (no unit)", y="UMAP 2 (no unit)", height=520)
+    title = f"Map of the decoder, coloured by {colour.replace('_', ' ')}"
+    with_style(fig, title, x="UMAP 1 (no unit)", y="UMAP 2 (no unit)", height=520)
     fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["x"]))
     fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
     fig.update_yaxes(scaleanchor="x", constrain="domain")
     if "name" in points:
         named = points[points["name"].notna() & (points["name"] != "")]
-        ring = {"color": "rgba(255,255,255,0)", "size": 5, "line": {"color": INK, "width": 1}}
+        ring = {"symbol": "circle-open", "color": INK, "size": 6, "line": {"width": 1.2}}
         names: dict[str, Any] = {
             "mode": "markers+text",
             "text": list(map(plain_name, named["name"])),
             "textfont_size": 11,
+            "name": "detects the named concept best",
+            "showlegend": len(named) > 0,
         }
-        fig.add_scatter(x=named["x"], y=named["y"], marker=ring, hoverinfo="skip", showlegend=False, **names)
+        fig.add_scatter(x=named["x"], y=named["y"], marker=ring, hoverinfo="skip", zorder=1, **names)
     return with_placed_names(fig)
 
 
@@ -149,10 +157,17 @@ def _with_margin(values: pd.Series) -> list[float]:
 
 @figure
 def cosine_histogram(
-    cosines: Mapping[str, Sequence[float] | np.ndarray], *, null: str | None = None, title: str = "Nearest latents"
+    cosines: Mapping[str, Sequence[float] | np.ndarray],
+    *,
+    null: str | None = None,
+    title: str = "Nearest latents",
+    axis: str = "cosine",
 ) -> go.Figure:
-    """Draw the distribution of cosines, with a line per name.
-    null: the name of the null's cosines, which are drawn as a grey area."""
+    """Draw the distribution of cosines of directions, in equally wide bins. A grey area is the null.
+
+    cosines: name → the cosine of each latent.
+    null: the name of the null's cosines.
+    axis: the title of the axis, which says between which directions the cosines are."""
     fig = go.Figure()
     finite = {name: np.asarray(values, float) for name, values in cosines.items()}
     finite = {name: values[np.isfinite(values)] for name, values in finite.items()}
@@ -163,12 +178,11 @@ def cosine_histogram(
         share = np.histogram(np.clip(values, edges[0], 1), edges)[0] / max(len(values), 1)
         area = {"line": {"color": GREY, "width": 1}, "fill": "tozeroy", "fillcolor": "rgba(138,143,152,.3)"}
         look = area if name == null else {"line": {"color": next(hues), "width": 1.8}}
-        x = np.repeat(edges, 2)[1:-1]
-        y = np.repeat(share, 2)
-        fig.add_scatter(x=x, y=y, mode="lines", name=escape_markup(name), **look)
+        fig.add_scatter(x=edges, y=[*share, share[-1]], mode="lines", name=escape_markup(name), **look)
+    fig.update_traces(line_shape="hv")
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
-    with_style(fig, title, x="cosine", y="share of the latents")
+    with_style(fig, title, x=escape_markup(axis), y="share of the latents")
     return fig.update_layout(meta={"direct_labels": True})
 
 
@@ -176,9 +190,13 @@ def cosine_histogram(
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
 ) -> go.Figure:
-    """Draw which latents fire together, for `n` latents around the closest pair. Latents that fire together are
-    neighbours. coactivations: the FeatureStore's table of that name. A pair is white if neither latent has the other
-    among its closest. A latent with itself is grey."""
+    """Draw which latents fire together: the Jaccard index of the tokens on which two latents fire, for latents around
+    the closest pair. Latents that fire together are neighbours. A pair is white if neither latent has the other among
+    its closest.
+
+    coactivations: the FeatureStore's table of that name.
+    n: the number of latents.
+    names: names of latents. By default these are their numbers."""
     check_columns(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
     jaccard_of_pair = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
@@ -186,12 +204,15 @@ def coactivation_heatmap(
     order = _chained_order(jaccard_of_pair, n)
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
+    scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": max(jaccard_of_pair.values(), default=1.0)}
     bar = colour_bar("Jaccard index")
-    fig = go.Figure(
-        go.Heatmap(z=grid, x=cells, y=cells, colorscale=COLOUR_SCALE, zmin=0, colorbar=bar, hoverongaps=False)
-    )
+    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, **scale, colorbar=bar, hoverongaps=False))
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
-    fig.add_heatmap(z=itself, x=cells, y=cells, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
+    grey = {"colorscale": [[0, GREY], [1, GREY]], "showscale": False}
+    fig.add_heatmap(z=itself, x=cells, y=cells, **grey, hoverinfo="skip")
+    for symbol, name in (("square", "the latent itself"), ("square-open", "not among the closest")):
+        marker = {"symbol": symbol, "color": GREY, "size": 9}
+        fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, showlegend=True)
     with_style(fig, "Latents that fire together", x="other latent", y="latent", height=560)
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
     ticks = [escape_markup(named.get(latent, latent)) for latent in order]
@@ -228,12 +249,13 @@ def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> 
 
 @figure
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
-    """Draw, for each labelled concept, the held-out F1 of the best feature against that of the best neuron. Concepts
-    are named if there is room. Hovering names the others, and `concept_dots` names all."""
+    """Draw the held-out F1 of the best feature against that of the best neuron for each labelled concept. Above the
+    dotted line the feature is better."""
     check_columns(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **BARE_TRACE)
+    equal: dict[str, Any] = {"name": "equally good", "showlegend": True, "hoverinfo": "skip"}
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **equal)
     _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
     title = f"Concepts: best feature against best {rival}"
     with_style(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
@@ -243,8 +265,8 @@ def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
 
 @figure
 def concept_dots(concepts: pd.DataFrame) -> go.Figure:
-    """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. Each concept has a row
-    with its name, and the concept that is detected best is on top. Hovering tells the latent, if the table has it."""
+    """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. The concept that is
+    detected best is on top."""
     check_columns(concepts, "label", "f1_feature", "f1_neuron")
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
@@ -260,7 +282,7 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
         look = {"mode": "markers", "marker": {"color": colour, "size": 7}, "hovertext": names, "hovertemplate": hover}
         fig.add_scatter(x=rows[column], y=y, name=name, **look, **hover_data)
     height = 130 + 15 * len(rows)
-    with_style(fig, f"Concepts: best feature and best {rival}", x="F1 (held out)", y="concept", height=height)
+    with_style(fig, f"Each concept's best feature and {rival}", x="F1 (held out)", height=height)
     fig.update_xaxes(range=[-0.02, 1.02])
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
 
@@ -279,17 +301,18 @@ def _rival(concepts: pd.DataFrame) -> str:
 
 @figure
 def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
-    """Draw how well the best feature detects each concept, against how frequent the concept is. For a dictionary with
-    only frequent concepts, the points rise from left to right.
+    """Draw how well the best feature detects each labelled concept, against how frequent the concept is. For a
+    dictionary with only frequent concepts, the points rise from left to right.
+
     n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones."""
     check_columns(concepts, "label", "f1_feature", "n_label")
     fig = go.Figure()
     share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
     _named_points(fig, concepts, share, "on %{x:.2%} of tokens, F1 %{y:.3f}")
-    with_style(fig, "Concepts: detection against frequency", x="frequency (log₁₀ of the share of tokens)", height=420)
+    with_style(fig, "Concepts: detection against frequency", x="frequency of the concept (share of tokens)", height=420)
     fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
     logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
-    ticks = decade_ticks(10 ** logs.min(), 10 ** logs.max())
+    ticks = share_ticks(10 ** logs.min(), 10 ** logs.max())
     fig.update_xaxes(type="log", range=[logs.min() - 0.25, logs.max() + 0.25], **ticks)
     return with_placed_names(fig)
 

@@ -1,14 +1,16 @@
 """Place the names of points next to them, so that no name covers another.
 
-In: a figure with names at points, and the ranges of its axes. Out: the same figure, with each name on the first free
-side of its point. If no side is free, the name is put further away, at the end of a thin line. If there is no room for
-that, it is left out.
+In: a figure with names at points, and the ranges of its axes. Out: the same figure, with each name on a free side of
+its point. If no side is free, the name is put further away, at the end of a thin line. If there is no room for that, it
+is left out. Of several orders in which names are placed, the one that leaves out the fewest counts.
 """
 
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import plotly.graph_objects as go
@@ -27,16 +29,23 @@ LINE_HEIGHT = 1.15
 """Height of a line of Helvetica, in font sizes."""
 MAX_OVERLAP = 2.0
 """Square pixels of another name, or of a point, that a name may cover."""
-SIDES = ("middle right", "middle left", "top center", "bottom center")
-LEADER = "leader"
-"""The name of annotations that name a point from further away, with a line to it."""
-LEADER_LENGTHS = (16.0, 26.0, 38.0, 54.0, 74.0)
+ANCHORS: dict[str, dict[str, Any]] = {
+    "middle right": {"xanchor": "left", "xshift": NAME_GAP},
+    "middle left": {"xanchor": "right", "xshift": -NAME_GAP},
+    "top center": {"yanchor": "bottom", "yshift": NAME_GAP},
+    "bottom center": {"yanchor": "top", "yshift": -NAME_GAP},
+}
+"""The sides of a point, the best first, and how an annotation there is attached to it."""
+POINT_NAME = "name of a point"
+"""The name of annotations that name a point."""
+N_ORDERS = 50
+"""Number of orders in which names are placed, of which the best counts."""
+LEADER_LENGTHS = (16.0, 26.0, 38.0, 54.0, 74.0, 100.0, 130.0)
 """Pixels from a point to the near end of a name to which a line leads."""
-N_DIRECTIONS = 16
+N_DIRECTIONS = 24
 """Number of directions from a point, evenly spread, that are tried at each distance."""
-HALO = ", ".join(f"{right}px {up}px white" for right in (-1, 0, 1) for up in (-1, 0, 1))
-"""The white edge of a name's letters, which stays legible on points. It is not blurred, as a PDF would hold a blurred
-edge as pixels."""
+NAME_GROUND = "rgba(255,255,255,.75)"
+"""The ground of a name, on which it stays legible over points."""
 _AXIS_SIZE = 5.0, 4.0
 """Sizes of a letter that an axis takes with its numbers and its title: the vertical axis of the width, the other of the
 height."""
@@ -44,17 +53,19 @@ _BARE_AXIS_SIZE = 2.5
 """The same for an axis without numbers."""
 _BAR_SIZE = 7.0
 """Sizes of a letter that a colour bar takes of the width."""
+_CLOSE = 2.5 * NAME_GAP
+"""Pixels between two points of which a line from one cannot always avoid the other."""
 _LINE_STEP = 2.0
 """Pixels between the boxes that stand for a line."""
 
 
 def with_placed_names(fig: go.Figure) -> go.Figure:
-    """Place the name of every point of a trace with the mode `markers+text`. Names of higher points are placed first. A
-    name without room next to its point is put further away, at the end of a thin line. If there is no room for that, it
-    is removed. All names stay in `hovertext`. On an axis without a range, or of categories, names stay as they are."""
+    """Name every point of a trace with the mode `markers+text` in an annotation next to it. A name without room there
+    is put further away, at the end of a thin line. If there is no room for that, it is left out. All names stay in
+    `hovertext`. On an axis without a range, or of categories, names stay as they are."""
     if fig.layout.xaxis.range is None or fig.layout.yaxis.range is None:
         return fig
-    fig.layout.annotations = [note for note in fig.layout.annotations if note.name != LEADER]
+    fig.layout.annotations = [note for note in fig.layout.annotations if note.name != POINT_NAME]
     room = plot_size(fig)
     if fig.layout.yaxis.scaleanchor:  # a unit is as long upwards as it is to the right
         spans = [abs(axis.range[1] - axis.range[0]) for axis in (fig.layout.xaxis, fig.layout.yaxis)]
@@ -70,28 +81,17 @@ def with_placed_names(fig: go.Figure) -> go.Figure:
             continue
         if not x.shape == y.shape == (len(names),):
             continue
+        trace.update(hovertext=names, text=[""] * len(names))
         sides, leaders = place_names(x, y, names, size, room)
-        trace.update(
-            hovertext=names,
-            textfont_shadow=HALO,
-            text=[name if side else "" for name, side in zip(names, sides, strict=True)],
-            textposition=[side or "middle right" for side in sides],
-        )
+        positions = {i: {"showarrow": False} | ANCHORS[side] for i, side in enumerate(sides) if side}
         for i, (right, up) in leaders.items():
-            line = {
-                "showarrow": True,
-                "arrowhead": 0,
-                "arrowwidth": 0.7,
-                "arrowcolor": INK,
-                "standoff": 4,
-                "ax": right,
-                "ay": -up,
-            }
-            anchor = "left" if right > 0 else "right"
-            position = {"x": _axis_value(trace.x[i], fig.layout.xaxis), "y": _axis_value(trace.y[i], fig.layout.yaxis)}
-            font = {"size": size, "shadow": HALO}
-            look = {"xanchor": anchor, "yanchor": "middle", "font": font, "borderpad": 1}
-            fig.add_annotation(text=names[i], name=LEADER, **position, **line, **look)
+            ends = {"ax": right, "ay": -up, "xanchor": "left" if right > 0 else "right", "yanchor": "middle"}
+            line = {"arrowhead": 0, "arrowwidth": 0.7, "arrowcolor": INK, "standoff": 4}
+            positions[i] = {"showarrow": True, "borderpad": 1} | ends | line
+        for i, position in positions.items():
+            point = {"x": _axis_value(trace.x[i], fig.layout.xaxis), "y": _axis_value(trace.y[i], fig.layout.yaxis)}
+            look = {"name": POINT_NAME, "font_size": size, "bgcolor": NAME_GROUND}
+            fig.add_annotation(text=names[i], **point, **look, **position)
     return fig
 
 
@@ -119,42 +119,89 @@ def _axis_pixels(values: object, axis: go.layout.XAxis | go.layout.YAxis, length
     return ((np.log10(numbers) if axis.type == "log" else numbers) - low) / (high - low) * length
 
 
+class Placement(NamedTuple):
+    """Where names stand."""
+
+    sides: list[str]
+    """The side of each point on which its name stands, or "" if it stands on none."""
+    leaders: dict[int, Pixels]
+    """The way from a point to its name, for the names further away."""
+
+
 def place_names(
     x: np.ndarray,
     y: np.ndarray,
     names: list[str],
     size: float,
     room: Pixels,
-    sides: Sequence[str] = SIDES,
+    sides: Sequence[str] = tuple(ANCHORS),
     obstacles: Sequence[Box] = (),
-) -> tuple[list[str], dict[int, Pixels]]:
-    """Find the first free side for each name, or "" if none is free. Then find the way from the point to a name further
-    away, if there is room, on which the line to it crosses the fewest names, points and lines. x, y, room (width,
-    height) and the obstacles are in pixels."""
+) -> Placement:
+    """Find a free side for each name. If none is free, find the way to a name further away, if there is room, on which
+    the line to it crosses the fewest names, points and lines. Names of higher points are placed first, then other
+    orders are tried; the placement counts that leaves out the fewest names, then the one whose lines cross least, then
+    the one with the shortest lines. x, y, room (width, height) and the obstacles are in pixels."""
     at = [(float(right), float(up)) for right, up in zip(x, y, strict=True)]
     # a letter more, so that two names side by side are not read as one
     extents = [(LETTER_WIDTH * size * (count_letters(name) + 1), LINE_HEIGHT * size) for name in names]
+    generator = np.random.default_rng(0)
+    order = np.array([i for i in np.argsort(-y, kind="stable") if names[i]], int)
+    best = Placement([""] * len(names), {})
+    least = (float("inf"),) * 3
+    for _ in range(N_ORDERS):
+        placement, n_crossed = _placed(order.tolist(), at, extents, room, sides, obstacles)
+        n_left_out = len(order) - sum(map(bool, placement.sides)) - len(placement.leaders)
+        cost = (float(n_left_out), float(n_crossed), sum(float(np.hypot(*way)) for way in placement.leaders.values()))
+        if cost < least:
+            best, least = placement, cost
+        if not any(least):
+            break
+        order = generator.permutation(order)
+    return best
+
+
+def _placed(
+    order: Sequence[int],
+    at: Sequence[Pixels],
+    extents: Sequence[Pixels],
+    room: Pixels,
+    sides: Sequence[str],
+    obstacles: Sequence[Box],
+) -> tuple[Placement, int]:
+    """Place names in an order. Return with it how much their lines cross."""
     points: list[Box] = [(right - NAME_GAP, right + NAME_GAP, up - NAME_GAP, up + NAME_GAP) for right, up in at]
-    placed = list(obstacles)
-    chosen = [""] * len(names)
-    for i in np.argsort(-y, kind="stable").tolist():
+    names = list(obstacles)
+    leaders: list[Box] = []
+    placement = Placement([""] * len(at), {})
+    n_crossed = 0
+    ways = _ways()
+    for i in order:
+        others = np.array(names + leaders + points[:i] + points[i + 1 :]).reshape(-1, 4)
         boxes = _boxes(at[i], extents[i])
-        others = placed + points[:i] + points[i + 1 :]
-        free = [side for side in sides if _is_free(boxes[side], others, room)]
-        if free:
-            chosen[i] = free[0]
-            placed.append(boxes[chosen[i]])
-    leaders = {}
-    for i in [i for i, name in enumerate(names) if name and not chosen[i]]:
-        others = placed + points[:i] + points[i + 1 :]
-        free_ways = [way for way in _ways() if _is_free(_box_at(at[i], way, extents[i]), others, room)]
-        if free_ways:
-            lines = [_line(at[i], way) for way in free_ways]
-            crossed = [sum(not _is_free(step, others, room) for step in line) for line in lines]
-            best = int(np.argmin(crossed))
-            leaders[i] = free_ways[best]
-            placed += [_box_at(at[i], free_ways[best], extents[i]), *lines[best]]
-    return chosen, leaders
+        free_sides = _are_free([boxes[side] for side in sides], others, room)
+        if free_sides.any():
+            placement.sides[i] = sides[int(free_sides.argmax())]
+            names.append(boxes[placement.sides[i]])
+            continue
+        further = [_box_at(at[i], way, extents[i]) for way in ways]
+        # A line through a name or a point is worse than one through a line, or past a point too close to avoid.
+        far = [point for point, place in zip(points, at, strict=True) if math.dist(place, at[i]) > _CLOSE]
+        worse = np.array(names + far).reshape(-1, 4)
+        best: tuple[int, int, list[Box]] | None = None
+        for k in np.flatnonzero(_are_free(further, others, room)).tolist():
+            line = _line(at[i], ways[k])
+            crossed = int((~_are_free(line, others, room)).sum() + 10 * (~_are_free(line, worse, room)).sum())
+            if best is None or crossed < best[0]:
+                best = crossed, k, line
+            if not crossed:
+                break
+        if best is not None:
+            crossed, k, line = best
+            placement.leaders[i] = ways[k]
+            names.append(further[k])
+            leaders += line
+            n_crossed += crossed
+    return placement, n_crossed
 
 
 def _ways() -> list[Pixels]:
@@ -197,17 +244,16 @@ def _boxes(point: Pixels, extent: Pixels) -> dict[str, Box]:
     width, height = extent
     lefts = x + NAME_GAP, x - NAME_GAP - width, x - width / 2, x - width / 2
     bottoms = y - height / 2, y - height / 2, y + NAME_GAP, y - NAME_GAP - height
-    corners = zip(SIDES, lefts, bottoms, strict=True)
+    corners = zip(ANCHORS, lefts, bottoms, strict=True)
     return {side: (left, left + width, bottom, bottom + height) for side, left, bottom in corners}
 
 
-def _is_free(box: Box, others: list[Box], room: Pixels) -> bool:
-    """Return whether the box lies within the plot and covers almost nothing."""
-    left, right, bottom, top = box
-    if left < 0 or right > room[0] or bottom < 0 or top > room[1]:
-        return False
-    overlaps = (
-        (min(right, other_right) - max(left, other_left), min(top, other_top) - max(bottom, other_bottom))
-        for other_left, other_right, other_bottom, other_top in others
-    )
-    return sum(width * height for width, height in overlaps if width > 0 and height > 0) < MAX_OVERLAP
+def _are_free(boxes: Sequence[Box], others: np.ndarray, room: Pixels) -> np.ndarray:
+    """Return for each box whether it lies within the plot and covers almost nothing. Each row of `others` is a box."""
+    left, right, bottom, top = np.array(boxes).T[:, :, None]
+    is_inside = (left >= 0) & (right <= room[0]) & (bottom >= 0) & (top <= room[1])
+    other_left, other_right, other_bottom, other_top = others.T
+    widths = np.minimum(right, other_right) - np.maximum(left, other_left)
+    heights = np.minimum(top, other_top) - np.maximum(bottom, other_bottom)
+    covered = (widths.clip(min=0) * heights.clip(min=0)).sum(1)
+    return is_inside[:, 0] & (covered < MAX_OVERLAP)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,10 +58,11 @@ JOINER = "\u200d"
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draw how strongly one latent fires, from its rows of the table `histograms`, in at most 32 bars, about equally
-    wide on a logarithmic axis. The weakest firings are left out, and counted below the axis, if they are fewer than one
-    in a thousand. `intervals` (its rows of that table) marks where the intervals begin from which examples are drawn.
-    """
+    """Draw how strongly one latent fires: its firings in bars about equally wide on a logarithmic axis. Dotted lines
+    show where the intervals begin from which examples are drawn.
+
+    histogram, intervals: the latent's rows of these tables. The weakest firings are left out, and counted below the
+    axis, if they are fewer than one in a thousand."""
     histogram = _one_latent(histogram, latent, "histograms")
     check_columns(histogram, "low", "high", "n")
     edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
@@ -85,17 +86,20 @@ def activation_histogram(
         look = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
         fig.add_scatter(x=x, y=y, name="where an interval of examples begins", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
-    with_style(
-        fig, _with_latent("Activations", latent), x=f"activation (log scale{below})", y="firings (tokens)", height=300
-    )
+    x_title = f"activation (log scale{below})"
+    with_style(fig, _with_latent("Activations", latent), x=x_title, y="firings (tokens)", height=300)
+    fig.update_yaxes(nticks=6)
     ticks = digit_ticks(edges[0], edges[-1])
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), tickvals=ticks, tickformat=".3~g")
 
 
 @figure
 def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:
-    """Draw the largest positive and negative logits of one latent, from its row of the table `features`. Effects are
-    direct: the decoder row through the final norm's scale and the unembedding."""
+    """Draw the tokens that one latent makes most and least likely. Effects are direct: the decoder row through the
+    final norm's scale and the unembedding.
+
+    feature: its row of the table `features`.
+    n: the number of tokens of each sign."""
     check_columns(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     if not isinstance(feature["top_logit_tokens"], Sequence | np.ndarray):
         raise InterpError(
@@ -112,7 +116,7 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
             token_label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens
         ]
     title = _with_latent("Logit effects", int(feature["latent"]) if "latent" in feature else None)
-    with_style(fig, title, x="direct effect (logits per unit of activation)", y="token", height=120 + 18 * len(rows))
+    with_style(fig, title, x="logits per unit of activation", height=120 + 18 * len(rows))
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
     return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
 
@@ -126,12 +130,14 @@ def example_text(
     n: int = 8,
     latent: int | None = None,
 ) -> go.Figure:
-    """Draw the first `n` examples, for the appendix of a paper. Each token is shaded by its share of the largest
-    activation shown, and the firing token is underlined. Tokens whose bytes make one character together are drawn as
-    that character. Lines break between tokens; Hebrew and Arabic are read from the right.
+    """Draw examples of text on which a latent fires. Each token is shaded by its share of the largest activation shown,
+    and the firing that the example is about is underlined.
+
+    examples: a table with the columns tokens, values, row, start, of which the first `n` rows are drawn.
     width: as in `figures.save`, for which lines are broken. Letters stay letters in SVG and PDF.
 
-    examples: a table with the columns tokens, values, row, start.
+    Tokens whose bytes make one character together are drawn as that character. Words that the ends of an example cut
+    are left out. Lines break between words; Hebrew and Arabic are read from the right.
     Raises ValueError if there is no example.
     """
     check_columns(examples, "tokens", "values", "row", "start")
@@ -146,9 +152,10 @@ def example_text(
     y = 0.0
     for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
         pieces = list(join_pieces([vocab[token] for token in tokens]))
+        chunks = _whole_words([text for text, _ in pieces], [row - start in positions for _, positions in pieces])
         words = [visible_token(text.replace(" ", "\u00a0")) for text, _ in pieces]
         is_leftward = _is_leftward(words)
-        for line in _broken_lines(words, n_cells):
+        for line in _broken_lines(chunks, words, n_cells):
             x = n_cells - sum(_cells(words[piece]) for piece in line) if is_leftward else 0
             for piece in _from_left(line, words) if is_leftward else line:
                 cells = _cells(words[piece])
@@ -162,12 +169,13 @@ def example_text(
         y += EXAMPLE_GAP
     xs, ys, texts = zip(*boxes, strict=True)
     fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
-    with_style(
-        fig, _with_latent("Examples", latent), height=round((y - EXAMPLE_GAP) * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14
-    )
+    key = {"x": 0, "y": y + 0.5, "xanchor": "left", "showarrow": False, "font_size": MIN_FONT, "borderpad": 0}
+    fig.add_annotation(text=f"shade: share of the largest activation ({largest:.3g}); line: the firing", **key)
+    y += 1
+    with_style(fig, _with_latent("Examples", latent), height=round(y * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14)
     bare = {"visible": False, "showgrid": False, "fixedrange": True}
     fig.update_xaxes(range=[-EDGE_PIXELS / LETTER_PIXELS, n_cells + EDGE_PIXELS / LETTER_PIXELS], **bare).update_yaxes(
-        range=[y - EXAMPLE_GAP, 0], **bare
+        range=[y, 0], **bare
     )
     return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})
 
@@ -182,16 +190,39 @@ def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: floa
         fig.add_shape(type="line", x0=left, x1=right, **underline)
 
 
-def _broken_lines(words: Sequence[str], n_cells: int) -> list[list[int]]:
-    """Return the places of some words in lines of at most `n_cells` letters; a longer word has a line of its own."""
+def _whole_words(texts: Sequence[str], fires: Sequence[bool]) -> list[list[int]]:
+    """Return the places of the pieces of each word, without the words at both ends of a text that may be cut, unless a
+    piece of them fires. Words end at white space; East Asian characters are words each."""
+    words = [[0]]
+    for left, right in pairwise(range(len(texts))):
+        ends = texts[left][-1:] + texts[right][:1]
+        if any(end.isspace() or unicodedata.east_asian_width(end) in "WF" for end in ends):
+            words.append([])
+        words[-1].append(right)
+    if not texts[0][:1].isspace() and not any(fires[place] for place in words[0]):
+        words = words[1:]
+    if not texts[-1][-1:].isspace() and not any(fires[place] for place in words[-1]):
+        words = words[:-1]
+    return words
+
+
+def _broken_lines(chunks: Sequence[list[int]], words: Sequence[str], n_cells: int) -> list[list[int]]:
+    """Return the places of some words in lines of at most `n_cells` letters. A chunk is broken if it is longer than a
+    line, and a word is not.
+    chunks: the places of the words that belong together."""
     lines: list[list[int]] = [[]]
     x = 0
-    for place, word in enumerate(words):
-        if x and x + _cells(word) > n_cells:
+    for chunk in chunks:
+        width = sum(_cells(words[place]) for place in chunk)
+        if x and width <= n_cells < x + width:
             lines.append([])
             x = 0
-        lines[-1].append(place)
-        x += _cells(word)
+        for place in chunk:
+            if x and x + _cells(words[place]) > n_cells:
+                lines.append([])
+                x = 0
+            lines[-1].append(place)
+            x += _cells(words[place])
     return lines
 
 

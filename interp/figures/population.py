@@ -21,13 +21,13 @@ from interp.figures.theme import (
     INK,
     VERDICT_COLOURS,
     check_columns,
-    decade_ticks,
-    dot_style,
     escape_markup,
+    plain_name,
+    share_ticks,
     split_by_verdict,
+    verdict_dots,
     verdict_name,
     with_colours,
-    with_minus_sign,
     with_style,
 )
 from interp.statistics.cutoffs import ULTRA_LOW
@@ -42,12 +42,13 @@ MAX_NAMED = 3
 FEWEST_OF_A_VIOLIN = 5
 """The least number of latents for a violin, since a box has five numbers: its median, quartiles and ends. Fewer latents
 are drawn one by one."""
+N_BINS_OF_RIDGE = 25
 AXIS_TITLES = {
-    "monosemanticity": "monosemanticity (probability)",
-    "concentration": "concentration",
+    "monosemanticity": "probability of one meaning",
+    "concentration": "concentration (largest less next cluster)",
     "evenness": "evenness of similarity",
     "token_entropy": "entropy of the firing token (nats)",
-    "explanation_f1": "F1 (held out)",
+    "explanation_f1": "F1 of the rule (held out)",
     "density": "density (share of tokens)",
     "max": "largest activation",
     "mean": "mean activation where it fires",
@@ -56,9 +57,11 @@ AXIS_TITLES = {
 
 @figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
-    """Draw a histogram of log10 of the share of tokens on which each latent fires. Dead latents are a separate bar on
-    the left, which is truncated if it is more than 1.5 × the highest bin. A bracket spans the range below ULTRA_LOW. A
-    mapping (name → table) overlays dictionaries or checkpoints as lines."""
+    """Draw a histogram of the share of tokens on which each latent fires. Dead latents, which fire on none, are on the
+    left. A bracket spans the range of ultra-low densities.
+
+    features: a table with the column density, or a mapping (name → table) of dictionaries or checkpoints, which are
+    drawn as lines, in shares of each. The bar of dead latents is cut off if it is more than 1.5 × the highest bin."""
     named = [
         (*entry, np.nan_to_num(entry[1]["density"].to_numpy(float))) for entry in with_colours(features, "density")
     ]
@@ -71,30 +74,32 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
     spike = edges[0] - 4 * BIN_WIDTH
 
     fig = go.Figure()
-    binned = {name: np.histogram(values, edges)[0] for name, values in logs.items()}
+    total = {name: len(d) if len(named) > 1 else 1 for name, d in densities.items()}
+    binned = {name: np.histogram(values, edges)[0] / max(total[name], 1) for name, values in logs.items()}
     dead = {name: int((d == 0).sum()) for name, d in densities.items()}
-    highest = max((int(counts.max()) for counts in binned.values()), default=0)
-    is_cut = max(dead.values(), default=0) > 1.5 * highest > 0
-    heights = {name: min(n, 0.6 * highest) if is_cut else n for name, n in dead.items()}
-    for (name, counts), colour in zip(binned.items(), colours, strict=True):
+    spikes = {name: n / max(total[name], 1) for name, n in dead.items()}
+    highest = max((float(heights.max()) for heights in binned.values()), default=0.0)
+    is_cut = max(spikes.values(), default=0.0) > 1.5 * highest > 0
+    spikes = {name: min(height, 0.6 * highest) if is_cut else height for name, height in spikes.items()}
+    for (name, heights), colour in zip(binned.items(), colours, strict=True):
         if len(named) == 1:
             look = {"width": BIN_WIDTH * 0.92, "showlegend": False}
-            fig.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=counts, marker_color=BLUE, **look)
-            fig.add_bar(x=[spike], y=[heights[name]], marker_color=GREY, **look)
+            fig.add_bar(x=(edges[:-1] + edges[1:]) / 2, y=heights, marker_color=BLUE, **look)
+            fig.add_bar(x=[spike], y=[spikes[name]], marker_color=GREY, **look)
         else:
-            fig.add_scatter(x=edges[:-1], y=counts, mode="lines", line={"shape": "hv", "color": colour}, name=name)
-            fig.add_scatter(x=[spike], y=[heights[name]], mode="markers", marker_color=colour, showlegend=False)
-    numbers = [f"{n:,} ({100 * n / max(len(densities[name]), 1):.1f} %)" for name, n in dead.items()]
-    if len(named) > 1:
-        inks = [f'<span style="color:{hue}">{n:,}</span>' for n, hue in zip(dead.values(), colours, strict=True)]
-        numbers = inks if is_cut and len(named) <= MAX_NAMED else []
+            steps = {"x": edges, "y": [*heights, heights[-1]], "line": {"shape": "hv", "color": colour}}
+            fig.add_scatter(**steps, mode="lines", name=name)
+            fig.add_scatter(x=[spike], y=[spikes[name]], mode="markers", marker_color=colour, showlegend=False)
     text = "dead, cut off" if is_cut else "dead"
-    text = f"{text}: {numbers[0]}" if len(named) == 1 else "<br>".join([text, *numbers])
+    if len(named) == 1:
+        text += ": " + "".join(f"{n:,} ({n / max(len(densities[name]), 1):.1%})" for name, n in dead.items())
+    elif len(named) <= MAX_NAMED:
+        text += ": " + _coloured([f"{n:,}" for n in dead.values()], colours)
     position = {
         "x": spike - BIN_WIDTH / 2,
         "xanchor": "left",
         "align": "left",
-        "y": max(heights.values(), default=0),
+        "y": max(spikes.values(), default=0),
         "yanchor": "bottom",
         "yshift": 3 + 3 * (len(named) > 1),
     }
@@ -106,9 +111,8 @@ def _mark_ultra_low(
     fig: go.Figure, densities: Mapping[str, np.ndarray], colours: list[str], left: float, spike: float
 ) -> go.Figure:
     counts = [f"{((d > 0) & (d < ULTRA_LOW)).sum():,}" for d in densities.values()]
-    if len(counts) > 1:
-        counts = [f'<span style="color:{hue}">{n}</span>' for n, hue in zip(counts, colours, strict=True)]
-    text = "ultra-low: " + ", ".join(counts) if len(counts) <= MAX_NAMED else "ultra-low"
+    numbers = _coloured(counts, colours) if len(counts) > 1 else "".join(counts)
+    text = f"ultra-low: {numbers}" if len(counts) <= MAX_NAMED else "ultra-low"
     threshold = float(np.log10(ULTRA_LOW))
     line = {"type": "line", "yref": "y domain", "line": {"color": GREY, "width": 1.2}}
     top = 0.9  # above the bars, of which the range has few
@@ -117,21 +121,30 @@ def _mark_ultra_low(
         fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
     position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
     fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
-    ticks = list(range(int(np.ceil(left)), 1))
-    with_style(fig, "Firing density of the latents", x="density (log₁₀ of the share of tokens)", y="latents")
-    fig.update_xaxes(tickangle=0, tickvals=[spike, *ticks], ticktext=["none", *map(with_minus_sign, ticks)])
+    title = "Firing density of the latents" if len(densities) == 1 else "Firing densities of several dictionaries"
+    with_style(fig, title, x=AXIS_TITLES["density"], y="latents")
+    ticks = share_ticks(10 ** np.ceil(left), 1.0)
+    at, labels = np.log10(ticks["tickvals"]), ticks["ticktext"]
+    fig.update_xaxes(tickangle=0, tickvals=[spike, *at], ticktext=["none", *labels])
     if len(densities) > 1:
-        fig.update_layout(meta={"direct_labels": True}).update_yaxes(rangemode="tozero")
+        fig.update_layout(meta={"direct_labels": True})
+        fig.update_yaxes(rangemode="tozero", tickformat=".0%", title_text="share of each dictionary")
     return fig
+
+
+def _coloured(numbers: list[str], colours: list[str]) -> str:
+    """Return the numbers of several dictionaries, each in its colour."""
+    return ", ".join(f'<span style="color:{hue}">{n}</span>' for n, hue in zip(numbers, colours, strict=True))
 
 
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draw the distribution of a score within each verdict, with the number of latents. It is a violin with its box, or
-    points if there are few latents. Latents that were not tested have no score, whatever the table contains."""
+    """Draw the distribution of a score of the tested latents within each verdict: a violin with the box of its
+    quartiles, or points if there are few latents."""
     check_columns(ranking, "verdict", score)
     fig = go.Figure()
-    for verdict, rows in split_by_verdict(_tested_rows(ranking, score)):
+    tested = _tested_rows(ranking, score)
+    for verdict, rows in split_by_verdict(tested):
         name = f"{verdict_name(verdict)}<br>{len(rows):,}"
         colour = VERDICT_COLOURS.get(verdict, GREY)
         if len(rows) < FEWEST_OF_A_VIOLIN:
@@ -139,44 +152,47 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
             continue
         look = {"box_visible": True, "points": False, "spanmode": "hard", "showlegend": False}
         fig.add_violin(y=rows[score], name=name, line_color=colour, **look)
-    return with_style(fig, f"{_title(score)} by verdict", x="verdict (number of latents)", y=_unit(score))
+    counts = f"{len(tested):,} of {len(ranking):,} latents tested"
+    return with_style(fig, f"{_title(score)} by verdict", x=f"verdict ({counts})", y=_unit(score))
 
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draw the distribution of a score in the dictionary and in each null. Each has a row, and the dictionary is on
-    top.
-    verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent. Only tested latents are
-    drawn."""
+    """Draw the distribution of a score in the dictionary, on top, and in each null: the share of the tested latents in
+    equally wide bins. All have the same scale.
+
+    verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent."""
     check_columns(verdicts, "dictionary", "verdict", score)
+    groups = list(_tested_rows(verdicts, score).groupby("dictionary", sort=False))
+    values = [rows[score].to_numpy(float) for _, rows in groups]
+    edges = np.histogram_bin_edges(np.concatenate([*values, [0.0]]), N_BINS_OF_RIDGE)
+    shares = [np.histogram(of_dictionary, edges)[0] / len(of_dictionary) for of_dictionary in values]
+    highest = max((float(share.max()) for share in shares), default=1.0)
     fig = go.Figure()
-    for name, rows in _tested_rows(verdicts, score).groupby("dictionary", sort=False):
-        # reversed, since the axis runs down
-        look = {
-            "orientation": "h",
-            "side": "negative",
-            "width": 1.5,
-            "points": False,
-            "spanmode": "hard",
-            "showlegend": False,
-        }
-        named = f"{escape_markup(name)} ({len(rows):,})"
-        fig.add_violin(x=rows[score], name=named, line_color=GREY if len(fig.data) else BLUE, **look)
-    title = f"{_title(score)} and its nulls"
-    height = 130 + 34 * len(fig.data)
-    with_style(fig, title, x=_unit(score), y="dictionary (latents)", height=height)
-    return fig.update_yaxes(range=[len(fig.data) - 0.6, -1.0], showgrid=False, ticks="")
+    for row, share in enumerate(shares):
+        colour = GREY if row else BLUE
+        x = np.repeat(edges, 2)  # from the zero line up to the first bin, and down again after the last
+        y = row - np.concatenate([[0.0], np.repeat(share, 2), [0.0]]) * 0.95 / highest
+        key = {"name": "share of the latents, on one scale", "showlegend": row == 0}
+        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": colour, "width": 1.5}, **key)
+    with_style(fig, f"{_title(score)} and its nulls", x=_unit(score), height=130 + 34 * len(groups))
+    margin = 0.01 * (edges[-1] - edges[0])  # so that a line at an end of the axis is whole
+    fig.update_xaxes(range=[edges[0] - margin, edges[-1] + margin])
+    names = [f"{escape_markup(name)} ({len(rows):,})" for name, rows in groups]
+    lines = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "ticks": ""}
+    return fig.update_yaxes(range=[len(names) - 0.6, -1.1], **lines)
 
 
 @figure
 def score_against_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
-    """Draw a score against firing density, coloured by verdict: a score that only follows density is uninformative."""
+    """Draw a score of each latent against its firing density, coloured by verdict. A score that only follows density is
+    uninformative."""
     check_columns(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
     fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escape_markup(score) + " %{y:.3f}")
-    with_style(fig, f"{_title(score)} against density", x="density (log₁₀ of the share of tokens)", y=_unit(score))
+    with_style(fig, f"{_title(score)} against density", x=AXIS_TITLES["density"], y=_unit(score))
     shown = rows["density"] if len(rows) else [0.1, 1.0]
-    return fig.update_xaxes(type="log", **decade_ticks(min(shown), max(shown)))
+    return fig.update_xaxes(type="log", **share_ticks(min(shown), max(shown)))
 
 
 @figure
@@ -202,7 +218,9 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     fig.add_traces(_dots_by_verdict(scored, recall, precision, "precision %{y:.2f}, recall %{x:.2f}").data)
     fig.update_layout(legend_itemsizing="constant")
     fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
-    return with_style(fig, "Rules in words", x="recall (held out)", y="precision (held out)", height=420)
+    at_zero = int(((scored[recall] == 0) & (scored[precision] == 0)).sum())
+    x_title = f"recall (held out; {at_zero:,} of {len(scored):,} latents at 0)" if at_zero else "recall (held out)"
+    return with_style(fig, "Rules in words", x=x_title, y="precision (held out)", height=420)
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
@@ -210,7 +228,7 @@ def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure
     text: the hover text."""
     fig = go.Figure().update_layout(legend_itemsizing="constant")
     for verdict, part in split_by_verdict(rows):
-        look = {"mode": "markers", "marker": dot_style(len(rows), color=VERDICT_COLOURS.get(verdict, GREY))}
+        look = {"mode": "markers", **verdict_dots(verdict, len(part), len(rows))}
         hover = {"customdata": part["latent"], "hovertemplate": f"latent %{{customdata}}<br>{text}<extra></extra>"}
         fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
     return fig
@@ -222,8 +240,9 @@ def _tested_rows(table: pd.DataFrame, *scores: str) -> pd.DataFrame:
 
 def _unit(score: str) -> str:
     """Return the title of a score's axis."""
-    return AXIS_TITLES.get(score, escape_markup(score))
+    return AXIS_TITLES.get(score, plain_name(score))
 
 
 def _title(score: str) -> str:
-    return score.replace("_", " ").capitalize().replace("f1", "F1")
+    title = AXIS_TITLES.get(score, score.replace("_", " ")).partition(" (")[0]
+    return title[:1].upper() + title[1:]

@@ -17,9 +17,9 @@ import plotly.graph_objects as go
 
 from interp.checks.errors import InterpError
 from interp.figures.name_placement import (
+    ANCHORS,
     LETTER_WIDTH,
     LINE_HEIGHT,
-    NAME_GAP,
     boxes_along,
     count_letters,
     place_names,
@@ -42,6 +42,8 @@ TITLE_GAP = 4
 """Pixels between the numbers of a horizontal axis and its title."""
 MAX_DIRECT = 3
 """Largest number of lines that are named at their highest point. More names would overlap other lines."""
+_SIDES_OF_PEAKS = ("top center", "middle right", "middle left")
+"""The sides of the highest point of a line on which its name may stand."""
 _TITLE_HEIGHT = 34
 """Pixels of height that a title takes on a screen."""
 
@@ -65,6 +67,8 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
     ratio = min(1.0, pixels / (fig.layout.width or WIDTH))
     traces = [_with_fonts(_with_arrays(trace.to_plotly_json()), ratio) for trace in fig.data]
     drawn = go.Figure(traces, _with_fonts(fig.layout.to_plotly_json(), ratio))
+    # plotly would leave out points of a line that lie within a pixel of it, which slants steps in enlarged pictures
+    drawn.update_traces(selector={"type": "scatter"}, line_simplify=False)
     if not title:
         drawn.layout.title = None
     if laid_out:
@@ -183,11 +187,6 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
     """Name each line at its highest point, in its colour, if there is room for all names beside the lines. Otherwise
     leave the figure as it was."""
-    anchors = {
-        "top center": {"yanchor": "bottom", "yshift": NAME_GAP},
-        "middle right": {"xanchor": "left", "xshift": NAME_GAP},
-        "middle left": {"xanchor": "right", "xshift": -NAME_GAP},
-    }
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
     if not 2 <= len(traces) <= MAX_DIRECT:
         return fig
@@ -200,12 +199,12 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     names = [str(trace.name) for trace in traces]
     along, up = (peaks[:, 0] - low) / (high - low) * width, peaks[:, 1] / top * height
     drawn = [box for x, y in lines for box in boxes_along((x - low) / (high - low) * width, y / top * height)]
-    sides, _ = place_names(along, up, names, size, (width, height), list(anchors), drawn)
+    sides, _ = place_names(along, up, names, size, (width, height), _SIDES_OF_PEAKS, drawn)
     if not all(sides):
         return fig
     for trace, (peak_x, peak_y), side in zip(traces, peaks.tolist(), sides, strict=True):
         font = {"color": trace.line.color, "size": size}
-        fig.add_annotation(x=peak_x, y=peak_y, text=trace.name, showarrow=False, **anchors[side], font=font)
+        fig.add_annotation(x=peak_x, y=peak_y, text=trace.name, showarrow=False, **ANCHORS[side], font=font)
     return fig.update_layout(showlegend=False).update_yaxes(range=[0, top])
 
 

@@ -26,6 +26,8 @@ BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", 
 GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 COLOUR_SCALE = "Cividis"
+LIGHT_TO_DARK = [[0, "#e3edf7"], [1, "#08306b"]]
+"""The colours of quantities on white ground that begin at 0: the larger, the darker."""
 CJK_FONTS = "WenQuanYi Zen Hei, Droid Sans Fallback"
 """TrueType fonts of Chinese, Japanese and Korean, which are requested first. In a PDF, fonts of the other kind, such as
 Noto CJK, become Type 3, which publishers refuse. The second font has no Korean."""
@@ -49,6 +51,7 @@ def with_style(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: 
         "linecolor": GREY,
         "gridcolor": "#e6e6e6",
         "zeroline": False,
+        "separatethousands": True,
         "ticks": "outside",
         "automargin": True,
     }
@@ -85,6 +88,15 @@ def decade_ticks(low: float, high: float) -> dict[str, list]:
     print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     return {"tickvals": [10.0**power for power in powers], "ticktext": [with_minus_sign(power) for power in powers]}
+
+
+def share_ticks(low: float, high: float) -> dict[str, list]:
+    """Return ticks at the powers of ten from `low` to `high`, or just beyond, labelled in percent. These are shares
+    above 0. If there are more than four ticks, every second one has no label: in a column, labels would overlap."""
+    powers = range(math.ceil(math.log10(low) - 0.3), math.floor(math.log10(high) + 0.3) + 1)
+    step = 1 if len(powers) <= 4 else 2
+    labels = [f"{10.0 ** (power + 2):.{max(-power - 2, 0)}f}%" if power % step == 1 % step else "" for power in powers]
+    return {"tickvals": [10.0**power for power in powers], "ticktext": labels}
 
 
 def digit_ticks(low: float, high: float) -> list[float]:
@@ -125,8 +137,15 @@ def with_colours(
 def dot_style(n: int, **marker: Any) -> dict[str, Any]:
     """Return the style of each of n points. If there are many, they are small and pale, so that they do not hide each
     other."""
-    crowd = min(1.0, (1000 / max(n, 1)) ** 0.5)
-    return {"size": max(1.8, 4 * crowd), "opacity": max(0.35, 0.6 * crowd), "line_width": 0, **marker}
+    crowd = min(1.0, (300 / max(n, 1)) ** 0.3)
+    return {"size": max(2.2, 5 * crowd), "opacity": max(0.45, 0.9 * crowd), "line_width": 0, **marker}
+
+
+def verdict_dots(verdict: str, n: int, n_all: int) -> dict[str, Any]:
+    """Return the look of the dots of the n latents of a verdict among all. Those of rarer verdicts lie on top, and are
+    larger if there are few."""
+    crowd = n if n < n_all / 20 else n_all
+    return {"marker": dot_style(crowd, color=VERDICT_COLOURS.get(verdict, GREY)), "zorder": -n}
 
 
 def without_slider(fig: go.Figure) -> go.Figure:

@@ -45,14 +45,18 @@ TITLES = {
 }
 DRAWN_METRICS = ("loss", "fvu", "l0", "dead", "faint", "lr")
 """The columns that are drawn by default."""
+LOG_METRICS = ("fvu", "loss")
+"""The columns of a dictionary that fall by orders of magnitude."""
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
 
 
 @figure
 def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float] | None = None) -> go.Figure:
-    """Draw a training's metrics against tokens seen: FVU, L0, the shares of dead and of faint latents, and the learning
-    rate; for a language model the loss. A default panel is left out if its values never change (as the L0 of TopK). A
-    dictionary's loss is left out if its FVU is drawn.
+    """Draw the metrics of a training against the tokens seen.
+
+    These are FVU, L0, the shares of dead and of faint latents, and the learning rate; for a language model the loss. A
+    default panel is left out if its values never change (as the L0 of TopK). A dictionary's loss is left out if its FVU
+    is drawn.
 
     run: the folder of the training of a dictionary, a sweep or a model; a run folder or a `Run` (for its dictionary);
     the rows of a `metrics.jsonl`; or a mapping (name → any of these), whose curves are drawn together.
@@ -71,13 +75,21 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
         shown = [column for column in shown if column != "loss" or not is_dictionary] or ["loss"]
     if levels and "loss" not in shown:
         raise InterpError(f"levels are losses, but the panels are {', '.join(shown)}: add loss to panels")
-    places = {column: {"row": i // 2 + 1, "col": i % 2 + 1} for i, column in enumerate(shown)}
+    n_wide = len(shown) % 2  # of an odd number of panels, the first is as wide as the figure
+    places = {column: {"row": (i + n_wide) // 2 + 1, "col": (i + n_wide) % 2 + 1} for i, column in enumerate(shown)}
+    if n_wide:
+        places[shown[0]] = {"row": 1, "col": 1}
     rows = math.ceil(len(shown) / 2)
     cols = min(len(shown), 2)
+    cells: list[list[dict | None]] = [[{}] * cols for _ in range(rows)]
+    if n_wide:
+        cells[0] = [{"colspan": cols}, *[None] * (cols - 1)]
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
+    if is_dictionary:
+        axes |= {column: f"{TITLES[column]} (log scale)" for column in LOG_METRICS}
     titles = [axes[column] for column in shown] if len(shown) > 1 else None
     spacing = {"vertical_spacing": 0.38 / rows, "horizontal_spacing": 0.14}
-    fig = make_subplots(rows=rows, cols=cols, subplot_titles=titles, **spacing)
+    fig = make_subplots(rows=rows, cols=cols, specs=cells, subplot_titles=titles, **spacing)
     for name, table, colour in named:
         alone = len(tables) == 1 and "val_loss" not in table
         for i, column in enumerate(shown):
@@ -115,14 +127,13 @@ def _varies(column: str, tables: Sequence[pd.DataFrame]) -> bool:
 def _with_axes(
     fig: go.Figure, panels: Mapping[str, Mapping[str, int]], axes: Mapping[str, str], is_dictionary: bool
 ) -> go.Figure:
-    """Name the axes, with tokens below each column of panels. Quantities that fall by orders of magnitude get a
-    logarithmic axis.
+    """Name the axes, with tokens below each column of panels. LOG_METRICS get a logarithmic axis.
     panels: the column that each draws → its row and col."""
     fig.update_xaxes(nticks=5, rangemode="tozero")
     for i, (column, position) in enumerate(panels.items()):
         if i:  # the first axis cannot match itself
             fig.update_xaxes(matches="x", **position)
-        if is_dictionary and column in ("fvu", "loss"):
+        if is_dictionary and column in LOG_METRICS:
             values = [value for trace in fig.select_traces(**position) for value in trace.y if value > 0] or [1.0]
             fig.update_yaxes(type="log", tickvals=digit_ticks(min(values), max(values)), **position)
         elif column != "loss":

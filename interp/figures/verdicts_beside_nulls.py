@@ -34,9 +34,11 @@ DRAWN_VERDICTS = (ONE_MEANING_ROW, SINGLE_TOKEN)
 
 @figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """Draw two panels on one scale, with a row per dictionary: the share of latents with one meaning among those that
-    are not idle, and the share that a single token explains, each with its 95 % interval. If verdicts depend on a
-    probability, an open mark shows the share that surely has one meaning."""
+    """Draw for a dictionary and its nulls the share of latents with one meaning among those that are neither dead nor
+    faint, and the share that a single token explains, each with its 95% interval. An open mark is the share that surely
+    has one meaning.
+
+    shares: the table of that name of a run's nulls."""
     check_columns(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in DRAWN_VERDICTS]
@@ -55,12 +57,12 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
             points = _intervals(rows, columns, colour)
             fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, row=1, col=i + 1)
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
-    fig.update_xaxes(range=[0, 1.05 * top], tickformat=".0%", dtick=0.25 if top > 0.4 else None, nticks=4)
+    fig.update_xaxes(range=[-0.04 * top, 1.05 * top], tickformat=".0%", dtick=0.5 if top > 0.6 else None, nticks=3)
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
     for part, (_, caption, symbol) in parts.items():
         key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}
         fig.add_scatter(x=[None], y=[None], showlegend=True, legendgroup=part, **key, row=1, col=1)
-    fig.update_xaxes(title_text="share (95 % CI)")
+    fig.update_xaxes(title_text="share (95% CI)")
     with_panel_titles(fig)
     lines = {
         "tickvals": list(range(len(names))),

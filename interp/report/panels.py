@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Float
 
-from interp.figures.name_placement import LEADER
+from interp.figures.name_placement import POINT_NAME
 from interp.figures.theme import HEIGHT
 from interp.report.json_text import number
 
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 MAX_TABLE_ROWS = 200
 """Largest number of rows of a table that the page shows."""
-RAISED = str.maketrans("−0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 SHARE_OF_HEIGHT, SHARE_OF_PANELS = 0.6, 0.85
 """Height of a figure on the page, and of one in several panels, as a share of its height in print. One with a row for
 each name keeps its own."""
@@ -69,7 +68,6 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
     for name, axis in layout.items():
         if re.fullmatch(r"[xy]axis\d*", name) and (words := _text_of(axis)):
             axis["title"]["text"] = _in_its_words(words)
-            _with_powers_of_ten(axis)
     notes = layout.pop("annotations", [])
     above = 56 if any(note.get("yref") == "paper" and note.get("y", 0) >= 0.99 for note in notes) else 28
     for trace in drawn["data"]:
@@ -77,7 +75,7 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
             trace["hovertemplate"] = _in_its_words(template)
         if trace["type"] == "scatter" and trace.get("mode") == "markers+text":
             _name_fewer(trace, is_log=layout.get("xaxis", {}).get("type") == "log")
-    if shown := [note for note in notes if note.get("name") != LEADER]:
+    if shown := [note for note in notes if note.get("name") != POINT_NAME]:
         layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in shown]
     for name in ("title", "width"):
         layout.pop(name, None)
@@ -128,17 +126,6 @@ def spread_points(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
         least = far if len(chosen) == 1 else np.minimum(least, far)
         least[chosen] = -1.0
     return chosen
-
-
-def _with_powers_of_ten(axis: dict[str, Any]) -> None:
-    """Write 10⁻³ at the ticks of an axis of exponents. In print these stand alone, since a superscript would be too
-    small (`figures.theme.decade_ticks`)."""
-    if "log₁₀ of the " in axis["title"]["text"] and "ticktext" in axis:
-        axis["title"]["text"] = axis["title"]["text"].replace("log₁₀ of the ", "")
-        is_exponent = re.compile(r"−?\d+")
-        axis["ticktext"] = [
-            f"10{text.translate(RAISED)}" if is_exponent.fullmatch(text) else text for text in axis["ticktext"]
-        ]
 
 
 def _in_its_words(title: str | None) -> str | None:

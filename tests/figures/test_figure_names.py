@@ -25,6 +25,7 @@ from analyses.scorecard import figures as scorecard
 from interp import figures
 from interp.effects.graph import AttributionGraph
 from interp.figures.figure import FIGURES, figure
+from interp.figures.name_placement import POINT_NAME
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.theme import escape_markup, token_label
 
@@ -190,6 +191,15 @@ def test_every_figure_shows_names_letter_by_letter_and_is_laid_out_for_a_column(
     if noun in figures.all_figures():
         raised = [text for text in strings(json.loads(str(drawn.to_json()))) if "<sup>" in text or "<sub>" in text]
         assert not raised, "letters that are raised or lowered are set at 70 % of their size"
+
+
+def test_the_key_of_a_graph_has_what_is_drawn():
+    part, whole = (figures.graph(GRAPH, nodes=share, edges=share) for share in (0.7, 1.0))
+    keys = [{trace.name for trace in drawn.data if trace.name} for drawn in (part, whole)]
+    assert keys[0] == {"positive effect", "logit"}, "all edges are positive"
+    assert keys[1] == {"positive effect", "embedding", "latent", "error", "logit"}
+    numbers = [note.text for note in whole.layout.annotations if note.name == POINT_NAME]
+    assert numbers == ["0"], "the latent has its number"
 
 
 def test_every_figure_with_names_is_drawn_here():

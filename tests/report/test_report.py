@@ -885,12 +885,14 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     assert shown["title"] == "Firing density of the features", "in the page's word"
     assert shown["figure"]["layout"]["yaxis"]["title"]["text"] == "features"
     axis = shown["figure"]["layout"]["xaxis"]
-    assert axis["title"]["text"] == "density (share of tokens)", "a screen has room for powers of ten"
-    assert axis["ticktext"][0] == "none" and axis["ticktext"][-2:] == ["10⁻¹", "10⁰"]
+    assert axis["ticktext"][0] == "none" and axis["ticktext"][-2:] == ["10%", ""]
     assert not {"title", "width"} & shown["figure"]["layout"].keys()
     curves = pd.DataFrame({"tokens": [1, 2], "l0": [9.0, 8.0], "fvu": [0.5, 0.4], "dead": [0.0, 0.1]})
     trained = Panel(note="", figure=figures.training(curves, panels=["fvu", "l0"])).payload()
-    assert [note["text"] for note in trained["figure"]["layout"]["annotations"]] == ["FVU", "L0 (features a token)"]
+    assert [note["text"] for note in trained["figure"]["layout"]["annotations"]] == [
+        "FVU (log scale)",
+        "L0 (features a token)",
+    ]
 
 
 def test_the_panel_of_concepts_names_those_on_which_a_neuron_is_better():

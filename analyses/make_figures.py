@@ -5,14 +5,15 @@
 
 It draws every figure for which a finished run has the results. The width is that of a column (84.5 mm), of one of
 ICML's columns (82.6 mm), of a page (139.7 mm), or any number of millimetres. The formats are PDF, SVG and PNG if Chrome
-or Chromium is installed, and always HTML. Each figure gets a manifest, and `index.html` is a gallery of all figures.
-The quality table is written as LaTeX.
+or Chromium is installed, and always HTML. Each figure gets a manifest. `index.html` is a gallery of all figures with
+their captions, and `figures.tex` has both for LaTeX, as `quality.tex` has the quality table.
 """
 
 import argparse
 import html
 import inspect
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,13 +21,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
-from jaxtyping import Float
+import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.record import check_run
 from interp import Run, figures
-from interp.effects import AttributionGraph, attribution_graph
+from interp.effects import attribution_graph
 from interp.features.feature_store import FeatureStore
+from interp.figures.dictionaries import escape_latex
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.report import decoder_layout
@@ -51,12 +54,14 @@ class Results:
     """The suffix of the figures' names."""
     options: Mapping[str, Any] = field(default_factory=dict)
     """Further arguments. Only figures that take all of them are drawn."""
+    note: str = ""
+    """What a caption says about these results."""
 
 
 def main(arguments: list[str] | None = None) -> Path:
     options = parse(arguments)
     run = Run(options.run)
-    figures_of_run = draw_figures(run, options.latents, options.width)
+    figures_of_run = draw_figures(run, options.latents, options.width, options.prompt)
     out: Path = options.out or Path(f"{options.run}-figures")
     out.mkdir(parents=True, exist_ok=True)
     written = {out / f"{name}.{ending}": fig for name, fig in figures_of_run.items() for ending in options.formats}
@@ -68,25 +73,36 @@ def main(arguments: list[str] | None = None) -> Path:
         write_json(path.with_name(f"{path.name}.json"), provenance(fig, path, options.width, run))
     if run.has("quality"):
         write_text(out / "quality.tex", figures.quality_latex(run.quality))
+    write_text(out / "figures.tex", latex_figures(figures_of_run))
     write_text(out / "index.html", gallery(figures_of_run, options.formats, run))
     print(f"{len(figures_of_run)} figures: {out / 'index.html'}")
     return out
 
 
-def draw_figures(run: Run, latents: list[int], width: str | float) -> dict[str, go.Figure]:
-    """Return, by name, every figure for which the run has the results. `latents` also get figures one by one."""
+def draw_figures(run: Run, latents: list[int], width: str | float, prompt: str = "") -> dict[str, go.Figure]:
+    """Return, by name, every figure for which the run has the results, with its caption in `layout.meta`. `latents`
+    also get figures one by one, and `prompt` gets an attribution graph."""
     figures_by_name = {}
-    for results in results_of(run, latents, width):
+    for results in results_of(run, latents, width, prompt):
         for noun, draw in figures.all_figures().items():
             parameters = inspect.signature(draw).parameters
             required = {name for name, parameter in parameters.items() if parameter.default is parameter.empty}
             if required <= results.named.keys() and results.options.keys() <= parameters.keys():
                 named = {name: value for name, value in results.named.items() if name in parameters}
-                figures_by_name[f"{noun}_{results.suffix}".rstrip("_")] = draw(**named, **results.options)
+                fig = draw(**named, **results.options)
+                fig.layout.meta = (fig.layout.meta or {}) | {"caption": caption_of(draw, results.note)}
+                figures_by_name[f"{noun}_{results.suffix}".rstrip("_")] = fig
     return figures_by_name
 
 
-def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Results]:
+def caption_of(draw: Callable[..., go.Figure], note: str) -> str:
+    """Return the first paragraph of a figure's docstring as its caption, followed by a note on its results."""
+    paragraph = (inspect.getdoc(draw) or "").partition("\n\n")[0].replace("\n", " ")
+    words = paragraph.removeprefix("Draw ").replace("`", "")
+    return f"{words[:1].upper()}{words[1:]} {note}".strip()
+
+
+def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "") -> Iterator[Results]:
     """Return the results of a run, by the names of the figures' parameters."""
     if (run.path / "model" / "metrics.jsonl").is_file():
         levels = {name: run.results("model").get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
@@ -98,35 +114,51 @@ def results_of(run: Run, latents: list[int], width: str | float) -> Iterator[Res
     results: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
     if run.has("quality"):
         results["quality_table"] = run.quality
+    n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
     if run.has("concepts") and len(run.concepts):
-        results |= {"concepts": run.concepts, "n_tokens": int(store.meta.get("n_tokens", store.tokens.numel()))}
+        results |= {"concepts": run.concepts, "n_tokens": n_tokens}
     if run.has("ranking"):
-        ranking = run.ranking.drop(columns="max", errors="ignore").merge(table[["latent", "max"]], on="latent")
-        results["ranking"] = ranking
-        yield Results({"ranking": ranking}, "max", {"score": "max"})
+        results["ranking"] = run.ranking
         if store.W_dec is not None:
-            results["points"] = on_the_map(run, ranking)
-            yield Results({"points": results["points"]}, "density", {"colour": "density"})
+            points = on_the_map(run, run.ranking)
+            note = (
+                f"{len(points):,} latents that fire. A concept is named if one detects it with an F1 of {NAMED_FROM}."
+            )
+            yield Results({"points": points}, note=note)
+            yield Results({"points": points}, "density", {"colour": "density"}, note)
     if run.has("nulls"):
         results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
-    if (graph := graph_of(run)) is not None:
-        results["graph"] = graph
-    yield Results(results)
+    yield Results(results, note=f"{len(table):,} latents on {n_tokens:,} tokens.")
+    yield from graph_of(run, prompt)
     if run.has("neurons"):
-        yield Results({"features": {"latents": table, "neurons": run.neurons.table()}}, "beside_neurons")
+        neurons = run.neurons.table()
+        note = f"{len(table):,} latents and {len(neurons):,} neurons on {n_tokens:,} tokens."
+        yield Results({"features": {"latents": table, "neurons": neurons}}, "beside_neurons", note=note)
     yield from cosines_of(run)
     for latent in latents or shown_latents(run):
-        yield Results(results_of_latent(store, latent, width), f"latent_{latent}")
+        note = f"Latent {latent}, which fires on {store[latent].facts.n_active:,} of {n_tokens:,} tokens."
+        yield Results(results_of_latent(store, latent, width), f"latent_{latent}", note=note)
 
 
-def graph_of(run: Run, n_tokens: int = 12) -> AttributionGraph | None:
-    """Return the attribution graph of the first tokens of the validation text, or None for a model that predicts no
-    next tokens."""
+def graph_of(run: Run, prompt: str) -> Iterator[Results]:
+    """Yield the attribution graph of a prompt, by default of the start of a validation sequence; nothing for a model
+    that predicts no next tokens."""
     model = run.model
     if getattr(model, "W_U", None) is None or getattr(model, "final_norm", None) is None:
-        return None
+        return
     dictionaries = {hook: run.at(hook).sae for hook in run.hooks}
-    return attribution_graph(model, run.val_tokens.tokens[0, :n_tokens], dictionaries)
+    graph = attribution_graph(model, prompt or wordy_prompt(run.val_tokens.tokens, run.features.vocab), dictionaries)
+    text = "".join(graph.tokens).strip()
+    yield Results({"graph": graph}, note=f"The prompt is “{text}”.")
+
+
+def wordy_prompt(tokens: Int[Tensor, "sequence pos"], vocab: Sequence[str], n: int = 8) -> Int[Tensor, " pos"]:
+    """Return the first `n` tokens of the sequence that begins with the most whole words of English letters, and in
+    which the n-th and the next token are such words, so that the prompt ends where a word does."""
+    starts = tokens[:, : n + 1]
+    is_word = torch.tensor([re.fullmatch(" [A-Za-z]+", text) is not None for text in vocab])[starts]
+    score = is_word.sum(1) + n * is_word[:, -2:].all(1)
+    return starts[int(score.argmax()), :n]
 
 
 def cosines_of(run: Run) -> Iterator[Results]:
@@ -134,16 +166,20 @@ def cosines_of(run: Run) -> Iterator[Results]:
     store, table = run.features, run.features.table()
     if table["enc_dec_cosine"].notna().any():
         cosines = {"encoder and decoder": table["enc_dec_cosine"]}
-        yield Results({"cosines": cosines}, "encoder_decoder", {"title": "Encoder against decoder"})
+        words = {"title": "Encoder against decoder", "axis": "cosine of a latent's encoder and decoder"}
+        yield Results({"cosines": cosines}, "encoder_decoder", words, f"{len(table):,} latents; no null.")
     if store.W_dec is not None:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
         cosines = {"nearest latent": nearest, "random directions": by_chance(store.W_dec)}
-        yield Results({"cosines": cosines}, "nearest_latent", {"null": "random directions"})
+        words = {"null": "random directions", "axis": "cosine with the nearest other latent"}
+        note = f"{len(nearest):,} latents; the null is random directions, as unevenly spread as the decoder's."
+        yield Results({"cosines": cosines}, "nearest_latent", words, note)
     if run.has("nulls"):
         twins = run.nulls.twins
         cosines = {"twin seed": twins["cosine"], "frozen decoder": twins["frozen_cosine"]}
-        title = "Nearest latent of another seed"
-        yield Results({"cosines": cosines}, "twin_seed", {"null": "frozen decoder", "title": title})
+        words = {"null": "frozen decoder", "title": "Nearest latent of another seed"}
+        note = f"{len(twins):,} latents, against a dictionary of another seed, and one whose decoder was not trained."
+        yield Results({"cosines": cosines}, "twin_seed", words | {"axis": "cosine with the nearest latent there"}, note)
 
 
 def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
@@ -185,13 +221,15 @@ def by_chance(W_dec: Float[Tensor, "n d"], seed: int = 0) -> np.ndarray:
 
 
 def gallery(named: dict[str, go.Figure], formats: list[str], run: Run) -> str:
-    """Return a page of all figures, with links to their files. It works offline."""
+    """Return a page of all figures with their captions, and with links to their files. It works offline."""
     cards = []
     for name, fig in named.items():
         links = " ".join(f'<a href="{name}.{ending}">{ending}</a>' for ending in formats)
         shown = next((ending for ending in ("svg", "png") if ending in formats), None)
-        image = f'<img src="{name}.{shown}" alt="{html.escape(str(fig.layout.title.text))}">' if shown else ""
-        cards.append(f"<figure>{image}<figcaption>{fig.layout.title.text} <small>{links}</small></figcaption></figure>")
+        title = fig.layout.title.text
+        image = f'<img src="{name}.{shown}" alt="{html.escape(str(title))}">' if shown else ""
+        words = f"<b>{title}</b>. {html.escape(fig.layout.meta['caption'])} <small>{links}</small>"
+        cards.append(f"<figure>{image}<figcaption>{words}</figcaption></figure>")
     style = (
         "body{font:15px/1.5 system-ui,sans-serif;max-width:1400px;margin:2em auto;padding:0 1em}"
         "body{color-scheme:light dark}main{columns:420px;column-gap:2em}figure{break-inside:avoid;margin:0 0 2em}"
@@ -202,6 +240,16 @@ def gallery(named: dict[str, go.Figure], formats: list[str], run: Run) -> str:
     return f"{head}<h1>{title}</h1><main>{''.join(cards)}</main></html>\n"
 
 
+def latex_figures(named: dict[str, go.Figure]) -> str:
+    """Return each figure with its caption in LaTeX, to be copied from."""
+    parts = []
+    for name, fig in named.items():
+        caption = escape_latex(f"{html.unescape(fig.layout.title.text)}. {fig.layout.meta['caption']}")
+        lines = (rf"\includegraphics{{{name}}}", rf"\caption{{{caption}}}")
+        parts.append("\n".join([r"\begin{figure}", *lines, rf"\label{{fig:{name}}}", r"\end{figure}"]))
+    return "\n\n".join(parts) + "\n"
+
+
 def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="a finished run folder")
@@ -209,6 +257,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=millimetres, default="column", help=f"{', '.join(WIDTHS)}, or millimetres")
     parser.add_argument("--formats", nargs="+", default=FORMATS, choices=FORMATS, help=", ".join(FORMATS))
     parser.add_argument("--latents", nargs="+", type=int, default=[], help="latents to draw on their own")
+    parser.add_argument("--prompt", default="", help="whose graph is drawn (default: the start of a validation text)")
     options = parser.parse_args(arguments)
     check_run(parser, "RUN", options.run, ["features"])
     return options

@@ -25,14 +25,20 @@ def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, drawn
     monkeypatch.setattr(make_figures, "draw_figures", lambda run, *rest: asked.append(rest) or drawn)
     words = ["--width", "icml", "--formats", "html"]
     out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), *words])
-    assert asked == [([], "icml")]
+    assert asked == [([], "icml", "")]
     names = {file.stem for file in out.glob("*.html")} - {"index"}
     whole = {"density_histogram", "verdict_shares", "concept_dots", "decoder_map", "coactivation_heatmap", "quality"}
-    parts = {"training_sae", "cosine_histogram_twin_seed", "decoder_map_density", "score_against_density_max"}
+    parts = {"training_sae", "cosine_histogram_twin_seed", "decoder_map_density", "graph"}
     assert whole | parts <= names
     for noun in ("example_text", "logit_bars", "activation_histogram"):
         assert any(re.fullmatch(rf"{noun}_latent_\d+", name) for name in names)
+    titles = [figure.layout.title.text for figure in drawn.values()]
+    assert len(set(titles)) == len(titles) and all(
+        figure.layout.meta["caption"][-1] == "." for figure in drawn.values()
+    )
     page = (out / "index.html").read_text()
+    assert "Firing density of the latents</b>. A histogram of the share of tokens" in page
+    assert page.count("<figure>") == (out / "figures.tex").read_text().count(r"\caption{") == len(names)
     assert all(f'href="{name}.html"' in page for name in names) and "http" not in page
     manifest = json.loads((out / "verdict_shares.html.json").read_text())
     assert manifest["made_from"]["seed"]["sae"] == tiny_run.config.sae.seed
@@ -51,6 +57,8 @@ def test_no_letter_of_any_figure_is_below_7_points_in_a_column(drawn):
 
 class ScanWithoutDecoder:
     W_dec = None
+    meta = {"n_tokens": 0}
+    tokens = torch.zeros(0)
 
     def table(self, name="features"):
         return pd.DataFrame({"enc_dec_cosine": [np.nan]})
@@ -85,3 +93,9 @@ def test_random_directions_are_as_unevenly_spread_as_those_of_the_decoder():
     assert (
         np.mean(make_figures.by_chance(drawn)) == pytest.approx(nearest, abs=0.03) and nearest_of_even < nearest - 0.1
     )
+
+
+def test_the_prompt_of_the_graph_is_of_whole_words():
+    vocab = ["<|bos|>", " the", " old", " house", "x", "=", " st", "ands"]
+    tokens = torch.tensor([[0, 4, 5, 4, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 1], [1, 2, 3, 6, 7]])
+    assert make_figures.wordy_prompt(tokens, vocab, n=4).tolist() == [0, 1, 2, 3]

@@ -58,8 +58,7 @@ class Clause(NamedTuple):
         if isinstance(first, TokenList):
             group = first.groups[0]
             return to_text([f"{group.name} " if group.name else "", group.tokens[0]])
-        names = () if self.atom is None else self.atom.names
-        name = [_shown(one) for one in names[0]] if len(names) > 1 else self.segments
+        name = self.segments if self.atom is None else [_shown(one) for one in self.atom.names[0]]
         n = next((k for k, one in enumerate(name) if not isinstance(one, str)), len(name) - 1) + 1
         return to_text(name[:n])
 

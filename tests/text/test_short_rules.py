@@ -94,7 +94,7 @@ def test_parts_of_characters_of_several_scripts_are_one_family():
         (a_rule(shape=["numbers", "dashes"], brackets=["outside brackets"]), "numbers"),
         (a_rule(last_2=[("tokens that end in ", Token("er"))]), 'tokens that end in "er"'),
         (a_rule(previous=["x"]), "tokens"),
-        (a_rule(token=["\n"], line_place=["1"]), "the newline of an empty line"),
+        (a_rule(token=["\n"], line_place=["1"]), "a newline"),
     ],
 )
 def test_the_head_of_a_rule_is_what_it_says_first(rule, head):

@@ -165,9 +165,10 @@ class ShardWriter:
         self._side_files[name] = file_entry(file)
 
     def publish(self, content: Mapping[str, Any]) -> None:
-        """Write the manifest, the last file."""
-        write_json(self.out / MANIFEST, manifest_of(content, self._side_files))
+        """Write the manifest, the last file. A finished store has no progress: were both there after a kill, the store
+        would hold a file that its manifest does not know, and could not be replaced."""
         (self.out / PROGRESS_FILE).unlink()
+        write_json(self.out / MANIFEST, manifest_of(content, self._side_files))
 
     def _reserve(self) -> None:
         """Create every shard at its full size, so that a full disk is detected before the first forward pass."""

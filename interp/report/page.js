@@ -242,7 +242,7 @@ const format = {
   /* A number in a column of others: with as many digits as they have; whole numbers stay whole. */
   digits(x, digits = 2) {
     if (x === null || x === undefined || Number.isInteger(x)) return format.significant(x, digits);
-    const isPlain = Math.abs(x) >= 0.01 && Math.abs(x) < 100;
+    const isPlain = Math.abs(x) >= 0.01 && Math.abs(Number(x.toPrecision(digits))) < 100;
     return isPlain ? x.toPrecision(digits).replace("-", "−") : format.significant(x, digits);
   },
   /* A share in per cent, everywhere with two digits (`format_percent` in json_text.py): 39, 4.0, 0.050. */

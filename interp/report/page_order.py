@@ -44,8 +44,9 @@ _LETTER = re.compile(r"[^\W_]")
 """A letter or a digit. The text around firings of rules whose tokens have none is rows of signs, which tell little
 on the overview."""
 _WORD = re.compile(r" [^\W\d_]{2,}|[A-Z][a-z]+")
-MIN_WORDS = 3
-"""Least number of tokens of a rule that the overview shows as an example of words that belong together."""
+MIN_WORDS, MAX_WORDS = 3, 4
+"""Least and largest number of tokens of a rule that the overview shows as an example of words that belong together: it
+names them all."""
 MAX_IN_WORDS = 0.25
 """Largest share of the stored firings of such an example that stand before another letter, as pieces of words do."""
 SURELY_LEARNT = 0.9
@@ -62,7 +63,7 @@ class OverviewExample(NamedTuple):
 
 CHOICES = {
     "A clear rule": f"Of the features that surely have one meaning and whose rule has an F1 of {CLEAR_F1} or more: "
-    "first those whose rule is a list of words; of these, the one with the largest sure effect.",
+    f"first those whose rule is a list of at most {MAX_WORDS} words; of these, the one with the largest sure effect.",
     "Looks back over several tokens": f"Of the features that surely have one meaning and whose rule looks further back "
     f"than one token: first those with an F1 of {CLEAR_F1} or more, then those with a sure effect; of equals, the one "
     "whose rule predicts the most varied tokens.",
@@ -188,11 +189,11 @@ def with_next(
 
 
 def _lists_words(rule: Rule) -> bool:
-    """Return whether a rule is a list of at least MIN_WORDS tokens that begin a word, by a space or a capital, and are
-    of one alphabet. Pieces of words say less to a reader."""
+    """Return whether a rule is a list of MIN_WORDS to MAX_WORDS tokens that begin a word, by a space or a capital, and
+    are of one alphabet. Pieces of words say less to a reader."""
     tokens = first_tokens(rule) if len(rule) == 1 else []
     begin_words = all(_WORD.fullmatch(token) for token in tokens)
-    return begin_words and len(tokens) >= MIN_WORDS and len({token.isascii() for token in tokens}) == 1
+    return begin_words and MIN_WORDS <= len(tokens) <= MAX_WORDS and len({token.isascii() for token in tokens}) == 1
 
 
 def page_order(

@@ -15,6 +15,7 @@ from interp.activations import ActivationStore, harvesting, model_passes, shard_
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
 from interp.activations.row_options import RowOptions
+from interp.activations.shards import PROGRESS_FILE
 from interp.checks.errors import DamagedError
 from tests.forked import run_python
 from tests.launched import launch
@@ -314,6 +315,29 @@ def test_a_harvest_killed_anywhere_and_resumed_is_the_same_to_the_byte(tmp_path,
         assert contents(folder) == expected, KILLS[i]
         resumed_at.append(len(calls) - calls.count(0))
     assert max(resumed_at) == 12 and 0 in resumed_at and 0 < sorted(resumed_at)[3] < 12
+
+
+def test_a_harvest_killed_while_it_publishes_is_made_again_and_can_be_replaced(tmp_path, tokens, monkeypatch):
+    begun = []
+
+    def killed_at_the_second(step, is_one=lambda *_: True):
+        def done(*args, **options):
+            if is_one(*args) and begun:
+                raise KeyboardInterrupt
+            begun.extend([step] * is_one(*args))
+            return step(*args, **options)
+
+        return done
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr("interp.activations.shard_writer.write_json", killed_at_the_second(shard_writer.write_json))
+        unlink = killed_at_the_second(Path.unlink, lambda file: file.name == PROGRESS_FILE and file.exists())
+        patched.setattr(Path, "unlink", unlink)
+        harvest(Toy(), tokens, ["first"], tmp_path / "cut", **CONFIG)
+    whole = harvest(Toy(), tokens, ["first"], tmp_path / "whole", **CONFIG)
+    for overwrite in (False, True):
+        harvest(Toy(), tokens, ["first"], tmp_path / "cut", **CONFIG, overwrite=overwrite).verify()
+        assert contents(tmp_path / "cut") == contents(whole.path)
 
 
 def by_rows(options):

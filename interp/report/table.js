@@ -166,15 +166,23 @@ report.table = (() => {
     return markIn(state.terms, "rule", whole) ? whole : short;
   }
 
+  /* The label that stands in its row: one that names it, or that a search has found. */
+  function labelShown(i) {
+    const best = labelOf(i);
+    const isFound = best && parted(state.terms, "label", format.words(best)).length > 1;
+    return best && (report.captions.byLabel(i) || isFound) ? best : null;
+  }
+
+  /* Whether its row has its rule where its page may name it otherwise: a search or one's own label asks for it. */
+  const isByRule = (i) => rankFound(i) >= 0 || isInRule(columns.rule[i]) || Boolean(report.notes.of(i).label);
+
   /* What it fires on: its senses, if it has several and no search has found something else; else one's own label,
    * a label that it detects, the tokens that name it on its page, its rule, and below them its strongest firing, or the
    * strongest on the token found. */
   function firesOn(i) {
     const { terms } = state;
     const { label: readerLabel, note } = report.notes.of(i);
-    const best = labelOf(i);
-    const isLabelled = best && (report.captions.byLabel(i) || parted(terms, "label", format.words(best)).length > 1);
-    const label = isLabelled ? best : null;
+    const label = labelShown(i);
     const rule = columns.rule[i];
     const ruleWords = report.segments.textOf(rule);
     const rank = rankFound(i);
@@ -194,7 +202,7 @@ report.table = (() => {
     if (apart && labelled) apart[0].firstElementChild.prepend(labelled, " ");
     if (apart) return h("div.senses", null, apart);
     if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-    const isBrief = rank < 0 && !isInRule(rule) && !label && !readerLabel;
+    const isBrief = !label && !isByRule(i);
     const isWeak = columns.explanation_f1[i] < report.data.page.min_f1;
     const told = h("div", { title: named },
       labelled,
@@ -231,7 +239,10 @@ report.table = (() => {
   /* The F1 of what is told in its row: of senses, that of each of the two. */
   const f1Of = (i) => {
     const told = report.captions.sensesOf(i);
-    if (!told.length) return line(format.fixed(columns.f1[i]));
+    if (!told.length) {
+      const isOfRule = !labelShown(i) && isByRule(i);
+      return line(format.fixed((isOfRule ? columns.explanation_f1 : columns.f1)[i]));
+    }
     if (!isBySense(i)) return line(format.fixed(columns.explanation_f1[i]));
     return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(told[k][2])));
   };

@@ -145,13 +145,15 @@ def _run(words: list[str]) -> None:
 
 
 def _import_plugins(words: list[str]) -> list[str]:
-    """Run the files that --import names, anywhere on the command line, and return the other words. This comes first,
-    because the options of a command depend on what the files register."""
+    """Run the files that --import names, anywhere before a --, and return the other words. This comes first, because
+    the options of a command depend on what the files register."""
     rest, plugins = [], []
     following = iter(words)
     for word in following:
         flag, _, file = word.partition("=")
-        if flag != "--import":
+        if word == "--":
+            rest += [word, *following]
+        elif flag != "--import":
             rest.append(word)
         elif not (file := file or next(following, "")):
             raise InterpError("--import needs the name of a Python file")

@@ -280,6 +280,11 @@ def test_what_cannot_be_imported_is_one_line(arguments, message, capsys):
     assert message in capsys.readouterr().err
 
 
+def test_words_after_two_dashes_import_nothing(capsys):
+    assert main(["export", "--", "--import", "nowhere.py"]) == 2
+    assert "nowhere.py does not exist" not in capsys.readouterr().err
+
+
 def test_plugins_are_a_list_of_files(tmp_path):
     (tmp_path / "c.toml").write_text('plugins = "mine.py"')
     with pytest.raises(ValueError, match=r"plugins = 'mine.py' must be a list of files"):

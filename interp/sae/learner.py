@@ -101,7 +101,13 @@ class Learner:
         self.initial_W_dec = self.weights["W_dec"].clone() if config.freeze == "directions" else None
         for name, value in self.initial_parameters.items():
             self.weights[name] = torch.full_like(self.weights["W_dec"][:, 0], value)
-        self.weights |= config.initial_matrices(self.weights)
+        matrices = config.initial_matrices(self.weights)
+        if matrices and len(hook_scales.inputs) > 1:
+            raise InterpError(
+                f"architecture {config.architecture!r} has matrices of its own ({', '.join(matrices)}), into which the "
+                "scales of several hooks cannot be folded: train on one hook"
+            )
+        self.weights |= matrices
         self.architecture_state = config.initial_state()
         self.low_precision = has_fast_bfloat16(self.weights["W_dec"])
         self.means = {name: torch.zeros_like(weight) for name, weight in self.weights.items()}

@@ -26,6 +26,8 @@ from interp.pipeline.stages import STAGES
 from interp.sae import SAEConfig, Threshold, TopKConfig, load_sae, train_sae
 from interp.sae.architectures.encoders import Encoder, StoredEncoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, config_from_dict, config_to_dict
+from interp.sae.hook_scales import HookScales
+from interp.sae.learner import Learner
 from tests.tiny import SECTIONS
 
 
@@ -127,6 +129,12 @@ def test_an_architecture_may_have_a_matrix_of_its_own(tmp_path):
     again = load_sae(tmp_path / "sae")
     assert torch.equal(again.damping, sae.damping) and torch.equal(again.encode(x), sae.encode(x))
     assert torch.allclose(sae.codes(x).dense(), sae.encode(x), atol=1e-5)
+
+
+def test_a_matrix_of_its_own_needs_a_single_hook(tmp_path):
+    hook = ActivationStore.from_batches([torch.randn(100, 4)], tmp_path / "store").statistics("activations")
+    with pytest.raises(ValueError, match=r"'damped' has matrices of its own \(damping\), .*: train on one hook"):
+        Learner(DampedConfig(d_sae=8, tokens=100), HookScales(inputs=(hook, hook)), torch.device("cpu"))
 
 
 MINE = '''

@@ -175,7 +175,8 @@ class SAEConfig(CheckedFields):
         """Return the initial values of further matrices, which have a row per latent (`PickedEntries.dot_rows`).
 
         `weights`: the initial `W_dec`, `encoder_rows` and `b_enc`, of all latents of this process or, later, of those
-        that are resampled. If several hooks are read, their scales are not folded into these matrices.
+        that are resampled. As the scales of several hooks are not folded into these matrices, training on several hooks
+        is refused if there are some.
         """
         return {}
 

@@ -262,6 +262,7 @@ class StreamBatches(Iterator[Tensor]):
     def __next__(self) -> Float[Tensor, "batch d"]:
         batch = torch.empty(self.batch_size, sum(map(self.stream.d, self.hooks)))
         filled = 0
+        n_empty = 0  # chunks without a row, the last ones
         while filled < self.batch_size and self._epoch != self.epochs:
             acts, order = self._chunk_in_order()
             n_rows = len(order)
@@ -271,6 +272,9 @@ class StreamBatches(Iterator[Tensor]):
             if self._row == n_rows:
                 done = self._epoch * self.stream.n_chunks + self._chunk + 1
                 (self._epoch, self._chunk), self._row = divmod(done, self.stream.n_chunks), 0
+                n_empty = 0 if n_rows else n_empty + 1
+                if self._chunk == 0 and n_empty >= self.stream.n_chunks:
+                    raise InterpError("every row of the stream is above a norm limit: there is no batch")
         if not filled:
             raise StopIteration
         return batch[slice_of_part(filled, *self.part)]

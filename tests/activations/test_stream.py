@@ -283,6 +283,10 @@ def test_what_cannot_be_streamed_is_refused(model, tokens):
         ActivationStream(model, tokens, ["blocks.9.hook_resid_post"])
     with pytest.raises(ValueError, match="nothing is left to train on"):
         train_sae(ActivationStream(model, tokens, [HOOK], max_norm=1e-6), HOOK, CONFIG)
+    for epochs in (1, None):
+        batches = ActivationStream(model, tokens, [HOOK], max_norm=1e-6, **SMALL).batches(HOOK, 8, epochs=epochs)
+        with pytest.raises(ValueError, match="every row of the stream is above a norm limit"):
+            next(batches)
     broken = copy.deepcopy(model)
     with torch.no_grad():
         broken.W_E[int(tokens[33, 3])] = float("nan")

@@ -52,10 +52,13 @@ class NullDirections:
         self.index_of = torch.zeros_like(order).index_copy_(0, self.latents, torch.arange(len(self.latents)))
 
     def with_other_latents(self, firings: Firings, n_ctx: int) -> Firings:
-        """Return firings at the same rows, with another latent at each position."""
+        """Return firings at the same rows, with another latent at each position. Without two latents that fire there is
+        no null, and all activations are NaN."""
+        if len(self.latents) < 2:
+            return firings._replace(z=torch.full_like(firings.z, torch.nan))
         latent = firings.latent.cpu()
         step = firings.row.cpu() % n_ctx
-        step = step % max(len(self.latents) - 1, 1) + 1  # no latent replaces itself
+        step = step % (len(self.latents) - 1) + 1  # no latent replaces itself
         other = self.latents[(self.index_of[latent] + step) % len(self.latents)]
         z = firings.z * (self.lengths[latent] / self.lengths[other]).to(firings.z)
         return firings._replace(latent=other.to(firings.latent.device), z=z)

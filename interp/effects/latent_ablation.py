@@ -11,7 +11,8 @@ ablated at all its firings (x − z_j d_j, the rest of x kept).
     ce_rise               total_change × density: rise of the mean cross-entropy over all tokens without it, nats per
                           token
     kl                    mean of KL(p ‖ p') at the firings, nats
-    null_loss_change      loss_change for a change of equal length along another latent, another one at each position
+    null_loss_change      loss_change for a change of equal length along another latent, another one at each position;
+                          NaN, as the two below, if no other latent fires
     null_kl               kl for the same change
     beyond_null           loss_change − null_loss_change, at the same firings: the latent's value to the model, compared
                           with any change of that length. If its interval is above 0 the latent has an effect

@@ -308,6 +308,17 @@ def test_the_null_is_as_long_a_change_along_another_latent_that_fires(tokens, tm
         assert row.null_kl_low < row.null_kl < row.null_kl_high and row.null_kl != row.kl
 
 
+def test_a_latent_that_fires_alone_has_an_effect_and_no_null(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    dictionary.b_enc[1:] = -1e6
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    (row,) = feature_effects(model, POST, dictionary, features, latents=[0], sequences=7).itertuples()
+    assert (
+        row.kl > 0 and row.kl_low > 0 and row.likelier[0] > row.less_likely[0] and row.loss_change_low < row.loss_change
+    )
+    assert np.isnan([row.null_kl, row.null_kl_low, row.null_loss_change, row.beyond_null, row.beyond_null_low]).all()
+
+
 ACTIONS = {3: ABLATE, 5: pin(2.0), 7: add(0.5)}
 
 

@@ -96,9 +96,6 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     from threadpoolctl import threadpool_limits
     from umap import UMAP, layouts, umap_, utils
 
-    # numba's OpenMP layer enables nested teams for the whole process, which makes torch's attention a thousand times
-    # slower.
-    config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
     # Unless numba keeps umap's compiled loops on disk, each process compiles them again, for ten seconds.
     for function in (value for module in (umap_, layouts, utils) for value in vars(module).values()):
         if isinstance(function, Dispatcher):
@@ -119,10 +116,17 @@ def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
         n_jobs=1,
         precomputed_knn=neighbours,
     )
-    with warnings.catch_warnings():
-        # umap warns that it cannot map new points, and that a seed means a single thread.
-        warnings.simplefilter("ignore")
-        points = np.nan_to_num(mapper.fit_transform(rows))
+    # numba's OpenMP layer enables nested teams for the whole process, which makes torch's attention a thousand times
+    # slower.
+    layer = config.THREADING_LAYER  # type: ignore[attr-defined]
+    config.THREADING_LAYER = "workqueue"  # type: ignore[attr-defined]
+    try:
+        with warnings.catch_warnings():
+            # umap warns that it cannot map new points, and that a seed means a single thread.
+            warnings.simplefilter("ignore")
+            points = np.nan_to_num(mapper.fit_transform(rows))
+    finally:
+        config.THREADING_LAYER = layer  # type: ignore[attr-defined]
     low, high = np.quantile(points, [0.02, 0.98], axis=0)
     return points / np.maximum(high - low, 1e-12) * np.array([ASPECT_RATIO, 1.0])
 

@@ -1202,9 +1202,11 @@ def test_chromium_draws_the_map(chromium, page):
 def test_a_map_leaves_torch_its_threads():
     """numba's OpenMP layer would set their number for the whole process, and make them start teams of their own."""
     torch.set_num_threads(1)
+    layer = numba.config.THREADING_LAYER
     rows = np.random.default_rng(0).normal(size=(40, 8)).astype(np.float32)
     points = decoder_layout(rows)
     assert torch.get_num_threads() == 1 and numba.threading_layer() == "workqueue"
+    assert numba.config.THREADING_LAYER == layer, "the setting of the process is as before"
     assert np.linalg.norm(points, axis=1).max() == pytest.approx(1) and np.array_equal(points, decoder_layout(rows))
 
 

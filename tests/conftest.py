@@ -97,7 +97,7 @@ def wider_scan(tiny_run, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def chromium(tmp_path_factory):
+def only_chromium(tmp_path_factory):
     """Yield a browser for all the tests of a process that look at a page."""
     from tests.chromium import Chromium
 
@@ -107,3 +107,9 @@ def chromium(tmp_path_factory):
     browser = Chromium(program, tmp_path_factory.mktemp("profile"))
     yield browser
     browser.close()
+
+
+@pytest.fixture
+def chromium(only_chromium):
+    only_chromium.size(1400, 900)  # which the test before may have left as small as a phone, and dark
+    return only_chromium

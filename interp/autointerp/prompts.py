@@ -122,8 +122,9 @@ def sample_windows(
     centres = np.stack([np.random.default_rng([seed, latent, 1]).choice(candidates, n) for latent in latents])
     silent = _mark_silent(features, latents, centres)
     sampled = []
+    places = examples.groupby("latent").indices
     for i, latent in enumerate(latents):
-        rows_of_latent = examples[examples.latent == latent]
+        rows_of_latent = examples.iloc[places.get(latent, [])]
         generator = np.random.default_rng([seed, latent])
         is_in_fit_half = fit[rows_of_latent.row.to_numpy() // features.n_ctx]
         held_out = rows_of_latent[~is_in_fit_half & (rows_of_latent.kind == "interval").to_numpy()]
@@ -200,11 +201,9 @@ def _mark_silent(
     index_of[list(latents)] = np.arange(len(latents))
     for chunk in read_chunks(features.codes, features.n_ctx):
         which = index_of[chunk.latents]
-        kept = which >= 0
-        rows = chunk.rows[kept]
-        which = which[kept]
-        for i in np.unique(which):
-            firing_rows = rows[which == i]
+        order = np.argsort(which, kind="stable")[np.count_nonzero(which < 0) :]
+        fired, first = np.unique(which[order], return_index=True)
+        for i, firing_rows in zip(fired, np.split(chunk.rows[order], first)[1:], strict=True):
             silent[i] &= np.searchsorted(firing_rows, start[i]) == np.searchsorted(firing_rows, stop[i])
     return silent
 

@@ -230,7 +230,10 @@ class PageData:
     @cached_property
     def evidence(self) -> VerdictEvidence:
         verdicts = self.inputs.verdicts
-        return verdict_evidence(self.inputs.evidence, verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)])
+        tested = verdicts.index[~verdicts["verdict"].isin(WITHOUT_SCORES)]
+        ranking = self.inputs.ranking
+        calibration = None if ranking is None else ranking.attrs.get("calibration")
+        return verdict_evidence(self.inputs.evidence, tested, calibration)
 
     @cached_property
     def examples(self) -> list[list[OverviewExample]]:

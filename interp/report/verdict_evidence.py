@@ -72,16 +72,18 @@ class VerdictEvidence(NamedTuple):
     """Latent → [index in `measures`, value, z, null_low, null_high], with None for a missing number."""
 
 
-def verdict_evidence(table: pd.DataFrame, tested: Collection[int]) -> VerdictEvidence:
+def verdict_evidence(
+    table: pd.DataFrame, tested: Collection[int], calibration: Mapping[str, float] | None = None
+) -> VerdictEvidence:
     """Return the measures and each latent's evidence.
     table: has EVIDENCE_COLUMNS.
-    tested: the latents over which the bars extend."""
+    tested: the latents over which the bars extend.
+    calibration: the `Calibration.coefficients` of the verdicts; by default, those of the package."""
     table = table[table[["value", "z"]].notna().any(axis=1) & ~table["measure"].isin(SHOWN_ELSEWHERE)]
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
-    calibration = Calibration.load()
-    weights = dict(zip(STATISTIC_NAMES, calibration.weights[0].tolist(), strict=True))
-    boundary = float(-calibration.bias[0] / calibration.weights[0].sum())
+    weights = dict(calibration or Calibration.load().coefficients())
+    boundary = -weights.pop("bias") / sum(weights.values())
     for index, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning = title_and_meaning(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())

@@ -80,6 +80,11 @@ class Calibration:
         content = {"statistics": STATISTIC_NAMES, "weights": self.weights, "bias": self.bias, "kinds": self.kinds}
         write_fit(path, content, decimals=4)
 
+    def coefficients(self) -> dict[str, float]:
+        """Return the weight of each statistic, by its name, and the `bias`, of the fit to all sources."""
+        weights = zip(STATISTIC_NAMES, self.weights[0].tolist(), strict=True)
+        return {**dict(weights), "bias": float(self.bias[0])}
+
     def warn_of_other_kinds(self) -> None:
         """Log a warning if firings are now compared by other kinds of predicates than in the fit."""
         if other := sorted(set(self.kinds) ^ set(compared_kinds())):

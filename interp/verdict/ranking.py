@@ -125,7 +125,8 @@ def rank_features(
     nulls are those of all latents. The rest of the time, which is most of it, is proportional to their number.
 
     Only `calibration`, `judge_faint` and `seed`, which draws the firings that are compared, change a verdict or the
-    probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`scan_identity`).
+    probability of one meaning. `attrs["features"]` of the table identifies the ranked features (`scan_identity`), and
+    `attrs["calibration"]` has the `Calibration.coefficients`.
 
     Under `torchrun`, all processes call this with the same arguments. The latents and most of the work that serves all
     latents (`CodedText.world`) are divided among them, and each process gets the whole table.
@@ -159,8 +160,10 @@ def rank_features(
     check_labels(features, labels, needed=config.use_labels)
     if twin is not None:
         check_twin(features, twin)
+    calibration = calibration or Calibration.load()
     made_of = {
         **asdict(config),
+        "calibration": calibration.coefficients(),
         "twin": None if twin is None else scan_identity(twin),
         "latents": digest(chosen),
         "text": features.has_text,
@@ -178,7 +181,7 @@ def rank_features(
         lambda: _rank(features, is_own, config, calibration, labels, twin, matches, world, progress)
     )
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
-    ranking.attrs["features"] = scan_identity(features)
+    ranking.attrs |= {"features": scan_identity(features), "calibration": made_of["calibration"]}
     if count > 1:
         ranking.attrs |= {"part": list(part), MADE_OF: made_of}
     return ranking
@@ -192,7 +195,7 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
     """
     made_of = check_part_tables(parts, names)
     ranking = _sort_rows(parts, made_of["text"])
-    ranking.attrs["features"] = parts[0].attrs["features"]
+    ranking.attrs |= {"features": parts[0].attrs["features"], "calibration": made_of["calibration"]}
     return ranking
 
 
@@ -210,7 +213,7 @@ def _rank(
     features: FeatureStore,
     chosen: Bool[np.ndarray, " d_sae"],
     config: RankingConfig,
-    calibration: Calibration | None,
+    calibration: Calibration,
     labels: Masks | None,
     twin: FeatureStore | None,
     matches: pd.DataFrame | None,

@@ -47,8 +47,15 @@ from interp.report.verdict_evidence import verdict_evidence
 from interp.text.rules import phrase, rule_json
 from interp.text.short_rules import Clause
 from interp.verdict.calibration import Calibration
-from interp.verdict.ranking import rank_features
-from interp.verdict.ranking_tables import NO_LEARNT, NONE_WORTH_A_LOOK, Ranking, ranking_evidence, worth_a_look
+from interp.verdict.ranking import join_rankings, rank_features
+from interp.verdict.ranking_tables import (
+    NO_LEARNT,
+    NONE_WORTH_A_LOOK,
+    Ranking,
+    ranking_evidence,
+    read_ranking,
+    worth_a_look,
+)
 from tests.planted_rules import a_rule, short
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
@@ -569,6 +576,22 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     assert [measure.title for measure in speaking] == ["Concentration", "Evenness"]
     at_the_boundary = np.array([measure.boundary for measure in speaking], float)
     assert Calibration.load().probability(at_the_boundary, np.zeros((2, 2))).one == pytest.approx(0.5, abs=1e-6)
+
+
+def test_a_verdict_is_explained_by_the_calibration_that_gave_it(folder):
+    store = planted_store(folder / "recalibrated" / "features", full=True)
+    shipped = Calibration.load()
+    mine = replace(shipped, weights=3 * shipped.weights, bias=2 * shipped.bias)
+    parts = [rank_features(store, n_shifts=1, calibration=mine, part=(rank, 2)) for rank in range(2)]
+    join_rankings(parts).to_parquet(folder / "recalibrated" / "ranking.parquet")
+    ranking = read_ranking(folder / "recalibrated" / "ranking.parquet")
+    page = PageData(ReportInputs(features=store, ranking=ranking))
+    speaking = [measure for measure in page.evidence.measures if measure.weight is not None]
+    assert [measure.weight for measure in speaking] == mine.weights[0].tolist()
+    at_the_boundary = np.array([measure.boundary for measure in speaking], float)
+    assert mine.probability(at_the_boundary, np.zeros((2, 2))).one == pytest.approx(0.5, abs=1e-6)
+    with pytest.raises(ValueError, match="it differs in calibration"):
+        join_rankings([parts[0], rank_features(store, n_shifts=1, part=(1, 2))])
 
 
 def test_firings_are_counted_by_the_sense_that_alone_fires_on_their_token(page, run, monkeypatch):

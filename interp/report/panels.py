@@ -30,6 +30,9 @@ MAX_TABLE_ROWS = 200
 SHARE_OF_HEIGHT, SHARE_OF_PANELS = 0.6, 0.85
 """Height of a figure on the page, and of one in several panels, as a share of its height in print. One with a row for
 each name keeps its own."""
+LETTER_WIDTH, ABOVE_AND_BELOW = 6, 76
+"""Pixels of a letter of an axis title, and of a figure above and below its plot. A vertical title that is longer than
+the plot is shown without what stands in parentheses."""
 MANY_NAMES, FEW_NAMES = 20, 6
 """Names beside the points of a figure on a screen, and on a phone."""
 
@@ -67,7 +70,8 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
         height = round((SHARE_OF_PANELS if "yaxis2" in layout else SHARE_OF_HEIGHT) * height)
     for name, axis in layout.items():
         if re.fullmatch(r"[xy]axis\d*", name) and (words := _text_of(axis)):
-            axis["title"]["text"] = _in_its_words(words)
+            is_long = name.startswith("y") and LETTER_WIDTH * len(words) > height - ABOVE_AND_BELOW
+            axis["title"]["text"] = _in_its_words(words.split(" (")[0] if is_long else words)
     notes = layout.pop("annotations", [])
     above = 56 if any(note.get("yref") == "paper" and note.get("y", 0) >= 0.99 for note in notes) else 28
     for trace in drawn["data"]:

@@ -900,6 +900,14 @@ def test_a_figure_of_the_user_keeps_names_that_cannot_be_placed(points):
     assert placed == (tuple(points["text"]) if isinstance(points.get("text"), list) else points.get("text"))
 
 
+def test_a_vertical_title_fits_its_plot_on_the_page():
+    for height, title in ((900, "concentration (largest less next cluster)"), (300, "concentration")):
+        figure = go.Figure(go.Scatter(x=[1], y=[1])).update_layout(height=height)
+        figure.update_yaxes(title_text="concentration (largest less next cluster)")
+        drawn = Panel(note="", figure=figure).payload()["figure"]["layout"]
+        assert drawn["yaxis"]["title"]["text"] == title
+
+
 def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     figure = figures.density_histogram(pd.DataFrame({"density": [0.1, 0.0]}))
     before = figure.to_json()

@@ -3,12 +3,17 @@
 In: texts. Out: token ids, with the characters that each token covers. In byte-level BPE every token is a sequence of
 bytes and the tokens of a text concatenate to its UTF-8 bytes, so a token's characters follow from byte lengths alone:
 token i has the bytes B_i .. B_i + n_i with B_i = Σ_{j<i} n_j, and covers the characters with any byte in that range.
-Tokens that share one character (a split Hebrew letter) all cover it.
+Tokens that share one character (a rare Han character) all cover it.
+
+Here the first merges make the bytes of each common character one token, and later ones join characters. Merges by
+frequency alone, as in GPT-2, join the last byte of a Hebrew letter to the first of the next before either letter is a
+token, and a model then has to learn, and its latents to fire on, halves of letters.
 """
 
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import groupby, zip_longest
 from pathlib import Path
@@ -29,6 +34,10 @@ if TYPE_CHECKING:
 BOS = "<|bos|>"
 UNKNOWN = "<|unk|>"
 _FILE = "tokenizer.json"
+SHARE_FOR_CHARACTERS = 1 / 3
+"""Of the ids beside the 256 bytes, at most so many are for characters beyond ASCII; the other ones are for merges."""
+_WORDS = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+"""The pieces of a text within which byte-level BPE merges."""
 MIN_ENCODED_AGAIN = 0.8
 """If a tokenizer made some tokens, at least this share of them is the same when their text is encoded again."""
 
@@ -74,22 +83,22 @@ class Tokenizer:
 
     @classmethod
     def train_bpe(cls, texts: Iterable[str], vocab_size: int) -> "Tokenizer":
-        """Train byte-level BPE.
+        """Train byte-level BPE, in which the most frequent characters are tokens. The texts are held in memory.
 
         vocab_size: the most ids, at least 257 (256 bytes and `<|bos|>`); a small corpus may give fewer.
         """
         if vocab_size < 257:
             raise InterpError(f"vocab_size={vocab_size} must be at least 257: 256 bytes and {BOS}")
-        inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+        texts = list(texts)
+        n_merges = vocab_size - 257
+        merges, characters = _merges_to_characters(_beyond_ascii(texts), int(n_merges * SHARE_FOR_CHARACTERS))
+        merges += _merges_of_characters(texts, characters, n_merges - len(merges))
+        pieces = dict.fromkeys([BOS, *byte_letters(), *(left + right for left, right in merges)])
+        vocab = {piece: i for i, piece in enumerate(pieces)}
+        inner = tokenizers.Tokenizer(tokenizers.models.BPE(vocab, merges))
         inner.pre_tokenizer = tokenizers.pre_tokenizers.ByteLevel(add_prefix_space=False)
         inner.decoder = tokenizers.decoders.ByteLevel()
-        trainer = tokenizers.trainers.BpeTrainer(
-            vocab_size=vocab_size,
-            special_tokens=[BOS],
-            initial_alphabet=tokenizers.pre_tokenizers.ByteLevel.alphabet(),
-            show_progress=False,
-        )
-        inner.train_from_iterator(texts, trainer)
+        inner.add_special_tokens([BOS])
         return cls(inner)
 
     @classmethod
@@ -184,6 +193,49 @@ class Tokenizer:
         first_bytes = (np.frombuffer(text.encode(), np.uint8) & 0xC0) != 0x80
         character_of_byte = np.cumsum(first_bytes) - 1
         return np.stack([character_of_byte[starts], character_of_byte[ends - 1] + 1], 1)
+
+
+def _beyond_ascii(texts: Iterable[str]) -> list[str]:
+    """Return the characters beyond ASCII that occur, the most frequent first."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(text)
+    return sorted((c for c in counts if not c.isascii()), key=lambda c: (-counts[c], c))
+
+
+def _spell(text: str) -> str:
+    """Write the bytes of a text in the letters of byte-level BPE."""
+    letters = {byte: letter for letter, byte in byte_letters().items()}
+    return "".join(letters[byte] for byte in text.encode())
+
+
+def _merges_to_characters(characters: Iterable[str], most: int) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return at most so many merges, which join the bytes of the first characters, and these characters."""
+    merges: dict[tuple[str, str], None] = {}
+    whole = []
+    for character in characters:
+        piece = _spell(character)
+        longer = merges | dict.fromkeys((piece[:k], piece[k]) for k in range(1, len(piece)))
+        if len(longer) > most:
+            break
+        merges = longer
+        whole.append(character)
+    return list(merges), whole
+
+
+def _merges_of_characters(texts: Iterable[str], characters: list[str], n: int) -> list[tuple[str, str]]:
+    """Return the first n merges of BPE whose alphabet is ASCII and these characters; it leaves out all others."""
+    alphabet = [*map(chr, range(128)), *characters]
+    inner = tokenizers.Tokenizer(tokenizers.models.BPE())
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Split(tokenizers.Regex(_WORDS), "isolated")
+    trainer = tokenizers.trainers.BpeTrainer(
+        vocab_size=len(alphabet) + n,
+        initial_alphabet=alphabet,
+        limit_alphabet=len(alphabet),
+        show_progress=False,
+    )
+    inner.train_from_iterator(texts, trainer)
+    return [(_spell(left), _spell(right)) for left, right in json.loads(inner.to_str())["model"]["merges"]]
 
 
 def share_encoded_again(tokenizer: Any, rows: Int[Tensor, "seq pos"]) -> float:

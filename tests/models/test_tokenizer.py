@@ -4,8 +4,10 @@ import json
 
 import numpy as np
 import pytest
+from tokenizers import Regex
+from tokenizers.pre_tokenizers import ByteLevel, Split
 
-from models.tokenizer import Tokenizer
+from models.tokenizer import _WORDS, Tokenizer
 
 MIXED = "To be <|bos|>, שלום עולם!\r\n\tدرس 日本語のテスト — naïve 😀 e\u0301\x00end"
 TEXTS = ["to be or not to be, that is the question", "שלום שלום 日本語 日本", "x = 'a' # b\n"] * 20
@@ -72,6 +74,21 @@ def test_display_names_stray_bytes(bpe):
     assert " שלום" in display and "日本" in "".join(display)
     assert not any("\ufffd" in piece for piece in display)
     json.dumps(display, ensure_ascii=False).encode("utf-8")
+
+
+def test_characters_are_whole_until_a_third_of_the_ids_is_used(bpe):
+    frequent = {bpe.display()[i] for text in TEXTS for i in bpe.encode(text)}
+    assert not any("⟨" in piece for piece in frequent), "all characters of the texts have ids"
+    few = Tokenizer.train_bpe(TEXTS, 257 + 9)
+    whole = [piece for piece in few.display() if len(piece) == 1 and not piece.isascii()]
+    assert whole == ["ו", "ל", "ם"], "the most frequent, in their order: two bytes are one merge, three are two"
+    assert few.decode(few.encode(TEXTS[1])) == TEXTS[1]
+
+
+def test_merges_stay_within_the_words_of_the_byte_level_tokenizer():
+    text = MIXED + "".join(map(chr, range(0x3000))) + " it's I'll\u05e9\u05bc\u05d1 12ab\u0301"
+    words = [span for _, span in Split(Regex(_WORDS), "isolated").pre_tokenize_str(text)]
+    assert words == [span for _, span in ByteLevel(add_prefix_space=False).pre_tokenize_str(text)]
 
 
 def test_half_a_letter_decodes_to_a_replacement(bpe):

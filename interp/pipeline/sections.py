@@ -21,7 +21,7 @@ from interp.verdict.ranking_config import RankingConfig
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSection(CheckedFields):
     kind: Literal["bpe", "characters"] = "bpe"
-    """`bpe` (byte-level, trained on the corpus) or `characters`."""
+    """`bpe` (byte-level, trained on the corpus, with a token for each common character) or `characters`."""
     vocab_size: Annotated[int, between(1, 1 << 22)] = 2048
 
 

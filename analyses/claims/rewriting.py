@@ -90,7 +90,8 @@ def main(arguments: list[str] | None = None) -> InWords:
 
 def rewrite_run(run: Run) -> InWords:
     """Do `rewrite_in_words` for a run, on the text on which its stage `quality` splices the dictionary."""
-    held_out, use_labels = run.held_out, run.config.ranking.use_labels
+    held_out, labels = run.held_out, run.harvested.labels
+    use_labels = run.config.ranking.use_labels and labels
     return rewrite_in_words(
         run.features,
         run.ranking,
@@ -98,7 +99,7 @@ def rewrite_run(run: Run) -> InWords:
         run.store,
         run.model,
         held_out.tokens,
-        labels=(run.harvested.labels, held_out.labels) if use_labels else None,
+        labels=(labels, held_out.labels) if use_labels else None,
         batch_size=run.config.quality.batch_size,
         exclude=run.tokenizer.special_ids,
         unigram_loss=run.results("model")["unigram_cross_entropy"],

@@ -124,6 +124,8 @@ class QualitySection(CheckedFields):
 
 @dataclass(frozen=True, kw_only=True)
 class RankingSection(RankingConfig):
+    use_labels: bool = True
+    """Let explanations name the corpus's labels, if it has any; verdicts never use them."""
     twin: str | None = None
     """The folder (relative to the working directory) of a run, or of a scan of the same tokens, with a dictionary from
     another seed, which is searched for each latent. In a run with several hooks, the scan at the same hook is used."""

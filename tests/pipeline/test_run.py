@@ -26,6 +26,7 @@ from interp.pipeline.run_folder import MissingResultError, Run
 from interp.pipeline.stages import LEFT_OUT, LINE_WIDTH, STAGES, stage
 from interp.pipeline.stages.corpus import _documents
 from interp.pipeline.stages.nulls import nulls_effort
+from interp.pipeline.stages.ranking import rank_latents
 from interp.report.panels import Panel
 from interp.report.three_questions import effect_accounts
 from interp.runtime.progress import no_progress
@@ -488,6 +489,14 @@ def test_an_interrupted_stage_of_other_inputs_is_kept_unless_it_is_to_be_redone(
         run_stages(TINY, copied.path)
     assert (work / "new/half.parquet").is_file()
     assert ran_now(TINY, copied.path, redo=True) == ["concepts"]
+
+
+def test_the_rules_of_a_run_may_name_the_labels_of_its_corpus_if_it_has_any(run, monkeypatch):
+    monkeypatch.setattr("interp.verdict.ranking.rank_features", lambda features, **options: options)
+    assert rank_latents(run, run.config.ranking, no_progress)["use_labels"] is True
+    without = SimpleNamespace(labels={}, tokens=run.harvested.tokens)
+    monkeypatch.setattr(Run, "harvested", property(lambda run: without))
+    assert rank_latents(run, run.config.ranking, no_progress)["use_labels"] is False
 
 
 def test_a_twin_that_does_not_exist_is_refused_before_any_work(copied, tmp_path):

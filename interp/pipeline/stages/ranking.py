@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.config_fields import values_of
-from interp.checks.errors import InterpError
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
 from interp.pipeline import overheads
@@ -128,14 +127,13 @@ def rank_latents(
     nulls."""
     from interp.verdict.ranking import rank_features
 
-    if config.use_labels and not run.harvested.labels:
-        raise InterpError(f"explanations are to name labels, but the corpus of {run.path} has none")
+    labels = run.harvested.labels
     return rank_features(
         run.features,
-        labels=run.harvested.labels,
+        labels=labels,
         twin=open_twin(config.twin, run.config.harvest.hook_name),
         matches=run.nulls.twins if run.has("nulls") else None,
         part=part,
         progress=progress,
-        **values_of(RankingConfig, config),
+        **values_of(RankingConfig, config) | {"use_labels": config.use_labels and bool(labels)},
     )

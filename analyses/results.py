@@ -13,9 +13,8 @@ analyses/README.md: a row for each script whose docstring opens with a question,
 line.
 
 `--measure` runs the commands in the order of SECTIONS, as some read what an earlier one made. One that fails keeps its
-old result and is named at the end: two need what is not in the repository, a folder of READINGS and the python of a
-SAEDASHBOARD environment, which the variables of these names give, and the plan's needs runs/sixteen, a demo of 16
-million tokens.
+old result and is named at the end: the report's needs the python of an environment with SAEDashboard, which the
+variable SAEDASHBOARD gives, and the plan's needs runs/sixteen, a demo of 16 million tokens.
 """
 
 import argparse
@@ -312,7 +311,7 @@ SECTIONS = (
     Section(
         "scorecard",
         "The verdict against planted truth and careful readers",
-        "python -m analyses.scorecard --short --readings $READINGS --ablate",
+        "python -m analyses.scorecard --short --ablate",
         result_tables.scorecard,
         result_tables.scorecard_in_short,
     ),

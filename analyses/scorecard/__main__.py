@@ -3,11 +3,13 @@
     python -m analyses.scorecard                 worlds A to D; resumes (out/worlds)
     python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
-    python -m analyses.scorecard --readings DIR  and latents of real dictionaries that careful readers judged
-    python -m analyses.scorecard --readings DIR --ablate         without each statistic, and each kind of predicate
-    python -m analyses.scorecard --readings DIR --calibrate      judges all latents again and fits the calibration
-    python -m analyses.scorecard --calibrate     fits the calibration of the package to the latents kept here
-    python -m analyses.scorecard --quick         small worlds, for the tests
+    python -m analyses.scorecard --ablate        and the readings without each statistic, and each kind of predicate
+    python -m analyses.scorecard --calibrate     judges all latents again and fits the calibration of the package
+    python -m analyses.scorecard --fit           fits it to judged_latents.parquet, without judging any again
+    python -m analyses.scorecard --quick         small worlds and no readings, for the tests
+
+All but the last two also read latents of real dictionaries that careful readers judged: those of readings/, whose
+README describes them, or yours (`--readings DIR`).
 
 Claim: the probability of one meaning separates latents with one meaning from latents with several (AUROC ≥ 0.95 in
 world A and ≥ 0.90 in world B, both held out, ≥ 0.05 above the best single known score), it is calibrated (ECE ≤ 0.05),
@@ -28,19 +30,19 @@ meaning of each sampled firing were known; how many senses have one meaning them
 tells which. Nulls: codes on text further on, a dictionary with a frozen decoder, an untrained transformer; for each the
 share called monosemantic, and how many of its latents have one meaning by the truth. Probability, interval and senses
 of each family's latents come from a calibration on all other families. Writes results.json, tables (Parquet) and
-figures. Each world is made and read once. With --short, --readings and --ablate the whole takes 6 processor minutes.
+figures. Each world is made and read once. With --short and --ablate the whole takes 6 processor minutes.
 
-The calibration of the package is fitted to judged_latents.parquet alone, next to this file, in a second. It has numbers
-only: the two statistics of each latent with its source, whether it has one meaning, and for read latents how they were
-drawn and what the two readers said (p_one, 0..100). After a change of the statistics, or of the kinds of predicates
-that compare firings, they have to be measured again: that needs the texts and codes of --readings. analyses/README.md
-has the procedure.
+`--calibrate` writes judged_latents.parquet next to this file, and the calibration of the package, which is fitted to
+that file alone. The file has numbers only: the two statistics of each latent with its source, whether it has one
+meaning, and for read latents how they were drawn and what the two readers said (p_one, 0..100). It is what to do after
+a change of the statistics, or of the kinds of predicates that compare firings; analyses/README.md has the procedure.
 """
 
 import argparse
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -68,6 +70,7 @@ from analyses.scorecard.judged import (
 from analyses.scorecard.learned_world import QUICK, TRAINED, Sizes
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import (
+    READINGS,
     agreement,
     digest_of,
     disagreements,
@@ -104,13 +107,15 @@ Judge = Callable[[], pd.DataFrame]
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = _parse(arguments)
-    if options.calibrate and not options.readings:
-        return calibrate()
+    if options.fit:
+        return fit_judged()
     out: Path = options.out
+    if options.calibrate:
+        shutil.rmtree(out / "worlds", ignore_errors=True)  # their statistics are those of the code that wrote them
     (out / "worlds").mkdir(parents=True, exist_ok=True)
     table = pd.concat([read_or_make(out, name, judge) for name, judge in judges(options)], ignore_index=True)
     table["world"] = table.world.mask(table.basis.notna(), "a transformer's " + table.world)
-    sources = read_sources(options.readings) if options.readings else []
+    sources = [] if options.quick else read_sources(options.readings)
     read = [
         read_or_make(
             out, f"read-{name}-{digest_of(options.readings, name)}", partial(read_latents, options.readings, name)
@@ -121,7 +126,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:
         calibration_latents(fitted_to).to_parquet(JUDGED_LATENTS, index=False, compression="zstd")
-        return calibrate()
+        return fit_judged()
     calibrations = family_calibrations(fitted_to)
     judged = with_verdicts(table, calibrations)
     planted, learnt = judged[judged.basis.isna()], judged[judged.basis.notna()]
@@ -142,8 +147,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     return results
 
 
-def calibrate() -> dict[str, Any]:
-    """Fit the calibration of the package to the latents kept here."""
+def fit_judged() -> dict[str, Any]:
+    """Fit the calibration of the package to JUDGED_LATENTS."""
     latents = pd.read_parquet(JUDGED_LATENTS)
     fit_latents(latents).save(CALIBRATION_FILE)
     print(f"{len(latents):,} latents of {latents.world.nunique()} worlds → {CALIBRATION_FILE}")
@@ -309,15 +314,16 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=3, help="worlds A of each family (default 3)")
     parser.add_argument("--model-seeds", type=int, default=1, help="worlds B of each family (default 1)")
     parser.add_argument("--short", action="store_true", help="neither worlds C nor knobs")
-    parser.add_argument("--calibrate", action="store_true", help="fit the shipped calibration and stop")
-    parser.add_argument("--readings", type=Path, help="a folder of latents that readers judged (`read_latents`)")
+    parser.add_argument("--calibrate", action="store_true", help="judge all latents again, fit the calibration, stop")
+    parser.add_argument("--fit", action="store_true", help="fit the calibration to the latents as last judged, stop")
+    parser.add_argument("--readings", type=Path, default=READINGS, help="latents that readers judged (default: ours)")
     parser.add_argument("--ablate", action="store_true", help="and the readings without each statistic and kind")
     parser.add_argument("--quick", action="store_true")
     options = parse_with_out(parser, arguments, Path("runs/scorecard"))
     if options.calibrate and options.quick:
         parser.error("--calibrate fits the calibration that ships, and --quick has too few latents for it")
-    if options.ablate and not options.readings:
-        parser.error("--ablate needs --readings")
+    if options.ablate and options.quick:
+        parser.error("--ablate leaves predicates out of the readings, which --quick does not read")
     if options.run:
         check_run(parser, "--run", options.run, ("corpus", "features", "neurons"))
     return options

@@ -1,10 +1,9 @@
 """Latents of real dictionaries that careful readers judged, as rows like those of planted worlds.
 
-In: a folder with `readings.csv` (source, latent, text_of, draw; for both readers p_one, n_meanings and meaning, as
-p_one_1, p_one_2, …), `codes.parquet` (source, latent, row = seq · n_ctx + pos, value), `tokens-TEXT.parquet` and
-`vocab-TEXT.json`. Out: one row per latent, as in `judged.judge_latents`: `family` (the source with the prefix READ, but
-without a number at its end, so that smollm2 and smollm2-2 are left out together), the statistics, `is_one` (readers'
-mean p_one ≥ 50), `is_several`, `true_senses` (if both readers count the same, else 0).
+In: a folder as `readings/` next to this file, whose README describes it. Out: one row per latent, as in
+`judged.judge_latents`: `family` (the source with the prefix READ, but without a number at its end, so that smollm2 and
+smollm2-2 are left out together), the statistics, `is_one` (readers' mean p_one ≥ 50), `is_several`, `true_senses` (if
+both readers count the same, else 0).
 """
 
 import json
@@ -26,6 +25,8 @@ from interp.storage.files import digest_json
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 
+READINGS = Path(__file__).with_name("readings")
+"""The readings that the calibration of the package is fitted to."""
 MANY = 9
 """The number that readers write for many meanings, or if they see none."""
 
@@ -60,7 +61,8 @@ def open_source(folder: Path, source: str) -> Source:
     rows = pd.read_csv(folder / "readings.csv").query("source == @source").reset_index(drop=True)
     text = rows.text_of[0]
     meta = json.loads((folder / f"vocab-{text}.json").read_text())
-    tokens = pd.read_parquet(folder / f"tokens-{text}.parquet").token.to_numpy().reshape(-1, meta["n_ctx"])
+    ids = pd.read_parquet(folder / f"tokens-{text}.parquet").token.to_numpy(np.int32)
+    tokens = ids.reshape(-1, meta["n_ctx"])[: rows.n_seq[0]]
     entries = pd.read_parquet(folder / "codes.parquet", filters=[("source", "==", source)])
     place = {latent: number for number, latent in enumerate(rows.latent)}
     shape = (tokens.size, len(rows))

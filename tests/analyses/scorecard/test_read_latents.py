@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analyses.scorecard.__main__ import JUDGED_LATENTS
 from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
 from analyses.scorecard.judged import READ, claimed, fit_to, with_verdict
 from analyses.scorecard.planted_latents import WorldConfig
-from analyses.scorecard.read_latents import agreement, digest_of, disagreements, read_latents, read_sources
+from analyses.scorecard.read_latents import READINGS, agreement, digest_of, disagreements, read_latents, read_sources
 from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -28,9 +29,9 @@ def folder(tmp_path_factory):
         fires = np.flatnonzero(np.isin(tokens, words))
         entries += [("mine", latent, row, value) for row, value in zip(fires, rng.gamma(2, 1, len(fires)), strict=True)]
         p, n = (90, 1) if latent < 12 else (10, 3)
-        rows.append(("mine", latent, "random", "own", p, p - 5, n, n, "words", "words"))
+        rows.append(("mine", latent, "random", "own", N_SEQ, p, p - 5, n, n, "words", "words"))
     both = [f"{name}_{reader}" for name in ("p_one", "n_meanings", "meaning") for reader in (1, 2)]
-    pd.DataFrame(rows, columns=["source", "latent", "draw", "text_of", *both]).to_csv(
+    pd.DataFrame(rows, columns=["source", "latent", "draw", "text_of", "n_seq", *both]).to_csv(
         path / "readings.csv", index=False
     )
     pd.DataFrame(entries, columns=["source", "latent", "row", "value"]).to_parquet(path / "codes.parquet")
@@ -84,3 +85,12 @@ def test_each_kind_that_is_compared_is_of_one_group():
     groups = {kind: group_of(kind) for kind, each in PREDICATE_KINDS.items() if each.compares}
     assert set(groups.values()) == {*GROUPS, PLACES}
     assert groups["previous_related"] == "related words" and groups["indent"] == groups["url"] == PLACES
+
+
+def test_the_readings_kept_here_give_the_statistics_that_the_calibration_was_fitted_to():
+    fitted = pd.read_parquet(JUDGED_LATENTS).query("world == 'read: untrained'").set_index("latent")
+    measured = claimed(read_latents(READINGS, "untrained")).set_index("latent")
+    assert len(measured) == len(fitted) == 28
+    names = list(STATISTIC_NAMES)
+    apart = (measured.loc[fitted.index, names] - fitted[names]).abs() > 1e-3
+    assert apart.to_numpy().mean() < 0.1, "measure them again and fit the calibration: analyses/README.md says how"

@@ -46,9 +46,9 @@ def test_latents_of_one_run_are_not_taken_for_those_of_another(tmp_path, monkeyp
     assert [table.run[0] for table in tables] == ["one", "other", "one"]
 
 
-def test_calibrate_on_the_kept_latents_gives_the_calibration_that_ships(tmp_path, monkeypatch):
+def test_the_judged_latents_give_the_calibration_that_ships(tmp_path, monkeypatch):
     monkeypatch.setattr(scorecard, "CALIBRATION_FILE", tmp_path / "calibration.json")
-    scorecard.main(["--calibrate"])
+    scorecard.main(["--fit"])
     fitted, shipped = Calibration.load(tmp_path / "calibration.json"), Calibration.load()
     np.testing.assert_allclose(fitted.weights, shipped.weights, atol=2e-4)  # they are rounded to four decimals
     np.testing.assert_allclose(fitted.bias, shipped.bias, atol=2e-4)

@@ -19,7 +19,6 @@ import argparse
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,7 +34,7 @@ from analyses.scorecard.planted_texts import FAMILIES
 from analyses.scorecard.scores import expected_calibration_error, matched_weights
 from interp import TopKConfig, harvest, scan_features, train_sweep
 from interp.codes.latent_strengths import is_faint
-from interp.compare.nulls_config import FROZEN_PARTS
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import best_correlations
@@ -70,6 +69,7 @@ QUICK = Sizes(256, 128, 64, 32, 32, 10_000, 10_000)
 CORPORA: Mapping[str, Mapping[str, float] | str] = {"shakespeare": {"shakespeare": 1.0}, "records": "records"}
 """The corpora: real text as its sources with their shares, and planted text as its family."""
 RANDOM = ("shuffled model", "untrained model")
+FROZEN = {name: each.config for name, each in COMPARED_DICTIONARIES.items() if each.config and each.role == "null"}
 """Nulls that learnt nothing of the text; a dictionary with a frozen part reads what a trained model learnt."""
 
 
@@ -87,7 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
         fit(against_random).save(FILE)
         print(f"{len(against_random):,} latents of {table.corpus.nunique()} corpora → {FILE}")
     results = {"sizes": sizes._asdict(), "seeds": options.seeds, "versions": versions()}
-    results |= {"held out": held_out(table, RANDOM), "held out, all nulls": held_out(table, [*RANDOM, *FROZEN_PARTS])}
+    results |= {"held out": held_out(table, RANDOM), "held out, all nulls": held_out(table, [*RANDOM, *FROZEN])}
     results["single"] = singles(against_random)
     (options.out / "results.json").write_text(json.dumps(results, indent=1))
     return results
@@ -118,8 +118,9 @@ def corpus_latents(folder: Path, name: str, seed: int, sizes: Sizes) -> pd.DataF
     others = {"other shuffled": shuffled_model(model, seed=seed + 50), "other untrained": model.untrained(seed + 50)}
     scans: dict[str, FeatureStore] = {}
     for place, each in (models | others).items():
-        kinds = {place: "nothing"} | (FROZEN_PARTS if place == "trained" else {})
-        configs = {kind: replace(dictionary, freeze=part) for kind, part in kinds.items()}
+        configs = {place: dictionary}
+        if place == "trained":
+            configs |= {kind: freeze(dictionary) for kind, freeze in FROZEN.items()}
         store, scanned = (
             harvest(each, part, [HOOK], folder / place / kept_as)
             for part, kept_as in ((tokens, "store"), (tokens[: sizes.scanned], "scanned"))

@@ -186,8 +186,8 @@ def nulls_command(
 ) -> None:
     """the same verdicts on dictionaries that learnt nothing
 
-    The nulls are a twin seed, frozen decoders and encoder, the shuffled and the untrained model and, if they were
-    scanned, neurons."""
+    Each is trained like the dictionary, with a part that stays random or on a model that learnt nothing; a twin of
+    another seed and, if they were scanned, neurons stand next to them."""
     check_writable_folder("--out", out)
     from interp.compare.null_dictionaries import compare_with_nulls
     from interp.compare.nulls_config import NullsConfig

@@ -1,16 +1,7 @@
 """Compare verdicts with nulls: run the same test on dictionaries that learnt nothing from the model, and on a twin.
 
 In: a run's features and neurons, its activation store, its model and the config of its dictionary. Out: `Nulls`, which
-has tables of verdicts and of their shares for eight dictionaries:
-
-    SAE                   the ranked dictionary; retrained if the nulls have fewer tokens
-    twin seed             the same config from another seed: the effect of chance
-    neurons               the MLP's neurons (or coordinates, if a model has no hook for them)
-    frozen decoder        the same config with a frozen random decoder (arXiv 2602.14111)
-    frozen encoder        the same with its encoder
-    soft-frozen decoder   decoder rows kept within a cosine of 0.8 of their start (same source)
-    shuffled model        the same config on the model with the entries of its matrices permuted (arXiv 2501.17727)
-    untrained model       the same config on the model before any training, if `model.untrained(seed)` returns one
+has tables of verdicts and of their shares for the dictionaries of `compared_dictionaries`.
 
 All have the same number of latents, and learn from the same number of tokens in as many steps. A sample of the latents
 of each is judged, on the same sequences with the same settings (`ranking.rank_codes`).
@@ -21,7 +12,6 @@ their own verdict, single-token.
 
 import dataclasses
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,10 +22,10 @@ from torch import nn
 from interp.activations import ActivationStore
 from interp.activations.harvesting import check_harvested
 from interp.checks.errors import InterpError
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, FROZEN_DECODER, MATCHED, TWIN
 from interp.compare.null_trials import NullTrials, TrainingConfigs, with_name
-from interp.compare.nulls_config import FROZEN_PARTS, NullsConfig
+from interp.compare.nulls_config import NullsConfig
 from interp.display.verdict_names import ONE_MEANING_ROW
-from interp.evaluation.baselines import shuffled_model
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import nearest_rows
 from interp.features.scan_checks import check_store_of_scan, scan_identity
@@ -161,23 +151,23 @@ def _judge_dictionaries(
     features = trials.features
     progress = with_name(trials.progress, "dictionaries")
     twin, retrained = trials.configs.twin, trials.configs.retrained
-    configs = {"twin seed": twin} | {
-        name: dataclasses.replace(twin, freeze=part) for name, part in FROZEN_PARTS.items()
-    }
+    configs = {name: each.config(twin) for name, each in COMPARED_DICTIONARIES.items() if each.config is not None}
     if retrained is not None:
-        configs = {"SAE": retrained, **configs}
+        configs = {MATCHED: retrained, **configs}
     learnt = train_sweep(store, hook, list(configs.values()), out=trials.out / "dictionaries", progress=progress)
     saes = dict(zip(configs, learnt, strict=True))
     if retrained is None:
-        trials.add_scan("SAE", features, trials.configs.tokens_of_ranked)
+        trials.add_scan(MATCHED, features, trials.configs.tokens_of_ranked)
     for name, sae in saes.items():
         trials.add_learnt(name, sae, store, hook)
-        if name == "twin seed" and neuron_scan is not None:
+        if name == TWIN and neuron_scan is not None:
             trials.add_scan(*neuron_scan, trained_tokens=0)
-    for name, other in _other_models(model, trials.nulls_config.seed):
-        trials.add_model(f"{name} model", other, hook, options)
+    for name, each in COMPARED_DICTIONARIES.items():
+        other = each.other_model(model, trials.nulls_config.seed)
+        if other is not None:
+            trials.add_model(name, other, hook, options)
     verdicts = trials.verdicts(features.vocab if features.has_vocab else None)
-    twins = _match_twins(features, saes["twin seed"], saes["frozen decoder"])
+    twins = _match_twins(features, saes[TWIN], saes[FROZEN_DECODER])
     return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))
 
 
@@ -185,13 +175,6 @@ def harvest_options(store: ActivationStore) -> dict[str, Any]:
     """Return the options by which a store's harvest left out rows, to harvest another model by the same rule."""
     made_of = store.manifest[MADE_OF]
     return {name: made_of[name] for name in ("exclude", "exclude_positions", "max_norm") if name in made_of}
-
-
-def _other_models(model: Any, seed: int) -> Iterator[tuple[str, nn.Module]]:
-    yield "shuffled", shuffled_model(model, seed=seed)
-    untrained = model.untrained(seed) if hasattr(model, "untrained") else None
-    if untrained is not None:
-        yield "untrained", untrained
 
 
 def shares_of_verdicts(verdicts: pd.DataFrame) -> pd.DataFrame:

@@ -20,6 +20,7 @@ from interp.activations.harvesting import harvest
 from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
 from interp.codes.untrained_rows import norm_limit_on
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 from interp.compare.joint_sample import CodedRows, JointSample, read_in_blocks
 from interp.compare.nulls_config import NullsConfig
 from interp.features.feature_store import FeatureStore
@@ -28,12 +29,6 @@ from interp.runtime.progress import Progress
 from interp.sae import SAE, SAEConfig, TopKConfig, train_sae
 from interp.verdict.ranking import rank_codes
 
-MATCH_COLUMNS = {
-    "twin seed": "twin_correlation",
-    "shuffled model": "random_correlation",
-    "untrained model": "random_correlation",
-}
-"""Dictionaries that are searched for each latent of the SAE."""
 _N_SHIFTS_OF_NULLS = 1
 """Number of circular shifts that give the null distribution of each measure. Only the verdict dense depends on it,
 so one suffices and takes less time than the default (`ranking_config.N_SHIFTS`)."""
@@ -86,13 +81,12 @@ class NullTrials:
     def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
         norms = sae.W_dec.norm(dim=1)
         parts: Iterable[CodedRows] = encode_first_rows(sae, store, hook, self.n_rows)
-        if name in MATCH_COLUMNS:
+        if column := COMPARED_DICTIONARIES[name].match_column:
             row_ids, codes = order_rows(parts)
             parts = [(row_ids, codes)]
             ours = self.features.codes
             both = ours.present(0, self.n_rows)[row_ids]  # rows without codes, such as padding, are no evidence
             matches = best_matches(ours[: self.n_rows].take(row_ids[both]), codes.take(both.nonzero()[:, 0]))
-            column = MATCH_COLUMNS[name]
             self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))
         self.samples.add(name, sae.d_sae, parts, norms)
         self.trained_tokens[name] = self.configs.twin.tokens

@@ -1,19 +1,11 @@
 """The budget of the nulls, and the work that it means."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from interp.checks.limits import CheckedFields, PositiveInt, Seed
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 
-if TYPE_CHECKING:
-    from interp.sae.architectures.sae_config import Freeze
-
-FROZEN_PARTS: "dict[str, Freeze]" = {
-    "frozen decoder": "decoder",
-    "frozen encoder": "encoder",
-    "soft-frozen decoder": "directions",
-}
-"""The nulls whose dictionary keeps a part at its random initial values."""
 DEFAULT_NULL_TOKENS = 500_000
 """The tokens that the nulls of a foreign dictionary learn from, as it is not known how many that had."""
 
@@ -25,8 +17,8 @@ class NullsConfig(CheckedFields):
     tokens: PositiveInt = 300_000
     """Number of tokens on which all dictionaries are judged. They are the first harvested ones."""
     sae_tokens: PositiveInt | None = None
-    """Tokens on which each dictionary is trained, including the stand-in of the ranked one. With None, or more tokens
-    than the ranked dictionary had, each trains on as many as that had, and there is no stand-in."""
+    """Tokens on which each dictionary is trained, and the ranked one again. With None, or more tokens than the
+    ranked dictionary had, each trains on as many as that had, and it is not trained again."""
     latents: PositiveInt = 384
     """Number of latents judged per dictionary, drawn at random. If a dictionary has fewer, all are judged."""
     seed: Seed = 0
@@ -46,8 +38,8 @@ class NullsWork(NamedTuple):
     tokens: int
     """Number of tokens from which each dictionary learns."""
     from_store: int
-    """Number of dictionaries that learn from the store, together: the twin, the frozen ones, and a stand-in for the
-    ranked dictionary if that had more tokens."""
+    """Number of dictionaries that learn from the store, together. One takes the place of the ranked dictionary if that
+    had more tokens."""
     other_models: int
     """Largest number of models that are harvested. A dictionary learns from each."""
 
@@ -57,8 +49,9 @@ class NullsWork(NamedTuple):
         config: the training config of the ranked dictionary. That of a foreign dictionary has no `tokens`."""
         had = getattr(config, "tokens", None)
         tokens = nulls_config.tokens_to_train(had)
-        has_stand_in = had is not None and tokens < had
-        return cls(tokens, len(FROZEN_PARTS) + 1 + has_stand_in, 2 if hasattr(model, "untrained") else 1)
+        from_store = sum(each.config is not None for each in COMPARED_DICTIONARIES.values())
+        other_models = sum(each.has_model(model) for each in COMPARED_DICTIONARIES.values())
+        return cls(tokens, from_store + (had is not None and tokens < had), other_models)
 
     @property
     def dictionaries(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pandas as pd
 
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, MATCHED, TWIN
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW
 from interp.report.inputs import ReportInputs
@@ -21,23 +22,6 @@ from interp.statistics.estimates import Estimate, difference
 from interp.verdict.verdict_shares import verdict_shares
 
 OWN_NAME = "this page's dictionary"
-MATCHED_NAME = "SAE"
-KIND_OF = {OWN_NAME: "own", MATCHED_NAME: "matched"} | dict.fromkeys(
-    ("twin seed", "neurons", "coordinates"), "reference"
-)
-"""The kind of each dictionary that reflects what the model learnt. All others are nulls."""
-DICTIONARIES = {
-    OWN_NAME: "all features that were ranked",
-    MATCHED_NAME: "the same settings, trained on as many tokens as the nulls",
-    "twin seed": "the same settings from another seed",
-    "neurons": "the neurons of the MLP, no dictionary",
-    "coordinates": "the coordinates of the activations themselves, no dictionary",
-    "frozen decoder": "the same settings, with a decoder that stays random",
-    "frozen encoder": "the same settings, with an encoder that stays random",
-    "soft-frozen decoder": "the same settings, with decoder rows that stay near their random start",
-    "shuffled model": "the same settings on a model whose weights are shuffled",
-    "untrained model": "the same settings on the model before any training",
-}
 
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
@@ -67,9 +51,9 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     """Explain how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes
     this one."""
     rows_by_name = {row["dictionary"]: row for row in rows}
-    if MATCHED_NAME not in rows_by_name:
+    if MATCHED not in rows_by_name:
         return []
-    alike = rows_by_name[MATCHED_NAME]
+    alike = rows_by_name[MATCHED]
     this = rows_by_name.get(OWN_NAME, {})
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
     sentences = [
@@ -79,16 +63,14 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
     one = {name: row["one"] for name, row in rows_by_name.items() if row["one"]}
     if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
         longer = f"it was trained on {this['trained']:,} tokens, and they on {alike['trained']:,}"
-        is_larger = OWN_NAME in one and MATCHED_NAME in one and one[OWN_NAME][0] > one[MATCHED_NAME][0]
+        is_larger = OWN_NAME in one and MATCHED in one and one[OWN_NAME][0] > one[MATCHED][0]
         share_of_this = f"The {format_percent(one[OWN_NAME][0])}" if is_larger else "The share"
         grows = ", and the share grows with training" if is_larger else ""
         sentences.insert(0, f"{share_of_this} of this dictionary cannot be set against its nulls: {longer}{grows}.")
-    other_intervals = {
-        name: interval for name, interval in one.items() if name not in (OWN_NAME, MATCHED_NAME, "twin seed")
-    }
-    if MATCHED_NAME not in one or not other_intervals:
+    other_intervals = {name: interval for name, interval in one.items() if name not in (OWN_NAME, MATCHED, TWIN)}
+    if MATCHED not in one or not other_intervals:
         return sentences
-    share, low, high = one[MATCHED_NAME]
+    share, low, high = one[MATCHED]
     below = [name for name, (_, _, above) in other_intervals.items() if above < low]
     near = [name for name in other_intervals if name not in below]
     parts = {"more than in": below, "not clearly more than in": near}
@@ -113,12 +95,13 @@ def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:
         counted = part.set_index("verdict").reindex([*verdicts, ONE_MEANING_ROW, *IDLE]).fillna({"n": 0})
         counts_by_verdict = counted.to_dict("index")
         first = part.iloc[0]
-        kind = KIND_OF.get(str(name), "null")
+        compared = COMPARED_DICTIONARIES.get(str(name))
+        kind = "own" if name == OWN_NAME else compared.role if compared else "null"
         rows.append({
             "dictionary": str(name),
             "kind": kind,
             "title": {"own": "this dictionary", "matched": "judged as the nulls"}.get(kind, str(name)),
-            "means": DICTIONARIES.get(str(name), ""),
+            "means": compared.meaning if compared else "all features that were ranked" if kind == "own" else "",
             "trained": number(first.get("trained_tokens")),
             "judged": number(first.get("latents")),
             "of": int(part["n"][~part["verdict"].isin([ONE_MEANING_ROW, *IDLE])].sum()),

@@ -13,12 +13,13 @@ from typing import Any
 import pandas as pd
 
 from interp import figures
+from interp.compare.compared_dictionaries import MATCHED
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.evaluation.quality import worse_than_unigrams
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import format_percent, number
-from interp.report.null_shares import MATCHED_NAME, nulls_account
+from interp.report.null_shares import nulls_account
 from interp.report.panels import Panel
 from interp.statistics.cutoffs import ULTRA_LOW
 
@@ -105,7 +106,7 @@ def describe_page(inputs: ReportInputs) -> str:
     parts = [f"{size} for {' of '.join(places)}" if places else size]
     parts.append(f"L0 {inputs.table['density'].fillna(0).sum():.1f}")
     if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
-        recovered = quality.loc[quality["dictionary"] == MATCHED_NAME, "ce_recovered"].dropna()
+        recovered = quality.loc[quality["dictionary"] == MATCHED, "ce_recovered"].dropna()
         recovered = recovered[:0] if _worse_than_unigrams(quality) else recovered
         parts += [f"{format_percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
     return ", ".join(parts) + "."

@@ -79,7 +79,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     summary=nulls_summary,
 )
 def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
-    """the same verdicts for a twin seed, neurons, frozen dictionaries, and a shuffled and an untrained model"""
+    """the same verdicts for a twin seed, neurons, and dictionaries that learnt nothing of the model"""
     from interp.compare.null_dictionaries import compare_with_nulls
 
     if run.output_hook is not None:

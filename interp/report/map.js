@@ -16,11 +16,13 @@ report.views.map = (() => {
     STRETCHED = [0.8, 2]; // how much its height is stretched to the shape of its frame, at least and at most
   const NARROW = matchMedia("(max-width: 860px)");
   const RING = 12, // pixels between a ringed point and what lies over the map
+    EDGE = 6, // pixels between that and the edge of the map
+    NEAR = NARROW.matches ? 50 : 100, // pixels, the longest line from the feature on the card to one of the nearest
     INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
     MOST_HITS = 600, // selected points that are drawn larger
     MANY_HITS = 40; // from which on they are less large
-  let host, overlay, tints, links, knobs, hits, part, marks, ring, card; // of the map
-  let legend, status, search, lasso, chosen; // around it
+  let host, overlays, tints, links, knobs, hits, part, marks, ring, card; // of the map
+  let legend, status, numberNamed, search, lasso, chosen; // around it
   let points, placeOf, scatter, regions, names, inset, list, colours, picture, typing,
     stretch = 1, // of the heights of the points drawn, as many times those stored
     way = "verdict",
@@ -50,7 +52,7 @@ report.views.map = (() => {
     legend.style.minHeight = `${legend.getBoundingClientRect().height}px`;
     const some = selected();
     status.replaceChildren(...(hasNone() ? [h("a", { href: "#features" }, "All in the table")] : [
-      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`),
+      h("b", null, `${some.length ? format.count(some.length) : "None"} ${chosenBy()}`), numberNamed,
       partOf(some).closeness > CLOSER
         ? h("button", { type: "button", onclick: () => zoomTo(some) }, "Zoom to them") : "",
       some.length ? h("a", { href: "#features" }, "List in the table")
@@ -58,9 +60,12 @@ report.views.map = (() => {
     list.show();
   }
 
+  /* Whether a feature is on the card or among those nearest to it; without a card, whether it is selected. */
+  const isChosen = (latent) => (beside.length ? beside.includes(latent) : has(latent));
+
   /* Draw the points that stand out, and dim all others and what is not of their kind of text. kind: the only one that
    * is shown; null for the selected one, or all where nothing is selected. */
-  function shade(standsOut = has, kind = null) {
+  function shade(standsOut = isChosen, kind = null) {
     scatter.paint(painted(points.latents, colours, standsOut), ground());
     const isDimmed = (other) => (kind !== null || !hasNone()) && other !== (kind ?? state.kind);
     for (const tint of tints.children) tint.classList.toggle("aside", isDimmed(tint.dataset.name));
@@ -133,11 +138,11 @@ report.views.map = (() => {
   async function pick(k) {
     wanted = k;
     const latent = points.latents[k];
-    const { element, nearest } = await list.card(latent, unpick);
+    const { element, nearest: near } = await list.card(latent, unpick);
     if (wanted !== k) return;
     at = k;
     chosen.replaceChildren(element);
-    drawLinks([latent, ...nearest]);
+    setBeside([latent, ...near]);
     address(`#map/${latent}`);
     hovered(k, true);
     element.querySelector("a").focus({ preventScroll: true });
@@ -149,7 +154,7 @@ report.views.map = (() => {
   function unpick() {
     chosen.replaceChildren();
     at = wanted = -1;
-    drawLinks([]);
+    setBeside([]);
     address("#map");
     hovered(-1);
   }
@@ -169,7 +174,20 @@ report.views.map = (() => {
     ring.dataset.latent = ringed === at ? "" : points.latents[ringed]; // the card says which it is
   }
 
-  /* Ring a point, or else the one on the card, and say beside the map what it is unless the card does. */
+  /* Put the small card of a point to its right, or else to its left or, where neither has room, below or above it. */
+  function placeCard([px, py]) {
+    const [width, height] = scatter.size();
+    const [wide, high] = [card.offsetWidth, card.offsetHeight];
+    const within = (begin, size, all) => Math.max(Math.min(begin, all - size - EDGE), EDGE);
+    const beginOf = (middle, size, all) =>
+      [middle + RING, middle - RING - size].find((begin) => begin > EDGE && begin + size < all - EDGE);
+    const left = beginOf(px, wide, width);
+    const top = left === undefined ? beginOf(py, high, height) ?? 0 : py - high / 2;
+    const place = [within(left ?? px - wide / 2, wide, width), within(top, high, height)];
+    card.style.transform = `translate(${place.map((v) => `${Math.round(v)}px`).join()})`;
+  }
+
+  /* Ring a point, or else the one on the card, and say beside it what it is unless the card does. */
   function hovered(k, isListed = false) {
     ringed = k < 0 ? at : k;
     card.hidden = k < 0 || isListed;
@@ -183,6 +201,7 @@ report.views.map = (() => {
       h("div.rule", null, report.mapWords.ruleOf(latent)),
       h("div.snippet", null, report.table.snippet(latent, evidence)),
     );
+    placeCard(scatter.toPixels(points.x[k], points.y[k]));
     pointedIn = viewKey();
   }
 
@@ -197,13 +216,19 @@ report.views.map = (() => {
     const [width, height] = scatter.size();
     const { x, y, scale } = scatter.view;
     const [left, top] = [width / 2 - x * scale, height / 2 + y * scale];
-    overlay.setAttribute("transform", `translate(${left} ${top}) scale(${scale} ${-scale})`);
+    for (const overlay of overlays) {
+      overlay.setAttribute("transform", `translate(${left} ${top}) scale(${scale} ${-scale})`);
+    }
     for (const [k, element] of stars) {
       const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
       element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
     }
-    const named = names.place({ colours, beside, enlarged, covered: [inset.element], again: moved });
-    knobs.replaceChildren(...named.flatMap(rimmed));
+    const near = nearest();
+    const shown = names.place({ colours, beside, near, enlarged, covered: [inset.element], evidence, again: moved });
+    links.setAttribute("d", near.map((latent) => `M${placeIn(beside[0])}L${placeIn(latent)}`).join(""));
+    const isLarger = (latent) => latent === beside[0] || enlarged.includes(latent);
+    knobs.replaceChildren(...shown.filter((latent) => !isLarger(latent)).flatMap(rimmed));
+    numberNamed.textContent = !beside.length && shown.length < enlarged.length ? `${shown.length} named` : "";
     knobs.style.setProperty("--size", `${scatter.diameter()}px`);
   }
 
@@ -232,13 +257,22 @@ report.views.map = (() => {
     part.setAttribute("d", corners.length < 6 ? "" : `M${corners.join(" ")}Z`);
   }
 
-  /* Lines from the first of some features to the others, those nearest to it in the decoder, whose points are drawn
-   * larger and named. */
-  function drawLinks(latents) {
+  const placeIn = (latent) => `${points.x[placeOf.get(latent)]} ${points.y[placeOf.get(latent)]}`;
+
+  /* Of those nearest to the feature on the card in the decoder, those that lie near it in this view. Lines lead to
+   * them. */
+  function nearest() {
+    const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
+    const [[px, py] = [], ...others] = beside.map(pixelsOf);
+    return beside.slice(1).filter((_, k) => Math.hypot(others[k][0] - px, others[k][1] - py) < NEAR);
+  }
+
+  /* Draw the points of some features larger, and name them: the one on the card, and those nearest to it in the
+   * decoder. All others fade. */
+  function setBeside(latents) {
     beside = latents;
-    const [from, ...ends] = latents.map((latent) => [points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]]);
-    links.setAttribute("d", ends.map((to) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
     drawHits();
+    shade();
     moved();
     list.show(); // at once: the card takes its place
   }
@@ -311,19 +345,20 @@ report.views.map = (() => {
     ring = h("i.ring", { hidden: true });
     legend = h("div");
     status = h("output");
+    numberNamed = h("span.muted");
     chosen = h("div.chosen-one", { "aria-live": "polite" });
     [tints, knobs, hits] = ["regions", "hits knobs", "hits"].map((name) => svg("g", { class: name }));
     [part, links] = ["lasso", "links"].map((name) => svg("path", { class: name }));
     marks = h("div.names");
-    overlay = svg("g", null, tints, links, knobs, hits, part);
-    host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS },
-      svg("svg", { "aria-hidden": "true" }, overlay), marks, ring);
+    overlays = [[tints, links], [knobs, hits, part]].map((parts) => svg("g", null, parts)); // below names, and above
+    const [below, above] = overlays.map((overlay) => svg("svg", { "aria-hidden": "true" }, overlay));
+    host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS }, below, above, marks, ring, card);
     const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
       report.activeFilters(true), report.offeredKind(), chosen);
     section.replaceChildren(
       h("div.maphead", null, h("h2", null, "Map of the decoder"), controls(), explained()),
       legend,
-      h("div.mapped", null, host, zooms(), aside, card),
+      h("div.mapped", null, host, zooms(), aside),
     );
     points = stretched(host.clientWidth, host.clientHeight);
     scatter = report.scatter(host, {
@@ -343,7 +378,7 @@ report.views.map = (() => {
     inset = report.mapInset(points, scatter, INSET, () => painted(points.latents, colours, has));
     list = report.mapList({ placeOf, scatter, selected, bestOf: strongest, chosenBy, zoomTo, hasCard: () => at >= 0,
       onpoint: (k) => hovered(k, true), onpick: pick });
-    marks.before(names.element);
+    above.before(names.element);
     host.append(inset.element);
     window.addEventListener("resize", () => { legend.style.minHeight = ""; });
     aside.append(list.element);
@@ -369,7 +404,7 @@ report.views.map = (() => {
     });
     const k = placeOf.get(Number(argument ?? -1));
     hovered(-1);
-    drawLinks([]);
+    setBeside([]);
     if (k !== undefined) await pick(k);
     section.dataset.ready = "true";
   }

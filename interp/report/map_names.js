@@ -1,7 +1,8 @@
 /* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features; those
- * of a selection have their numbers. None lies over another or over a corner of the map that is covered, and only those
- * of kinds of text, where they have no other place, over a point that is drawn larger. The name of a feature stands at
- * its point, or at the end of a line from it. */
+ * of a selection have their numbers, and of few features in view each has what it fires on and a piece of text. None
+ * lies over another, over a corner of the map that is covered or, but for those of kinds of text, over a point that is
+ * drawn larger. Those of kinds of text stay as far as they cover none. The name of a feature stands at its point, or at the end of a
+ * line from it. */
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
@@ -12,18 +13,17 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     OWN_CLOSE = 2, // and, instead of those of tokens, those of features
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 25, // of those, written at once
-    FEW = 40, // of a selection in view, which are named first
-    MOST_TRIED = 100, // of a larger selection, for which a name is tried
-    MOST_NAMED = NARROW.matches ? 8 : 40, // and which are named
-    SOME = 20, // of a selection, up to which their names have two lines
-    ACROSS = 30, // points that a name may cover rather than a line to a neighbour
+    EACH = 150, // features in view, up to which each has a name
+    WITH_TEXT = NARROW.matches ? 8 : 30, // and up to which each has a piece of text
+    MOST_TRIED = 100, // of a selection in view, for which a name is tried
+    MOST_NAMED = NARROW.matches ? 8 : 15, // and which are named
+    LARGER = 30, // points that a name may cover rather than one that is drawn larger
     GAP = 6, // pixels between two names in one line
     BESIDE = 4, // pixels between the edge of a point and its name
     HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
     MANY_HITS = 40, // from which on they are many
     ONE_LINE = 24, // pixels, of a name in one line the height at most
     DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
-    LETTERS = 40, // of a name, by which it is told from another
     MOST_COVERED = 4, // points under the name of a small cluster
     CORE = 40, // pixels around a point within which other points make its place dense
     MOST_LED = 32, // names at the end of a line, where nothing is selected
@@ -41,8 +41,8 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
   const ownLayer = h("div");
   let isNumbered = false; // whether they have their numbers
   const leading = svg("path", { class: "leaders" });
-  /* Names that stay: of clusters, and of kinds of text one for each outline, of which those after the largest are
-   * smaller. What tells the outlines of one kind apart stands below its name. */
+  /* Names that stay: of clusters, and of kinds of text. What tells the outlines of one kind apart stands below its
+   * name, which only the largest in view has; the others have it alone. */
   const fixed = points.names.flatMap(([x, y, name, level]) => {
     const kind = report.data.page.names.kind.find((each) => format.words(each) === name) ?? null;
     if (kind === null) {
@@ -53,10 +53,13 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const outlines = regions.outlinesOf(kind);
     if (!outlines.length) return [{ x, y, level, kind, element: h("span.name.region", { "data-kind": kind }, name) }];
     const telling = report.tellingTokens(kind, outlines, points);
-    return outlines.map((outline, n) => ({ x, y, level, kind, outline, isLargest: n === 0,
-      element: h(n ? "span.name.region.again" : "span.name.region", { "data-kind": kind }, name,
+    return outlines.map((outline, n) => {
+      const make = (selector, ...parts) => h(`span.name.region${selector}`, { "data-kind": kind }, parts,
         h("span.telling", null, telling[n].map(([text, pieces], k) =>
-          [k ? " " : null, report.segments.draw([pieces ? [text, pieces] : [text]])]))) }));
+          [k ? " " : null, report.segments.draw([pieces ? [text, pieces] : [text]])])));
+      return { x, y, level, kind, outline, isLargest: n === 0, element: make("", name),
+        again: telling[n].length ? make(".again") : null };
+    });
   });
   /* In their midst, those that fire in several kinds of text. */
   const [, MIXED] = REST;
@@ -110,9 +113,6 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     return element.offsetWidth;
   }
 
-  /* The beginning of a name, by which two are told apart. */
-  const beginningOf = (element) => element.textContent.slice(0, LETTERS);
-
   /* An element that is made once for a key, and stays on the page, since the browser would measure it again. */
   function kept(key, make) {
     if (!ownNames.has(key)) {
@@ -128,23 +128,33 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       const nameOf = () => report.mapWords.nameOf(latent, isNumbered);
       kept(latent, () => attempt(nameOf, h("span.own", null, String(latent))));
     }
-    return latents.filter((latent) => ownNames.has(latent)).map((latent) => [latent, ownNames.get(latent)]);
+    return latents.filter((latent) => ownNames.has(latent));
   }
 
-  /* Its number as its name. */
-  const numberOf = (latent) => kept(`number ${latent}`, () => h("span.own", null, String(latent)));
+  /* The forms of the name of one of few features, the longest first: with a piece of text from `evidence`, unless that
+   * is null, its words in two lines and, of a selection, its number, or else the words in a short line. */
+  function formsOf(latent, evidence) {
+    const words = ownNames.get(latent);
+    const copy = (selector, ...more) => () =>
+      h(`span.own${selector}`, null, Array.from(words.cloneNode(true).childNodes), more);
+    const withText = () => copy(".with-text", h("div.snippet", null, report.table.snippet(latent, evidence)))();
+    return [
+      evidence && kept(`text of ${latent}`, withText),
+      words,
+      isNumbered ? kept(`number ${latent}`, () => h("span.own", null, String(latent)))
+        : kept(`short ${latent}`, copy(".short-line")),
+    ].filter(Boolean);
+  }
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from], that
    * is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not at its
    * point, the point from which a line leads to it. Only that of a kind of text may cover points that are drawn larger.
-   * It returns the place, or null. isNamed: whether a name that reads alike is shown; isCovered: whether one lies over
-   * a place. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
+   * It returns the place, or null. isCovered: whether something lies over a place, names too if byNames. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {
     const [width, height] = scatter.size();
     const boxes = [...covered];
-    const shownNames = new Set();
     /** @type {(box: number[], other: number[]) => boolean} */
     const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
       left < to + GAP && right > from - GAP && top < below && bottom > above;
@@ -158,15 +168,15 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       const [left, top, right, bottom] = box;
       const inData = [...scatter.toData(left, bottom), ...scatter.toData(right, top)];
       const under = isOwn ? [left - edge, top - edge, right + edge, bottom + edge] : box;
-      return scatter.covered(...under) + regions.costOf(kind, inData)
-        + ACROSS * (lines.filter((ends) => report.crosses(ends, box)).length + larger(box));
+      return scatter.covered(...under) + regions.costOf(kind, inData) + LARGER * larger(box);
     }
-    /* Whether nothing lies between a name and its point. */
+    /* Whether nothing lies between a name and its point, but what lies over the point. */
     function isClear(line) {
       const [[x, y]] = line;
+      const isOver = (box) => overlaps([x, y, x, y], box);
       const isOther = ([dx, dy]) => Math.hypot(dx - x, dy - y) > 1;
       const around = ([dx, dy]) => [dx - radius / 2, dy - radius / 2, dx + radius / 2, dy + radius / 2];
-      return !boxes.some((other) => report.crosses(line, other))
+      return !boxes.some((other) => report.crosses(line, other) && !isOver(other))
         && !leaders.some((other) => report.meet(line, other))
         && !dots.some((dot) => isOther(dot) && report.crosses(line, around(dot)));
     }
@@ -182,7 +192,8 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
         && !boxes.some((other) => overlaps(box, other)) && !leaders.some((line) => report.crosses(line, box))
-        && (kind === null ? !larger(box) : isOfKind(kind, px, py, box));
+        && (kind === null ? !larger(box) && !lines.some((line) => report.crosses(line, box))
+          : isOfKind(kind, px, py, box));
       let best = null, least = Infinity;
       for (const [px, py, cost = 0, from] of places) {
         const box = [px - w, py - tall, px + w, py + tall];
@@ -195,11 +206,10 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
       element.style.transform = `translate(${best.px - w + 1}px, ${best.py}px) translate(0, -50%)`;
       boxes.push(best.box);
       if (best.from) leaders.push(leader(best.from, best.box));
-      shownNames.add(beginningOf(element));
       return [best.px, best.py];
     }
-    const isCovered = (x, y) => boxes.some((box) => overlaps([x, y, x, y], box));
-    return { put, leaders, radius, isCovered, isNamed: (element) => shownNames.has(beginningOf(element)) };
+    const isCovered = (x, y, byNames) => (byNames ? boxes : covered).some((box) => overlaps([x, y, x, y], box));
+    return { put, leaders, radius, isCovered };
   }
 
   const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
@@ -211,27 +221,29 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     return scatter.covered(px - CORE, py - CORE, px + CORE, py + CORE);
   }
 
-  /* Name features, each with its element, at their points or at the end of a line: of a selection all, of others at
-   * most MOST_LED. Each of a small selection has its number alone if its name has no place. Where nothing is selected,
-   * no two names read alike. Returns those that are named, at most `most`. */
-  function putOwn({ put, isNamed, isCovered, leaders, radius }, elements, { colours, isSelected, isFew, most }) {
+  /* Name features, at most `most`, at their points or at the end of a line. isEach: all are to be named. Of many that
+   * are not selected, names stand where they cover nothing, MOST_LED of them at the end of a short line. evidence: as
+   * of `formsOf`. Returns those that are named. */
+  function putOwn({ put, isCovered, leaders, radius }, latents, { colours, isSelected, isEach, most, evidence }) {
     const named = [];
-    for (const [latent, element] of elements) {
+    for (const latent of latents) {
       if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
-      if (isCovered(px, py) || (!isSelected && isNamed(element))) continue;
-      const beside = Math.max(scatter.diameter() / 2, isSelected ? radius : 0) + BESIDE;
-      for (const each of isFew ? [element, numberOf(latent)] : [element]) {
+      const forms = isEach ? formsOf(latent, evidence) : [ownNames.get(latent)];
+      const isSpared = !isEach && !isSelected;
+      if (isCovered(px, py, isSpared)) continue;
+      const beside = Math.max(scatter.diameter() / 2, isSpared ? 0 : radius) + BESIDE;
+      for (const each of forms) {
         const [across, down] = halvesOf(each);
         const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
-        const ways = isSelected ? AWAY : leaders.length < MOST_LED ? AWAY_SHORT : [];
+        const ways = !isSpared ? AWAY : leaders.length < MOST_LED ? AWAY_SHORT : [];
         const far = ways.map(([x, y], k) =>
           [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
-        const spot = put(each, [...near, ...far], { isOwn: true, most: isSelected ? Infinity : 0 });
+        const spot = put(each, [...near, ...far], { isOwn: true, most: isSpared ? 0 : Infinity });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
-        each.style.textAlign = spot[0] < px && !each.matches(".cut") ? "right" : "";
+        each.style.textAlign = spot[0] < px && !each.matches(".cut, .with-text") ? "right" : "";
         named.push(latent);
         break;
       }
@@ -241,10 +253,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
 
   /* Put all names at their places.
    *
-   * colours: as of `report.mapColours`. beside: the feature on the card and those nearest to it; enlarged: those whose
-   * points are drawn larger; covered: elements over the map; again: called where some names are not yet written.
-   * Returns the features that are named, where they are not few. */
-  function place({ colours, beside, enlarged, covered, again }) {
+   * colours: as of `report.mapColours`. beside: the feature on the card and those nearest to it in the decoder; near:
+   * of these those to which lines lead; enlarged: those whose points are drawn larger; covered: elements over the map;
+   * evidence: what the table shows of each feature beside numbers, null until it is read; again: called where some
+   * names are not yet written. Returns the features that are named. */
+  function place({ colours, beside, near, enlarged, covered, evidence, again }) {
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
     const isInView = (latent) => scatter.isInView(placeOf.get(latent));
@@ -252,54 +265,59 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     const { left, top } = host.getBoundingClientRect();
     const boxes = covered.filter((each) => !each.hidden).map((each) => each.getBoundingClientRect())
       .map((box) => [box.left - left, box.top - top, box.right - left, box.bottom - top]);
-    const [middle, ...ends] = beside.map(pixelsOf);
-    const dots = [...beside.slice(0, 1), ...enlarged].map(pixelsOf);
-    const places = placing(boxes, dots, ends.map((end) => [middle, end]));
-    const n = enlarged.filter(isInView).length;
-    const isFew = beside.length > 0 || (n > 0 && n <= FEW);
-    const isSelected = beside.length > 0 || n > 0;
-    const all = isSelected || closeness < OWN_CLOSE ? [] : order();
-    const wanting = [...(beside.length ? beside : n ? enlarged.toReversed() : all)].filter(isInView)
-      .slice(0, isFew ? FEW : isSelected ? MOST_TRIED : MOST_OWN);
+    const selected = (beside.length ? beside : enlarged.toReversed()).filter(isInView);
+    const isSelected = beside.length > 0 || selected.length > 0;
+    const inView = isSelected || closeness < OWN_CLOSE ? selected : order().filter(isInView);
+    const isEach = beside.length > 0 || inView.length <= (isSelected ? MOST_NAMED : EACH);
+    const wanting = inView.slice(0, isSelected ? MOST_TRIED : MOST_OWN);
     if (!isSelected) { // dense places first, as those at the edges have more room
       const density = new Map(wanting.map((latent) => [latent, densityAt(latent)]));
       wanting.sort((one, other) => density.get(other) - density.get(one));
     }
+    const dots = (isSelected ? [...beside.slice(0, 1), ...enlarged] : isEach ? inView : []).map(pixelsOf);
+    const places = placing(boxes, dots, near.map((latent) => [beside[0], latent].map(pixelsOf)));
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
-    const shown = ownNamesOf(wanting);
-    if (shown.length < wanting.length) setTimeout(again);
-    for (const [, element] of shown) halvesOf(element); // all at once, before a place is set
-    const how = { colours, isSelected, isFew, most: isSelected && !beside.length ? MOST_NAMED : MOST_OWN };
-    const named = isFew ? putOwn(places, shown, how) : [];
+    const written = ownNamesOf(wanting);
+    if (written.length < wanting.length) setTimeout(again);
+    const text = !isSelected && inView.length <= WITH_TEXT ? evidence : null;
+    /* The sizes of all at once, before a place is set. */
+    for (const latent of written) (isEach ? formsOf(latent, text) : [ownNames.get(latent)]).forEach(halvesOf);
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
-    for (const { x, y, level, kind, element, outline } of kinds) {
+    const namedKinds = new Set();
+    for (const { x, y, level, kind, element, again: part, outline } of kinds) {
       const isMinor = !outline && !hueOf(kind);
       if (isMinor && (isCrowded || closeness < LEVELS[level])) continue;
       const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
-      places.put(element, homes.flatMap(([across, up]) => around(across, up)), { kind });
+      const name = namedKinds.has(kind) ? part : element;
+      if (name && places.put(name, homes.flatMap(([across, up]) => around(across, up)), { kind })) namedKinds.add(kind);
     }
     const isOfClusters = ({ x, y }) => closeness < OWN_CLOSE && !isCrowded && !isSelected
       && (closeness >= LEVELS[1] || regions.isAtHome(null, x, y)); // of the whole, outside of kinds
     for (const { x, y, level, element } of clusters.filter(isOfClusters)) {
       places.put(element, around(x, y), { most: level && closeness >= LEVELS[1] ? MOST_COVERED : Infinity });
     }
-    if (!isFew) named.push(...putOwn(places, shown, how));
+    const named = putOwn(places, written, { colours, isSelected, isEach, evidence: text,
+      most: !isSelected ? MOST_OWN : beside.length ? Infinity : MOST_NAMED });
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
-    return isFew ? [] : named;
+    return named;
   }
 
   /* Write the names of features anew, as after a search or a note. n: of how many that are selected, which have their
    * numbers. */
   function forget(n) {
     isNumbered = n > 0;
-    ownLayer.classList.toggle("brief", n > SOME);
+    ownLayer.classList.toggle("brief", n > MOST_NAMED);
     ownLayer.replaceChildren();
     ownNames.clear();
   }
 
+  /* The elements of the names that stay, each with its kind of text, null of a cluster. */
+  const elements = fixed.flatMap(({ kind, element, again }) => [element, again].filter(Boolean)
+    .map((each) => ({ kind, element: each })));
+
   /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
   function paint(isOfKinds) {
-    for (const { kind, element } of kinds) {
+    for (const { kind, element } of elements.filter((each) => each.kind !== null)) {
       element.style.color = !isOfKinds ? "" : hueOf(kind) ? inked(hueOf(kind)) : "var(--muted)";
       element.classList.toggle("untinted", !hueOf(kind) || (regions.some() && !regions.has(kind)));
     }
@@ -307,11 +325,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
 
   /* Dim the names of those kinds of text, or null for tokens, of which `isDimmed` is true. */
   function dim(isDimmed) {
-    for (const { kind, element } of fixed) element.classList.toggle("aside", isDimmed(kind));
+    for (const { kind, element } of elements) element.classList.toggle("aside", isDimmed(kind));
   }
 
   const layer = h("div.names", null, svg("svg", { "aria-hidden": "true" }, leading),
-    fixed.map(({ element }) => element), ownLayer);
+    elements.map(({ element }) => element), ownLayer);
   return { element: layer, place, forget, paint, dim };
 };
 

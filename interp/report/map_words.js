@@ -6,9 +6,12 @@ report.mapWords = (() => {
   const { state } = report.selection;
   const { columns } = report;
   const BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
-    NAME_BEGINNING = 30; // the same of a name
-  /* Words before what is found that belong to it. */
-  const LITTLE = /(?:\b(?:some|most|tokens|mostly|in|parts|of|after|before) )*\S*$/;
+    NAME_BEGINNING = 14; // the same of a name
+  /* Words before what is found that belong to it, and the same before a list of tokens. */
+  const LITTLE = "(?:\\b(?:some|most|tokens|mostly|beginning|in|text|rich|parts|of|within|\\d+|after|before|with|the|first"
+    + "|last|two|bytes?|another|an?) )*";
+  const BEFORE_WORD = new RegExp(`${LITTLE}\\S*$`);
+  const BEFORE_TOKEN = new RegExp(`(${LITTLE})(?:\\S+(?: \\(\\w+\\)"?)?(?:,| or|, or) )*$`);
 
   /** What it fires on: its senses, unless a search has found only a rule of them all.
    * @type {(latent: number) => Child} */
@@ -34,18 +37,18 @@ report.mapWords = (() => {
    * @type {(latent: number) => HTMLElement} */
   function listed(latent) {
     const rule = h("div.rule", null, ruleOf(latent));
-    if (state.query && !rule.querySelector(".of-lead")) {
+    const words = state.query ? foundWords(rule) : undefined;
+    if (words && !rule.querySelector(".of-lead")) {
       keepQuotes(rule);
-      const found = firstFound(rule);
-      if (found) beginAt(rule, found, BEGINNING);
+      beginAt(rule, words, BEGINNING);
     }
     markFound(rule);
     return rule;
   }
 
   /** The element of its name beside its point: what the list says of it, in short. Parts of characters are drawn, and
-   * of tokens in a list it is not told what they are. Of a feature that a search has found, the sense that is found is
-   * its name, and if its words do not show what is found, that stands first.
+   * of tokens in a list it is not told what they are. Of a feature that a search has found, only what is found is its
+   * name, with its sense: a token and the words that belong to it, or words from there on, or its share of the firings.
    * @type {(latent: number, isNumbered: boolean) => HTMLElement} */
   function nameOf(latent, isNumbered) {
     const element = h("span.own", null, ruleOf(latent));
@@ -53,12 +56,15 @@ report.mapWords = (() => {
     for (const tokens of element.querySelectorAll(".of-script")) tokens.previousSibling.remove();
     for (const token of element.querySelectorAll(":is(.short, .token):has(.byte)")) leaveOutRanges(token);
     keepQuotes(element);
-    const found = firstFound(element);
-    const sense = found?.parentElement.closest(".of-lead");
-    if (sense) element.replaceChildren(sense);
-    else if (found) beginAt(element, found, NAME_BEGINNING);
+    const words = foundWords(element);
+    const token = words ? undefined : foundToken(element);
+    const sense = (words?.parentElement ?? token)?.closest(".of-lead");
+    if (token) keepToken(element, token, sense);
+    else if (sense) element.replaceChildren(sense);
+    else if (words) beginAt(element, words, NAME_BEGINNING);
     const k = markFound(element) ? -1 : report.search.place(state.terms, latent);
-    if (k >= 0) element.prepend(h("mark", null, report.search.onToken(latent, k)), ": ");
+    if (k >= 0) element.replaceChildren(h("mark", null, report.search.onToken(latent, k)));
+    else if (token && !element.querySelector("mark")) token.replaceWith(h("mark", null, token.cloneNode(true)));
     if (isNumbered) element.prepend(`${latent} `);
     return element;
   }
@@ -83,29 +89,46 @@ report.mapWords = (() => {
     }
   }
 
-  /* The first text of an element in which a search has found something, or which is in a token that is found by what
-   * its letters are. */
-  function firstFound(element) {
-    const terms = state.terms.filter(({ text }) => text);
-    return textsOf(element).find(({ data, parentElement }) => {
-      const token = parentElement.closest(".short");
-      const parts = Array.from(token?.querySelectorAll(".byte") ?? [], (one) => one.getAttribute("aria-label"));
-      const shown = token ? `${token.textContent} ${parts.join(" ")}` : data;
-      return !parentElement.closest(".muted") && terms.some(({ text }) => shown.toLowerCase().includes(text));
+  const isFound = (text) => state.terms.some((term) => term.text && text.toLowerCase().includes(term.text));
+
+  /* The first words of an element, not of a token, in which a search has found something. Those that are pale are drawn
+   * as others are. */
+  function foundWords(element) {
+    for (const pale of element.querySelectorAll("span.muted")) {
+      if (isFound(pale.textContent)) pale.classList.remove("muted");
+    }
+    return textsOf(element).find(({ data, parentElement }) =>
+      isFound(data) && !parentElement.closest(".muted, .short, .token"));
+  }
+
+  /* The first token of an element in which a search has found something, or which is found by what its letters are. */
+  function foundToken(element) {
+    return Array.from(element.querySelectorAll(":is(.short, .token)")).find((token) => {
+      const scripts = Array.from(token.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
+      const parts = Array.from(token.querySelectorAll(".byte"), (one) => one.getAttribute("aria-label"));
+      return isFound([token.textContent, token.dataset.tip, token.dataset.script, ...scripts, ...parts].join(" "));
     });
   }
 
-  /* Let a rule with more than `most` letters before what a search has found begin there. */
-  function beginAt(element, found, most) {
-    const token = found.parentElement.closest(".short");
-    const places = state.terms.map(({ text }) => found.data.toLowerCase().indexOf(text)).filter((at) => at >= 0);
+  /* Leave of a name a token, with its sense and the words that belong to it. */
+  function keepToken(element, token, sense) {
+    const before = document.createRange();
+    before.setStart(sense ?? element, 0);
+    before.setEndBefore(token);
+    const letter = sense?.querySelector(".sense");
+    const words = before.toString().replace(letter?.textContent ?? "", "").trimStart().match(BEFORE_TOKEN)[1];
+    element.replaceChildren(letter ?? "", letter ? "\u00a0" : "", words, token);
+  }
+
+  /* Let a rule with more than `most` letters before the words in which a search has found something begin there. */
+  function beginAt(element, words, most) {
+    const places = state.terms.map(({ text }) => words.data.toLowerCase().indexOf(text)).filter((at) => at >= 0);
     const range = document.createRange();
     range.setStart(element, 0);
-    if (token) range.setEndBefore(token);
-    else range.setEnd(found, found.data.slice(0, Math.min(...places)).search(LITTLE));
+    range.setEnd(words, words.data.slice(0, Math.min(...places)).search(BEFORE_WORD));
     if (range.toString().length < most) return;
     range.deleteContents();
-    (token ?? found).before("… ");
+    words.before("… ");
   }
 
   return { ruleOf, listed, foundOn, nameOf };

@@ -127,6 +127,7 @@ report.contours = (groups, levels, all = groups[0]) => {
   const SIDE = 64,
     BLUR = 4,
     FEW = 0.08,
+    SMOOTH = 6, // times that a line is smoothed
     [left, right, bottom, top] = report.squares(all.x, all.y).box;
   const [dx, dy] = [(right - left) / (SIDE - 8) || 1, (top - bottom) / (SIDE - 8) || 1];
   const place = (k) => [left + ((k % SIDE) - 4) * dx, bottom + (Math.floor(k / SIDE) - 4) * dy];
@@ -184,8 +185,15 @@ report.contours = (groups, levels, all = groups[0]) => {
     return closed;
   }
 
+  /* A line whose points are the means of those around them, so that the squares of the grid are not seen. */
+  function smoothed(line) {
+    const at = (k) => line[(k + line.length) % line.length];
+    return line.map((point, k) => point.map((v, axis) => (2 * v + at(k - 1)[axis] + at(k + 1)[axis]) / 4));
+  }
+
   /* Curves from the middle of each edge to that of the next, so that no corner is seen when one looks closely. */
-  function written(line) {
+  function written(rough) {
+    const line = Array.from({ length: SMOOTH }).reduce(smoothed, rough);
     const middles = line.map((point, k) => point.map((v, axis) => (v + line[(k + 1) % line.length][axis]) / 2));
     const text = (point) => point.map((v) => v.toFixed(4)).join(" ");
     const curve = (k) => `Q${text(line[(k + 1) % line.length])} ${text(middles[(k + 1) % line.length])}`;

@@ -15,7 +15,7 @@ report.scatter = (host, { x, y, onhover, onpick, onlasso, onmove = () => {} }) =
     PADDING = 16, // pixels around the whole
     CORNERS = 40,
     CLOSEST = Math.max(Math.sqrt(n) / 2, 8), // times closer than the whole, where a frame of even points has four
-    FEWEST = Math.min(8, n / 4), // points that are left in view as one comes closer
+    FEWEST = Math.min(20, n / 4), // points that are left in view as one comes closer
     LEAST = 1.02; // times closer, for a step that is tried
   const order = drawnByLot(n),
     positions = new Float32Array(2 * n);

@@ -1,8 +1,8 @@
 /* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features; those
  * of a selection have their numbers, and of few features in view each has what it fires on and a piece of text. None
  * lies over another, over a corner of the map that is covered or, but for those of kinds of text, over a point that is
- * drawn larger. Those of kinds of text stay as far as they cover none. The name of a feature stands at its point, or at the end of a
- * line from it. */
+ * drawn larger. Those of kinds of text stay as far as they cover none. The name of a feature stands at its point, or
+ * at the end of a line from it. */
 "use strict";
 
 report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
@@ -146,10 +146,11 @@ report.mapNames = ({ points, placeOf, scatter, regions, host }) => {
     ].filter(Boolean);
   }
 
-  /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from], that
-   * is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not at its
-   * point, the point from which a line leads to it. Only that of a kind of text may cover points that are drawn larger.
-   * It returns the place, or null. isCovered: whether something lies over a place, names too if byNames. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
+  /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from],
+   * that is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not
+   * at its point, the point from which a line leads to it. Only that of a kind of text may cover points that are
+   * drawn larger. It returns the place, or null. isCovered: whether something lies over a place, names too if
+   * byNames. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {

@@ -7,7 +7,7 @@ In:  tiny models with random weights, from their `transformers` configurations: 
 Out: OUT/results.json: for each family and stage `yes`, `left out` (the stage continues without a part, and says which)
      or `refused` (a ValueError), with the message.
 
-The same models are tested in `tests/models/test_families.py`.
+The same models are tested in `tests/analyses/test_families.py`.
 """
 
 import argparse

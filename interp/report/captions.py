@@ -38,6 +38,7 @@ from interp.report.naming import (
     kind_of_name,
 )
 from interp.report.whole_words import WholeWords
+from interp.text.predicate_kinds import LABEL
 from interp.text.short_rules import segments_of
 from interp.text.vocabulary import join_with_or, name_of_token
 
@@ -89,9 +90,12 @@ def caption_of(latent: LatentFacts) -> Caption:
     rule = latent.rule
     kind = kind_of_name(latent)
     name = _name(kind, latent)
-    repeats = kind != "label" and bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts)
+    if kind == "label":
+        repeats = all(one.is_of_label for one in rule.clauses)
+    else:
+        repeats = bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts)
     fails = not rule.is_weak and rule.is_past_strongest(NEARLY_NONE)
-    is_below = rule.clauses and kind in ("label", "words", "tokens") and not repeats and not fails
+    is_below = rule.clauses and kind not in ("senses", "rule") and not repeats and not fails
     return Caption(
         rule=to_json(rule.segments),
         head=rule.clauses[0].head if rule.clauses else "",
@@ -108,8 +112,8 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     apart = _apart(latent.raises)
     if kind == "label" and latent.label:
         label = latent.label
-        named = Part("label", (_words(label.name), (label.f1 or 0) >= GOOD_F1))
-        second = [_muted(f", and some {_words(label.second)}")] if label.second else []
+        named = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
+        second = [_muted(f", and some {label.second}")] if label.second else []
         return Name([named, *apart], [named, *second, *apart, _f1(label.f1, "label ")], label.f1)
     if kind == "nothing":
         if not latent.fires:
@@ -120,6 +124,9 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind == "words" and latent.whole:
         pieces = [_in_pieces(latent.whole, latent.kind), *apart]
         return Name(pieces, [*pieces, _f1(latent.whole.f1)], latent.whole.f1)
+    if kind == "shared":
+        shared: Segments = [Part("vague", _on_shared(latent))]
+        return Name(shared, shared)
     if kind == "tokens":
         title = [*_on_commonest(latent, is_title=True), *_most_strongly(latent)]
         return Name([Part("vague", _on_commonest(latent))], [Part("vague", title)])
@@ -128,14 +135,15 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
 
 
 def _before_rule(latent: LatentFacts) -> Segments:
-    """Return the token on which MOST of its firings are, if its rule names none, or the kind of text, if its rule tells
-    few of its firings."""
-    tokens, rule = latent.tokens, latent.rule
-    if tokens.texts and tokens.shares[0] >= MOST and not rule.names_tokens:
-        return [_muted("on "), *_chips(latent, tokens.texts[:1]), _muted(": ")]
+    """Return "mostly" where its rule tells the token on which MOST of its firings are, or the kind of text, if its rule
+    tells few of its firings and no kind of text."""
+    rule = latent.rule
+    if rule.has_main_token and latent.tokens.shares[0] < NEARLY_ALL:
+        return [_muted("mostly ")]
     if latent.kind is None or rule.f1 is None or rule.f1 >= GOOD_F1:
         return []
-    is_told = [latent.kind.words] in [clause.segments for clause in rule.clauses]
+    is_told = any(one.atom is not None and one.atom.kind == LABEL for one in rule.clauses)
+    is_told |= [latent.kind.words] in [one.segments for one in rule.clauses]
     return [] if is_told else [_muted(f"{latent.kind.words}: ")]
 
 
@@ -174,6 +182,15 @@ def _most_strongly(latent: LatentFacts) -> Segments:
     return [_muted("; most strongly "), *_on_tokens(latent, tokens.strongest)]
 
 
+def _on_shared(latent: LatentFacts) -> Segments:
+    """Return what its firings share, in the kind of text in which they are."""
+    words = [] if latent.kind is None else [latent.kind.words]
+    if words == latent.shared[0].segments:
+        return [*words, _muted("; most strongly "), *_on_tokens(latent, latent.tokens.strongest)]
+    on = "on " if latent.shared[0].is_of_token else ""
+    return [_muted(f"{words[0]}, {on}" if words else f"mostly {on}"), Part("rule", segments_of(latent.shared))]
+
+
 def _rule_in_words(rule: RuleFacts) -> Segments:
     """Return the rule with its F1, and how many of the strongest firings it misses."""
     shown = Part("weak", [NEAREST, RULE]) if rule.is_weak else RULE
@@ -195,8 +212,10 @@ def _on_commonest(latent: LatentFacts, is_title: bool = False) -> Segments:
     much = [(token, share) for token, share in listed if share >= MUCH_ON_A_TOKEN]
     is_told_by_much = sum(share for _, share in much) >= MOST
     shown = much if is_told_by_much else [one for k, one in enumerate(listed) if one[1] >= RARE_TOKEN or k == 0]
-    many = "on" if is_of_few else "on many tokens:"
-    before = f"{latent.kind.words}, {many} " if latent.kind else "mostly on " if is_of_few else f"{many} "
+    if not is_of_few:
+        before = latent.kind.words if latent.kind else "no common rule"
+        return [_muted(f"{before}; most strongly "), *_on_tokens(latent, latent.tokens.strongest)]
+    before = f"{latent.kind.words}, on " if latent.kind else "mostly on "
     read = [latent.reader.token(token) for token, _ in shown]
     families = Counter[Family | None](latent.reader.family(token) for token, _ in shown)
     alike = [token for token, _ in listed if token.strip() == shown[0][0].strip()]
@@ -284,10 +303,6 @@ def _apart(raises: Sequence[str]) -> Segments:
     for k, token in enumerate(raises):
         tokens += [*([" "] if k else []), name_of_token(token) or Token(token)]
     return [Part("apart", [", raises ", Part("rule", tokens)])] if tokens else []
-
-
-def _words(label: str) -> str:
-    return label.replace("_", " ")
 
 
 def _f1(f1: float | None, before: str = "") -> Part:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 COLUMN_DEFAULTS: Mapping[str, float | str | None] = {
     **dict.fromkeys(("monosemanticity", "ci_low", "ci_high", "sure", "learnt", "token_share"), np.nan),
-    **dict.fromkeys(("concentration", "n_senses", "explanation_f1", "explanation_precision"), np.nan),
+    **dict.fromkeys(("concentration", "shared_share", "n_senses", "explanation_f1", "explanation_precision"), np.nan),
     **dict.fromkeys(("explanation_recall", "explanation_n_examples", "explanation_f1_by_interval"), np.nan),
     **dict.fromkeys(("explanation", "explanation_json", "shared", "shared_json"), ""),
     "senses": None,

@@ -17,6 +17,7 @@ from interp.report.columns import Commonest, values_of
 from interp.report.json_text import number
 from interp.report.naming import (
     LABEL_MARGIN,
+    MOST,
     LabelFacts,
     LatentFacts,
     RuleFacts,
@@ -25,8 +26,8 @@ from interp.report.naming import (
     TokenFacts,
 )
 from interp.report.payloads import N_CONTEXT_TOKENS
-from interp.report.rule_reader import RuleReader, with_amount, with_kind
-from interp.report.verdict_evidence import described_by, is_described_by_rule
+from interp.report.rule_reader import RuleReader, with_amount, with_kind, with_main_token
+from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, without_itself
 from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.rules import read_rule
@@ -53,8 +54,10 @@ def latent_facts(
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     strongest: Mapping[int, Mapping[int, float]],
     read: RuleReader,
+    label_names: Mapping[str, str],
 ) -> list[LatentFacts]:
     """Return what is known of each latent.
+    label_names: what each label is called (`label_names.label_names`).
     kinds: `surroundings`.
     senses: `verdict_evidence.senses_of`.
     strongest: `verdict_evidence.firings_by_strength`."""
@@ -67,17 +70,30 @@ def latent_facts(
     n_active = table["n_active"].tolist()
     n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
     whole = whole_words(features, n_active) if features.has_text else {}
-    labels = _labels(features, table)
+    labels = _labels(features, table, label_names)
     raises = _raised_by_alike(features, table, ranking)
     rows: Iterable[Any] = ranking.itertuples(index=False)
-    has_one_meaning = ranking["verdict"].isin(ONE_MEANING_VERDICTS).tolist()
+    written = zip(ranking["explanation"], ranking["explanation_json"], strict=True)
+    rules = [read_rule(words, rule) for words, rule in written]
+    has_one_meaning = ranking["verdict"].isin(ONE_MEANING_VERDICTS)
+    shared = {
+        j: without_itself(atom, texts_at(list(strongest.get(j, {}))))
+        for j, atom in most_shared(ranking[has_one_meaning & (ranking["shared_share"] >= MOST)]).items()
+    }
+
+    def on_main_token(latent: int) -> list[Clause] | None:
+        is_most = max(commonest.shares[latent], default=0) >= MOST
+        rule = with_main_token(rules[latent], commonest.tokens[latent][0]) if is_most else None
+        return None if rule is None else read(latent, rule)
+
     return [
         LatentFacts(
             has_text=features.has_text,
             fires=n_active[j] > 0,
             rule=rule_facts(
-                read(j, read_rule(row.explanation, row.explanation_json)),
+                read(j, rules[j]),
                 kinds.get(j),
+                with_token=on_main_token(j),
                 f1=number(row.explanation_f1),
                 precision=number(row.explanation_precision),
                 at_strongest=number(_recall_at_strongest(row.explanation_precision, row.explanation_f1_by_interval), 2),
@@ -100,6 +116,7 @@ def latent_facts(
                 strongest=texts_at(list(strongest.get(j, {}))),
             ),
             kind=kinds.get(j),
+            shared=with_kind(read(j, shared[j]), kinds.get(j)) if j in shared else (),
             raises=raises[j],
             reader=read.bytes_of(j),
         )
@@ -114,12 +131,15 @@ def rule_facts(
     f1: float | None,
     precision: float | None,
     at_strongest: float | None,
+    with_token: list[Clause] | None = None,
 ) -> RuleFacts:
-    """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text."""
-    in_kind = with_kind(clauses, kind)
+    """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text.
+    with_token: the rule with the token on which MOST firings are, where it names none."""
+    in_kind = with_kind(with_token or clauses, kind)
     return RuleFacts(
         clauses=with_amount(in_kind, precision),
         measured=None if in_kind == clauses else clauses,
+        has_main_token=with_token is not None,
         f1=f1,
         precision=precision,
         at_strongest=at_strongest,
@@ -133,22 +153,26 @@ def detected_labels(table: pd.DataFrame) -> pd.Series:
     return table["best_label"].where(table["best_label_f1"] >= MIN_F1)
 
 
-def surroundings(features: FeatureStore) -> dict[int, Surroundings]:
+def surroundings(features: FeatureStore, names: Mapping[str, str]) -> dict[int, Surroundings]:
     """Return each latent with the label that holds at half of its firings or more; of several such labels, the
-    rarest."""
+    rarest.
+    names: `label_names`."""
     inside = features.sql("""
         select latent, label, firing_share from labels where firing_share >= 0.5
         qualify row_number() over (partition by latent order by firing_share / n_label desc, label) = 1""")
     rows = zip(*(inside[name].tolist() for name in ("latent", "label", "firing_share")), strict=True)
-    return {latent: Surroundings(label, number(share, 2)) for latent, label, share in rows}
+    return {latent: Surroundings(label, number(share, 2), names[label]) for latent, label, share in rows}
 
 
-def _labels(features: FeatureStore, table: pd.DataFrame) -> dict[int, LabelFacts]:
+def _labels(features: FeatureStore, table: pd.DataFrame, names: Mapping[str, str]) -> dict[int, LabelFacts]:
     """Return the label that each latent detects best, with its F1 and the second one."""
     best = {j: label for j, label in enumerate(values_of(detected_labels(table).to_frame("label"), "label")) if label}
     second = _second_labels(features, best)
     f1 = values_of(table, "best_label_f1")
-    return {j: LabelFacts(name=label, f1=number(f1[j]), second=second.get(j)) for j, label in best.items()}
+    return {
+        j: LabelFacts(name=names[label], f1=number(f1[j]), second=names[second[j]] if j in second else None)
+        for j, label in best.items()
+    }
 
 
 def _second_labels(features: FeatureStore, best: Mapping[int, str]) -> dict[int, str]:

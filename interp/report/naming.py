@@ -11,6 +11,7 @@ from interp.display.segments import Segments, TokenList, listed_tokens, to_text
 from interp.report.byte_words import ByteReader
 from interp.report.whole_words import WholeWords
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.predicate_kinds import TOPIC
 from interp.text.short_rules import Clause, segments_of
 
 MOST = 0.5
@@ -38,11 +39,13 @@ class Surroundings(NamedTuple):
     label: str
     share: float
     """The share of its firings in it."""
+    name: str
+    """What the label is called (`label_names`)."""
 
     @property
     def words(self) -> str:
         """It in words: "in french", "mostly in html"."""
-        return f"{'mostly ' if self.share < NEARLY_ALL else ''}in {self.label.replace('_', ' ')}"
+        return f"{'mostly ' if self.share < NEARLY_ALL else ''}in {self.name}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +54,8 @@ class RuleFacts:
     """The rule as it is shown, in short; none where there is no rule."""
     measured: Sequence[Clause] | None = None
     """The rule as its F1 was measured, if another is shown."""
+    has_main_token: bool = False
+    """Whether it is shown with the token on which MOST firings are, which it does not name."""
     f1: float | None = None
     precision: float | None = None
     at_strongest: float | None = None
@@ -127,13 +132,15 @@ class LatentFacts:
     """The words in whose pieces most of its firings lie."""
     tokens: TokenFacts = TokenFacts()
     kind: Surroundings | None = None
+    shared: Sequence[Clause] = ()
+    """What MOST of its firings share, if it is taken to have one meaning."""
     raises: Sequence[str] = ()
     """Tokens that tell it from others of the same rule or label: those that it raises."""
     reader: ByteReader = field(default_factory=ByteReader)
     """Reads the parts of characters in its tokens."""
 
 
-Kind = Literal["label", "nothing", "senses", "words", "tokens", "rule"]
+Kind = Literal["label", "nothing", "senses", "words", "shared", "tokens", "rule"]
 
 
 def kind_of_name(latent: LatentFacts) -> Kind:
@@ -167,6 +174,24 @@ def tokens_tell_more(latent: LatentFacts) -> bool:
     return _misses_common(latent) and rule.f1 is not None and of_few > f1
 
 
+def rule_tells_shared(latent: LatentFacts) -> bool:
+    """Whether its rule lists the tokens that its firings share, holds and says more of where it fires on them."""
+    rule = latent.rule
+    is_long = any(one.atom is not None and one.atom.subject == TOPIC for one in rule.clauses)
+    if not latent.shared or len(rule.clauses) < 2 or is_long or rule.is_weak or rule.is_past_strongest():
+        return False
+    first, shared = rule.clauses[0].atom, latent.shared[0].atom
+    return (rule.precision or 0) >= MOST and bool(first and shared and first.tokens and first.tokens == shared.tokens)
+
+
+def shared_tells_more(latent: LatentFacts) -> bool:
+    """Whether what its firings share tells more than its tokens: spelling alone does not where these are few."""
+    if not latent.shared or not tokens_tell_more(latent):
+        return False
+    is_spelling = latent.shared[0].is_of_token and not latent.shared[0].names_tokens
+    return not is_spelling or sum(latent.tokens.shares[:N_LISTED]) < MOST
+
+
 KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
     # A person gave the label, and it tells as much as the rule.
     ("label", label_tells_more),
@@ -176,7 +201,11 @@ KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
     ("senses", lambda latent: bool(latent.senses)),
     # Its tokens are pieces of a few words, which tell as much as the rule, or more than the tokens.
     ("words", words_tell_more),
-    # The rule fails, is hard to read, or leaves out what its commonest tokens show.
+    # The rule tells what its firings share, and what is around.
+    ("rule", rule_tells_shared),
+    # The rule fails, is hard to read, or leaves out what its commonest tokens show. What its firings share, the strong
+    # ones above all, is why it is taken to have one meaning.
+    ("shared", shared_tells_more),
     ("tokens", tokens_tell_more),
     ("rule", lambda latent: True),
 )

@@ -41,6 +41,7 @@ from interp.report.contexts import (
     text_files,
 )
 from interp.report.inputs import ReportInputs
+from interp.report.label_names import label_names
 from interp.report.latent_facts import detected_labels, latent_facts, surroundings
 from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import common_properties, pairs_shown
@@ -194,8 +195,12 @@ class PageData:
         return {name: encode_names(column) for name, column in columns.items()}
 
     @cached_property
+    def label_names(self) -> dict[str, str]:
+        return label_names(self.features.meta["labels"], self.inputs.labels)
+
+    @cached_property
     def kinds(self) -> dict[int, Surroundings]:
-        return surroundings(self.features)
+        return surroundings(self.features, self.label_names)
 
     @cached_property
     def commonest(self) -> Commonest:
@@ -208,14 +213,22 @@ class PageData:
 
     @cached_property
     def read(self) -> RuleReader:
-        return RuleReader(self.features, self.commonest.tokens, self.characters)
+        return RuleReader(self.features, self.commonest.tokens, self.characters, self.label_names)
 
     @cached_property
     def facts(self) -> list[LatentFacts]:
         inputs, senses = self.inputs, self._senses_in_words
         strongest = self._strongest if self.features.has_text else {}
         return latent_facts(
-            self.features, inputs.table, inputs.verdicts, self.kinds, self.commonest, senses, strongest, self.read
+            self.features,
+            inputs.table,
+            inputs.verdicts,
+            self.kinds,
+            self.commonest,
+            senses,
+            strongest,
+            self.read,
+            self.label_names,
         )
 
     @cached_property

@@ -5,6 +5,7 @@ In: rules of a ranking, the commonest tokens of its latents, and the characters 
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from interp.display.segments import (
@@ -26,7 +27,7 @@ from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
 from interp.report.naming import MOST, NEARLY_ALL, Surroundings
 from interp.report.verdict_evidence import is_described_by_rule
-from interp.text.predicate_kinds import TOPIC
+from interp.text.predicate_kinds import LABEL, SUBJECT, TOPIC
 from interp.text.rules import Atom, Rule, words_of
 from interp.text.short_rules import Clause, clauses_of, segments_of
 
@@ -43,9 +44,12 @@ class RuleReader:
         features: FeatureStore,
         commonest: Sequence[Sequence[str]],
         characters: Mapping[str, tuple[Sequence[str], Sequence[str]]],
+        label_names: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
-        """commonest: the tokens on which each latent fires most. characters: `characters_of_parts`."""
+        """commonest: the tokens on which each latent fires most. characters: `characters_of_parts`. label_names: what
+        each label is called."""
         self.characters = characters
+        self.called = {label.replace("_", " "): name for label, name in label_names.items()}
         self.scripts = {j: script for j, tokens in enumerate(commonest) if (script := script_of(tokens))}
         self.readers = byte_readers(features, characters, self.scripts) if features.has_text else {}
 
@@ -56,7 +60,8 @@ class RuleReader:
         """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named in words
         if it has one or two tokens with such parts, besides those that are named by what they are parts of."""
         bytes_ = self.bytes_of(latent)
-        clauses = clauses_of(rule, lambda token: bytes_.family(token) or family_of(token))
+        atoms = self._called(rule) if isinstance(rule, Atom) else tuple(map(self._called, rule))
+        clauses = clauses_of(atoms, lambda token: bytes_.family(token) or family_of(token))
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text, is_in_words=True)) for segments in named]
         if sum(bool(token.pieces) for segments in read for token in _shown_tokens(segments)) > MOST_IN_WORDS:
@@ -67,6 +72,14 @@ class RuleReader:
             if not any(token.pieces for segments in (rest, *read[1:]) for token in _shown_tokens(segments)):
                 read[0] = [*_say_part_once(first), *rest]
         return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
+
+    def _called(self, atom: Atom) -> Atom:
+        """Return an atom with labels by what they are called."""
+        if atom.kind != LABEL:
+            return atom
+        called = [self.called.get(str(words), str(words)) for (words,) in atom.names]
+        wide = [name for name in called if not any(name.startswith(f"{other} ") for other in called)]
+        return atom._replace(names=tuple((name,) for name in wide))
 
     def of_sense(self, latent: int, sense: Mapping[str, Any], rule: Rule | Atom) -> list[Clause]:
         """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
@@ -98,8 +111,19 @@ def with_kind(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
     """Return a rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
     if kind is None:
         return clauses
-    in_kind = Clause(None, [kind.words])
-    return [in_kind if one.atom is not None and one.atom.subject == TOPIC else one for one in clauses]
+    has_label = any(one.atom is not None and one.atom.kind == LABEL for one in clauses)
+    in_kind = [] if has_label else [Clause(None, [kind.words])]
+    return [
+        shown for one in clauses for shown in (in_kind if one.atom is not None and one.atom.subject == TOPIC else [one])
+    ]
+
+
+def with_main_token(rule: Rule, token: str) -> Rule | None:
+    """Return a rule of what is around tokens with the token on which its latent fires; None for a rule that names
+    tokens, or tells nothing of what is around."""
+    around = tuple(atom for atom in rule if atom.subject != SUBJECT)
+    names_tokens = any(not atom.subject or (atom.subject == SUBJECT and atom.tokens) for atom in rule)
+    return None if names_tokens or not around else (Atom("token", (), ((Token(token),),)), *around)
 
 
 def with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:

@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from interp.checks.errors import InterpError
+from interp.display.verdict_names import ONE_MEANING_VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Contexts
 from interp.report.json_text import number
@@ -135,10 +136,20 @@ def most_shared(ranking: pd.DataFrame) -> dict[int, Atom]:
 
 def senses_in(ranking: pd.DataFrame) -> dict[int, list[Mapping[str, Any]]]:
     """Return the senses of each latent that has more than one, sorted by their share of its activation, the largest
-    first."""
+    first. A sense with the rule of its latent, if that is taken to have one meaning, has the F1 of that."""
     cells = zip(ranking.index.tolist(), ranking["senses"].tolist(), strict=True)
     several = {j: cell for j, cell in cells if isinstance(cell, Sequence | np.ndarray) and len(cell) > 1}
-    return {j: sorted(cell, key=lambda sense: -(sense.get("share") or 0)) for j, cell in several.items()}
+    named = ranking[ranking["verdict"].isin(ONE_MEANING_VERDICTS)]
+    f1_of = {(j, rule): f1 for j, rule, f1 in named[["explanation", "explanation_f1"]].itertuples(name=None)}
+
+    def with_f1(latent: int, sense: Mapping[str, Any]) -> Mapping[str, Any]:
+        f1 = f1_of.get((latent, sense.get("rule")))
+        return sense if f1 is None else {**sense, "f1": f1}
+
+    return {
+        j: sorted((with_f1(j, sense) for sense in cell), key=lambda sense: -(sense.get("share") or 0))
+        for j, cell in several.items()
+    }
 
 
 def sense_rows(senses: Mapping[int, list[Mapping[str, Any]]], n_rows: int) -> list[tuple[int, int, int]]:
@@ -226,17 +237,17 @@ def _sense(sense: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
     common = read_predicates(words, sense.get("common_json"))
     rule: Rule | Atom = read_rule(sense.get("rule"), sense.get("rule_json"))
     if common and not sense.get("rule_json") and sense.get("f1") is None and words_of(rule) == words[0]:
-        rule = _without_itself(common[0], tokens)
+        rule = without_itself(common[0], tokens)
     common.sort(key=lambda atom: _token_around(atom) in tokens)
     return (
         {name: number(sense.get(name)) for name in SENSE_FIELDS}
-        | {"rule": rule, "common": [_without_itself(atom, tokens) for atom in common]}
+        | {"rule": rule, "common": [without_itself(atom, tokens) for atom in common]}
         | {"following": _ids(sense, "following", N_FOLLOWING), "fires_on": tokens}
         | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
 
 
-def _without_itself(atom: Atom, fires_on: Sequence[str]) -> Atom:
+def without_itself(atom: Atom, fires_on: Sequence[str]) -> Atom:
     """Return what firings have around them; if that is the token on which most of them are, this alone: a token is near
     itself."""
     is_itself = 2 * fires_on.count(_token_around(atom) or "") >= len(fires_on) > 0

@@ -29,6 +29,7 @@ than they were in that fit, and a ranking warns of it: fit the calibration again
 only in rules (`compares=False`).
 """
 
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -49,6 +50,11 @@ from interp.text.words import HASH_BITS
 
 SUBJECT, TOPIC, AROUND = "token", "topic", "tokens around"
 """The subjects of what is said of the token itself, of the kind of text around it, and of tokens further away."""
+STEM, LABEL = "stem", "label"
+"""The kinds of the whole words of which tokens are pieces, and of the labels that a user gave."""
+NEAR_TOPIC = 24
+"""Tokens nearest to a topic, of which whole words name it, if there are enough: pieces of words tell little."""
+_WHOLE_WORD = re.compile(r" [^\W\d_]{4,}")
 TOKENS_AROUND = 12
 """Tokens on either side."""
 TOKENS_BEFORE = 8
@@ -176,9 +182,11 @@ def topic_kind(grain: int) -> Kind:
 
     def name(text: ReadText, value: int, rows: Rows) -> Wording:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
-        nearest = np.argsort(-nearness)[:N_NAMING_TOKENS]
-        n_near = max(1, int((nearness[nearest] > 0).sum()))  # a token that never occurs is at 0
-        return join_with_commas([text.token_name(int(token)) for token in nearest[:n_near]])
+        nearest = np.argsort(-nearness, kind="stable")[:NEAR_TOPIC].tolist()
+        near = [token for token in nearest if nearness[token] > 0] or nearest[:1]  # a token that never occurs is at 0
+        words = [] if text.strings is None else [token for token in near if _WHOLE_WORD.fullmatch(text.strings[token])]
+        naming = words if len(words) >= N_NAMING_TOKENS else near
+        return join_with_commas([text.token_name(token) for token in naming[:N_NAMING_TOKENS]])
 
     return Kind(
         values=lambda positions: positions.topic(grain),
@@ -263,18 +271,18 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "previous_role_120": learnt_kind("role_120", "after {}", offset=-1),
     "next_role_120": learnt_kind("role_120", "before {}", offset=1),
     # The word that it is in, and the words that are related to it.
-    "stem": Kind(
+    STEM: Kind(
         values=lambda positions: positions.stems(),
         size=lambda text: 1 << HASH_BITS,
         name=_word_of_stem,
         is_named_by_rows=True,
-        words="in words that begin like {}",
+        words="in words like {}",
         subject="word",
         items=1.5,
         needs_strings=True,
     ),
-    "related": related_kind("words like {}", SUBJECT, 0),
-    "previous_related": related_kind("after words like {}", "token -1", -1),
+    "related": related_kind("words related to {}", SUBJECT, 0),
+    "previous_related": related_kind("after words related to {}", "token -1", -1),
     # Its place.
     "line_place": place_kind(
         "place in the line",
@@ -335,12 +343,12 @@ PREDICATE_KINDS: dict[str, Kind] = {
     ),
     "before": window_kind(range(-TOKENS_BEFORE, 0), f"within {TOKENS_BEFORE} tokens after {{}}", compares=False),
     # The labels that a user gave.
-    "label": Kind(
+    LABEL: Kind(
         values=lambda positions: positions.labels(),
         size=lambda text: len(text.labels),
-        name=lambda text, value, rows: list(text.labels)[value],
-        words="labelled {}",
-        subject="label",
+        name=lambda text, value, rows: list(text.labels)[value].replace("_", " "),
+        words="in {}",
+        subject=LABEL,
         compares=False,
     ),
 }

@@ -3,8 +3,8 @@
 `related_words.parquet` has 8,192 words in lower case and, for each, the N_NEAR words that are nearest to it, itself
 first. A language model told which: they have the largest cosine between the rows of SmolLM2-135M's unembedding, centred
 and whitened over these words (`python -m analyses.scorecard.related_words` makes the file again from the model, which
-is under the licence Apache-2.0). Two positions share the predicate "words like w" if w is near to the words of both, so
-that two words need not be near to each other.
+is under the licence Apache-2.0). Two positions share the predicate "words related to w" if w is near to the words of
+both, so that two words need not be near to each other.
 
 A text of a million tokens is too short to show such relations by the neighbours of its tokens (`neighbours`).
 

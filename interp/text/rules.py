@@ -110,9 +110,10 @@ def tokens_like(rule_or_atom: Rule | Atom) -> list[str]:
 
 
 def names_once(names: Sequence[Wording]) -> list[Wording]:
-    """Return names for a list: each once, as two classes of bytes have the same name, and three words or more with
-    which two in a row begin once, such as "in lines indented by "."""
-    distinct = list(dict.fromkeys(names))
+    """Return names for a list: each once, as two classes of bytes have the same name, and each token of a class that
+    lists its tokens. Three words or more with which two in a row begin are told once: "in lines indented by "."""
+    listed = [parts for name in names for parts in _tokens_of_list(name) or [name]]
+    distinct = list(dict.fromkeys(listed))
     shared = [0, *(len(_shared_words(*pair)) for pair in zip(distinct, distinct[1:], strict=False))]
     return [_without_first(name, n) for name, n in zip(distinct, shared, strict=True)]
 
@@ -180,6 +181,12 @@ def _read_atom(kind: str, values: list[int], names: list[list[Any]]) -> Atom:
         raise TypeError(f"{kind!r} has no lists of values and names")
     wordings = (tuple(one if isinstance(one, str) else Token(*one) for one in name) for name in names)
     return Atom(kind, tuple(values), tuple(wordings))
+
+
+def _tokens_of_list(name: Wording) -> list[Wording]:
+    """Return each token of a name that is tokens joined by "or"; none for any other name."""
+    is_list = " or " in name and all(isinstance(one, Token) or one in SEPARATORS for one in name)
+    return [(one,) for one in name if isinstance(one, Token)] if is_list else []
 
 
 def _shared_words(before: Wording, name: Wording) -> str:

@@ -22,8 +22,8 @@ from interp.display.segments import (
     group_lists,
     to_text,
 )
-from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT, TOPIC
-from interp.text.rules import Atom, Rule, lacks_subject, names_once, read_rule
+from interp.text.predicate_kinds import LABEL, PREDICATE_KINDS, STEM, SUBJECT, TOPIC
+from interp.text.rules import Atom, Rule, first_tokens, lacks_subject, names_once, read_rule
 from interp.text.vocabulary import Wording, join_with_or, name_of_token
 
 ANY_BYTES = "parts of characters of any script"
@@ -49,7 +49,17 @@ class Clause(NamedTuple):
         """Whether it names tokens on which a rule holds, and not only their kind or what is around. The words of a
         person may name some."""
         atom = self.atom
-        return atom is not None and (atom.subject == "" or (atom.subject == SUBJECT and bool(atom.tokens)))
+        return atom is not None and (atom.subject == "" or (self.is_of_token and bool(atom.tokens)))
+
+    @property
+    def is_of_token(self) -> bool:
+        """Whether it tells of the token itself, and not of what is around."""
+        return self.atom is not None and self.atom.subject == SUBJECT
+
+    @property
+    def is_of_label(self) -> bool:
+        """Whether it tells at most the kind of text."""
+        return self.atom is None or self.atom.kind == LABEL
 
     @property
     def head(self) -> str:
@@ -65,8 +75,8 @@ class Clause(NamedTuple):
 
 def clauses_of(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -> list[Clause]:
     """Return the clauses of a rule in short, or a predicate by itself."""
-    rule = (rule_or_atom,) if isinstance(rule_or_atom, Atom) else rule_or_atom
-    clauses = [Clause(None, ["tokens"])] if rule is rule_or_atom and lacks_subject(rule) else []
+    rule = (rule_or_atom,) if isinstance(rule_or_atom, Atom) else _without_own_words(rule_or_atom)
+    clauses = [Clause(None, ["tokens"])] if not isinstance(rule_or_atom, Atom) and lacks_subject(rule) else []
     if len(rule) > 1 and rule[1].values == (0,) and rule[1].kind in NEWLINE_FIRST and rule[0].names == NEWLINE:
         clauses.append(Clause(rule[0], [NEWLINE_FIRST[rule[1].kind]]))
         rule = rule[2:]
@@ -103,6 +113,17 @@ def merge_words(segments: Sequence[Any], alone: str = "") -> Segments:
 def short_rule(row: Any) -> Segments:
     """Return the rule of a row of a ranking in short; [] for none. The ranking may lack these columns."""
     return segments_of(clauses_of(read_rule(row.get("explanation"), row.get("explanation_json"))))
+
+
+def _without_own_words(rule: Rule) -> Rule:
+    """Return a rule without words that are tokens of its list: "a" in words like "a"."""
+    own = {token.strip().lower() for token in first_tokens(rule)}
+
+    def others(atom: Atom) -> Atom:
+        words = zip(atom.names, atom.tokens, strict=True)
+        return atom._replace(names=tuple(name for name, word in words if word.lower() not in own))
+
+    return tuple(left for atom in rule for left in [others(atom) if atom.kind == STEM else atom] if left.names)
 
 
 def _elements(atom: Atom) -> Segments:

@@ -62,6 +62,9 @@ class SimilarityOfFirings:
     sense_statistics: Float64[np.ndarray, "d_sae sense statistic"]
     """The statistics of the firings of each sense, if there are several senses."""
     sense_covariance: Float64[np.ndarray, "d_sae sense statistic statistic"]
+    shared_share: Float64[np.ndarray, "d_sae sense"]
+    """The share of the weight of all firings that are of each sense and at which the first predicate that these share
+    holds."""
     shared: dict[tuple[int, int], list[Atom]] = field(default_factory=dict)
     """The predicates that the firings of each latent and sense share."""
 
@@ -74,6 +77,7 @@ class SimilarityOfFirings:
             senses=np.full((d_sae, n_firings), -1, np.int64),
             sense_statistics=np.full((d_sae, MAX_SENSES, n), np.nan),
             sense_covariance=np.zeros((d_sae, MAX_SENSES, n, n)),
+            shared_share=np.full((d_sae, MAX_SENSES), np.nan),
         )
 
     @property
@@ -130,7 +134,7 @@ class FiringComparison:
         spans = np.array_split(np.arange(len(latents)), 4 * torch.get_num_threads())
         map_in_threads(spans, partial(_compare, firings, out.statistics, out.covariance))
         is_sure = self.calibration.probability(out.statistics[latents], out.covariance[latents]).low > 0.5
-        senses = out.senses, out.sense_statistics, out.sense_covariance
+        senses = out.senses, out.sense_statistics, out.sense_covariance, out.shared_share
         map_in_threads(spans, partial(_find_senses, firings, is_sure, *senses, shared))
         if shift == 0:
             self._name_shared(latents, shared, out)
@@ -173,10 +177,10 @@ def _compare(firings, statistics, covariance, units):
 
 
 @njit(cache=True, nogil=True)
-def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units):
+def _find_senses(firings, is_sure, senses, statistics, covariance, shared_share, shared, units):
     """Write the sense of each firing of some units, the statistics of the firings of each sense, if there are several,
-    and the predicates that these share [unit, sense, place]; −1 stands for none. If it is sure that a latent has one
-    meaning, it has one sense."""
+    the predicates that these share [unit, sense, place], −1 for none, and the share of their weight at which the first
+    of them holds. If it is sure that a latent has one meaning, it has one sense."""
     scratch = np.zeros(len(firings.surprise), np.int32)
     for unit in units:
         latent = firings.latents[unit]
@@ -209,6 +213,9 @@ def _find_senses(firings, is_sure, senses, statistics, covariance, shared, units
             most = full_similarity_lift(firings.densities[latent] * share)
             for place, index in enumerate(most_shared(of_sense, part, most)):
                 shared[unit, number, place] = of_sense.numbers[index]
+                if place == 0:
+                    hits = of_sense.members[of_sense.offsets[index] : of_sense.offsets[index + 1]]
+                    shared_share[latent, number] = part[hits].sum() * share
 
 
 @njit(cache=True, nogil=True)

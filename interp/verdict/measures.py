@@ -56,7 +56,7 @@ RULE_SCORES = ("f1", "precision", "recall", "n_examples", "f1_by_interval", "jso
 BEFORE_MEASURES = (
     *("latent", "monosemanticity", "ci_low", "ci_high", "verdict", "n_senses"),
     *("explanation", *(f"explanation_{name}" for name in RULE_SCORES)),
-    *("senses", "sure", "learnt", "shared", "shared_kind", "shared_json", *STATISTIC_NAMES),
+    *("senses", "sure", "learnt", "shared", "shared_share", "shared_kind", "shared_json", *STATISTIC_NAMES),
 )
 AFTER_MEASURES = ("n_active", "n_sequences", "evidence")
 """The columns of a ranking before and after those of the measures (`interp.verdict.ranking`), whose names no measure

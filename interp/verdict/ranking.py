@@ -24,6 +24,7 @@ The columns of the meaning:
                              polysemantic latent has 1 if its firings share no meaning and form no distinct parts
     senses                   one dictionary per sense, the largest first (`verdict.senses`); [] for one sense or none
     shared                   the main predicate that its firings share, in words (`similarity.most_shared`)
+    shared_share             the share of them at which it holds, by their weight in the verdict
     shared_kind              the kind of that predicate (`text.predicate_kinds`)
     shared_json              the predicate itself, for programs (`text.rules`); "" if none
 

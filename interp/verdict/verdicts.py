@@ -59,6 +59,7 @@ def verdict_columns(
         "n_senses": evidence.observed.n_senses,
         "sure": (chance.low > 0.5) | (chance.high < 0.5),
         "shared": np.array([shared[0].words if shared else "" for shared in common], dtype=object),
+        "shared_share": evidence.observed.shared_share[:, 0],
         "shared_kind": np.array([shared[0].kind if shared else "" for shared in common], dtype=object),
         **{name: evidence.statistic(name) for name in STATISTIC_NAMES},
         "token_share": token_share,

@@ -15,8 +15,8 @@ from interp.report.byte_words import ByteReader, SeenCharacters
 from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.latent_facts import rule_facts
-from interp.report.naming import LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
-from interp.report.rule_reader import RuleReader
+from interp.report.naming import MOST, LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
+from interp.report.rule_reader import RuleReader, with_main_token
 from interp.report.whole_words import WholeWords
 from interp.text.rules import Rule, plain_atom
 from interp.text.short_rules import clauses_of, segments_of
@@ -24,8 +24,8 @@ from tests.planted_rules import a_rule, an_atom, tokens
 
 A, AB, ER = a_rule(token=["a"]), a_rule(token=["a", "b"]), a_rule(token=["er"])
 AFTER_X, A_IN_X = a_rule(previous=["x"]), a_rule(token=["a"], topic_10=[tokens("x")])
-ON_A = [{"muted": ["on "]}, {"chip": ["a"]}, {"muted": [": "]}]
 ER_IN_X, ER_BEFORE_X = a_rule(token=["er"], topic_10=[tokens("x")]), a_rule(token=["er"], next=["x"])
+A_BEFORE_X = a_rule(token=["a"], next=["x"])
 IN_HEBREW = a_rule(label=["hebrew words"])
 OF_CASE = a_rule(shape=["lower-case tokens"], previous=["x"])
 LONG = a_rule(token=["a" * 90])
@@ -38,8 +38,12 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     name, of_kind = facts.pop("label", None), facts.pop("kind", None)
     label = {"f1": facts.pop("label_f1", None), "second": facts.pop("second_label", None)}
     kind_share = facts.pop("kind_share", 0)
-    kind = None if of_kind is None else Surroundings(of_kind, kind_share)
+    kind = None if of_kind is None else Surroundings(of_kind, kind_share, of_kind)
     measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
+    on_token = with_main_token(rule, facts["tokens"][0]) if max(facts["shares"], default=0) >= MOST else None
+    measured["with_token"] = None if on_token is None else clauses_of(on_token)
+    if shared := facts.pop("shared", None):
+        facts["shared"] = clauses_of(*shared)
     return caption_of(
         LatentFacts(
             rule=rule_facts(clauses_of(rule), kind, at_strongest=facts.pop("at_strongest"), **measured),
@@ -110,33 +114,33 @@ LISTED = '"a" or "b" F1 0.60'
         ),
         (
             {"rule": a_rule(token=["a"], topic_10=[tokens("x")], label=["old"]), "kind": "latex"},
-            '"a" mostly in latex labelled old F1 0.60',
+            '"a" in old F1 0.60',
         ),
-        ({"rule": a_rule(topic_10=[tokens("x")]), "kind": "latex"}, "on [a]: tokens mostly in latex F1 0.60"),
+        ({"rule": a_rule(topic_10=[tokens("x")]), "kind": "latex"}, 'mostly "a" mostly in latex F1 0.60'),
         (
             {"rule": a_rule(repeats=["that repeat the token before"])},
-            "on [a]: tokens that repeat the token before F1 0.60",
+            'mostly "a" that repeat the token before F1 0.60',
         ),
         (
             {"rule": a_rule(shape=["tokens in capitals", "numbers"]), "precision": 0.7},
-            "on [a]: most tokens in capitals or numbers F1 0.60",
+            "most tokens in capitals or numbers F1 0.60",
         ),
         (
             {"rule": a_rule(last_2=[("tokens that end in ", Token("er"))]), "precision": 0.7},
             'tokens that end in "er" F1 0.60',
         ),
         ({"raises": ["And", ","]}, f'{LISTED}, raises "And" a comma'),
-        ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, "on many tokens: #0 #1 and 7 more"),
+        ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, "no common rule; most strongly on [a]"),
         ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
         ({"tokens": ["a"], "shares": [1.0], "rule_f1": 0.1, "n_different": 1}, "only on [a]"),
         (
             {"rule_f1": 0.1, "shares": [0.2, 0.1], "strongest": ["b"]},
-            "on many tokens: #0 #1 and 7 more",
+            "no common rule; most strongly on [b]",
         ),
         (
             {"rule_f1": 0.1, "shares": [0.2, 0.1], "strongest": ["b"], "kind": "latex", "kind_share": 0.95},
-            "in latex, on many tokens: #0 #1 and 7 more",
+            "in latex; most strongly on [b]",
         ),
         ({"rule_f1": 0.1, "tokens": list("abc"), "shares": [0.6, 0.1, 0.03]}, "mostly on #0 #1 and 7 more"),
         (
@@ -144,7 +148,8 @@ LISTED = '"a" or "b" F1 0.60'
             "mostly in dna, on #0 #1 and 7 more",
         ),
         ({"strongest": ["c", "d"]}, LISTED),
-        ({"rule": AFTER_X}, 'on [a]: tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X}, 'mostly "a" after "x" F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.95]}, '"a" after "x" F1 0.60'),
         ({"rule": AFTER_X, "shares": [0.4]}, 'tokens after "x" F1 0.60'),
         ({"rule": AFTER_X, "shares": [0.4], "precision": 0.45}, 'some tokens after "x" F1 0.60'),
         (
@@ -162,7 +167,7 @@ LISTED = '"a" or "b" F1 0.60'
         ),
         (
             {"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.4},
-            "on many tokens: #0 #1 and 7 more",
+            "no common rule; most strongly on [a]",
         ),
         (
             {"rule": a_rule(shape=["numbers"]), "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6},
@@ -172,11 +177,18 @@ LISTED = '"a" or "b" F1 0.60'
         ({"rule": LONG, "shares": [0.3, 0.1]}, f'"{"a" * 90}" F1 0.60'),
         ({"at_strongest": 0.3}, "mostly on #0 #1 and 7 more"),
         ({"at_strongest": 0.3, "strongest": ["c", "d"]}, "mostly on #0 #1 and 7 more; most strongly on [c] [d]"),
-        ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, "on many tokens: #0 #1 and 7 more"),
+        ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, "no common rule; most strongly on [c]"),
         ({"rule": AFTER_X, "rule_f1": 0.2}, "mostly on #0 #1 and 7 more"),
-        ({"rule": IN_HEBREW, "kind": "hebrew", "kind_share": 1.0}, "on [a]: tokens labelled hebrew words F1 0.60"),
-        ({"label": "python_code", "label_f1": 0.57}, "python code label F1 0.57"),
-        ({"label": "python_code", "label_f1": 0.5}, LISTED),
+        ({"rule": IN_HEBREW, "kind": "hebrew", "kind_share": 1.0}, 'mostly "a" in hebrew words F1 0.60'),
+        ({"rule_f1": 0.2, "shared": AFTER_X}, 'mostly after "x"'),
+        ({"rule_f1": 0.2, "shared": AB, "kind": "latex"}, 'mostly in latex, on "a" or "b"'),
+        ({"rule_f1": 0.8, "shared": AFTER_X}, LISTED.replace("60", "80")),
+        ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"])}, "mostly on #0 #1 and 7 more"),
+        ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, "mostly on numbers"),
+        ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, '"a" before "x" F1 0.40'),
+        ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.4}, 'mostly on "a"'),
+        ({"label": "python code", "label_f1": 0.57}, "python code label F1 0.57"),
+        ({"label": "python code", "label_f1": 0.5}, LISTED),
         ({"label": "dna", "label_f1": 0.9, "second_label": "json"}, "dna, and some json label F1 0.90"),
         ({"has_text": False}, "No label describes where it fires."),
     ],
@@ -212,8 +224,8 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
     assert caption().brief is None
-    for rule in (AFTER_X, a_rule(shape=["tokens in capitals"]), a_rule(shape=["numbers"])):
-        assert caption(rule=rule).brief == [*ON_A, {"rule": 0}], "which names no token"
+    assert caption(rule=AFTER_X).brief == [{"muted": ["mostly "]}, {"rule": 0}], "it has the token that is most of them"
+    assert caption(rule=a_rule(shape=["numbers"])).brief is None
     assert caption(rule=(plain_atom("in verse"),)).brief is None, "words of a person may"
     assert caption(fires=False).brief == [{"muted": ["It never fired."]}]
     assert caption(rule_f1=0.1).brief == [{"vague": [{"muted": ["mostly on "]}, {"commonest": [[0], [1]]}]}]
@@ -226,6 +238,9 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert caption(rule=a_rule(token=["a", "z"]), rule_f1=0.45, at_strongest=0.001).below is None
     assert caption(rule_f1=0.45).below is None, "its tokens are those of the title"
     assert caption(rule=AFTER_X, rule_f1=0.45).below is not None
+    dna = {"label": "dna", "label_f1": 0.9}
+    assert caption(rule=a_rule(label=["dna"]), shares=[0.2], **dna).below is None, "it says the label again"
+    assert caption(rule=a_rule(label=["dna"], previous=["x"]), shares=[0.2], **dna).below is not None
     told = caption(rule=A_IN_X, kind="latex", kind_share=0.95)
     assert told.below is None, "nothing stands below that the title says"
     assert "text rich in" in str(told.measured) and caption().measured is None, "its F1 is that of all of the rule"

@@ -6,12 +6,13 @@ import re
 from collections import Counter
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import torch
 
 from interp.display.segments import Token
 from interp.report.rule_reader import RuleReader, senses_in_segments
-from interp.report.verdict_evidence import senses_of
+from interp.report.verdict_evidence import senses_in, senses_of
 from interp.text.rules import atoms_json, phrase, rule_json
 from tests.planted_rules import a_rule, an_atom, like
 from tests.report.planted_page import (
@@ -225,6 +226,14 @@ def test_the_tokens_that_its_rule_names_tell_a_sense_even_if_another_was_seen_to
     assert (first["tokens"], other["tokens"], other["named"]) == ([2], [0], None)
 
 
+def test_a_sense_with_the_rule_of_its_latent_has_the_f1_of_that_if_it_has_one_meaning():
+    senses = [[{"rule": "b", "f1": 0.2, "share": 0.1}, {"rule": "a", "f1": 0.7, "share": 0.9}]] * 2
+    verdicts = {"verdict": ["single-token", "polysemantic"], "explanation": "a", "explanation_f1": 0.98}
+    of_one, of_several = senses_in(pd.DataFrame({**verdicts, "senses": senses})).values()
+    assert [(one["rule"], one["f1"]) for one in of_one] == [("a", 0.98), ("b", 0.2)]
+    assert [(one["rule"], one["f1"]) for one in of_several] == [("a", 0.7), ("b", 0.2)]
+
+
 def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     bar = "document.querySelector('.tokenbars li i')"
@@ -360,7 +369,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     both = "report.views.feature.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
     once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
     assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
-    assert browser.text("#feature .title") == ['on  +: tokens after " return" or " +" F1 0.50']
+    assert browser.text("#feature .title") == ['" +" after " return" or " +" F1 0.50']
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.columns.label_f1[3]")
     lead = '"returned" F1 0.50'

@@ -14,7 +14,7 @@ PARTS = ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]]]
 
 def letters(name: str) -> str:
     """Return the small letters: the page has signs for senses and white space, and shares and bytes of tokens, too."""
-    return "".join(re.findall("[a-z]", name))
+    return "".join(re.findall("[a-z]", re.sub(r"\\[nt]", "", name)))
 
 
 @pytest.mark.parametrize(

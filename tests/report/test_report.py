@@ -33,6 +33,7 @@ from interp.report.columns import Column, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
+from interp.report.label_names import label_names
 from interp.report.latent_facts import _raised_by_alike, surroundings
 from interp.report.latent_map import map_names
 from interp.report.latent_pairs import common_properties
@@ -1259,7 +1260,18 @@ def test_map_assigns_the_rarest_label_of_half_the_firings(tmp_path):
     store = FeatureStore.from_codes(
         tokens, SparseCodes.from_dense(z), tmp_path / "f", labels={"wide": wide, "narrow": narrow}
     )
-    assert surroundings(store) == {0: ("narrow", 1), 1: ("wide", 1)}
+    names = label_names(["wide", "narrow"], {"wide": wide, "narrow": narrow})
+    assert names == {"wide": "wide", "narrow": "narrow"}, "one of most of the text is no kind of it"
+    assert surroundings(store, names) == {0: ("narrow", 1, "narrow"), 1: ("wide", 1, "wide")}
+
+
+def test_a_label_that_is_a_part_of_another_is_called_by_both():
+    masks = {name: np.zeros((2, 8), bool) for name in ("speech", "plays", "code", "code_name", "none")}
+    masks["plays"][0, :6], masks["speech"][0, :3], masks["code"][1, :5], masks["code_name"][1, 1] = (True,) * 4
+    assert label_names(["unseen_one"], masks) == {
+        "unseen_one": "unseen one", "speech": "plays speech", "plays": "plays", "code": "code",
+        "code_name": "code name", "none": "none",
+    }  # fmt: skip
 
 
 def used(**columns):

@@ -90,7 +90,7 @@ def test_a_sequence_that_begins_inside_a_sentence_does_not_know_its_beginning():
 
 
 def test_white_space_is_in_no_word(predicates):
-    """A newline was “in words that begin like an empty token”."""
+    """A newline was “in words like an empty token”."""
     assert WORDS[predicates.text.tokens[0, 0]] == "\n" and value(predicates, "stem", 0) == -1 < value(
         predicates, "stem", 1
     )
@@ -177,7 +177,7 @@ def test_every_value_of_every_kind_has_its_number_and_its_words(predicates):
     atoms = [predicates.atom([int(number)]) for number in numbers[7] if number >= 0]
     said = {atom.kind: predicates.named(atom, np.array([7])).words for atom in atoms}
     assert said["token"] == '" dog"' and said["previous"] == 'after " the"' and said["parentheses"] == "in parentheses"
-    assert said["stem"] == 'in words that begin like "dog"'
+    assert said["stem"] == 'in words like "dog"'
 
 
 def test_units_share_what_is_read_once(predicates):

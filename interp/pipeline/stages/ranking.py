@@ -100,7 +100,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=11,
+    version=12,
     inputs=("corpus", "features"),
     cost=_ranking_cost,
     optional=("nulls",),

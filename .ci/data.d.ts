@@ -195,6 +195,8 @@ interface DecoderMap {
   y: number[];
   way: "UMAP" | "PCA";
   names: [x: number, y: number, name: string | [token: string], level: number][];
+  deciders: string[];
+  decides: number[];
 }
 
 /* The run on one sheet (summary.py, panels.py). */

@@ -22,7 +22,10 @@ from interp.checks.errors import InterpError
 from interp.display.segments import to_text, tokens_of
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
+from interp.report.naming import LatentFacts, label_tells_more
+from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.directions import unit_rows
+from interp.text.predicate_kinds import AROUND, SUBJECT, TOPIC
 from interp.text.short_rules import Clause, segments_of
 
 MIN_FOR_UMAP = 20
@@ -53,12 +56,16 @@ _UNINFORMATIVE_TOKEN = re.compile(r"[\W_]*[a-zA-Z0-9]?[\W_]*|[a-z]{2,3}")
 """A token of at most one letter, or a short ending of a word. Such names are uninformative."""
 
 
+DECIDERS = ("the token alone", "the tokens around", "the kind of text", "the place", "no rule")
+"""What decides whether a latent fires, by its rule."""
+
+
 def map_payload(
-    inputs: ReportInputs, kinds: Sequence[str | None], rules: Sequence[Sequence[Clause]], seed: int
+    inputs: ReportInputs, kinds: Sequence[str | None], facts: Sequence[LatentFacts], seed: int
 ) -> dict[str, Any]:
     """Return the latents that fire, with their coordinates. Without decoder directions, return the reason why there is
     no map.
-    kinds: the kind of text of each latent (`latent_facts.surroundings`). rules: as they are shown."""
+    kinds: the kind of text of each latent (`latent_facts.surroundings`)."""
     W_dec = inputs.features.W_dec
     latents = np.flatnonzero(inputs.table["n_active"] > 0).tolist()
     if W_dec is None or not latents:
@@ -72,9 +79,28 @@ def map_payload(
         "y": y,
         "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA",
         "names": map_names(
-            points, [kinds[latent] for latent in latents], [rules[latent] for latent in latents], seed=seed
+            points, [kinds[latent] for latent in latents], [facts[latent].rule.clauses for latent in latents], seed=seed
         ),
+        "deciders": DECIDERS,
+        "decides": [DECIDERS.index(what_decides(facts[latent])) for latent in latents],
     }
+
+
+def what_decides(latent: LatentFacts) -> str:
+    """Return which of DECIDERS the rule of a latent names, or the label that describes it better: of what it says
+    beside the token, the first."""
+    alone, around, text, place, nothing = DECIDERS
+    if label_tells_more(latent):
+        return text
+    atoms = [clause.atom for clause in latent.rule.measured or latent.rule.clauses if clause.atom is not None]
+    if not atoms or (latent.rule.f1 or 0) < MIN_F1:
+        return nothing
+    subject = next((atom.subject for atom in atoms if atom.subject != SUBJECT), SUBJECT)
+    if subject == SUBJECT:
+        return alone
+    if subject in (TOPIC, "label"):
+        return text
+    return around if subject == AROUND or subject.startswith("token ") else place
 
 
 def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) -> Float[np.ndarray, "latent 2"]:

@@ -40,7 +40,7 @@ report.views.map = (() => {
     picture?.paint();
     if (!scatter) return;
     if (search.value !== state.query) search.value = state.query;
-    colours = report.mapColours.of(points.latents, way, shade);
+    colours = report.mapColours.of(points, way, shade);
     drawPart();
     regions.draw(way === "label");
     drawHits();
@@ -282,7 +282,8 @@ report.views.map = (() => {
       way = target.value;
       repaint();
     };
-    const ways = Object.entries(WAYS).filter(([name]) => name !== "label" || report.data.page.names.kind.length);
+    const isKnown = { label: report.data.page.names.kind.length > 0, decides: new Set(points.decides).size > 1 };
+    const ways = Object.entries(WAYS).filter(([name]) => isKnown[name] ?? true);
     const chooser = h("select", { onchange: choose },
       ways.map(([value, text]) => h("option", { value, selected: value === way }, text)));
     lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift",

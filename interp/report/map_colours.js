@@ -3,13 +3,14 @@
 "use strict";
 
 report.mapColours = (() => {
-  const { state, verdictOf, commonKinds, inColours, commonKindOf, REST, has, hasNone, counts, set, toggle } =
+  const { state, verdictOf, commonKinds, inColours, commonKindOf, REST, has, hasNone, order, counts, set, toggle } =
     report.selection;
   const { columns } = report;
   const { names } = report.data.page;
   const [OTHER, MIXED] = REST;
   const WAYS = {
     label: "kind of text",
+    decides: "what decides",
     verdict: "verdict",
     monosemanticity: "one meaning",
     density: "density",
@@ -22,6 +23,7 @@ report.mapColours = (() => {
     ["#4456c2", "#5b72e1"], ["#e08392", "#ff9fae"], ["#cb4644", "#eb645e"], ["#848f1d", "#9fab40"],
     ["#17c082", "#49de9e"], ["#d36ed6", "#f28bf4"], ["#885a33", "#a4754d"], ["#8e6dbd", "#a988db"],
     ["#04bbd5", "#44d8f3"], ["#388fdf", "#57acfd"]];
+  const OF_DECIDERS = [1, 2, 3, 4].map((k) => HUES[k]); // of the last, no rule, none
   const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
   const PLAINS = [170, 220], // on a light and on a dark ground, where paint is dim
     MUTED = [95, 150], // on a light and on a dark ground
@@ -48,7 +50,8 @@ report.mapColours = (() => {
 
   /* Latent → its hue, and a legend of the groups, each with how many of the selection it has; pressing one selects it.
    * pressed: the names of the groups that are selected; press: called with the name of one that is pressed; onpoint:
-   * with whether a latent is in the group that is pointed at and its name, or null for none. */
+   * with whether a latent is in the group that is pointed at and its name, or null for none, and where there is no
+   * `press` also with that of the one that is pressed. */
   function grouped(latents, { nameOf, numberOf, hueOfGroup, write, pressed, press, onpoint }) {
     const point = (name) => onpoint(name === null ? has : (latent) => nameOf(latent) === name, name);
     const totals = new Map();
@@ -64,8 +67,8 @@ report.mapColours = (() => {
         h("span.muted.number", { "--digits": format.count(totals.get(name)).length }, format.count(numberOf(name)))];
     const entry = (name) => h(numberOf(name) ? "li" : "li.none", { "--hue": hueOfEntry(name) },
       h("button.link", { type: "button", "aria-pressed": String(pressed.includes(name)),
-        title: titleOf[name] ?? "select these",
-        onclick: () => press(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
+        title: titleOf[name] ?? (press ? "select these" : "show these alone"),
+        onclick: () => (press ?? point)(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
         onfocus: () => point(name), onblur: () => point(null) }, content(name)));
     const isLast = (name) => REST.indexOf(name);
     const commonestFirst = [...totals].sort(([a, n], [b, m]) => isLast(a) - isLast(b) || m - n);
@@ -95,11 +98,11 @@ report.mapColours = (() => {
     };
   }
 
-  /** The colours of some latents in one of WAYS: hueOf gives that of a latent, as r, g, b; said what it stands for;
-   * isRest whether it is of the rest; and the legend. onpoint: as of `grouped`.
-   * @type {(latents: number[], way: string, onpoint: (standsOut: (latent: number) => boolean,
+  /** The colours of the latents of a map in one of WAYS: hueOf gives that of a latent, as r, g, b; said what it stands
+   * for; isRest whether it is of the rest; and the legend. onpoint: as of `grouped`.
+   * @type {(points: DecoderMap, way: string, onpoint: (standsOut: (latent: number) => boolean,
    *   name: string) => void) => Colours} */
-  function of(latents, way, onpoint) {
+  function of({ latents, deciders, decides }, way, onpoint) {
     if (way === "verdict") {
       return grouped(latents, {
         nameOf: verdictOf,
@@ -108,6 +111,20 @@ report.mapColours = (() => {
         write: format.verdict,
         pressed: state.verdict,
         press: toggle,
+        onpoint,
+      });
+    }
+    if (way === "decides") {
+      const decidersOf = new Map(latents.map((latent, k) => [latent, deciders[decides[k]]]));
+      const nameOf = (latent) => decidersOf.get(latent);
+      const selected = Map.groupBy(order(), nameOf);
+      return grouped(latents, {
+        nameOf,
+        numberOf: (name) => selected.get(name)?.length ?? 0,
+        hueOfGroup: (name) => OF_DECIDERS[deciders.indexOf(name)]?.[Number(theme.isDark())] ?? style("--mixed"),
+        write: (name) => name,
+        pressed: [],
+        press: null,
         onpoint,
       });
     }

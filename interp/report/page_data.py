@@ -149,7 +149,7 @@ class PageData:
     def map(self) -> dict[str, Any]:
         names, codes = self.encoded["kind"]
         kinds = [None if code is None else names[code] for code in codes]
-        return map_payload(self.inputs, kinds, [one.rule.clauses for one in self.facts], self.seed)
+        return map_payload(self.inputs, kinds, self.facts, self.seed)
 
     def chunks(self) -> Iterator[tuple[str, dict]]:
         """Yield the name and the contents of each file with details of features."""

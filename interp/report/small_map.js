@@ -21,7 +21,7 @@ report.smallMap = (points, way, width, height) => {
 
   function paint() {
     const plain = report.points(canvas, positions);
-    plain.paint(painted(latents, of(latents, way, null), () => true), ground());
+    plain.paint(painted(latents, of(points, way, null), () => true), ground());
     plain.draw(view, 0, x.length);
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, -scale, width - view.x * scale, height + view.y * scale);

@@ -423,7 +423,12 @@ def test_map_colours_by_the_chosen_property_with_a_legend(browser, address):
     assert "python 1" in browser.text(".legend")[0], "by the kind of text, where that is known"
     assert browser.evaluate("document.querySelectorAll('.regions path').length")
     field = "document.querySelector('.maphead select')"
-    for way, said in (("density", "density"), ("verdict", "single-token 5"), ("monosemanticity", "0.01.0")):
+    for way, said in (
+        ("density", "density"),
+        ("decides", "the token alone"),
+        ("verdict", "single-token 5"),
+        ("monosemanticity", "0.01.0"),
+    ):
         browser.evaluate(f"{field}.value = '{way}'; {field}.dispatchEvent(new Event('change'))")
         assert said in browser.text(".legend")[0]
     assert not browser.complaints

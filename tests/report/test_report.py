@@ -35,8 +35,9 @@ from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
 from interp.report.label_names import label_names
 from interp.report.latent_facts import _raised_by_alike, surroundings
-from interp.report.latent_map import map_names
+from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
+from interp.report.naming import LatentFacts, RuleFacts
 from interp.report.null_shares import closest_null, format_large, nulls_account
 from interp.report.page_data import PageData
 from interp.report.page_order import OverviewExample, overview_examples, page_order, with_next
@@ -1200,6 +1201,22 @@ def test_chromium_shows_all_features_those_worth_meeting_first(chromium, page):
     assert len(shown) >= 20 and shown == data(page, "table")["order"][: len(shown)]
     assert f'aria-rowcount="{D_SAE + 1}"' in dom and "<img" not in dom
     assert re.search(rf"{D_SAE - 1} of {D_SAE}, 1 <[^>]*>faint or dead </span>hidden", dom)
+
+
+def test_what_decides_is_what_a_rule_says_beside_the_token():
+    deciders = {
+        "the token alone": short(token=["x"]),
+        "the tokens around": short(token=["x"], before=["a"]),
+        "the kind of text": short(token=["x"], topic_10=["a"]),
+        "the place": short(token=["x"], line_place=["at the start of a line"]),
+        "no rule": [],
+    }
+    for decider, clauses in deciders.items():
+        assert what_decides(LatentFacts(rule=RuleFacts(clauses=clauses, f1=0.9))) == decider
+    weak = RuleFacts(clauses=short(token=["x"]), f1=0.1)
+    assert what_decides(LatentFacts(rule=weak)) == "no rule"
+    in_words = RuleFacts(clauses=[Clause(None, ["in python"])], measured=short(topic_10=["a"]), f1=0.9)
+    assert what_decides(LatentFacts(rule=in_words)) == "the kind of text", "of a kind that is called by its label"
 
 
 def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_home():

@@ -57,7 +57,7 @@ from interp.checks.limits import PositiveInt, Seed, check_value
 from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
-from interp.storage.addresses import Address, as_path
+from interp.storage.addresses import RemoteAddress, as_path
 from interp.storage.folders import check_output
 
 MAX_DIFFERENCE = 0.1
@@ -175,10 +175,12 @@ def harvest_stores(
 
 
 @contextmanager
-def _open_output(world: Processes, out: Path | Address, made_of: Mapping[str, Any], overwrite: bool) -> Iterator[Any]:
+def _open_output(
+    world: Processes, out: Path | RemoteAddress, made_of: Mapping[str, Any], overwrite: bool
+) -> Iterator[Any]:
     """Yield the place to write a store: a folder that becomes `out`, or the address itself, where the manifest
     completes the store."""
-    if isinstance(out, Address):
+    if isinstance(out, RemoteAddress):
         world.first_does(partial(remove_store_objects, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
@@ -194,7 +196,7 @@ class _Harvest:
     world: Processes
     progress: Progress
 
-    def fill(self, made_of_each: Mapping[Path | Address, Mapping[str, Any]]) -> None:
+    def fill(self, made_of_each: Mapping[Path | RemoteAddress, Mapping[str, Any]]) -> None:
         """Run the model over the sequences that the stores lack; in each round, each process runs a batch. The first
         process writes."""
         world = self.world
@@ -215,7 +217,7 @@ class _Harvest:
             world.all_do(partial(self._finish, writers))
 
     def _new_writer(
-        self, out: Path | Address, made_of: Mapping[str, Any], widths: Mapping[str, int], n_stores: int
+        self, out: Path | RemoteAddress, made_of: Mapping[str, Any], widths: Mapping[str, int], n_stores: int
     ) -> StoreWriter:
         passes = self.passes
         config = StoreConfig(
@@ -230,7 +232,7 @@ class _Harvest:
         shard_rows = config.shard_rows(passes.row_ids(), config.n_shards(passes.n_rows))
         files = (
             PartWriter(out, config, shard_rows)
-            if isinstance(out, Address)
+            if isinstance(out, RemoteAddress)
             else ShardWriter(out, config, shard_rows, sharing=n_stores)
         )
         return StoreWriter(files, batch_rows=min(passes.options.batch_size, len(passes.tokens)) * passes.n_ctx)

@@ -96,19 +96,19 @@ def hooks_of(model: Model) -> dict[str, Hook]:
     submodules.
     """
     if isinstance(model, tuple):
-        named: Any = model[1]
-    elif (named := getattr(model, "hook_dict", None)) is None:
-        named = {name: module for name, module in model.named_modules() if name}
+        module_of: Any = model[1]
+    elif (module_of := getattr(model, "hook_dict", None)) is None:
+        module_of = {name: module for name, module in model.named_modules() if name}
     else:
-        named = {**named, **getattr(model, "hook_aliases", {})}
-    return {name: Hook(*part) if isinstance(part, tuple) else Hook(part) for name, part in named.items()}
+        module_of = {**module_of, **getattr(model, "hook_aliases", {})}
+    return {name: Hook(*part) if isinstance(part, tuple) else Hook(part) for name, part in module_of.items()}
 
 
-def hook_named(known: Mapping[str, Hook], name: str) -> Hook | None:
+def hook_named(hooks: Mapping[str, Hook], name: str) -> Hook | None:
     """Return the hook that a name refers to, including names with `.input`; None if there is none."""
-    if name in known:
-        return known[name]
-    whole = known.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
+    if name in hooks:
+        return hooks[name]
+    whole = hooks.get(name.removesuffix(_INPUT)) if name.endswith(_INPUT) else None
     return Hook(whole.module, "input") if whole is not None and whole.side == "output" else None
 
 
@@ -128,12 +128,12 @@ def resolve_hooks(model: Model, hook_names: str | Sequence[str]) -> dict[str, Ho
 
     Raises ValueError that names the nearest names if there is no such hook, and if none is named.
     """
-    known = hooks_of(model)
+    hooks_of_model = hooks_of(model)
     hooks = {}
     for name in as_hook_names(hook_names):
-        hook = hook_named(known, name)
+        hook = hook_named(hooks_of_model, name)
         if hook is None:
-            raise InterpError(f"the model has no hook {name!r}; {did_you_mean(name, known)}")
+            raise InterpError(f"the model has no hook {name!r}; {did_you_mean(name, hooks_of_model)}")
         hooks[name] = hook
     return hooks
 
@@ -143,25 +143,25 @@ def mlp_hooks(model: Model) -> dict[str, str]:
     is the output of the norm before it or, if the model has no hook there, the residual stream. Raises ValueError for a
     model without a hook_mlp_out.
     """
-    known = hooks_of(model)
-    blocks = sorted(int(match[1]) for name in known if (match := re.fullmatch(r"blocks\.(\d+)\.hook_mlp_out", name)))
+    hooks = hooks_of(model)
+    blocks = sorted(int(match[1]) for name in hooks if (match := re.fullmatch(r"blocks\.(\d+)\.hook_mlp_out", name)))
     pairs = {}
     for block in blocks:
-        reads = next((name for side in _MLP_READS if (name := f"blocks.{block}.{side}") in known), None)
+        reads = next((name for side in _MLP_READS if (name := f"blocks.{block}.{side}") in hooks), None)
         if reads is not None:
             pairs[reads] = f"blocks.{block}.hook_mlp_out"
     if not pairs:
-        raise InterpError(f"the model has no hook_mlp_out of a block; {did_you_mean('hook_mlp_out', known)}")
+        raise InterpError(f"the model has no hook_mlp_out of a block; {did_you_mean('hook_mlp_out', hooks)}")
     return pairs
 
 
 def names_of_hook(model: Model, hook: Hook) -> list[str]:
     """Return all names of a hook in a model; the first is the canonical one."""
-    known = hooks_of(model)
-    names = [name for name, other in known.items() if other == hook]
+    hooks = hooks_of(model)
+    names = [name for name, other in hooks.items() if other == hook]
     if hook.side == "input":
         whole = Hook(hook.module)
-        names += [name + _INPUT for name, other in known.items() if other == whole]
+        names += [name + _INPUT for name, other in hooks.items() if other == whole]
     return names
 
 
@@ -313,8 +313,8 @@ def _on_first(output: Any, act: Callable[[Any], Any]) -> Any:
 def _usable_hooks(module: nn.Module, name: str) -> list[str]:
     """List other hooks of a model; only those known to return vectors, if the model records that."""
     list_hooks: Any = getattr(module, "hooks", None)
-    known = list_hooks() if callable(list_hooks) else list(hooks_of(module))
-    return [other for other in known if other != name]
+    names = list_hooks() if callable(list_hooks) else list(hooks_of(module))
+    return [other for other in names if other != name]
 
 
 def to_model(module: nn.Module, tokens: Tensor) -> Tensor:

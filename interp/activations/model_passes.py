@@ -158,12 +158,12 @@ class ModelPasses:
 
     def run(self, sequences: Int[Tensor, " seq"]) -> tuple[Int[Tensor, " row"], dict[str, Float[Tensor, "row d"]]]:
         """Return row ids and activations of some sequences, from one pass."""
-        kept = self.kept_rows(sequences)
+        kept_rows = self.kept_rows(sequences)
         n_ctx = self.n_ctx
         acts = hooked_rows(self.module, self.tokens[sequences], self.hooks)
-        if len(kept) < len(sequences) * n_ctx:
-            acts = {name: x[kept.to(x.device)] for name, x in acts.items()}
-        return sequences[kept // n_ctx] * n_ctx + kept % n_ctx, acts
+        if len(kept_rows) < len(sequences) * n_ctx:
+            acts = {name: x[kept_rows.to(x.device)] for name, x in acts.items()}
+        return sequences[kept_rows // n_ctx] * n_ctx + kept_rows % n_ctx, acts
 
     def evenly_spaced(self, n_tokens: int) -> Int[Tensor, " seq"]:
         """Choose sequences with about `n_tokens` tokens, evenly spaced over the text; all if there are fewer. A

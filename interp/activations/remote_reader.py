@@ -10,7 +10,7 @@ from torch import Tensor
 from interp.activations.column_cache import ColumnCache
 from interp.activations.remote_store import contents_of
 from interp.activations.shards import ShardColumn, ShardLayout, columns_in, damaged_part_error, side_file_tensors
-from interp.storage.addresses import Address, read_object, read_ranges
+from interp.storage.addresses import RemoteAddress, read_object, read_ranges
 from interp.storage.files import digest
 from interp.storage.manifests import MANIFEST
 
@@ -18,7 +18,7 @@ from interp.storage.manifests import MANIFEST
 class RemoteFiles:
     """The tensors of a store at an address, as `shards.StoreFiles` has for a folder."""
 
-    def __init__(self, address: Address, manifest: dict[str, Any]):
+    def __init__(self, address: RemoteAddress, manifest: dict[str, Any]):
         self.path, self.manifest = address, manifest
         self.columns = columns_in(manifest)
         self.layouts = [ShardLayout(shard["n_rows"], self.columns) for shard in manifest["shards"]]

@@ -26,7 +26,7 @@ from typing_extensions import TypedDict
 from interp.activations.shards import STORE_FORMAT, STORE_REMEDY, check_store_manifest
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, validate_json
-from interp.storage.addresses import Address, has_object, read_object, remove_object
+from interp.storage.addresses import RemoteAddress, has_object, read_object, remove_object
 from interp.storage.files import digest, parse_json
 from interp.storage.manifests import MANIFEST, check_manifest, listed_files
 from interp.storage.remote_folders import BEGUN
@@ -48,7 +48,7 @@ class _Parts(TypedDict):
     parts: list[_Part]
 
 
-def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
+def read_remote_manifest(address: RemoteAddress) -> tuple[dict[str, Any], str]:
     """Return the manifest of a finished store, and its digest. Raises ValueError if there is none, and
     DamagedError for a damaged one."""
     try:
@@ -68,7 +68,7 @@ def read_remote_manifest(address: Address) -> tuple[dict[str, Any], str]:
     return manifest, digest(data)
 
 
-def remove_store_objects(address: Address) -> None:
+def remove_store_objects(address: RemoteAddress) -> None:
     """Remove a store, the manifest first: without it the store is not considered finished."""
     listed = listed_files(address) or set()
     for name in (MANIFEST, BEGUN, *sorted(listed - {MANIFEST})):

@@ -15,7 +15,7 @@ from interp.activations.remote_reader import RemoteFiles
 from interp.activations.remote_store import REMOTE_FORMAT, contents_of, part_name, remove_store_objects
 from interp.activations.shard_writer import StoreConfig, WriterState, file_entry, shard_of
 from interp.activations.shards import ROW_IDS, ShardLayout
-from interp.storage.addresses import Address, has_object, read_ranges, remove_object, write_file, write_object
+from interp.storage.addresses import RemoteAddress, has_object, read_ranges, remove_object, write_file, write_object
 from interp.storage.files import digest, digest_json, json_roundtrip
 from interp.storage.manifests import MADE_OF, MANIFEST, manifest_of
 from interp.storage.remote_folders import BEGUN
@@ -26,7 +26,7 @@ PART_BYTES = 256 << 20
 class PartWriter:
     """The objects of a store at an address, as `shard_writer.ShardWriter` has the files of a folder."""
 
-    def __init__(self, address: Address, config: StoreConfig, shard_rows: tuple[int, ...]):
+    def __init__(self, address: RemoteAddress, config: StoreConfig, shard_rows: tuple[int, ...]):
         self.address, self.config, self.shard_rows = address, config, shard_rows
         self.buffer_bytes = PART_BYTES
         made_of = json_roundtrip(config.made_of)
@@ -109,7 +109,7 @@ class PartWriter:
         remove_object(self.address / BEGUN)
 
 
-def _read_header(address: Address) -> bytes:
+def _read_header(address: RemoteAddress) -> bytes:
     """Return the bytes of a part before its columns."""
     [length] = read_ranges([address], [(0, 8)])
     [text] = read_ranges([address], [(8, 8 + int.from_bytes(length, "little"))])

@@ -23,7 +23,7 @@ from typing_extensions import TypedDict
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, Digest, FileName, Finite, validate_json
-from interp.storage.addresses import Address
+from interp.storage.addresses import RemoteAddress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, digest_file, read_json, read_tensors, tensors_header
 from interp.storage.folders import unfinished_folder
@@ -233,7 +233,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
     return manifest
 
 
-def check_store_manifest(manifest: dict[str, Any], file: Path | Address) -> dict[str, Any]:
+def check_store_manifest(manifest: dict[str, Any], file: Path | RemoteAddress) -> dict[str, Any]:
     """Return a manifest that belongs to a store and is consistent. Raises DamagedError, naming its file, if it is not
     one, or was changed since it was written."""
     if manifest.get("format") != STORE_FORMAT:
@@ -247,7 +247,7 @@ def check_store_manifest(manifest: dict[str, Any], file: Path | Address) -> dict
     return manifest
 
 
-def side_file_tensors(data: bytes, manifest: dict[str, Any], file: Path | Address) -> dict[str, Tensor]:
+def side_file_tensors(data: bytes, manifest: dict[str, Any], file: Path | RemoteAddress) -> dict[str, Tensor]:
     """Return the tensors in the bytes of a file next to the shards. Raises DamagedError if they differ from the
     manifest."""
     if digest(data) != manifest["files"][file.name]["sha256"]:
@@ -266,7 +266,7 @@ def _check_sizes(path: Path, manifest: dict[str, Any]) -> None:
         check_size(path / name, size, STORE_REMEDY)
 
 
-def damaged_part_error(file: Path | Address, part: str) -> DamagedError:
+def damaged_part_error(file: Path | RemoteAddress, part: str) -> DamagedError:
     return DamagedError(f"{file} is altered: {part} has another SHA-256 than the manifest says; {STORE_REMEDY}")
 
 

@@ -35,8 +35,8 @@ class Shard:
         """Return the rows whose norm is not above the limit; all if there is none."""
         if limit is None:
             return self
-        kept = is_within(self.acts, limit)
-        return Shard(self.row_ids[kept], self.acts[kept])
+        is_below = is_within(self.acts, limit)
+        return Shard(self.row_ids[is_below], self.acts[is_below])
 
 
 class RowLimit(NamedTuple):

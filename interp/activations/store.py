@@ -51,7 +51,7 @@ from interp.checks.errors import DamagedError
 from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
-from interp.storage.addresses import Address, address_of
+from interp.storage.addresses import RemoteAddress, address_of
 from interp.storage.artifacts import folder_of
 from interp.storage.files import digest, digest_file
 from interp.storage.manifests import MADE_OF, MANIFEST
@@ -63,9 +63,9 @@ class ActivationStore(BatchReader):
     """Rows x [row, d] of one or more hooks, all of the same tokens. Made by `harvest`, `from_batches` and
     `from_hidden_states`; `open` reads a finished one."""
 
-    def __init__(self, path: Path | Address, manifest: dict[str, Any], digest: str):
+    def __init__(self, path: Path | RemoteAddress, manifest: dict[str, Any], digest: str):
         self.path, self.manifest, self.digest = path, manifest, digest
-        self._files = RemoteFiles(path, manifest) if isinstance(path, Address) else StoreFiles(path, manifest)
+        self._files = RemoteFiles(path, manifest) if isinstance(path, RemoteAddress) else StoreFiles(path, manifest)
 
     @classmethod
     def open(cls, path: str | Path) -> "ActivationStore":
@@ -165,14 +165,14 @@ class ActivationStore(BatchReader):
         listed = (*self.manifest.get("parts", self.manifest["shards"]), *self.manifest["files"].values())
         size = sum(file["bytes"] for file in listed)
         unit = "positions" if self.tokens is None else "tokens"
-        known = {
+        schema_fields = {
             "sequences of": f"{self.n_ctx} {unit}" if self.n_ctx else None,
             "shards": self.n_shards,
             **{f"left out ({why})": f"{n:,} rows" for why, n in self.excluded.items() if n},
             "on disk": f"{size / 1e6:,.0f} MB",
             "folder": self.path,
         }
-        return card(self, show_facts(known))
+        return card(self, show_facts(schema_fields))
 
     @property
     def n_ctx(self) -> int | None:
@@ -267,10 +267,10 @@ class ActivationStore(BatchReader):
         if not outliers.are_dominant:
             return RowLimit(None, False, statistics)
         log.warning("%s in %s: %s. Nothing is trained on these rows", hook, self.path, outliers.summary)
-        kept = acts[is_within(acts, outliers.limit)]
-        sums = running_sums(kept.double(), torch.linalg.vector_norm(kept.float(), dim=1))
-        sample = evenly_spaced_rows(kept, n_sample_rows(acts.shape[1]))
-        return RowLimit(outliers.limit, True, statistics_of(sums, len(kept), sample))
+        ordinary_acts = acts[is_within(acts, outliers.limit)]
+        sums = running_sums(ordinary_acts.double(), torch.linalg.vector_norm(ordinary_acts.float(), dim=1))
+        sample = evenly_spaced_rows(ordinary_acts, n_sample_rows(acts.shape[1]))
+        return RowLimit(outliers.limit, True, statistics_of(sums, len(ordinary_acts), sample))
 
     def _longest_shard(self, hook: str) -> Float[Tensor, "row d"]:
         """Return the activations of the longest shard, since some shards may be empty."""

@@ -175,8 +175,8 @@ class StoreWriter:
         if keep.all():
             return row_ids, acts, norms
         self._n_outliers += int((~keep).sum())
-        kept = {hook: x[keep] for hook, x in acts.items()}
-        return row_ids[keep.cpu()], kept, {hook: norm[keep] for hook, norm in norms.items()}
+        acts_within = {hook: x[keep] for hook, x in acts.items()}
+        return row_ids[keep.cpu()], acts_within, {hook: norm[keep] for hook, norm in norms.items()}
 
     def _flush(self) -> None:
         """Pass the full buffer to the thread, and continue with the other buffer."""

@@ -213,21 +213,21 @@ class ActivationStream:
                 ids_of_batch, rows_of_batch = self.passes.run(batch)
                 rows = {name: as_stored_in_float32(x, self._dtype) for name, x in rows_of_batch.items()}
                 norms = {name: torch.linalg.vector_norm(x, dim=1) for name, x in rows.items()}
-                kept = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
+                within = torch.ones(len(rows[self.hook_names[0]]), dtype=torch.bool)
                 for name, norm in norms.items():
                     if not norm.isfinite().all():
                         raise InterpError(
                             f"hook {name!r}: activations in sequences {batch.tolist()} are not finite"
                             f"{overflow_hint(self._dtype)}"
                         )
-                    kept &= (norm <= self.norm_limits.get(name, float("inf"))).cpu()
-                at = slice(used, used + int(kept.sum()))
-                row_ids[at] = ids_of_batch[kept]
+                    within &= (norm <= self.norm_limits.get(name, float("inf"))).cpu()
+                at = slice(used, used + int(within.sum()))
+                row_ids[at] = ids_of_batch[within]
                 for name, x in rows.items():
-                    x, norm = (x, norms[name]) if kept.all() else (x[kept], norms[name][kept])
+                    x, norm = (x, norms[name]) if within.all() else (x[within], norms[name][within])
                     acts[name][at] = x
                     sums[name] += running_sums(x, norm)
-                used += int(kept.sum())
+                used += int(within.sum())
                 self.progress(used, n_rows, "rows of a chunk")
         self._last_chunk = Chunk(sequences, row_ids[:used], {name: x[:used] for name, x in acts.items()}, sums)
         return self._last_chunk

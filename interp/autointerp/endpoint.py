@@ -191,8 +191,8 @@ class Endpoint:
 
     def _clean(self, text: str) -> str:
         """Return a server's message, without the key and without control characters."""
-        shown = "".join(c if c.isprintable() else " " for c in text.replace(self._key, "…"))
-        return shown[:_SHOWN_CHARACTERS]
+        printable = "".join(c if c.isprintable() else " " for c in text.replace(self._key, "…"))
+        return printable[:_SHOWN_CHARACTERS]
 
 
 class _Answers:

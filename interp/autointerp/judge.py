@@ -110,11 +110,11 @@ class Judge:
         if not features.has_vocab:
             rows = "tokens without their strings: scan with vocab=" if features.has_text else "rows that are not text"
             raise InterpError(f"a language model cannot read what {features.path} is a scan of, {rows}")
-        asked = check_latents(latents, features.d_sae)
+        latents = check_latents(latents, features.d_sae)
         self.endpoint = endpoint
         self.config = config
         self.explanations = {latent: text for latent, text in explanations.items() if text}
-        judged = [latent for latent in asked if config.generate or latent in self.explanations]
+        judged = [latent for latent in latents if config.generate or latent in self.explanations]
         sampled = sample_windows(
             features, judged, n_windows=config.n_windows, n_shown=N_SHOWN_WINDOWS, seed=config.seed
         )
@@ -122,7 +122,7 @@ class Judge:
         self._explainable = [windows for windows in sampled if windows.shown] if config.generate else []
         generated = {windows.latent for windows in self._explainable}
         self.sampled = [w for w in sampled if w.latent in generated or w.latent in self.explanations]
-        self.left_out = len(asked) - len(self.sampled)
+        self.left_out = len(latents) - len(self.sampled)
 
     def estimate(self) -> RequestEstimate:
         """Estimate all requests that are not answered on disk."""
@@ -169,10 +169,10 @@ class Judge:
         questions: list[_Question] = []
         for source, explanations in {GIVEN: self.explanations, GENERATED: written}.items():
             judged = [windows for windows in self.sampled if windows.latent in explanations]
-            own = [explanations[windows.latent] for windows in judged]
-            texts: dict[str, list[str | None]] = {source: [*own]}
+            texts_of_judged = [explanations[windows.latent] for windows in judged]
+            texts: dict[str, list[str | None]] = {source: [*texts_of_judged]}
             if self.config.null:
-                texts[f"{NULL} ({source})"] = _explanations_of_others(own)
+                texts[f"{NULL} ({source})"] = _explanations_of_others(texts_of_judged)
             for name, shown in texts.items():
                 for latent_windows, text in zip(judged, shown, strict=True):
                     if text is not None:

@@ -200,8 +200,8 @@ def _listed() -> None:
     """Stand for a command that is not called."""
 
 
-def _version(asked: bool) -> None:
-    if asked:
+def _version(is_wanted: bool) -> None:
+    if is_wanted:
         from importlib.metadata import version
 
         print(f"interp {version('interp')}")

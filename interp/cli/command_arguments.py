@@ -12,7 +12,7 @@ from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.cli.error_lines import one_line
 from interp.runtime.torchrun import is_first
 from interp.storage.addresses import (
-    Address,
+    RemoteAddress,
     address_of,
     as_local_path,
     as_path,
@@ -111,8 +111,8 @@ def print_used_hook(run: "Run") -> None:
     """If a run has several hooks, print which of them is used, and the folders that name the others."""
     if len(run.hooks) > 1:
         others = {name: part.path for name in run.hooks if (part := run.at(name)).path != run.path}
-        named = ", ".join(f"{name} is {path}" for name, path in others.items())
-        print(f"at {run.hook_name}; of the other hooks {named}")
+        listed = ", ".join(f"{name} is {path}" for name, path in others.items())
+        print(f"at {run.hook_name}; of the other hooks {listed}")
 
 
 def read_table(flag: str, file: Path, columns: Sequence[str], features: "FeatureStore | None" = None) -> "pd.DataFrame":
@@ -162,7 +162,7 @@ def write_table(table: "pd.DataFrame", out: str | Path) -> None:
     else:
         table.to_csv(data, index=False)
     out = as_path(out)
-    if isinstance(out, Address):
+    if isinstance(out, RemoteAddress):
         return write_object(out, data.getvalue())
     out.parent.mkdir(parents=True, exist_ok=True)
     with write_atomically(out) as file:
@@ -184,7 +184,7 @@ def check_writable_file(
     if anywhere and address is not None:
         if not overwrite and has_object(address):
             raise OverwriteError(f"{flag} {address} already exists: name another file, or replace it with --overwrite")
-        write_object(trial := Address(f"{address}.tmp"), b"")
+        write_object(trial := RemoteAddress(f"{address}.tmp"), b"")
         remove_object(trial)
         return
     out = as_local_path(out)

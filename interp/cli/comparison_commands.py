@@ -93,8 +93,8 @@ def _stability(pair: "Pair", seed: int) -> tuple["pd.DataFrame", "go.Figure"]:
     print(
         f"              share of |cosine| ≥ {matched.threshold} {matched.share}, of random {matched.chance_share:.3f}"
     )
-    named = {name: side.alive[matched.table[name]] for name, side in zip(("latent", "other"), sides, strict=True)}
-    table = matched.table.assign(**named)
+    alive = {name: side.alive[matched.table[name]] for name, side in zip(("latent", "other"), sides, strict=True)}
+    table = matched.table.assign(**alive)
     return table, figures.matched_cosines(table, threshold=matched.threshold)
 
 

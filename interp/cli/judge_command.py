@@ -90,8 +90,8 @@ def judge_command(
     judge = Judge(features, explained, chosen, endpoint, config)
     if not judge.sampled:
         raise InterpError("no latent has both an explanation and enough firings to judge it: try others")
-    asked = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
-    made_of = {"kind": "judgements", "features": scan_identity(features), "latents": chosen, **asked}
+    settings = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
+    made_of = {"kind": "judgements", "features": scan_identity(features), "latents": chosen, **settings}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
     with whole_folder(out, made_of, overwrite=overwrite) as new:
         _confirm(judge, yes)

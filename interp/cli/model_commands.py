@@ -222,9 +222,9 @@ def _ids(labelled: "LabelledTokens", most: int | None, path: Path, model: Any, m
     """Return the first tokens of a text. Raises ValueError if another tokenizer than the model's made them."""
     from models.tokenizer import MIN_ENCODED_AGAIN, share_encoded_again
 
-    own = model.tokenizer
-    if own is not None and labelled.tokenizer not in ("", own.digest):
-        share = share_encoded_again(own, labelled.tokens)
+    tokenizer = model.tokenizer
+    if tokenizer is not None and labelled.tokenizer not in ("", tokenizer.digest):
+        share = share_encoded_again(tokenizer, labelled.tokens)
         if share < MIN_ENCODED_AGAIN:
             raise InterpError(
                 f"the tokenizer of {model_name} did not make the tokens of {path}: it gives the same ids for only "

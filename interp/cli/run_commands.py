@@ -55,9 +55,9 @@ def demo_command(
     interrupted run resumes. `--model smollm2` (`make demo-smollm2` fetches it) does the same for a language model of
     135 million parameters, on plays, Python source and documentation: about 40 minutes. `--circuits` adds pages that
     trace a deeper model's next token back to the prompt (`interp graph`)."""
-    asked = [f"--{name}" for name, given in {"quick": quick, "model": model, "circuits": circuits}.items() if given]
-    if len(asked) > 1:
-        raise InterpError(f"{' and '.join(asked)} make different demos: name one of them")
+    options = [f"--{name}" for name, given in {"quick": quick, "model": model, "circuits": circuits}.items() if given]
+    if len(options) > 1:
+        raise InterpError(f"{' and '.join(options)} make different demos: name one of them")
     out = out or Path("runs") / (model or ("circuits" if circuits else "demo-quick" if quick else "demo"))
     check_writable_folder("--out", out)
     from interp.pipeline.config import RunConfig
@@ -109,10 +109,10 @@ def run_command(
     from interp.pipeline.config import RunConfig
     from interp.pipeline.stages import STAGES
 
-    asked = RunConfig.from_toml(config, import_plugins=True)  # a plugin may add stages
+    run_config = RunConfig.from_toml(config, import_plugins=True)  # a plugin may add stages
     if until is not None:
         check_names([until], list(STAGES), "--until: stage")
-    _show_stages(asked, out, until, redo)
+    _show_stages(run_config, out, until, redo)
 
 
 def plan_command(
@@ -131,9 +131,9 @@ def plan_command(
     from interp.pipeline.plan import Plan
     from interp.pipeline.stages import STAGES, check_config
 
-    asked = RunConfig.from_toml(config, import_plugins=True)
-    check_config(STAGES.values(), asked)
-    print(Plan.of(asked, out or Path("runs") / config.stem).text(Speed.measure()))
+    run_config = RunConfig.from_toml(config, import_plugins=True)
+    check_config(STAGES.values(), run_config)
+    print(Plan.of(run_config, out or Path("runs") / config.stem).text(Speed.measure()))
 
 
 def run_help() -> str:

@@ -18,7 +18,7 @@ from interp.cli.field_flags import FieldFlags
 from interp.cli.toml_values import assignment, toml_values
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
-from interp.storage.addresses import Address, as_path
+from interp.storage.addresses import RemoteAddress, as_path
 from interp.storage.remote_folders import local_path
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _prepared(
     return store, hooks, [config_from_dict(values | combination) for combination in combinations]
 
 
-def _line(folder: Path | Address, sweep: list[str]) -> str:
+def _line(folder: Path | RemoteAddress, sweep: list[str]) -> str:
     """Describe the results of a training; in a sweep, with the values of the swept fields."""
     from interp.sae.formats.native import is_native
     from interp.sae.training_run import read_results
@@ -184,10 +184,10 @@ def _open_stores(paths: list[str]) -> Any:
     for path in paths:
         if "=" not in path:
             raise InterpError(f"several stores need names: NAME=STORE, not {path}")
-    named = dict(path.split("=", 1) for path in paths)
-    if len(named) < len(paths):
+    path_of_name = dict(path.split("=", 1) for path in paths)
+    if len(path_of_name) < len(paths):
         raise InterpError(f"two stores have one name: give each of {' '.join(paths)} its own")
-    return join_stores({name: open_any(path, "activations") for name, path in named.items()})
+    return join_stores({name: open_any(path, "activations") for name, path in path_of_name.items()})
 
 
 def export_command(

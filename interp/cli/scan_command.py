@@ -74,9 +74,9 @@ def scan_command(
             dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
         else:
             dictionary = load_named_sae(sae)
-        named = hook_to_scan(acts, hook, dictionary)
+        hook_name = hook_to_scan(acts, hook, dictionary)
         if part is not None:
-            scan_part(dictionary, acts, named, out, part=own_part, overwrite=overwrite, progress=bar)
+            scan_part(dictionary, acts, hook_name, out, part=own_part, overwrite=overwrite, progress=bar)
             return _print_once(f"part {part} in {out}")
         opened = load_named_model(model) if model else None
         labels, vocab = _text(acts, tokens, tokenizer)
@@ -89,7 +89,7 @@ def scan_command(
         features = scan_features(
             dictionary,
             acts,
-            named,
+            hook_name,
             out,
             model=opened,
             vocab=vocab,

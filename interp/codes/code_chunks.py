@@ -76,9 +76,9 @@ class CodeChunk:
         """Return the firings in the chosen rows of the chunk; the others are empty."""
         return self if chosen.all() else self._where(np.repeat(chosen, np.diff(self.offsets)))
 
-    def _where(self, kept: Bool[np.ndarray, " nnz"]) -> "CodeChunk":
-        offsets = offsets_from_lengths(kept)[self.offsets]
-        arrays = self.latents[kept], self.values[kept], self.activations[kept]
+    def _where(self, chosen: Bool[np.ndarray, " nnz"]) -> "CodeChunk":
+        offsets = offsets_from_lengths(chosen)[self.offsets]
+        arrays = self.latents[chosen], self.values[chosen], self.activations[chosen]
         return CodeChunk(self.start, offsets, *arrays, self.d_sae)
 
     @cached_property

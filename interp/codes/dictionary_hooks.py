@@ -26,8 +26,8 @@ class CountedCodes(NamedTuple):
     @property
     def firing_matrix(self) -> scipy.sparse.csr_matrix:
         """The activations above 0 of the rows that count, [row, d_sae]."""
-        kept = self.counted.numpy(force=True).astype(np.float32)
-        z = scipy.sparse.csr_matrix(scipy.sparse.diags(kept) @ self.codes.positive().scipy())
+        weights = self.counted.numpy(force=True).astype(np.float32)
+        z = scipy.sparse.csr_matrix(scipy.sparse.diags(weights) @ self.codes.positive().scipy())
         z.eliminate_zeros()
         return z
 

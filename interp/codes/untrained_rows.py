@@ -17,8 +17,8 @@ def untrained_positions(dictionary: Dictionary, n_ctx: int) -> list[int]:
     excluded = set(metadata.get("exclude_positions") or ())
     if bounds := metadata.get("seqpos_slice"):
         length = metadata.get("context_size") or n_ctx
-        kept = range(length)[slice(*bounds)]
-        excluded |= set(range(length)) - set(kept)
+        trained = range(length)[slice(*bounds)]
+        excluded |= set(range(length)) - set(trained)
     return sorted(position for position in excluded if 0 <= position < n_ctx)
 
 

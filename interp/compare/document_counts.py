@@ -119,6 +119,6 @@ def _strongest_rows(
     order = np.lexsort((rows, -maxima.data[inside], latents))
     latents, rows = latents[order], rows[order]
     rank = np.arange(len(latents)) - np.searchsorted(latents, latents)
-    kept = rank < N_SNIPPETS
-    out[latents[kept], rank[kept]] = rows[kept]
+    is_first = rank < N_SNIPPETS
+    out[latents[is_first], rank[is_first]] = rows[is_first]
     return out

@@ -21,7 +21,7 @@ from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
 from interp.codes.untrained_rows import norm_limit_on
 from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
-from interp.compare.joint_sample import CodedRows, JointSample, read_in_blocks
+from interp.compare.joined_codes import CodedRows, JoinedCodes, read_in_blocks
 from interp.compare.nulls_config import NullsConfig
 from interp.features.feature_store import FeatureStore
 from interp.features.latent_matches import best_matches
@@ -74,7 +74,7 @@ class NullTrials:
         self.progress = progress
         self.tokens = features.tokens[: max(1, nulls_config.tokens // features.n_ctx)]
         self.n_rows = self.tokens.numel()
-        self.samples = JointSample(out / "work", self.n_rows, nulls_config.latents, nulls_config.seed, progress)
+        self.joined = JoinedCodes(out / "work", self.n_rows, nulls_config.latents, nulls_config.seed, progress)
         self.correlations: dict[str, Any] = {}
         self.trained_tokens: dict[str, float] = {}
 
@@ -88,12 +88,12 @@ class NullTrials:
             both = ours.present(0, self.n_rows)[row_ids]  # rows without codes, such as padding, are no evidence
             matches = best_matches(ours[: self.n_rows].take(row_ids[both]), codes.take(both.nonzero()[:, 0]))
             self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))
-        self.samples.add(name, sae.d_sae, parts, norms)
+        self.joined.add(name, sae.d_sae, parts, norms)
         self.trained_tokens[name] = self.configs.twin.tokens
 
     def add_scan(self, name: str, features: FeatureStore, trained_tokens: float) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)
-        self.samples.add(name, features.d_sae, read_in_blocks(features.codes, self.n_rows), norms)
+        self.joined.add(name, features.d_sae, read_in_blocks(features.codes, self.n_rows), norms)
         self.trained_tokens[name] = trained_tokens
 
     def add_model(self, name: str, model: nn.Module, hook: str, options: dict[str, Any]) -> None:
@@ -112,14 +112,14 @@ class NullTrials:
 
     def verdicts(self, vocab: Sequence[str] | None) -> pd.DataFrame:
         """Run `rank_codes` on the latents of all dictionaries at once, so that the text is analysed only once."""
-        chosen = self.samples.chosen
+        chosen = self.joined.chosen
         table = rank_codes(
             self.tokens,
-            self.samples,
+            self.joined,
             vocab=vocab,
             n_shifts=_N_SHIFTS_OF_NULLS,
             seed=self.nulls_config.seed,
-            faint=np.concatenate(list(self.samples.faint.values())),
+            faint=np.concatenate(list(self.joined.faint.values())),
             progress=self.progress,
         )
         table = table.sort_values("latent").reset_index(drop=True)

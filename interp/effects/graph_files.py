@@ -159,8 +159,8 @@ def _graph_of(content: Mapping[str, Any]) -> GraphNodes:
     number_of = {_text(node["node_id"]): number for number, node in enumerate(listed)}
     if len(number_of) < len(listed):
         raise InterpError("two nodes have one node_id")
-    named = number_of | {"bias": len(listed), "rest": len(listed) + 1}
-    table_of = partial(_table_of, number_of=named, node_type=node_type, n_pos=len(tokens))
+    number_by_name = number_of | {"bias": len(listed), "rest": len(listed) + 1}
+    table_of = partial(_table_of, number_of=number_by_name, node_type=node_type, n_pos=len(tokens))
     links = table_of(content["links"], _LINKS)
     check_memory(8 * len(nodes) ** 2, f"a graph of {len(nodes)} nodes", "save fewer nodes")
     edges = np.zeros((len(nodes), len(nodes)))
@@ -240,8 +240,8 @@ def _groups_of(shown: Mapping[str, Any], number_of: Mapping[str, int]) -> dict[s
     """Return the supernodes by name; nodes that were pruned since are left out; None if there are no supernodes."""
     groups: dict[str, list[int]] = {}
     for name, *nodes in shown.get("supernodes") or []:
-        if kept := [number_of[node] for node in nodes if node in number_of]:
-            groups.setdefault(_text(name), []).extend(kept)
+        if members := [number_of[node] for node in nodes if node in number_of]:
+            groups.setdefault(_text(name), []).extend(members)
     return groups or None
 
 

@@ -66,11 +66,11 @@ def page_content(
     }
     if effects is not None:
         ids = np.array(graph.node_ids())
-        named = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
-        named = named[named[["source", "target"]].isin(shown.node_ids()).all(axis=1)]
-        page["effects"] = named.to_dict("records")
+        edges = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
+        edges = edges[edges[["source", "target"]].isin(shown.node_ids()).all(axis=1)]
+        page["effects"] = edges.to_dict("records")
         unit = graph.nodes["activation"].where(graph.nodes["type"] == "latent", 1.0)  # logits are read in nats
-        shares = named[["attributed", "measured"]].div(unit[effects["target"][named.index]].to_numpy(), axis=0)
+        shares = edges[["attributed", "measured"]].div(unit[effects["target"][edges.index]].to_numpy(), axis=0)
         page["disagreements"] = disagreements(shares.reset_index(drop=True)).index.tolist()
     if scores is not None:
         page["scores"] = scores.astype(object).where(scores.notna(), None).to_dict("records")  # JSON has no NaN
@@ -88,15 +88,15 @@ def latent_cards(
     cards = dict[str, dict[str, Any]]()
     for (hook, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
         rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
-        known = features[hook].several(latents) if hook in features else {}
+        stored_features = features[hook].several(latents) if hook in features else {}
         for latent in latents:
             rule = str(rules.get(latent) or "")
             name, short = names[hook][latent] if hook in names else (rule, rule)
             card = cards[f"{layer}_{latent}"] = {"name": name, "short": short, "logits": [], "examples": []}
-            if latent in known:
-                feature: Any = known[latent]
-                shown = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
-                card["logits"] = [feature.vocab[token] for token in shown]
+            if latent in stored_features:
+                feature: Any = stored_features[latent]
+                top_logits = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
+                card["logits"] = [feature.vocab[token] for token in top_logits]
                 card["examples"] = [
                     _example(row, feature.vocab) for row in feature.examples.head(_EXAMPLES).itertuples()
                 ]

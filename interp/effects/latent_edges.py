@@ -126,10 +126,10 @@ def _earlier_firings(
     codes, counted = hooks.codes_of_text(module, dictionary, tokens)
     rows = codes.rows
     is_before = rows % n_pos <= at.to(rows.device)[rows // n_pos]
-    kept = codes.fires & is_before & counted.to(rows.device)[rows]
-    rows = rows[kept]
-    latents = codes.latents[kept].long()
-    writes = codes.values[kept][:, None] * dictionary.W_dec.detach()[latents]
+    is_source = codes.fires & is_before & counted.to(rows.device)[rows]
+    rows = rows[is_source]
+    latents = codes.latents[is_source].long()
+    writes = codes.values[is_source][:, None] * dictionary.W_dec.detach()[latents]
     pairs, pair = torch.unique(rows // n_pos * dictionary.d_sae + latents, return_inverse=True)
     return _Firings(rows, pair, writes, prompt=pairs // dictionary.d_sae, latent=pairs % dictionary.d_sae)
 

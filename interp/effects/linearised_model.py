@@ -65,7 +65,7 @@ class LinearisedModel(TorchFunctionMode):
         self.module = module
         self.attentions: list[AttentionRecord] = []
         """The attentions in the last pass, in the order in which they run."""
-        self._kept: dict[int, list[tuple[str, HeldValues]]] = {}
+        self._held: dict[int, list[tuple[str, HeldValues]]] = {}
         """What is held in passes of so many rows."""
         self._recorded: list[tuple[str, HeldValues]] | None = None
         self._replayed: Iterator[tuple[str, HeldValues]] = iter(())
@@ -75,20 +75,20 @@ class LinearisedModel(TorchFunctionMode):
     @property
     def patterns(self) -> list[Float[Tensor, "1 head query key"]]:
         """The held pattern of each attention."""
-        return [kept for name, kept in self._kept[1] if name == _ATTENTION]
+        return [held for name, held in self._held[1] if name == _ATTENTION]
 
     def can_replay(self, rows: int) -> bool:
         """Return whether a pass of so many rows can repeat what is recorded, or has to be recorded too."""
-        return rows in self._kept or all(
+        return rows in self._held or all(
             part is None or part.shape[:1] in ((), (1,))
-            for _, kept in self._kept[1]
-            for part in (kept if isinstance(kept, tuple) else (kept,))
+            for _, held in self._held[1]
+            for part in (held if isinstance(held, tuple) else (held,))
         )
 
     @contextmanager
     def record(self, rows: int) -> Iterator[None]:
         """Record the pass of so many equal rows within the block. That of one row comes first."""
-        self._recorded = self._kept[rows] = []
+        self._recorded = self._held[rows] = []
         try:
             with self._running(), torch.enable_grad():
                 yield
@@ -98,7 +98,7 @@ class LinearisedModel(TorchFunctionMode):
     @contextmanager
     def replay(self, rows: int) -> Iterator[None]:
         """Repeat the recorded factors in one pass of so many rows within the block."""
-        self._replayed = iter(self._kept.get(rows, self._kept[1]))
+        self._replayed = iter(self._held.get(rows, self._held[1]))
         with self._running():
             yield
 
@@ -124,20 +124,20 @@ class LinearisedModel(TorchFunctionMode):
             if self._recorded is not None and not self._not_held:
                 self._warn_of_scale(func, (*args, *kwargs.values()))
             return func(*args, **kwargs)
-        before, kept = (name, _RECORDING) if self._recorded is not None else next(self._replayed, ("nothing", None))
+        before, held = (name, _RECORDING) if self._recorded is not None else next(self._replayed, ("nothing", None))
         if before != name:
             raise InterpError(f"the model ran {name} where it had run {before}: its operations cannot be held")
         leading = _LEADING.get(name, ("input",))[len(args) :]  # those that are not given by position
         args = (*args, *(kwargs[each] for each in leading if each in kwargs))
         kwargs = {each: value for each, value in kwargs.items() if each not in leading}
-        out, kept = _OPERATIONS[name](kept, func, *args, **kwargs)
+        out, held = _OPERATIONS[name](held, func, *args, **kwargs)
         if name == _ATTENTION:
             query, key, value = args[:3]
             self.attentions.append(
                 AttentionRecord(query, key, value, out, kwargs.get("scale") or query.shape[-1] ** -0.5)
             )
         if self._recorded is not None:
-            self._recorded.append((name, kept))
+            self._recorded.append((name, held))
         return out
 
     def _warn_of_scale(self, func: Any, args: tuple[Any, ...]) -> None:
@@ -157,21 +157,21 @@ class LinearisedModel(TorchFunctionMode):
 @contextmanager
 def without_weight_gradients(module: nn.Module) -> Iterator[None]:
     """Disable the gradients of weights: a product with a weight is then not taken as a product of two activations."""
-    asked = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     with evaluating(module):
-        for parameter in asked:
+        for parameter in trainable:
             parameter.requires_grad_(False)
         try:
             yield
         finally:
-            for parameter in asked:
+            for parameter in trainable:
                 parameter.requires_grad_(True)
 
 
-def _rows(kept: Tensor, like: Tensor) -> Tensor:
+def _rows(held: Tensor, like: Tensor) -> Tensor:
     """Repeat the recorded values of one row for the current number of rows."""
-    n = like.shape[0] // kept.shape[0] if kept.ndim == like.ndim and kept.ndim and kept.shape[0] else 1
-    return kept if n == 1 else kept.repeat(n, *(1,) * (kept.ndim - 1))
+    n = like.shape[0] // held.shape[0] if held.ndim == like.ndim and held.ndim and held.shape[0] else 1
+    return held if n == 1 else held.repeat(n, *(1,) * (held.ndim - 1))
 
 
 def _varies(x: Any) -> bool:
@@ -179,49 +179,49 @@ def _varies(x: Any) -> bool:
     return isinstance(x, Tensor) and x.requires_grad
 
 
-def _output(kept: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+def _output(held: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Hold the output of an operation, such as a scale, a pattern or a gate."""
-    if kept is _RECORDING:
-        kept = func(x, *args, **kwargs).detach() if _varies(x) else None
-    if kept is None:
+    if held is _RECORDING:
+        held = func(x, *args, **kwargs).detach() if _varies(x) else None
+    if held is None:
         return func(x, *args, **kwargs), None
-    return _rows(kept, x), kept
+    return _rows(held, x), held
 
 
-def _ratio(kept: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+def _ratio(held: HeldValues, func: Any, x: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Hold the ratio of an activation function's output to its input, 0 where the input is 0."""
-    if kept is _RECORDING and _varies(x):
+    if held is _RECORDING and _varies(x):
         value = x.detach()
-        kept = torch.where(value == 0, 0.0, func(value.clone(), *args, **kwargs) / torch.where(value == 0, 1.0, value))
-    if kept is None or kept is _RECORDING:
+        held = torch.where(value == 0, 0.0, func(value.clone(), *args, **kwargs) / torch.where(value == 0, 1.0, value))
+    if held is None or held is _RECORDING:
         return func(x, *args, **kwargs), None
-    return x * _rows(kept, x), kept
+    return x * _rows(held, x), held
 
 
-def _power(kept: HeldValues, func: Any, x: Any, exponent: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+def _power(held: HeldValues, func: Any, x: Any, exponent: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Hold the output of a root or of one over a power, which is a scale; and the ratio of another power."""
     is_scale = bool((torch.as_tensor(exponent) < 1).all())
-    return (_output if is_scale else _ratio)(kept, func, x, exponent, **kwargs)
+    return (_output if is_scale else _ratio)(held, func, x, exponent, **kwargs)
 
 
-def _quotient(kept: HeldValues, func: Any, a: Any, b: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+def _quotient(held: HeldValues, func: Any, a: Any, b: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Hold the divisor."""
-    if kept is _RECORDING:
-        kept = b.detach() if _varies(b) else None
-    return func(a, b if kept is None else _rows(kept, b), **kwargs), kept
+    if held is _RECORDING:
+        held = b.detach() if _varies(b) else None
+    return func(a, b if held is None else _rows(held, b), **kwargs), held
 
 
 def _unit_vector(
-    kept: HeldValues, func: Any, x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, **kwargs: Any
+    held: HeldValues, func: Any, x: Tensor, p: float = 2.0, dim: int = 1, eps: float = 1e-12, **kwargs: Any
 ) -> tuple[Any, HeldValues]:
     """Hold the norm by which F.normalize divides."""
-    if kept is _RECORDING:
-        kept = x.detach().norm(p, dim, keepdim=True).clamp_min(eps)
-    return x / _rows(kept, x), kept
+    if held is _RECORDING:
+        held = x.detach().norm(p, dim, keepdim=True).clamp_min(eps)
+    return x / _rows(held, x), held
 
 
 def _norm(
-    kept: HeldValues,
+    held: HeldValues,
     func: Any,
     x: Tensor,
     shape: Any,
@@ -235,46 +235,46 @@ def _norm(
     centred = x - x.mean(axes, keepdim=True) if has_mean else x
     if not has_mean:
         bias, eps = None, bias if eps is None else eps
-    if kept is _RECORDING:
+    if held is _RECORDING:
         default = 1e-5 if has_mean else torch.finfo(x.dtype).eps
-        kept = (centred.detach().pow(2).mean(axes, keepdim=True) + (default if eps is None else eps)).rsqrt()
-    out = centred * _rows(kept, x)
+        held = (centred.detach().pow(2).mean(axes, keepdim=True) + (default if eps is None else eps)).rsqrt()
+    out = centred * _rows(held, x)
     out = out if weight is None else out * weight
-    return out if bias is None else out + bias, kept
+    return out if bias is None else out + bias, held
 
 
 def _attention(
-    kept: HeldValues, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
+    held: HeldValues, func: Any, query: Tensor, key: Tensor, value: Tensor, *args: Any, **kwargs: Any
 ) -> tuple[Tensor, HeldValues]:
     """Hold the pattern of F.scaled_dot_product_attention, which is its output for values that are the unit vectors."""
-    if kept is _RECORDING:
+    if held is _RECORDING:
         unit = torch.eye(key.shape[2], dtype=key.dtype, device=key.device).expand(*key.shape[:2], -1, -1)
-        kept = func(query.detach(), key.detach(), unit, *args, **kwargs)
-    heads = kept.shape[1] // value.shape[1]  # several may share their values
-    return kept @ (value if heads == 1 else value.repeat_interleave(heads, 1)), kept
+        held = func(query.detach(), key.detach(), unit, *args, **kwargs)
+    heads = held.shape[1] // value.shape[1]  # several may share their values
+    return held @ (value if heads == 1 else value.repeat_interleave(heads, 1)), held
 
 
-def _product(kept: HeldValues, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
+def _product(held: HeldValues, func: Any, a: Any, b: Any, *args: Any, **kwargs: Any) -> tuple[Any, HeldValues]:
     """Attribute half of a product of two activations, as in a gated MLP, to each; or of two matrices of them, as of the
     state of a state space model and what reads it."""
-    if kept is _RECORDING:
-        kept = (a.detach(), b.detach()) if _varies(a) and _varies(b) else None
-    if kept is None:
+    if held is _RECORDING:
+        held = (a.detach(), b.detach()) if _varies(a) and _varies(b) else None
+    if held is None:
         return func(a, b, *args, **kwargs), None
-    return 0.5 * (func(a, _rows(kept[1], b)) + func(_rows(kept[0], a), b)), kept
+    return 0.5 * (func(a, _rows(held[1], b)) + func(_rows(held[0], a), b)), held
 
 
 def _choice(
-    kept: HeldValues, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any
+    held: HeldValues, func: Any, x: Tensor, k: int, dim: int = -1, *args: Any, **kwargs: Any
 ) -> tuple[Any, HeldValues]:
     """Hold the choice of the k largest values."""
     largest = func(x, k, dim, *args, **kwargs)
-    if kept is _RECORDING:
-        kept = largest.indices if _varies(x) else None
-    if kept is None:
+    if held is _RECORDING:
+        held = largest.indices if _varies(x) else None
+    if held is None:
         return largest, None
-    chosen = _rows(kept, x)
-    return torch.return_types.topk((x.gather(dim, chosen), chosen)), kept
+    chosen = _rows(held, x)
+    return torch.return_types.topk((x.gather(dim, chosen), chosen)), held
 
 
 _OPERATIONS: dict[str, Callable[..., tuple[Any, HeldValues]]] = {

@@ -157,15 +157,17 @@ class PromptPasses:
             reads[n] = x.flatten(2)
 
         def write(n: int, x: Tensor) -> Tensor:
-            own = self.encoded[n]
+            encoded = self.encoded[n]
             with self.linearised_model.not_held():
-                written = error_shares[n][:, :, None] * own.error
+                written = error_shares[n][:, :, None] * encoded.error
                 for writer, shares in zip(self.encoded[: n + 1], latent_shares, strict=False):
-                    if own.output_hook in writer.writes:
-                        written = written + writer.output_at(own.output_hook, shares)
+                    if encoded.output_hook in writer.writes:
+                        written = written + writer.output_at(encoded.output_hook, shares)
                 if not linearised:
                     return x + written.reshape(x.shape)
-                return (written + own.bias + _skip_path_output(own.dictionary, own.skips, reads[n])).reshape(x.shape)
+                return (
+                    written + encoded.bias + _skip_path_output(encoded.dictionary, encoded.skips, reads[n])
+                ).reshape(x.shape)
 
         if linearised and not self.linearised_model.can_replay(len(change)):
             self._record(len(change))

@@ -170,8 +170,8 @@ def _mark_predicted(
 ) -> Bool[Tensor, "seq pos"]:
     """Mark the positions whose next token counts. That of the last position is not known: it counts if the last token
     does."""
-    kept = has_trained_token(tokens, module, dictionary)
-    return torch.cat([mark_next_tokens(kept), kept[:, -1:]], 1)
+    is_counted = has_trained_token(tokens, module, dictionary)
+    return torch.cat([mark_next_tokens(is_counted), is_counted[:, -1:]], 1)
 
 
 def _prompts(
@@ -214,26 +214,26 @@ class Steered:
     ) -> Int[Tensor, "seq pos_plus_n"]:
         tokens = to_model(self.module, tokens)
         n_ctx = size_of(self.module, "n_ctx") or tokens.shape[1] + n
-        kept = None
+        cache = None
 
         def next_logits(tokens: Int[Tensor, "seq pos"]) -> Float[Tensor, "seq d_vocab"]:
-            nonlocal kept
-            logits, kept = self._next(tokens[:, -n_ctx:], kept if tokens.shape[1] <= n_ctx else None)
+            nonlocal cache
+            logits, cache = self._next(tokens[:, -n_ctx:], cache if tokens.shape[1] <= n_ctx else None)
             return logits
 
         return sample_tokens(next_logits, tokens, n, temperature=temperature, seed=seed)
 
-    def _next(self, tokens: Int[Tensor, "seq pos"], kept: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
+    def _next(self, tokens: Int[Tensor, "seq pos"], cache: Any) -> tuple[Float[Tensor, "seq d_vocab"], Any]:
         """Return the logits after the last token, and the model's cache of all tokens, or None if it has no cache.
-        kept: the cache of all tokens except the last."""
+        cache: the cache of all tokens except the last."""
         reader = getattr(self.module, "cache_reader", self.module)
         takes = inspect.signature(reader.forward).parameters
         name = next((name for name in CACHE_ARGUMENTS if name in takes and "use_cache" in takes), None)
         if name is None:
             return self.logits(tokens)[:, -1], None
-        unread = tokens if kept is None else tokens[:, -1:]
+        unread = tokens if cache is None else tokens[:, -1:]
         with evaluating(self.module), self._pinned(tokens, unread.shape[1]):
-            output = reader(unread, use_cache=True, **{} if kept is None else {name: kept})
+            output = reader(unread, use_cache=True, **{} if cache is None else {name: cache})
         return logits_of(output)[:, -1], getattr(output, name, None)
 
     def _pinned(self, tokens: Int[Tensor, "seq pos"], n_unread: int) -> Any:

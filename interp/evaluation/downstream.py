@@ -187,12 +187,12 @@ def run_to_hook(
     module: nn.Module, hooks: DictionaryHooks, tokens: Int[Tensor, "seq pos"], skipped: Sequence[nn.Module] = ()
 ) -> StateAtHook:
     """Return a clean pass up to the hooks of a dictionary, and the output of the last block that is skipped."""
-    asked = {_INPUT_HOOK: hooks.input_hook}
+    hook_of_role = {_INPUT_HOOK: hooks.input_hook}
     if hooks.output_hook != hooks.input_hook:
-        asked[_OUTPUT_HOOK] = hooks.output_hook
+        hook_of_role[_OUTPUT_HOOK] = hooks.output_hook
     if skipped:
-        asked["stream"] = Hook(skipped[-1])
-    acts = capture(module, tokens, asked)
+        hook_of_role["stream"] = Hook(skipped[-1])
+    acts = capture(module, tokens, hook_of_role)
     return StateAtHook(acts[_INPUT_HOOK], acts.get(_OUTPUT_HOOK, acts[_INPUT_HOOK]), acts.get("stream"))
 
 

@@ -160,7 +160,7 @@ class HookPasses:
         return nats.masked_fill(is_padding, 0).sum(1).cpu() / self._mean_length
 
 
-def mark_next_tokens(kept: Bool[Tensor, "seq pos"]) -> Bool[Tensor, "seq next"]:
+def mark_next_tokens(is_counted: Bool[Tensor, "seq pos"]) -> Bool[Tensor, "seq next"]:
     """Mark the next tokens that count in cross-entropies: not the padding, excluded tokens that follow one another.
-    kept: the tokens that are not excluded."""
-    return kept[:, :-1] | kept[:, 1:]
+    is_counted: the tokens that are not excluded."""
+    return is_counted[:, :-1] | is_counted[:, 1:]

@@ -206,8 +206,8 @@ def _see_rows(
 
 def _mean(nats: Float[Tensor, " seq"], lengths: Float[Tensor, " seq"]) -> float:
     """Return the mean per token, over the sequences that were measured (the rest is NaN)."""
-    known = ~nats.isnan()
-    return float(nats[known].sum() / lengths[known].sum())
+    is_counted = ~nats.isnan()
+    return float(nats[is_counted].sum() / lengths[is_counted].sum())
 
 
 def _mean_lost(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"], lengths: Float[Tensor, " seq"]) -> float:
@@ -233,9 +233,9 @@ def recovered_share(clean: float, spliced: float, ablated: float) -> float:
 def ratio_error(lost: Float[Tensor, " seq"], costs: Float[Tensor, " seq"]) -> float:
     """Return the standard error of 1 − mean(lost) / mean(costs), to first order. It uses the sequences whose `lost` is
     known (not NaN), and their known costs, which may be fewer."""
-    known = ~lost.isnan()
-    lost = lost[known]
-    costs = costs[known]
+    is_counted = ~lost.isnan()
+    lost = lost[is_counted]
+    costs = costs[is_counted]
     both = ~costs.isnan()
     n = len(lost)
     m = int(both.sum())

@@ -84,9 +84,9 @@ def _firings(features: FeatureStore, first: int, stop: int) -> tuple[Int[Tensor,
     """Return the locations and activations of the firings of the latents first … stop − 1."""
     parts = []
     for chunk in read_chunks(features.codes):
-        kept = (chunk.latents >= first) & (chunk.latents < stop) & (chunk.activations > MIN_ACTIVATION)
-        sequences, positions = np.divmod(chunk.rows[kept], features.n_ctx)
-        location = np.stack([sequences, positions, chunk.latents[kept] - first], 1)
-        parts.append((torch.from_numpy(location), torch.from_numpy(chunk.activations[kept]).half()))
+        is_written = (chunk.latents >= first) & (chunk.latents < stop) & (chunk.activations > MIN_ACTIVATION)
+        sequences, positions = np.divmod(chunk.rows[is_written], features.n_ctx)
+        location = np.stack([sequences, positions, chunk.latents[is_written] - first], 1)
+        parts.append((torch.from_numpy(location), torch.from_numpy(chunk.activations[is_written]).half()))
     locations, activations = zip(*parts, strict=True)
     return torch.cat(locations), torch.cat(activations)

@@ -54,26 +54,26 @@ def write_neuronpedia(
     Raises ValueError for a layer below 0."""
     if layer < 0:
         raise InterpError(f"layer={layer} must be 0 or more")
-    named: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
-    made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **named, "dataset": dataset}
+    source: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
+    made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **source, "dataset": dataset}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
-        _write(features, new, named, dataset, progress)
+        _write(features, new, source, dataset, progress)
     return Path(out).expanduser()
 
 
-def _write(features: FeatureStore, out: Path, named: dict[str, Any], dataset: str, progress: Progress) -> None:
+def _write(features: FeatureStore, out: Path, source: dict[str, Any], dataset: str, progress: Progress) -> None:
     table = features.table().sort_values("latent")
     fires = table[table["n_active"] > 0]
     batches = [fires.iloc[start : start + FEATURES_PER_FILE] for start in range(0, len(fires), FEATURES_PER_FILE)]
     for number, rows in enumerate(batches):
-        batch = {**named, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
+        batch = {**source, "sae_id_suffix": None, "features": _batch(features, rows, dataset)}
         write_text(out / f"batch-{number}.json", json.dumps(batch, separators=(",", ":"), allow_nan=False))
         progress(number + 1, len(batches), "writing features")
     skipped = [int(latent) for latent in table["latent"][table["n_active"] == 0]]
     sparsity = {"log_sparsity": None, "skipped_indexes": skipped}
-    write_json(out / "skipped_indexes.json", {**named, "layer": str(named["layer"]), **sparsity})
+    write_json(out / "skipped_indexes.json", {**source, "layer": str(source["layer"]), **sparsity})
     sizes = {"n_prompts_total": features.meta["n_sequences"], "n_tokens_in_prompt": features.n_ctx}
-    settings = {**named, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": FEATURES_PER_FILE}
+    settings = {**source, **sizes, "huggingface_dataset_path": dataset, "n_features_per_batch": FEATURES_PER_FILE}
     write_json(out / "run_settings.json", settings)
 
 
@@ -88,11 +88,11 @@ def _batch(features: FeatureStore, rows: pd.DataFrame, dataset: str) -> list[dic
     for row in rows.to_dict(orient="records"):
         latent = int(row["latent"])
         examples_of_latent = examples.get_group(latent) if latent in examples.groups else pd.DataFrame()
-        shown = [
+        activations = [
             _activation(example, row, intervals, features.vocab)
             for example in examples_of_latent.to_dict(orient="records")
         ]
-        entries.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": shown})
+        entries.append(_feature(features, row, histograms.get_group(latent), dataset) | {"activations": activations})
     return entries
 
 

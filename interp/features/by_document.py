@@ -103,8 +103,8 @@ class Documents:
     def beginnings(self, n_tokens: int | None) -> "Documents":
         """Keep the first `n_tokens` rows of each document, and drop documents with fewer rows. With None, keep all rows
         of documents that have any."""
-        kept = self.lengths >= (n_tokens or 1)
-        number = np.where(kept, kept.cumsum() - 1, -1).astype(np.int32)
+        is_long = self.lengths >= (n_tokens or 1)
+        number = np.where(is_long, is_long.cumsum() - 1, -1).astype(np.int32)
         document_of_row = np.full(len(self.document_of_row), -1, np.int32)
         rows = np.flatnonzero(self.document_of_row >= 0)
         if n_tokens is not None:
@@ -112,7 +112,8 @@ class Documents:
             ordinal = np.arange(len(rows)) - np.repeat(self.lengths.cumsum() - self.lengths, self.lengths)
             rows = rows[ordinal < n_tokens]
         document_of_row[rows] = number[self.document_of_row[rows]]
-        return Documents(self.ids[kept], document_of_row, np.minimum(self.lengths, n_tokens or self.lengths)[kept])
+        lengths = np.minimum(self.lengths, n_tokens or self.lengths)
+        return Documents(self.ids[is_long], document_of_row, lengths[is_long])
 
     def share(self, mask: Bool[np.ndarray, " row"]) -> np.ndarray:
         """Return the share of each document's rows that a mask marks. It is NaN for a document without rows."""
@@ -173,9 +174,9 @@ def pool_codes(
     for chunk in read_chunks(codes, n_ctx, progress=progress, note="documents"):
         rows = chunk.rows
         document_of_entry = documents.document_of_row[rows]
-        kept = (document_of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
-        keys = document_of_entry[kept].astype(np.int64) * width + (chunk.latents[kept] - first)
-        parts.append(_Entries(keys, chunk.activations[kept].astype(np.float64), rows[kept]).reduce(how))
+        is_pooled = (document_of_entry >= 0) & (chunk.latents >= first) & (chunk.latents < last)
+        keys = document_of_entry[is_pooled].astype(np.int64) * width + (chunk.latents[is_pooled] - first)
+        parts.append(_Entries(keys, chunk.activations[is_pooled].astype(np.float64), rows[is_pooled]).reduce(how))
     entries = _Entries(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True))).reduce(how)
     document_of_value, latents = np.divmod(entries.keys, max(width, 1))
     values = entries.values if how == "max" else entries.values / documents.lengths[document_of_value]

@@ -145,11 +145,11 @@ def _replace_controls(line: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in mark_line_ends(line))
 
 
-def _rule_of(row: pd.Series, shown: Callable[[Segments], str] = to_text) -> str:
+def _rule_of(row: pd.Series, format_segments: Callable[[Segments], str] = to_text) -> str:
     """Return the rule with its F1 on held-out text. For a tested latent without a rule that holds, return a note that
     says so."""
     rule = short_rule(row)
-    words = f"{shown(rule)} (F1 {row['explanation_f1']:.2f})" if rule else ""
+    words = f"{format_segments(rule)} (F1 {row['explanation_f1']:.2f})" if rule else ""
     tested = not math.isnan(row["monosemanticity"])
     if not tested or "explanation" not in row or row["explanation_f1"] >= MIN_F1:
         return words

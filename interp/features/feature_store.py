@@ -138,9 +138,9 @@ class FeatureStore:
         top = self.sql(f"select * from examples where latent in ({listed}) and kind = 'top' order by rank")
         facts = {row["latent"]: row for _, row in rows.iterrows()}
         examples = {latent: table.reset_index(drop=True) for latent, table in top.groupby("latent")}
-        shown: Any = {"has_text": self.has_text, "has_logits": self.has_logits, "render": self.render}
+        attributes: Any = {"has_text": self.has_text, "has_logits": self.has_logits, "render": self.render}
         return {
-            latent: Feature(latent, facts[latent], examples.get(latent, top[:0]), self.vocab, **shown)
+            latent: Feature(latent, facts[latent], examples.get(latent, top[:0]), self.vocab, **attributes)
             for latent in latents
         }
 
@@ -153,12 +153,12 @@ class FeatureStore:
         return f"FeatureStore({self.d_sae:,} latents, {self.meta['n_tokens']:,} {unit}{hook})"
 
     def _repr_html_(self) -> str:
-        shown: dict[str, Any] = {"latents that fire": self.meta["n_alive"]}
+        facts: dict[str, Any] = {"latents that fire": self.meta["n_alive"]}
         if self.has_text:
-            shown["contexts of"] = f"{self.n_ctx} tokens"
-        shown |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
+            facts["contexts of"] = f"{self.n_ctx} tokens"
+        facts |= {"L0": f"{self.meta['l0']:.1f}", "folder": self.path}
         tables = ((name, ", ".join(schema.names)) for name, schema in SCHEMAS.items())
-        return card(self, show_facts(shown), show_table(("table", "columns"), tables))
+        return card(self, show_facts(facts), show_table(("table", "columns"), tables))
 
     @cached_property
     def tokens(self) -> Int[Tensor, "seq pos"]:
@@ -302,10 +302,10 @@ class FeatureStore:
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        file, known = self.path / "features.parquet", SCHEMAS["features"]
-        if name not in known.names:
-            raise InterpError(f"no column {name!r} in the features table; {did_you_mean(name, known.names)}")
-        kind = known.field(name).type
+        file, schema = self.path / "features.parquet", SCHEMAS["features"]
+        if name not in schema.names:
+            raise InterpError(f"no column {name!r} in the features table; {did_you_mean(name, schema.names)}")
+        kind = schema.field(name).type
         if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
             raise InterpError(f"the column {name!r} is not of numbers: read it by table()[{name!r}]")
         if name not in pq.read_schema(file).names:

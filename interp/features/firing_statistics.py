@@ -197,14 +197,14 @@ def _keep_strongest(offsets, latents, bits, k):
     kept_offsets = np.zeros(len(offsets), np.int64)
     for row in range(len(offsets) - 1):
         kept_offsets[row + 1] = kept_offsets[row] + min(k, offsets[row + 1] - offsets[row])
-    kept = np.empty(kept_offsets[-1], latents.dtype)
+    strongest = np.empty(kept_offsets[-1], latents.dtype)
     scores = np.zeros(kept_offsets[-1], np.uint64)
     for row in range(len(offsets) - 1):
         span = slice(kept_offsets[row], kept_offsets[row + 1])
         for e in range(offsets[row], offsets[row + 1]):
             score = (np.uint64(bits[e]) << np.uint64(32)) | np.uint64(0xFFFFFFFF - np.int64(latents[e]))
-            insert_best(score, latents[e], scores[span], kept[span])
-    return kept_offsets, kept
+            insert_best(score, latents[e], scores[span], strongest[span])
+    return kept_offsets, strongest
 
 
 @njit(cache=True, nogil=True)

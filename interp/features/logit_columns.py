@@ -34,14 +34,14 @@ def logit_columns(path: LogitPath, latents: slice, following: TokenCounts, scan:
         return {}
     effects = path.directions[latents] @ path.W_U
     effects -= effects.mean(1, keepdim=True)
-    shown = torch.from_numpy(np.flatnonzero(scan.unigrams[: effects.shape[1]] > 0))
-    k = min(scan.config.n_logits, len(shown))
+    occurring = torch.from_numpy(np.flatnonzero(scan.unigrams[: effects.shape[1]] > 0))
+    k = min(scan.config.n_logits, len(occurring))
     columns: dict[str, Any] = {}
     for side in ("top", "bottom"):
-        best = effects[:, shown].topk(k, largest=side == "top")
-        kept = {"logit_tokens": shown[best.indices], "logits": best.values}
-        columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in kept.items()}
-    spread = (torch.histc(effect[shown], N_LOGIT_BINS) for effect in effects)
+        best = effects[:, occurring].topk(k, largest=side == "top")
+        of_side = {"logit_tokens": occurring[best.indices], "logits": best.values}
+        columns |= {f"{side}_{name}": list(tensor.numpy()) for name, tensor in of_side.items()}
+    spread = (torch.histc(effect[occurring], N_LOGIT_BINS) for effect in effects)
     columns["logit_counts"] = [counts.int().numpy() for counts in spread]
     n_next, share, auroc = _count_following(
         effects.numpy(), np.stack(columns["top_logit_tokens"]), scan.unigrams, *following

@@ -138,6 +138,6 @@ def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
 def _token_strings(tokenizer: Any, ids: list[int]) -> list[str]:
     """Return the string of each token. A tokenizer of interp shows it, and one of Hugging Face decodes it."""
     if hasattr(tokenizer, "display"):
-        shown = tokenizer.display()
-        return [shown[i] for i in ids]
+        strings = tokenizer.display()
+        return [strings[i] for i in ids]
     return [str(i) if tokenizer is None else tokenizer.decode([i]) for i in ids]

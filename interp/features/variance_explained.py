@@ -51,8 +51,8 @@ class VarianceExplained:
     def keep(self, name: str) -> None:
         self.folder.mkdir(exist_ok=True)
         n = torch.tensor([self.moments.n])
-        kept = {"n": n, "sums": self.moments.sums, "rises": self.rises.cpu()} if self.reconstructs else {"n": 0 * n}
-        write_tensors(self.folder / f"{name}.safetensors", kept)
+        tensors = {"n": n, "sums": self.moments.sums, "rises": self.rises.cpu()} if self.reconstructs else {"n": 0 * n}
+        write_tensors(self.folder / f"{name}.safetensors", tensors)
         self._begin()
 
     def fvu_rise(self, n_pieces: int) -> Float[Tensor, " d_sae"] | None:
@@ -64,12 +64,12 @@ class VarianceExplained:
         if len(files) < n_pieces:
             return None
         for file in files:
-            with open_tensors(file, "scan again") as kept:
-                n = int(kept.get_tensor("n"))
+            with open_tensors(file, "scan again") as piece:
+                n = int(piece.get_tensor("n"))
                 if n:
                     total.n += n
-                    total.sums = total.sums + kept.get_tensor("sums")
-                    rises += kept.get_tensor("rises")
+                    total.sums = total.sums + piece.get_tensor("sums")
+                    rises += piece.get_tensor("rises")
         return rises / total.total_squares if total.n and total.total_squares > 0 else None
 
     def _begin(self) -> None:

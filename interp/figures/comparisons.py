@@ -72,13 +72,13 @@ def _shares_above(
     """Draw a line per table: the share of its values above each value, with a dot at the median. The line of the null
     is dotted."""
     fig = go.Figure()
-    named = list(with_colours(tables, column, null, alone="matches"))
-    for i, (name, table, colour) in enumerate(named):
-        dotted = {"color": GREY if len(named) == 1 else colour, "width": 1.5, "dash": "dot"}
-        null_key = {"name": f"{null_name} (dotted)", "showlegend": i == len(named) - 1}
+    lines = list(with_colours(tables, column, null, alone="matches"))
+    for i, (name, table, colour) in enumerate(lines):
+        dotted = {"color": GREY if len(lines) == 1 else colour, "width": 1.5, "dash": "dot"}
+        null_key = {"name": f"{null_name} (dotted)", "showlegend": i == len(lines) - 1}
         sides = ((column, {"color": colour, "width": 2}, {"name": name}), (null, dotted, null_key))
-        for shown, line, key in sides:
-            ordered = np.sort(table[shown].dropna().to_numpy(float))
+        for drawn_column, line, key in sides:
+            ordered = np.sort(table[drawn_column].dropna().to_numpy(float))
             share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
             fig.add_scatter(x=ordered, y=share, mode="lines", line=line, **key)
             if len(ordered):
@@ -101,20 +101,20 @@ def corpus_differences(
     check_columns(differences, "latent", "differs", "difference", "low", "high", "rule")
     differing = differences[differences["differs"]]
     order = differing["difference"].abs().sort_values(ascending=False, kind="stable").index
-    shown = differing.reindex(order)[:max_latents]
-    shown = shown.sort_values("difference", kind="stable")
-    rules = [shortened(rule, _MAX_RULE_LETTERS) for rule in shown["rule"].astype(object).fillna("").astype(str)]
-    ticks = [escape_markup(f"#{latent} {rule}".strip()) for latent, rule in zip(shown["latent"], rules, strict=True)]
+    drawn = differing.reindex(order)[:max_latents]
+    drawn = drawn.sort_values("difference", kind="stable")
+    rules = [shortened(rule, _MAX_RULE_LETTERS) for rule in drawn["rule"].astype(object).fillna("").astype(str)]
+    ticks = [escape_markup(f"#{latent} {rule}".strip()) for latent, rule in zip(drawn["latent"], rules, strict=True)]
     fig = go.Figure()
     for name, colour, sign in zip(names, SEQUENCE, (1, -1), strict=False):
-        side = sign * shown["difference"].to_numpy(float) > 0
-        at, low, high = (100 * shown[column].to_numpy(float)[side] for column in ("difference", "low", "high"))
+        side = sign * drawn["difference"].to_numpy(float) > 0
+        at, low, high = (100 * drawn[column].to_numpy(float)[side] for column in ("difference", "low", "high"))
         bars = interval_bars(at, low, high, thickness=1.5)
         dots = {"x": at, "y": np.flatnonzero(side), "marker": {"color": colour, "size": 6}}
         fig.add_scatter(**dots, error_x=bars, mode="markers", name=f"more often in {escape_markup(name)}")
     fig.add_vline(0, line={"color": INK, "width": 1})
-    with_style(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(shown), 4))
-    fig.update_yaxes(tickvals=list(range(len(shown))), ticktext=ticks, range=[-0.7, max(len(shown), 1) - 0.3])
+    with_style(fig, "What differs between the two corpora", height=140 + _NODE_HEIGHT * max(len(drawn), 4))
+    fig.update_yaxes(tickvals=list(range(len(drawn))), ticktext=ticks, range=[-0.7, max(len(drawn), 1) - 0.3])
     return fig.update_xaxes(title_text="difference in the share of documents (percentage points, 95%\u00a0CI)")
 
 

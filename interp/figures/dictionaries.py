@@ -64,19 +64,19 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
         x_title += f", all with {l0[0]}"
     else:
         names = [f"{name} ({value})" for name, value in zip(names, l0, strict=True)]
-    kept = (  # beside one another, so that equal values do not cover each other
+    measures = (  # beside one another, so that equal values do not cover each other
         ("variance explained", 1 - quality_table["fvu"], BLUE, "circle", -0.13),
         ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond", 0.13),
     )
     y = np.arange(len(names))
     fig = go.Figure()
-    for name, values, colour, symbol, shift in kept:
+    for name, values, colour, symbol, shift in measures:
         look = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 9}}
         fig.add_scatter(x=values, y=y + shift, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     with_style(fig, "Quality of the dictionaries", x=x_title, height=130 + 34 * len(names))
-    shown = np.concatenate([values.to_numpy(float) for _, values, *_ in kept])
-    low = float(np.nanmin(shown, initial=0.0))
-    fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(shown, initial=0.0))) + 0.03])
+    drawn_values = np.concatenate([values.to_numpy(float) for _, values, *_ in measures])
+    low = float(np.nanmin(drawn_values, initial=0.0))
+    fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(drawn_values, initial=0.0))) + 0.03])
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
 
 
@@ -135,16 +135,16 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict") -> go.Figure:
     fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
     fig.update_yaxes(scaleanchor="x", constrain="domain")
     if "name" in points:
-        named = points[points["name"].notna() & (points["name"] != "")]
+        ringed = points[points["name"].notna() & (points["name"] != "")]
         ring = {"symbol": "circle-open", "color": INK, "size": 6, "line": {"width": 1.2}}
         names: dict[str, Any] = {
             "mode": "markers+text",
-            "text": list(map(plain_name, named["name"])),
+            "text": list(map(plain_name, ringed["name"])),
             "textfont_size": 11,
             "name": "detects the named concept best",
-            "showlegend": len(named) > 0,
+            "showlegend": len(ringed) > 0,
         }
-        fig.add_scatter(x=named["x"], y=named["y"], marker=ring, hoverinfo="skip", zorder=1, **names)
+        fig.add_scatter(x=ringed["x"], y=ringed["y"], marker=ring, hoverinfo="skip", zorder=1, **names)
     return with_placed_names(fig)
 
 

@@ -145,12 +145,12 @@ def example_text(
         raise InterpError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
-    shown = examples.head(n)
-    largest = max(max(float(value) for value in values) for values in shown["values"]) or 1.0
+    drawn = examples.head(n)
+    largest = max(max(float(value) for value in values) for values in drawn["values"]) or 1.0
     fig = go.Figure()
     boxes = []
     y = 0.0
-    for tokens, values, row, start in shown[["tokens", "values", "row", "start"]].itertuples(index=False):
+    for tokens, values, row, start in drawn[["tokens", "values", "row", "start"]].itertuples(index=False):
         pieces = list(join_pieces([vocab[token] for token in tokens]))
         chunks = _whole_words([text for text, _ in pieces], [row - start in positions for _, positions in pieces])
         words = [visible_token(text.replace(" ", "\u00a0")) for text, _ in pieces]

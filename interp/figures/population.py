@@ -191,8 +191,8 @@ def score_against_density(ranking: pd.DataFrame, *, score: str = "concentration"
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
     fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escape_markup(score) + " %{y:.3f}")
     with_style(fig, f"{_title(score)} against density", x=AXIS_TITLES["density"], y=_unit(score))
-    shown = rows["density"] if len(rows) else [0.1, 1.0]
-    return fig.update_xaxes(type="log", **share_ticks(min(shown), max(shown)))
+    densities = rows["density"] if len(rows) else [0.1, 1.0]
+    return fig.update_xaxes(type="log", **share_ticks(min(densities), max(densities)))
 
 
 @figure

@@ -123,8 +123,8 @@ def _shortened_label(label: str, max_letters: int) -> str:
     """Return a label of at most `max_letters` letters. A label with markup stays as it is."""
     if count_letters(label) <= max_letters or "<" in label:
         return label
-    kept = escape_markup(shortened(html.unescape(label).strip("\u2068\u2069"), max_letters))
-    return f"\u2068{kept}\u2069" if label.startswith("\u2068") else kept
+    short = escape_markup(shortened(html.unescape(label).strip("\u2068\u2069"), max_letters))
+    return f"\u2068{short}\u2069" if label.startswith("\u2068") else short
 
 
 def _with_key(fig: go.Figure, size: float) -> go.Figure:
@@ -166,8 +166,8 @@ def _keys(fig: go.Figure) -> list[Any]:
     """Return the traces that a legend would name."""
     if fig.layout.showlegend is False:
         return []
-    named = [trace for trace in fig.data if trace.name and trace.showlegend is not False]
-    return named if len(named) > 1 or any(trace.showlegend for trace in named) else []
+    legend_traces = [trace for trace in fig.data if trace.name and trace.showlegend is not False]
+    return legend_traces if len(legend_traces) > 1 or any(trace.showlegend for trace in legend_traces) else []
 
 
 _GLYPHS = {"circle-open": "○", "square": "■", "square-open": "□", "diamond": "◆", "diamond-open": "◇"}

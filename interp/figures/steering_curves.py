@@ -33,8 +33,8 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
 
     doses: a table of `effects.dose_response`, or a mapping (name → table) for several latents. Its first row (with the
     multiple NaN) is the unchanged model, which is drawn as a dotted line."""
-    named = list(with_colours(doses, "multiple", "fires", "loss", "kl"))
-    has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in named)
+    curves = list(with_colours(doses, "multiple", "fires", "loss", "kl"))
+    has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in curves)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
     columns = 2 if len(panels) == 4 else 3
     space = {"horizontal_spacing": 0.12, "vertical_spacing": 0.2} if columns == 2 else {"horizontal_spacing": 0.1}
@@ -42,7 +42,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     unchanged = {"color": GREY, "dash": "dot", "width": 1}
     for i, column in enumerate(panels):
         position: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
-        for name, table, hue in named:
+        for name, table, hue in curves:
             colour = hue if name else VERMILLION if column in ("loss", "kl") else BLUE
             rows = table.dropna(subset=["multiple"])
             free = table[table["multiple"].isna()]
@@ -53,7 +53,7 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
             }
             key = {"name": name, "legendgroup": name, "showlegend": bool(name) and i == 0}
             fig.add_scatter(x=[f"{m:g}" for m in rows["multiple"]], y=rows[column], **key, **look, **position)
-            if len(free) and (len(named) == 1 or column == "loss"):
+            if len(free) and (len(curves) == 1 or column == "loss"):
                 fig.add_hline(y=float(free[column].iloc[0]), line=unchanged, **position)
     if fig.layout.shapes:
         fig.add_scatter(x=[None], y=[None], mode="lines", line=unchanged, name="unchanged model", showlegend=True)

@@ -67,38 +67,38 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     for column in panels:
         if column not in TITLES:
             raise InterpError(f"no metric {column!r} to draw; {did_you_mean(column, TITLES)}")
-    named = list(with_colours(_metrics(run), "tokens", *(panels or ["loss"])))
-    tables = [table for _, table, _ in named]
+    curves = list(with_colours(_metrics(run), "tokens", *(panels or ["loss"])))
+    tables = [table for _, table, _ in curves]
     is_dictionary = any("fvu" in table for table in tables)
-    shown = list(panels) or [column for column in DRAWN_METRICS if _varies(column, tables)]
+    columns = list(panels) or [column for column in DRAWN_METRICS if _varies(column, tables)]
     if not panels:
-        shown = [column for column in shown if column != "loss" or not is_dictionary] or ["loss"]
-    if levels and "loss" not in shown:
-        raise InterpError(f"levels are losses, but the panels are {', '.join(shown)}: add loss to panels")
-    n_wide = len(shown) % 2  # of an odd number of panels, the first is as wide as the figure
-    places = {column: {"row": (i + n_wide) // 2 + 1, "col": (i + n_wide) % 2 + 1} for i, column in enumerate(shown)}
+        columns = [column for column in columns if column != "loss" or not is_dictionary] or ["loss"]
+    if levels and "loss" not in columns:
+        raise InterpError(f"levels are losses, but the panels are {', '.join(columns)}: add loss to panels")
+    n_wide = len(columns) % 2  # of an odd number of panels, the first is as wide as the figure
+    places = {column: {"row": (i + n_wide) // 2 + 1, "col": (i + n_wide) % 2 + 1} for i, column in enumerate(columns)}
     if n_wide:
-        places[shown[0]] = {"row": 1, "col": 1}
-    rows = math.ceil(len(shown) / 2)
-    cols = min(len(shown), 2)
+        places[columns[0]] = {"row": 1, "col": 1}
+    rows = math.ceil(len(columns) / 2)
+    cols = min(len(columns), 2)
     cells: list[list[dict | None]] = [[{}] * cols for _ in range(rows)]
     if n_wide:
         cells[0] = [{"colspan": cols}, *[None] * (cols - 1)]
     axes = TITLES | ({} if is_dictionary else {"loss": "loss (nats a token)"})
     if is_dictionary:
         axes |= {column: f"{TITLES[column]} (log scale)" for column in LOG_METRICS}
-    titles = [axes[column] for column in shown] if len(shown) > 1 else None
+    titles = [axes[column] for column in columns] if len(columns) > 1 else None
     spacing = {"vertical_spacing": 0.38 / rows, "horizontal_spacing": 0.14}
     fig = make_subplots(rows=rows, cols=cols, specs=cells, subplot_titles=titles, **spacing)
-    for name, table, colour in named:
+    for name, table, colour in curves:
         alone = len(tables) == 1 and "val_loss" not in table
-        for i, column in enumerate(shown):
+        for i, column in enumerate(columns):
             if column in table:
                 line = {"color": colour, "width": 1 if column == "tokens_per_second" else 1.5}
                 trace = go.Scatter(x=table["tokens"], y=table[column], mode="lines", line=line)
                 trace.update(name=name or "training", legendgroup=name, showlegend=i == 0 and not alone)
                 fig.add_trace(trace, **places[column])
-        if "val_loss" in table and "loss" in shown:
+        if "val_loss" in table and "loss" in columns:
             held_out = table.dropna(subset=["val_loss"])
             hollow = {"symbol": "circle-open", "size": 5, "color": INK if len(tables) == 1 else colour, "line_width": 1}
             style = {"mode": "markers", "marker": hollow}
@@ -115,7 +115,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
         fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, **places["loss"], **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
-    with_style(fig, title, height=HEIGHT if len(shown) == 1 else 110 + 160 * rows)
+    with_style(fig, title, height=HEIGHT if len(columns) == 1 else 110 + 160 * rows)
     return _with_axes(fig, places, axes, is_dictionary)
 
 

@@ -161,13 +161,15 @@ class RunConfig:
             ) from None
         except tomllib.TOMLDecodeError as error:
             raise InterpError(f"{path} is not valid TOML: {error}") from error
-        named = sections.get("plugins", [])
-        is_record = isinstance(named, dict)  # as a run.toml has them
-        if not is_record and not (isinstance(named, list) and all(isinstance(file, str) for file in named)):
-            raise InterpError(f'{path}: plugins = {shortened_repr(named)} must be a list of files, such as ["mine.py"]')
+        plugins = sections.get("plugins", [])
+        is_record = isinstance(plugins, dict)  # as a run.toml has them
+        if not is_record and not (isinstance(plugins, list) and all(isinstance(file, str) for file in plugins)):
+            raise InterpError(
+                f'{path}: plugins = {shortened_repr(plugins)} must be a list of files, such as ["mine.py"]'
+            )
         if import_plugins or not is_record:
             digest = import_plugin if import_plugins else plugin_digest
-            files = [(path.parent / Path(file).expanduser()).resolve() for file in named]
+            files = [(path.parent / Path(file).expanduser()).resolve() for file in plugins]
             sections["plugins"] = {str(file): digest(file) for file in files}
         return cls.from_dict(sections, where=str(path), keep_unread=is_record and not import_plugins)
 
@@ -235,8 +237,8 @@ def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedSAE
     architecture = values.get("architecture", default.architecture)
     fields = field_types(architecture_named(architecture))
     of_demo = [field.name for field in dataclasses.fields(default) if getattr(default, field.name) != field.default]
-    kept = {name: getattr(default, name) for name in of_demo if name in fields}
-    return config_from_dict({"architecture": architecture, **kept, **values})
+    demo_values = {name: getattr(default, name) for name in of_demo if name in fields}
+    return config_from_dict({"architecture": architecture, **demo_values, **values})
 
 
 def _with_hook_names(values: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -94,8 +94,8 @@ def model_of_folder(folder: Path) -> Any:
     """Open the folder of the stage `model`: a transformer trained here, or the pretrained model that it names."""
     from models import load_model
 
-    named = named_model(folder)
-    return load_model(folder) if named is None else _load(*named)
+    described = named_model(folder)
+    return load_model(folder) if described is None else _load(*described)
 
 
 def model_files(config: ModelSection) -> dict[str, str]:

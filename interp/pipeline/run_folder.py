@@ -193,7 +193,9 @@ class Run:
     def path_to(self, name: str) -> Path:
         """Return the file or folder that the attribute `name` reads. Raises ValueError for a name that no stage
         has."""
-        files = {known: (stage.name, made[0]) for stage in STAGES.values() for known, made in stage.opens.items()}
+        files = {
+            attribute: (stage.name, made[0]) for stage in STAGES.values() for attribute, made in stage.opens.items()
+        }
         if name not in files:
             raise InterpError(f"a run has no {name!r}; its files are those of {', '.join(files)}")
         stage, file = files[name]
@@ -217,14 +219,14 @@ class Run:
         from its manifests."""
         manifests = self._manifests()
         sections = {name: values for manifest in manifests.values() for name, values in manifest["config"].items()}
-        named = {
+        fields = {
             key: {name: part[key] for name, part in sections.items() if isinstance(part, Mapping) and key in part}
             for key in PROVENANCE_FIELDS
         }
         return {
             "run": self.title,
             "config_sha256": digest_json(sections),
-            **named,
+            **fields,
             "stages": {name: manifest["fingerprint"] for name, manifest in manifests.items()},
             "versions": next(iter(manifests.values()))["versions"] if manifests else {},
         }

@@ -42,7 +42,7 @@ ALWAYS_SHOWN = ("monosemanticity", "f1", "density")
 """Columns of the table that are there even if none of their numbers is known."""
 
 
-class Widths(NamedTuple):
+class ColumnWidths(NamedTuple):
     """The width of a column, as a track of a CSS grid."""
 
     wide: str
@@ -79,7 +79,7 @@ class Column(NamedTuple):
     """The ends of the bar below its numbers; None for numbers without a bar."""
     is_compared: bool = False
     """Whether it is shown where two features are compared."""
-    widths: Widths | None = None
+    widths: ColumnWidths | None = None
     """None for a number that is no column of the table."""
     values: list | None = None
     """Over the latents, None where one is not known; None as a whole for what the page has in another form."""
@@ -129,7 +129,7 @@ def table_columns(
     rows = "tokens" if has_text else "rows"
     return [
         Column(
-            "latent", "Feature", sorts="number", ascends=True, style="count", widths=Widths("4.8rem", "4.2rem"),
+            "latent", "Feature", sorts="number", ascends=True, style="count", widths=ColumnWidths("4.8rem", "4.2rem"),
             hint="the number of the feature",
         ),
         Column("verdict", "Verdict", sorts="verdict", ascends=True),
@@ -137,7 +137,7 @@ def table_columns(
             "monosemanticity", "One meaning", "probability", sorts="one meaning",
             hint="the verdict, and the probability of one meaning with its 95 % interval, between 0 and 1; the tick is "
             "½", means="that its firings have one meaning", style="fixed", scale="share", span=(0, 1), is_compared=True,
-            widths=Widths("8.6rem", "8.1rem", "10.8rem", "10.2rem"), values=_numbers(tested, "monosemanticity"),
+            widths=ColumnWidths("8.6rem", "8.1rem", "10.8rem", "10.2rem"), values=_numbers(tested, "monosemanticity"),
             interval=(_numbers(tested, "ci_low"), _numbers(tested, "ci_high")),
         ),
         Column("senses", "Senses", sorts="number of senses", style="count", values=_numbers(tested, "n_senses")),
@@ -145,7 +145,7 @@ def table_columns(
             "explanation", "Fires on", "and its strongest firing", sorts="rule", ascends=True,
             hint="its label or rule, or the tokens or words that tell more, and below it its strongest firing; of "
             "several senses, the share of each of the activation, and its strongest firing",
-            widths=Widths("minmax(10rem, 1fr)", "minmax(8rem, 1fr)"),
+            widths=ColumnWidths("minmax(10rem, 1fr)", "minmax(8rem, 1fr)"),
         ),
         Column("label", "Label", sorts="best label", ascends=True),
         Column("top_token", "Commonest token", sorts="commonest token", ascends=True),
@@ -153,7 +153,7 @@ def table_columns(
             "f1", "F1", "held out", sorts="F1 of rule or label",
             hint="F1 on held-out text of the rule or label that the row tells, or of each sense; of whole words, on "
             "all text",
-            style="fixed", scale="share", is_compared=True, widths=Widths("4rem", "3.3rem"),
+            style="fixed", scale="share", is_compared=True, widths=ColumnWidths("4rem", "3.3rem"),
             values=f1,
         ),
         Column(
@@ -162,13 +162,13 @@ def table_columns(
         ),
         Column("label_f1", "Label F1", sorts="label F1", style="fixed", values=_numbers(table, "best_label_f1")),
         Column(
-            "activations", "Activations", "own log scale", widths=Widths("5.4rem", "4.2rem"),
+            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", "4.2rem"),
             hint="how often each activation occurs, from the smallest to the largest; heights are square roots of the "
             "counts",
         ),
         Column(
             "density", "Density", f"of {rows}", sorts="density", means="on which it fires", style="share", scale="log",
-            is_compared=True, widths=Widths("4.8rem", "4.3rem", None, "4rem"), values=_numbers(table, "density"),
+            is_compared=True, widths=ColumnWidths("4.8rem", "4.3rem", None, "4rem"), values=_numbers(table, "density"),
         ),
         Column(
             "max", "Largest activation", sorts="largest activation", style="digits", scale="log", is_compared=True,
@@ -177,14 +177,14 @@ def table_columns(
         Column(
             "learnt", "Learnt", "probability", sorts="probability that it is learnt",
             means="that it comes from a trained model", style="fixed", scale="share", is_compared=True,
-            widths=Widths("5rem", "3.7rem", None, "3.2rem"), values=_numbers(tested, "learnt"),
+            widths=ColumnWidths("5rem", "3.7rem", None, "3.2rem"), values=_numbers(tested, "learnt"),
         ),
         Column(
             "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
             hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
             "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; the "
             "scale is logarithmic on either side of it", style="fixed", scale="signed", span=ends, is_compared=True,
-            widths=Widths("5.2rem", "4.7rem", None, "3.6rem"), values=_numbers(ablated, "beyond_null", 2),
+            widths=ColumnWidths("5.2rem", "4.7rem", None, "3.6rem"), values=_numbers(ablated, "beyond_null", 2),
             interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
         ),
         Column(

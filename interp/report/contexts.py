@@ -81,8 +81,8 @@ class Contexts:
         at = np.searchsorted(self._rows, row_of)
         sets: list = self._set_of[at].tolist() if self.label_sets else [None] * len(rows)
         around = activations_around(self.features, latent_of, row_of)
-        shown = zip(kinds, rows, sets, *around, strict=True)
-        return [[int(kind), int(row), *rest] for kind, row, *rest in shown]
+        examples = zip(kinds, rows, sets, *around, strict=True)
+        return [[int(kind), int(row), *rest] for kind, row, *rest in examples]
 
 
 def encode_examples(examples: Sequence[list], n_ctx: int) -> list:
@@ -138,9 +138,9 @@ def activations_around(
     that contains the row. Reads the codes once."""
     n_ctx = features.n_ctx
     n_sequences = int(features.meta["n_sequences"])
-    shown, column = np.unique(latents, return_inverse=True)
+    distinct, column = np.unique(latents, return_inverse=True)
     sequences = rows // n_ctx
-    columns, at, values = _firings_in(features, shown, column, sequences)
+    columns, at, values = _firings_in(features, distinct, column, sequences)
     pairs: list = [None] * (2 * len(at))
     pairs[::2] = (at % n_ctx).tolist()
     pairs[1::2] = numbers(values, FEW_DIGITS)
@@ -158,22 +158,22 @@ def activations_around(
 
 def _firings_in(
     features: FeatureStore,
-    shown: Int[np.ndarray, " column"],
+    distinct: Int[np.ndarray, " column"],
     column: Int[np.ndarray, " firing"],
     sequences: Int[np.ndarray, " firing"],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all firings of some latents in some sequences, as columns (numbers in `shown`), rows and activations,
+    """Return all firings of some latents in some sequences, as columns (numbers in `distinct`), rows and activations,
     sorted by column and row. The wanted pairs of latent and sequence are (shown[column[i]], sequences[i])."""
     n_ctx = features.n_ctx
     column_of = np.full(features.d_sae, -1, np.int64)
-    column_of[shown] = np.arange(len(shown))
+    column_of[distinct] = np.arange(len(distinct))
     order = np.argsort(sequences, kind="stable")
     sequences_in_order = sequences[order]
     parts = [(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.float32))]
     for chunk in read_chunks(features.codes, n_ctx):
         first, stop = chunk.start // n_ctx, chunk.stop // n_ctx
         block = order[slice(*np.searchsorted(sequences_in_order, [first, stop]))]
-        wanted = np.zeros((len(shown), stop - first), bool)
+        wanted = np.zeros((len(distinct), stop - first), bool)
         wanted[column[block], sequences[block] - first] = True
         part = chunk.of_latents(column_of >= 0)
         columns, at = column_of[part.latents], part.rows

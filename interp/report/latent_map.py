@@ -180,12 +180,12 @@ def map_names(
     from sklearn.cluster import KMeans
 
     n_of_kind = Counter(kind for kind in kinds if kind is not None)
-    named = list[list]()
+    named_points = list[list]()
     for kind, n in n_of_kind.most_common():
         if n < len(points):
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
             level = 0 if n >= MIN_SHARE_OF_NAME * LATENTS_EACH[0] else len(LATENTS_EACH) - 1
-            named.append([number(x), number(y), kind.replace("_", " "), level])
+            named_points.append([number(x), number(y), kind.replace("_", " "), level])
     marks_of = [_marks(rule) for rule in rules]
     overall = Counter(mark for marks in marks_of for mark in marks)
     used = set[ClusterName]()
@@ -208,8 +208,8 @@ def map_names(
                 used.add(mark)
                 done.add(c)
                 x, y = _home(points[[i for i in np.flatnonzero(cluster == c) if mark in marks_of[i]]], points)
-                named.append([number(x), number(y), [mark.text] if mark.is_token else mark.text, level])
-    return named
+                named_points.append([number(x), number(y), [mark.text] if mark.is_token else mark.text, level])
+    return named_points
 
 
 def _home(points: Float[np.ndarray, "latent 2"], every: Float[np.ndarray, "other 2"]) -> Float[np.ndarray, " 2"]:

@@ -51,12 +51,12 @@ def notes_of(file: Path, key: str) -> dict[str, dict[str, Any]]:
 
 def _read_all(file: Path, key: str) -> dict[str, Any]:
     """Read the whole content of the file."""
-    kept: dict[str, Any] = (
+    content: dict[str, Any] = (
         _read_checked(file) if os.path.lexists(file) else {"format": NOTES_FORMAT, "features": key, "notes": {}}
     )
-    if kept.get("features") != key:
+    if content.get("features") != key:
         raise OverwriteError(f"{file} has notes of other features: move it away, and export or import its notes")
-    return kept
+    return content
 
 
 def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]) -> dict[str, dict[str, Any]]:
@@ -68,14 +68,14 @@ def edit_notes(file: Path, key: str, edits: Mapping[str, Mapping[str, Sequence]]
     """
     # Not under the lock of the folder, which a stage holds for a long time.
     with wait_for_lock(file.parent / RUN_FILE):
-        kept = _read_all(file, key)
-        notes = kept["notes"]
+        content = _read_all(file, key)
+        notes = content["notes"]
         for latent, fields in edits.items():
             note = {**EMPTY_NOTE, **notes.pop(latent, {})}
             note |= {name: _merge(SEPARATORS.get(name), note[name], *pair) for name, pair in fields.items()}
             if note != EMPTY_NOTE:
                 notes[latent] = note
-        write_json(file, kept)
+        write_json(file, content)
     return notes
 
 

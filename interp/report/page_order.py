@@ -154,13 +154,13 @@ def overview_examples(
     draws = []
     for _ in range(N_OVERVIEWS):
         drawn = list[OverviewExample]()
-        shown = set[frozenset[str]]()
+        seen = set[frozenset[str]]()
         for why, latents in (kinds | by_effect).items():
             left = [j for j in latents if j not in chosen]
-            unlike = (j for j in left if characters_of(j) not in shown)  # the same tokens twice teach a reader less
+            unlike = (j for j in left if characters_of(j) not in seen)  # the same tokens twice teach a reader less
             for latent in [next(unlike, left[0])] if left else []:
                 chosen.add(latent)
-                shown.add(characters_of(latent))
+                seen.add(characters_of(latent))
                 by = f", {ablated['beyond_null'][latent]:+.2g} nats" if why in by_effect else ""
                 drawn.append(OverviewExample(latent, why + by, CHOICES[why]))
         draws.append(drawn)

@@ -50,14 +50,14 @@ class Panel:
     def payload(self) -> dict[str, Any]:
         """Return the panel as JSON, as the page's code reads it. Empty fields are left out."""
         figure = {} if self.figure is None else _figure_payload(self.figure)
-        shown = {
+        values = {
             "title": self.title or figure.get("title"),
             "note": self.note,
             "height": figure.get("height"),
             "figure": figure.get("figure"),
             "table": None if self.table is None else _table_payload(self.table),
         }
-        return {name: value for name, value in shown.items() if value}
+        return {name: value for name, value in values.items() if value}
 
 
 def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
@@ -79,8 +79,8 @@ def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
             trace["hovertemplate"] = _in_its_words(template)
         if trace["type"] == "scatter" and trace.get("mode") == "markers+text":
             _name_fewer(trace, is_log=layout.get("xaxis", {}).get("type") == "log")
-    if shown := [note for note in notes if note.get("name") != POINT_NAME]:
-        layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in shown]
+    if other_notes := [note for note in notes if note.get("name") != POINT_NAME]:
+        layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in other_notes]
     for name in ("title", "width"):
         layout.pop(name, None)
     layout["margin"] = layout.get("margin", {}) | {"l": 56, "r": 12, "t": above, "b": 48}
@@ -138,8 +138,8 @@ def _in_its_words(title: str | None) -> str | None:
 
 
 def _table_payload(table: "pd.DataFrame") -> dict[str, list]:
-    shown = table.head(MAX_TABLE_ROWS).astype(object)
-    rows = shown.where(shown.notna(), None).itertuples(index=False, name=None)
+    drawn = table.head(MAX_TABLE_ROWS).astype(object)
+    rows = drawn.where(drawn.notna(), None).itertuples(index=False, name=None)
     return {"columns": [str(name) for name in table.columns], "rows": [[_cell(value) for value in row] for row in rows]}
 
 
@@ -147,5 +147,5 @@ def _cell(value: Any) -> str:
     """Write a number in few digits, and anything else, such as a date or a list, as Python does."""
     if value is None or not isinstance(value, Real) or isinstance(value, bool):
         return "–" if value is None else str(value)
-    shown = number(value)
-    return "–" if shown is None else f"{shown:,}" if isinstance(shown, int) else f"{shown:,g}"
+    cell = number(value)
+    return "–" if cell is None else f"{cell:,}" if isinstance(cell, int) else f"{cell:,g}"

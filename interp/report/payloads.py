@@ -96,11 +96,11 @@ def _block(
     examples = tables.pop("examples")
     table = table.iloc[start:stop]
     facts = [name for name in FACT_COLUMNS if name in table]
-    shown = _by_latent(examples, contexts.examples(examples["kind"], examples["latent"], examples["row"]))
+    examples_by_latent = _by_latent(examples, contexts.examples(examples["kind"], examples["latent"], examples["row"]))
     return {
         "facts": dict(enumerate((dict(zip(facts, row, strict=True)) for row in _lines(table[facts])), start)),
         "logits": dict(enumerate(_logits(table), start)),
-        "examples": {j: encode_examples(rows, features.n_ctx) for j, rows in shown.items()},
+        "examples": {j: encode_examples(rows, features.n_ctx) for j, rows in examples_by_latent.items()},
         "histogram": _histograms(tables.pop("histograms")),
         **{
             name: _by_latent(table, _lines(table.drop(columns="latent"), 2 if name in TWO_DIGIT_TABLES else N_DIGITS))

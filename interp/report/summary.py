@@ -148,8 +148,8 @@ def _limits(inputs: ReportInputs) -> list[str]:
     """Return sentences that say what must not be concluded from the results."""
     if inputs.ranking is None or not inputs.features.has_text:
         return []
-    shown = {"learnt": inputs.verdicts["learnt"], "unsure": inputs.verdicts["sure"]}
-    return [text for name, text in LIMITS.items() if name not in shown or shown[name].notna().any()]
+    columns = {"learnt": inputs.verdicts["learnt"], "unsure": inputs.verdicts["sure"]}
+    return [text for name, text in LIMITS.items() if name not in columns or columns[name].notna().any()]
 
 
 def _training(inputs: ReportInputs) -> list[dict]:
@@ -167,9 +167,9 @@ def _training(inputs: ReportInputs) -> list[dict]:
         )
         panels[0] = Panel(note=note, figure=figures.training(model, panels=["loss"], levels=levels))
     if sae is not None and {"tokens", *CURVES} <= set(sae):
-        shown = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
-        note = " ".join(CURVES[name] for name in shown)
-        panels[1] = Panel(note=note, figure=figures.training(sae, panels=shown))
+        curves = [name for name in CURVES if name == "fvu" or sae[name].nunique() > 1]
+        note = " ".join(CURVES[name] for name in curves)
+        panels[1] = Panel(note=note, figure=figures.training(sae, panels=curves))
     return [panel.payload() for panel in panels]
 
 
@@ -228,8 +228,9 @@ def _quality(inputs: ReportInputs) -> list[dict]:
 
 def _worse_than_unigrams(table: pd.DataFrame) -> str:
     """Remark that the model is no better than unigrams, if it is not."""
-    known = {"ce_clean", "ce_unigram"} <= set(table)
-    return worse_than_unigrams(table["ce_clean"].iloc[0], table["ce_unigram"].iloc[0]) if known and len(table) else ""
+    if not len(table) or not {"ce_clean", "ce_unigram"} <= set(table):
+        return ""
+    return worse_than_unigrams(table["ce_clean"].iloc[0], table["ce_unigram"].iloc[0])
 
 
 def _describe_spliced_part(table: pd.DataFrame) -> str:

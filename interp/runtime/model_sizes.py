@@ -10,8 +10,8 @@ def size_of(model: nn.Module, name: str) -> int | None:
     """Return n_ctx or d_vocab, as recorded by a language model, its `cfg` or Hugging Face's `config`; None if none has
     it. XLNet, which has no longest context, records −1. RoBERTa and its kin count positions from that of the padding
     on, and have fewer than they record."""
-    known = (getattr(owner, name, None) for owner in (model, getattr(model, "cfg", None)))
-    if (size := _first_size(known)) is not None:
+    values = (getattr(owner, name, None) for owner in (model, getattr(model, "cfg", None)))
+    if (size := _first_size(values)) is not None:
         return size
     config: Any = getattr(model, "config", None)
     text_config = config.get_text_config() if hasattr(config, "get_text_config") else config

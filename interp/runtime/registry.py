@@ -12,7 +12,7 @@ Entry = TypeVar("Entry")
 
 
 def register(
-    known: dict[str, Entry],
+    entries: dict[str, Entry],
     name: str,
     entry: Entry,
     noun: str,
@@ -29,9 +29,9 @@ def register(
     """
     if name in reserved:
         raise InterpError(f"{noun} cannot be called {name!r}, which means something else: choose another name")
-    if name in known and _defined_at(code(known[name])) != _defined_at(code(entry)):
+    if name in entries and _defined_at(code(entries[name])) != _defined_at(code(entry)):
         raise InterpError(f"{noun} {name!r} is already registered: choose another name")
-    known[name] = entry
+    entries[name] = entry
 
 
 def import_files(package: str, folders: Iterable[str]) -> None:

@@ -49,7 +49,7 @@ class GlobalBatch(NamedTuple):
         return len(range(0, self.rows, rows.step))
 
 
-Keep = Callable[[SparseCodes], SparseCodes]
+EntryFilter = Callable[[SparseCodes], SparseCodes]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -97,7 +97,7 @@ class StepInputs:
         return sparse_ops.row_norms(W_dec, self.part_widths, self.gradients["W_dec"])
 
     def encode(
-        self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None, *, keep: Keep | None = None
+        self, picker: Picker, x: Float[Tensor, "row d_in"] | None = None, *, keep: EntryFilter | None = None
     ) -> Encoded:
         """Return the picks and their values, of x or of another input (a residual), which then gets its gradient.
 

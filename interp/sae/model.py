@@ -166,20 +166,20 @@ class SAE(nn.Module):
         ]
         hooks: Any = self.metadata.get("hook_names")
         hooks = hooks or [self.metadata.get("hook_name"), self.metadata.get("hook_name_out")]
-        named = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))
-        return f"{name}({', '.join([widths, *sparsity[:1], *([named] if named else [])])})"
+        hook_names = " → ".join(dict.fromkeys(str(hook) for hook in hooks if hook))
+        return f"{name}({', '.join([widths, *sparsity[:1], *([hook_names] if hook_names else [])])})"
 
     def _repr_html_(self) -> str:
         n_parameters = sum(parameter.numel() for parameter in self.parameters())
-        known: dict[str, Any] = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
-        known["context"] = self.metadata.get("context_size")
+        facts: dict[str, Any] = {"parameters": f"{n_parameters:,}", "model": self.metadata.get("model_name")}
+        facts["context"] = self.metadata.get("context_size")
         config = self.config
         if config is None:
-            return card(repr(self), show_facts({**known, "training": "elsewhere"}))
+            return card(repr(self), show_facts({**facts, "training": "elsewhere"}))
         options = {field.name: getattr(config, field.name) for field in fields(config) if field.default is not MISSING}
         default = {field.name: field.default for field in fields(config)}
         changed = {name: value for name, value in options.items() if value != default[name] or name in _ALWAYS_SHOWN}
-        return card(repr(self), show_facts(known), show_facts({"trained on": f"{config.tokens:,} tokens", **changed}))
+        return card(repr(self), show_facts(facts), show_facts({"trained on": f"{config.tokens:,} tokens", **changed}))
 
     def stored(self) -> StoredDictionary:
         """Return everything that is stored in its files."""

@@ -98,20 +98,20 @@ class Reservoir:
     ) -> None:
         """Add the drawn rows of this process; all processes keep the same reservoir."""
         losses = batch.grid.data.all_gather(loss)
-        kept = len(self.keys)
+        n_before = len(self.keys)
         generator = torch.Generator().manual_seed((self.seed << 32) + step)
         uniform = torch.rand(len(losses), generator=generator, dtype=torch.float64).clamp_(min=1e-300)
         new_keys = uniform.log().to(losses) / losses.square().clamp(min=torch.finfo(losses.dtype).tiny)
         keys = torch.cat([self.keys.to(new_keys), new_keys])
         drawn = torch.zeros(len(keys), dtype=torch.bool, device=keys.device)
         drawn[keys.topk(min(self.size, len(keys))).indices] = True
-        drawn_here = drawn[kept + batch.first : kept + batch.first + len(rows)].nonzero()[:, 0]
+        drawn_here = drawn[n_before + batch.first : n_before + batch.first + len(rows)].nonzero()[:, 0]
         new_rows, new_missing = (
             batch.grid.data.all_gather(rows[drawn_here]),
             batch.grid.data.all_gather(-error[drawn_here]),
         )
-        if kept:
-            stay = drawn[:kept]
+        if n_before:
+            stay = drawn[:n_before]
             new_rows = torch.cat([self.rows[stay], new_rows])
             new_missing = torch.cat([self.missing[stay], new_missing])
         self.rows = new_rows
@@ -191,9 +191,9 @@ def _independent_set(alike: Bool[Tensor, "row row"]) -> Int[Tensor, " kept"]:
     alike = alike | alike.T
     before = alike.tril(-1).to(torch.float32)
     undecided = torch.ones(len(alike), device=alike.device)
-    kept = torch.zeros_like(undecided)
+    in_set = torch.zeros_like(undecided)
     while bool(undecided.any()):
         free = undecided * (before @ undecided == 0)
-        kept += free
+        in_set += free
         undecided = undecided * (1 - free) * (before @ free == 0)
-    return kept.nonzero()[:, 0]
+    return in_set.nonzero()[:, 0]

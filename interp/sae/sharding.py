@@ -31,8 +31,8 @@ _BYTES_AT_ONCE = 1 << 24
 def check_shards(config: SAEConfig, shards: int) -> None:
     """Check that the latents can be sharded over this many processes. Raises ValueError if not."""
     if shards > 1 and not config.shardable:
-        known = ", ".join(architecture.__name__ for architecture in ARCHITECTURES.values() if architecture.shardable)
-        raise InterpError(f"{type(config).__name__} cannot divide its latents among processes; {known} can")
+        able = ", ".join(architecture.__name__ for architecture in ARCHITECTURES.values() if architecture.shardable)
+        raise InterpError(f"{type(config).__name__} cannot divide its latents among processes; {able} can")
     if config.d_sae % shards:
         raise InterpError(f"d_sae={config.d_sae} must be a multiple of shards={shards}")
 

@@ -224,7 +224,7 @@ def _train(
     sources = {hooks: TrainingRows(store, *hooks, grid) for hooks in dict.fromkeys(job.hooks for job in jobs)}
     with ExitStack() as opened:
         runs = [_begin(opened, sources[job.hooks], job, overwrite, resume) for job in jobs]
-        return _train_all(runs, _Clock(progress))
+        return _train_all(runs, _CheckpointTimer(progress))
 
 
 def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, resume: bool) -> TrainingRun:
@@ -253,7 +253,7 @@ def _empty(folder: Path) -> None:
     folder.mkdir()
 
 
-def _train_all(runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:
+def _train_all(runs: Sequence[TrainingRun], clock: "_CheckpointTimer") -> list[SAE]:
     """Train the runs that are not trained yet, those with the same batches together, and return all dictionaries."""
     groups: dict[tuple[int, int], list[TrainingRun]] = {}
     for run in runs:
@@ -269,7 +269,7 @@ def _train_all(runs: Sequence[TrainingRun], clock: "_Clock") -> list[SAE]:
     return [run.sae for run in runs if run.sae is not None]
 
 
-def _train_together(runs: list[TrainingRun], clock: "_Clock") -> None:
+def _train_together(runs: list[TrainingRun], clock: "_CheckpointTimer") -> None:
     """Give each batch to the runs that need it, to each the columns of its source. Runs that were cut off at different
     steps begin at the earliest of these steps; those that are ahead wait."""
     least_done = min(runs, key=lambda run: run.learner.steps_done)
@@ -317,7 +317,7 @@ def _check_finite(batch: Float[Tensor, "batch d"], step: int, among: Processes) 
         raise InterpError(f"the batch of step {step + 1} is not finite in {len(rows)} of {len(bad)} rows: {shown}")
 
 
-class _Clock:
+class _CheckpointTimer:
     """A clock that decides when to save, and shows the progress of all steps of all groups."""
 
     def __init__(self, progress: Progress):

@@ -59,9 +59,9 @@ def _provenance(store: ActivationSource) -> dict[str, Any]:
         about["exclude_special_tokens"] = rows.exclude
     if left_out := rows.exclude_positions:
         about["exclude_positions"] = left_out
-        kept = [position for position in range(store.n_ctx or 0) if position not in left_out]
-        if kept and len(kept) == kept[-1] + 1 - kept[0]:
-            about["seqpos_slice"] = [kept[0], kept[-1] + 1]
+        trained = [position for position in range(store.n_ctx or 0) if position not in left_out]
+        if trained and len(trained) == trained[-1] + 1 - trained[0]:
+            about["seqpos_slice"] = [trained[0], trained[-1] + 1]
     if rows.prepend_bos is not None:
         about["prepend_bos"] = rows.prepend_bos
     return about

@@ -35,27 +35,27 @@ _REFUSAL_NAMES = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "Par
 """Errors that a retry would meet again."""
 
 
-class Address(str):
-    """A folder or an object; `/` names what it contains, as for a path."""
+class RemoteAddress(str):
+    """A folder or an object, such as s3://bucket/store; `/` names what it contains, as for a path."""
 
-    def __truediv__(self, name: str) -> "Address":
-        return Address(f"{self}{'' if self.endswith('/') else '/'}{name}")
+    def __truediv__(self, name: str) -> "RemoteAddress":
+        return RemoteAddress(f"{self}{'' if self.endswith('/') else '/'}{name}")
 
     @property
     def name(self) -> str:
         return self.rstrip("/").rpartition("/")[2]
 
 
-def address_of(path: str | Path) -> Address | None:
+def address_of(path: str | Path) -> RemoteAddress | None:
     """Return the address that `path` names; None for a local path."""
     scheme = _SCHEME.match(str(path))
     if scheme is None:
         return None
     slashes = "///" if scheme[1] in ("file", "local") else "//"
-    return Address(f"{scheme[1]}:{slashes}{str(path)[scheme.end() :].rstrip('/')}")
+    return RemoteAddress(f"{scheme[1]}:{slashes}{str(path)[scheme.end() :].rstrip('/')}")
 
 
-def as_path(name: str | Path) -> Path | Address:
+def as_path(name: str | Path) -> Path | RemoteAddress:
     """Return the path or the address that a name means. In a path, "~" is the user's folder."""
     return address_of(name) or Path(name).expanduser()
 
@@ -67,13 +67,13 @@ def as_local_path(name: str | Path) -> Path:
     return Path(name).expanduser()
 
 
-def read_object(address: Address) -> bytes:
+def read_object(address: RemoteAddress) -> bytes:
     """Return the whole content of an object. Raises FileNotFoundError if there is none."""
     system, path = _system(address)
     return _ask(address, lambda: system.cat_file(path))
 
 
-def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+def read_ranges(addresses: Sequence[RemoteAddress], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
     """Return the bytes start..end of each object, read in parallel if the store supports it. Raises OSError if some are
     missing."""
     if not addresses:
@@ -92,7 +92,7 @@ def read_ranges(addresses: Sequence[Address], ranges: Sequence[tuple[int, int]])
     return _ask(addresses[0], read)
 
 
-def list_objects(pattern: Address) -> list[Address]:
+def list_objects(pattern: RemoteAddress) -> list[RemoteAddress]:
     """List the object of this name, or those that a glob matches, sorted; a listing may be stale. Raises
     FileNotFoundError if no object has the name."""
     system, path = _system(pattern)
@@ -103,10 +103,10 @@ def list_objects(pattern: Address) -> list[Address]:
             return sorted(system.glob(path))
         return [path] if system.info(path)["type"] == "file" else []
 
-    return [Address(system.unstrip_protocol(name)) for name in _ask(pattern, names)]
+    return [RemoteAddress(system.unstrip_protocol(name)) for name in _ask(pattern, names)]
 
 
-def open_object(address: Address) -> BinaryIO:
+def open_object(address: RemoteAddress) -> BinaryIO:
     """Open an object that may be larger than memory for reading from its beginning to its end. Raises
     FileNotFoundError if there is none."""
     system, path = _system(address)
@@ -116,7 +116,7 @@ def open_object(address: Address) -> BinaryIO:
 class _Object(io.RawIOBase):
     """An open object. A read that fails leaves its position, so that it can be repeated."""
 
-    def __init__(self, address: Address, file: Any):
+    def __init__(self, address: RemoteAddress, file: Any):
         self._address, self._file = address, file
 
     def readinto(self, buffer: Any) -> int:
@@ -136,19 +136,19 @@ class _Object(io.RawIOBase):
         super().close()
 
 
-def write_object(address: Address, data: Any) -> None:
+def write_object(address: RemoteAddress, data: Any) -> None:
     """Write an object atomically."""
     system, path = _system(address)
     _ask(address, lambda: system.pipe_file(path, bytes(data)))
 
 
-def write_file(address: Address, file: Path) -> None:
+def write_file(address: RemoteAddress, file: Path) -> None:
     """Put a file in its place, a block of it in memory at a time."""
     system, path = _system(address)
     _ask(address, lambda: system.put_file(str(file), path))
 
 
-def has_object(address: Address) -> bool:
+def has_object(address: RemoteAddress) -> bool:
     system, path = _system(address)
 
     def has() -> bool:
@@ -158,7 +158,7 @@ def has_object(address: Address) -> bool:
     return _ask(address, has)
 
 
-def remove_object(address: Address) -> None:
+def remove_object(address: RemoteAddress) -> None:
     """Remove an object, if it exists."""
     if has_object(address):
         system, path = _system(address)
@@ -180,7 +180,7 @@ def cache_bytes() -> int:
         raise InterpError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
 
 
-def _system(address: Address) -> tuple[Any, str]:
+def _system(address: RemoteAddress) -> tuple[Any, str]:
     try:
         import fsspec
 
@@ -193,7 +193,7 @@ def _system(address: Address) -> tuple[Any, str]:
         raise InterpError(f"{address} cannot be reached: {error}") from None
 
 
-def _ask(address: Address, ask: Callable[[], Result]) -> Result:
+def _ask(address: RemoteAddress, ask: Callable[[], Result]) -> Result:
     """Return the answer to a request, with a few retries. Raises FileNotFoundError, or OSError with the reason on one
     line."""
     for number in range(_N_TRIES):

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from interp.checks.errors import InterpError
-from interp.storage.addresses import Address, as_local_path, as_path
+from interp.storage.addresses import RemoteAddress, as_local_path, as_path
 from interp.storage.manifests import RUN_FILE
 from interp.storage.remote_folders import local_path
 
@@ -103,8 +103,8 @@ def register_identifying_file(artifact: str, file: str) -> None:
     folder is another artifact."""
     if others := [other for other, each in ARTIFACTS.items() if file in each.identifying_files and other != artifact]:
         raise InterpError(f"{file} is in each folder of {ARTIFACTS[others[0]].name}: name another file first")
-    known = ARTIFACTS[artifact]
-    ARTIFACTS[artifact] = replace(known, identifying_files=tuple(dict.fromkeys((*known.identifying_files, file))))
+    entry = ARTIFACTS[artifact]
+    ARTIFACTS[artifact] = replace(entry, identifying_files=tuple(dict.fromkeys((*entry.identifying_files, file))))
 
 
 class FoundArtifact(NamedTuple):
@@ -163,7 +163,7 @@ def looks_like_path(name: str) -> bool:
     """Return whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does, or
     it is an address."""
     path = as_path(name)
-    return isinstance(path, Address) or path.exists() or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
+    return isinstance(path, RemoteAddress) or path.exists() or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
 
 
 def check_exists(path: str | Path, *artifacts: str) -> None:
@@ -203,9 +203,9 @@ def _is(path: Path, artifact: Artifact) -> bool:
 def _contents(path: Path) -> str:
     if path.is_file():
         return "it is a file"
-    known = [artifact.name for artifact in ARTIFACTS.values() if _is(path, artifact)]
-    if known:
-        return f"it is {' and '.join(known)}"
+    matching = [artifact.name for artifact in ARTIFACTS.values() if _is(path, artifact)]
+    if matching:
+        return f"it is {' and '.join(matching)}"
     names = sorted(entry.name for entry in path.iterdir())
     more = ", …" if len(names) > _MOST_NAMES else ""
     return f"it holds {', '.join(names[:_MOST_NAMES])}{more}" if names else "it is empty"

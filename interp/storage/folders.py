@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.checks.errors import DamagedError, OverwriteError
-from interp.storage.addresses import Address, as_local_path, as_path, cache_folder, remove_object, write_object
+from interp.storage.addresses import RemoteAddress, as_local_path, as_path, cache_folder, remove_object, write_object
 from interp.storage.files import digest, json_roundtrip, write_json
 from interp.storage.locks import lock_folder
 from interp.storage.manifests import (
@@ -85,7 +85,7 @@ def whole_folder(
             for path in (new, unfinished_folder(new)):
                 shutil.rmtree(path, ignore_errors=True)
         begun = {MADE_OF: made_of, "resumes": resumes}
-        if isinstance(out, Address):
+        if isinstance(out, RemoteAddress):
             write_object(out / BEGUN, json.dumps(begun).encode())
         write_json(unfinished / BEGUN, begun)
         new.mkdir(exist_ok=True)
@@ -97,7 +97,7 @@ def whole_folder(
         except BaseException:
             if not resumes or not any(path.is_file() and path.name != BEGUN for path in unfinished.rglob("*")):
                 shutil.rmtree(unfinished)
-                if isinstance(out, Address):
+                if isinstance(out, RemoteAddress):
                     with suppress(OSError):  # the first error is the one to report
                         remove_object(out / BEGUN)
             raise
@@ -144,7 +144,7 @@ def unfinished_folder(out: str | Path) -> Path:
     """Return the folder of the unfinished work on `out`: the files are in its `new`, next to a note of `made_of`. For
     an address it is a folder of this machine's cache."""
     out = as_path(out)
-    folder = cache_folder() / digest(out)[:32] if isinstance(out, Address) else out.resolve()
+    folder = cache_folder() / digest(out)[:32] if isinstance(out, RemoteAddress) else out.resolve()
     return folder.with_name(f"{folder.name}{UNFINISHED}")
 
 
@@ -160,7 +160,7 @@ def check_output(
     finished or interrupted work is the same (or anything, if `made_of` is None) or may be overwritten. Raises
     OverwriteError if not."""
     out = as_path(out)
-    if isinstance(out, Address):
+    if isinstance(out, RemoteAddress):
         if made_of is not None and not overwrite:
             _check_same_work(out, out, out, made_of)
         return
@@ -191,7 +191,7 @@ def check_output(
 
 
 def _check_same_work(
-    out: str | Path, folder: Path | Address, unfinished: Path | Address, made_of: Mapping[str, Any]
+    out: str | Path, folder: Path | RemoteAddress, unfinished: Path | RemoteAddress, made_of: Mapping[str, Any]
 ) -> None:
     for made_before, how in ((made_of_finished(folder), "holds"), (_made_of_interrupted(unfinished), "was begun as")):
         if made_before is not None and (differs := describe_differences(made_before, json_roundtrip(made_of))):
@@ -232,10 +232,10 @@ def check_not_in_use(folder: str | Path) -> None:
                 pass
 
 
-def _put_in_place(out: Path | Address) -> None:
+def _put_in_place(out: Path | RemoteAddress) -> None:
     """Move or upload the finished work to `out`."""
     unfinished = unfinished_folder(out)
-    if isinstance(out, Address):
+    if isinstance(out, RemoteAddress):
         upload(unfinished / "new", out)
     else:
         _swap(unfinished / "new", out.resolve(), unfinished / "old")
@@ -253,7 +253,7 @@ def _swap(new: Path, out: Path, old: Path) -> None:
         raise
 
 
-def _made_of_interrupted(unfinished: Path | Address) -> Any:
+def _made_of_interrupted(unfinished: Path | RemoteAddress) -> Any:
     """Return the `made_of` of unfinished work that can resume; None if there is none."""
     remedy = f"delete {unfinished}" if isinstance(unfinished, Path) else "replace it with overwrite=True (--overwrite)"
     begun = read_optional_json(unfinished / BEGUN, remedy)

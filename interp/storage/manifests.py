@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.checks.errors import DamagedError
-from interp.storage.addresses import Address, read_object
+from interp.storage.addresses import RemoteAddress, read_object
 from interp.storage.files import digest_file, digest_json, json_roundtrip, parse_any_json, read_any_json, write_json
 from interp.storage.packages import versions_of
 
@@ -51,14 +51,14 @@ def manifest_of(content: Mapping[str, Any], files: Mapping[str, Mapping[str, Any
     return {**manifest, "sha256": digest_json(manifest)}
 
 
-def read_manifest(folder: Path | Address) -> dict[str, Any] | None:
+def read_manifest(folder: Path | RemoteAddress) -> dict[str, Any] | None:
     """Read a folder's manifest; None if there is none of interp. Raises DamagedError if it was changed since it was
     written."""
     manifest = _read_unchecked(folder)
     return None if manifest is None else check_manifest(manifest, folder / MANIFEST, _remedy(folder))
 
 
-def check_manifest(manifest: dict[str, Any], file: Path | Address, remedy: str) -> dict[str, Any]:
+def check_manifest(manifest: dict[str, Any], file: Path | RemoteAddress, remedy: str) -> dict[str, Any]:
     """Return a manifest. Raises DamagedError, naming its file, if it was changed since it was written."""
     content = {name: value for name, value in manifest.items() if name != "sha256"}
     if manifest.get("sha256") != digest_json(content):
@@ -112,7 +112,7 @@ def describe_differences(before: Any, now: Mapping[str, Any]) -> str:
     return "; ".join(_difference(name, repr(before.get(name)), repr(now.get(name))) for name in names)
 
 
-def read_optional_json(file: Path | Address, remedy: str) -> Any:
+def read_optional_json(file: Path | RemoteAddress, remedy: str) -> Any:
     """Read a JSON value, local or at an address; None if there is none."""
     if isinstance(file, Path):
         return read_any_json(file, remedy) if file.is_file() else None
@@ -122,13 +122,13 @@ def read_optional_json(file: Path | Address, remedy: str) -> Any:
         return None
 
 
-def made_of_finished(folder: Path | Address) -> Any:
+def made_of_finished(folder: Path | RemoteAddress) -> Any:
     """Return the `made_of` of a finished folder; None if it is not a finished folder."""
     manifest = read_manifest(folder)
     return None if manifest is None else manifest.get(MADE_OF, {})
 
 
-def listed_files(folder: Path | Address) -> set[str] | None:
+def listed_files(folder: Path | RemoteAddress) -> set[str] | None:
     """Return the files that a folder's manifest lists, and the manifest; None if it has none of interp, or a damaged
     one."""
     try:
@@ -139,16 +139,16 @@ def listed_files(folder: Path | Address) -> set[str] | None:
         return None
 
 
-def _read_unchecked(folder: Path | Address) -> dict[str, Any] | None:
+def _read_unchecked(folder: Path | RemoteAddress) -> dict[str, Any] | None:
     """Read a folder's manifest, whether or not it was changed; None if there is none of interp."""
     manifest = read_optional_json(folder / MANIFEST, _remedy(folder))
     is_ours = isinstance(manifest, dict) and sum(key in manifest for key in _OWN_KEYS) > 1
     return manifest if is_ours else None
 
 
-def _remedy(folder: Path | Address) -> str:
+def _remedy(folder: Path | RemoteAddress) -> str:
     """Return the remedy for a damaged folder: for a stage's folder, or one inside it, to run the stage again."""
-    if isinstance(folder, Address):
+    if isinstance(folder, RemoteAddress):
         return f"make {folder} again with overwrite=True (--overwrite)"
     for stage in (folder, *folder.parents[:2]):
         if (stage.parent / RUN_FILE).is_file():

@@ -1,7 +1,7 @@
 """Finished folders at addresses: written with their manifest last, and read through a local copy.
 
     path = local_path("s3://bucket/features")        # a verified local copy
-    upload(folder, Address("s3://bucket/sae"))       # every file, and then manifest.json
+    upload(folder, RemoteAddress("s3://bucket/sae"))       # every file, and then manifest.json
 
 Without its manifest a folder at an address is not considered finished: readers refuse an interrupted upload, and the
 next upload replaces it. Copies lie in ~/.cache/interp. If those besides the requested one exceed INTERP_CACHE_GB (10),
@@ -23,7 +23,7 @@ from typing import Any
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.storage.addresses import (
-    Address,
+    RemoteAddress,
     as_path,
     cache_bytes,
     cache_folder,
@@ -59,7 +59,7 @@ def local_path(path: str | Path) -> Path:
     if isinstance(address, Path):
         return address
     above, _, name = address.rpartition("/")
-    for folder, inside in ((address, ""), (Address(above), name)):
+    for folder, inside in ((address, ""), (RemoteAddress(above), name)):
         with suppress(FileNotFoundError):
             data = read_object(folder / MANIFEST)
             copy = _copy_of(folder, data)
@@ -70,7 +70,7 @@ def local_path(path: str | Path) -> Path:
     raise InterpError(f"{address} holds no finished folder: copy one there, its {MANIFEST} last")
 
 
-def upload(folder: Path, address: Address) -> None:
+def upload(folder: Path, address: RemoteAddress) -> None:
     """Upload a finished folder to an address, replacing any existing one."""
     names = listed_files(folder) or set()
     before = (listed_files(address) or set()) | set(read_optional_json(address / _UPLOADING, f"delete {address}") or ())
@@ -83,7 +83,7 @@ def upload(folder: Path, address: Address) -> None:
         remove_object(address / name)
 
 
-def _copy_of(address: Address, manifest: bytes) -> Path:
+def _copy_of(address: RemoteAddress, manifest: bytes) -> Path:
     """Return a copy of the folder with this manifest, made if it does not exist."""
     limit, cache = cache_bytes(), cache_folder()
     copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
@@ -154,7 +154,7 @@ def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
             total -= size
 
 
-def _fill(address: Address, folder: Path, data: bytes) -> None:
+def _fill(address: RemoteAddress, folder: Path, data: bytes) -> None:
     """Copy the files in a manifest, of which these are the bytes. Raises DamagedError for a file that is missing or
     differs from the manifest."""
     manifest = _parse_manifest(data, address / MANIFEST)
@@ -179,11 +179,11 @@ def _fill(address: Address, folder: Path, data: bytes) -> None:
                 )
 
 
-def _parse_manifest(data: bytes, address: Address) -> dict[str, Any]:
+def _parse_manifest(data: bytes, address: RemoteAddress) -> dict[str, Any]:
     return check_manifest(parse_json(data, address, _REMEDY), address, _REMEDY)
 
 
-def _copy(address: Address, size: int | None, file: Path) -> str:
+def _copy(address: RemoteAddress, size: int | None, file: Path) -> str:
     """Copy a file, a block at a time; one whose size is not known as a whole. Returns its SHA-256."""
     file.parent.mkdir(parents=True, exist_ok=True)
     total = hashlib.sha256()

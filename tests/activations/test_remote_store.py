@@ -637,7 +637,7 @@ def test_a_store_does_not_believe_a_stale_listing(door, few):
     again.verify()
     assert len(ActivationStore.open("s3://bucket/stale")) == len(again) < len(few)
     for name in ("manifest.json", "begun.json"):
-        remote_store.remove_object(addresses.Address(f"s3://bucket/stale/{name}"))
+        remote_store.remove_object(addresses.RemoteAddress(f"s3://bucket/stale/{name}"))
     with pytest.raises(ValueError, match="holds no activation store"):
         ActivationStore.open("s3://bucket/stale")
 

@@ -194,7 +194,7 @@ def test_training_on_a_stream_resumes_to_the_same_weights(model, tokens, tmp_pat
     configs = [CONFIG, BatchTopKConfig(d_sae=24, k=3, tokens=1500, batch_size=64, seed=3, device="cpu")]
     stream = ActivationStream(model, tokens, [HOOK], **options)
     whole = train_sweep(stream, HOOK, configs)
-    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
 
     def stop(done, *_):
         if done == 17:
@@ -241,7 +241,7 @@ def test_several_hooks_that_were_cut_off_go_on_to_the_same_bytes(model, tokens, 
     def hooks(folder):
         return {tmp_path / folder / name: pair for name, pair in TWO.items()}
 
-    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
     stream = ActivationStream(model, tokens, [HOOK, MLP], **SMALL)
     with pytest.raises(KeyboardInterrupt):
         train_saes(stream, hooks("cut"), CONFIG, progress=stop)

@@ -11,7 +11,7 @@ import torch
 
 from analyses import make_figures
 from interp.figures.print_layout import MIN_FONT, with_print_layout
-from interp.pipeline.stages import LEFT_OUT, OF_AUTOENCODERS
+from interp.pipeline.stages import LEFT_OUT, NOT_FOR_TRANSCODERS
 from interp.verdict.measures import largest_cosines
 
 
@@ -68,7 +68,7 @@ class ScanWithoutDecoder:
 
 
 def test_what_a_run_left_out_is_not_drawn(tmp_path):
-    left_out = {"results": {LEFT_OUT: OF_AUTOENCODERS}}
+    left_out = {"results": {LEFT_OUT: NOT_FOR_TRANSCODERS}}
     run = SimpleNamespace(
         path=tmp_path,
         features=ScanWithoutDecoder(),

@@ -468,7 +468,7 @@ def test_an_address_is_refused_as_a_folder(folder, tmp_path, capsys, monkeypatch
 
 
 def test_a_page_is_written_to_an_address(folder, tmp_path, capsys):
-    address = addresses.Address("memory://bucket/page")
+    address = addresses.RemoteAddress("memory://bucket/page")
     assert main(["report", str(folder / "features"), "--out", address]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == f"{address}/index.html"
     page = write_report(FeatureStore.open(folder / "features"), tmp_path / "page")

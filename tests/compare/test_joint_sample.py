@@ -4,14 +4,14 @@ import torch
 
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
-from interp.compare.joint_sample import JointSample, read_in_blocks
+from interp.compare.joined_codes import JoinedCodes, read_in_blocks
 from interp.runtime.progress import no_progress
 
 N_ROWS = 6
 
 
 def sample(folder, parts):
-    joint = JointSample(folder, N_ROWS, n_latents=3, seed=0, progress=no_progress)
+    joint = JoinedCodes(folder, N_ROWS, n_latents=3, seed=0, progress=no_progress)
     for name, dense in parts.items():
         joint.add(name, dense.shape[1], read_in_blocks(SparseCodes.from_dense(dense), N_ROWS))
     return joint
@@ -32,7 +32,7 @@ def test_rows_that_a_scan_left_out_stay_left_out(tmp_path):
     dense = torch.rand(4, 4, generator=torch.Generator().manual_seed(0))
     scanned = CodeStore.create(tmp_path / "scan", n_rows=N_ROWS, d_sae=4)
     scanned.write_file("0", torch.tensor([0, 1, 3, 4]), SparseCodes.from_dense(dense))
-    joint = JointSample(tmp_path / "joint", N_ROWS, n_latents=3, seed=0, progress=no_progress)
+    joint = JoinedCodes(tmp_path / "joint", N_ROWS, n_latents=3, seed=0, progress=no_progress)
     joint.add("scan", 4, read_in_blocks(scanned, N_ROWS))
     assert joint.present(0, N_ROWS).tolist() == [True, True, False, True, True, False]
     torch.testing.assert_close(joint[0:N_ROWS].dense()[[0, 1, 3, 4]], dense[:, joint.chosen["scan"]])

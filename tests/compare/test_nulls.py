@@ -122,7 +122,7 @@ def correlations_of(scanned, other, monkeypatch):
     """Return the correlations of a scan with a dictionary on another model. other: row ids and codes."""
     monkeypatch.setattr(null_trials, "encode_first_rows", lambda *_: [other])
     trials: Any = SimpleNamespace(features=SimpleNamespace(codes=scanned), n_rows=len(scanned), correlations={})
-    trials.samples = SimpleNamespace(add=lambda *_: None)
+    trials.joined = SimpleNamespace(add=lambda *_: None)
     trials.trained_tokens = {}
     trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=1000))
     sae: Any = SimpleNamespace(W_dec=torch.eye(other[1].d_sae), d_sae=other[1].d_sae)

@@ -47,7 +47,7 @@ def cut_and_go_on(store, out, monkeypatch, log) -> None:
     due = iter([False] * 7 + [True] + [False] * 99)
     with monkeypatch.context() as patch:
         patch.setattr(Learner, "step", cut)
-        patch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+        patch.setattr("interp.sae.training._CheckpointTimer.due", lambda self: next(due))
         with pytest.raises(Cut):
             train_sae(store, HOOK, topk(), out, log=log)
     assert len(metrics(unfinished_folder(out) / "new")) == 12

@@ -67,7 +67,7 @@ class Job(NamedTuple):
         both = join_stores({name: ActivationStore.open(stores / name) for name in ("a", "b")})
         torch.set_num_threads(self.threads)
         threads._MIN_WORK = 1
-        training._Clock.due = lambda clock: clock.steps % self.every == 0
+        training._CheckpointTimer.due = lambda clock: clock.steps % self.every == 0
         train = train_sae if isinstance(self.config, SAEConfig) else train_sweep
         train(both, self.hook, self.config, out, output_hook=self.output_hook)
 

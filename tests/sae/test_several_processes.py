@@ -125,7 +125,7 @@ def stop_midway(patch: pytest.MonkeyPatch, how: Callable[[], object]) -> None:
 
 def train_cut(folder: Path, out: Path) -> None:
     with limits(CUT), pytest.MonkeyPatch.context() as patch:
-        patch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+        patch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
         train_sweep(opened(folder), A, list(SWEEPS[CUT].configs.values()), out)
 
 

@@ -73,7 +73,7 @@ def train(folder: Path, out: Path, name: str, shards: int | None = None) -> None
 
 def kill_amid_a_checkpoint(patch: pytest.MonkeyPatch) -> None:
     """When the first process has written its own part of one; there is one after each step."""
-    patch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+    patch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
     step, broadcast, seen = Learner.step, Processes.broadcast, list[int]()
 
     def counted(self, rows):
@@ -151,7 +151,7 @@ def folder(tmp_path_factory) -> Path:
     (folder / "drawn again.json").write_text(json.dumps({name: train_alone(folder, name) for name in CONFIGS}))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, CUT_AFTER)
-        patch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+        patch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
         train(folder, folder / "one, then two", CUT)
     assert launch(MORE, folder, "killed", folder=folder, check=False) == 128 + signal.SIGKILL
     assert checkpoints(folder / "killed") == [CUT_AFTER]

@@ -141,7 +141,7 @@ class Cut(Exception):
 
 
 def test_one_of_several_interrupted_trainings_resumes_alone(store, tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
     both = join_stores({"a": store, "b": store})
 
     def stop(done: int, total: int, note: str) -> None:
@@ -231,7 +231,7 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
 
 @pytest.mark.parametrize(("option", "first_step"), [({"overwrite": True}, 5), ({"resume": False}, 1)])
 def test_overwriting_resumes_after_an_interruption_unless_it_must_not(store, tmp_path, monkeypatch, option, first_step):
-    monkeypatch.setattr("interp.sae.training._Clock.due", lambda clock: True)
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
     train_sae(store, HOOK, topk(k=5), tmp_path)
     steps = []
 
@@ -260,7 +260,7 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
     due = iter([False] * 11 + [True] + [False] * 99)
     monkeypatch.setattr(Learner, "step", timed)
     monkeypatch.setattr("interp.sae.training_run.LOGGED_STEPS", 5)
-    monkeypatch.setattr("interp.sae.training._Clock.due", lambda self: next(due))
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda self: next(due))
     monkeypatch.setattr("interp.sae.training.time.perf_counter", lambda: seconds)
     with pytest.raises(Cut):
         train_sae(store, HOOK, topk(), tmp_path)

@@ -162,7 +162,7 @@ def _wrap(line: str) -> str:
 
 LEFT_OUT = "left_out"
 """The key of the reason, in the results of a stage that does not apply to the run's model."""
-OF_AUTOENCODERS = "it compares autoencoders, and this is a transcoder"
+NOT_FOR_TRANSCODERS = "it compares autoencoders, and this is a transcoder"
 STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
 RUN_ATTRIBUTES: set[str] = set()

@@ -7,7 +7,7 @@ from interp.pipeline import overheads
 from interp.pipeline.costs import Cost
 from interp.pipeline.opening import read_table
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import LEFT_OUT, OF_AUTOENCODERS, rows_by_name, stage
+from interp.pipeline.stages import LEFT_OUT, NOT_FOR_TRANSCODERS, rows_by_name, stage
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 
@@ -56,7 +56,7 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.compare.concepts import concept_table
 
     if run.output_hook is not None:
-        return {LEFT_OUT: OF_AUTOENCODERS}
+        return {LEFT_OUT: NOT_FOR_TRANSCODERS}
     table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
     write_parquet(folder / "concepts.parquet", table)
     return rows_by_name(table, "label")

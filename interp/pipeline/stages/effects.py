@@ -121,15 +121,15 @@ def ablate_latents(
 
 def effects_results(table: "pd.DataFrame", features: "FeatureStore") -> dict[str, Any]:
     """Return what the summary of a table of effects says."""
-    known = table.dropna(subset=["loss_change"])
+    measured = table.dropna(subset=["loss_change"])
     return {
-        "latents": len(known),
+        "latents": len(measured),
         "firing": int((features.column("n_active") > 0).sum()),
         "sequences": table.attrs["sequences"],
         "rerun_part": table.attrs["rerun_part"],
-        "loss_change": float(known["loss_change"].median()),
-        "null_loss_change": float(known["null_loss_change"].median()),
-        "helps": float((known["beyond_null_low"] > 0).mean()),
-        "idles": float((known["beyond_null_high"] < 0).mean()),
+        "loss_change": float(measured["loss_change"].median()),
+        "null_loss_change": float(measured["null_loss_change"].median()),
+        "helps": float((measured["beyond_null_low"] > 0).mean()),
+        "idles": float((measured["beyond_null_high"] < 0).mean()),
         "gradient_agreement": table.attrs["gradient_agreement"],
     }

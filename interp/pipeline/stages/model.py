@@ -93,10 +93,10 @@ def model(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         except NoNextTokens as reason:
             n_parameters = sum(parameter.numel() for parameter in config.pretrained().parameters())
             results = {"no_loss": str(reason), "parameters": n_parameters}
-        named = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
+        loaded_from = {key: getattr(config, key) for key in ("source", "name", "revision", "dtype")}
         if (path := Path(config.name).expanduser()).exists():  # so that the run opens from wherever it is named
-            named["name"] = str(path.resolve())
-        write_json(folder / REFERENCE, named)
+            loaded_from["name"] = str(path.resolve())
+        write_json(folder / REFERENCE, loaded_from)
         if config.is_slow:  # de-quantized once, so that whatever opens the run later need not wait for it
             config.pretrained().save(folder / WEIGHTS_FOLDER)
         write_json(folder / "results.json", results)

@@ -7,7 +7,7 @@ from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import reader_of
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import LEFT_OUT, OF_AUTOENCODERS, stage
+from interp.pipeline.stages import LEFT_OUT, NOT_FOR_TRANSCODERS, stage
 from interp.pipeline.stages.features import scan_cost, scan_dictionary
 from interp.runtime.progress import Progress
 
@@ -39,7 +39,7 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.evaluation.baselines import NeuronDictionary
 
     if run.output_hook is not None:
-        return {LEFT_OUT: OF_AUTOENCODERS}
+        return {LEFT_OUT: NOT_FOR_TRANSCODERS}
     basis, hook_name = run.baseline
     d = run.store.d(hook_name)
     are_neurons = basis == "neurons"

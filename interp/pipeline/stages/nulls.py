@@ -10,7 +10,7 @@ from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.opening import lazy_call
 from interp.pipeline.run_folder import Run
-from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, OF_AUTOENCODERS, rows_by_name, stage
+from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, NOT_FOR_TRANSCODERS, rows_by_name, stage
 from interp.pipeline.stages.activations import harvest_cost
 from interp.pipeline.stages.ranking import VERDICT_WORDS, verdict_settings
 from interp.pipeline.stages.sae import training_cost
@@ -83,7 +83,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     from interp.compare.null_dictionaries import compare_with_nulls
 
     if run.output_hook is not None:
-        return {LEFT_OUT: OF_AUTOENCODERS}
+        return {LEFT_OUT: NOT_FOR_TRANSCODERS}
     config = run.config.harvest
     progress(0, 1, nulls_effort(run))
     nulls = compare_with_nulls(

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 def verdicts_summary(counts: Mapping[str, Any]) -> str:
     """Return the counts of `verdict_counts` in one line."""
-    shown = []
+    parts = []
     for verdict, count in counts["verdicts"].items():
         notes = [(counts["unsure"].get(verdict, 0), "unsure")]
         if verdict == POLYSEMANTIC:
@@ -36,8 +36,8 @@ def verdicts_summary(counts: Mapping[str, Any]) -> str:
         if verdict == MONOSEMANTIC:
             notes.append((counts.get("without_rule", 0), "for which no rule holds"))
         note = ", ".join(f"{n:,} {words}" for n, words in notes if n)
-        shown.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))
-    return ", ".join(shown)
+        parts.append(f"{count:,} {verdict_words(verdict)}" + (f" ({note})" if note else ""))
+    return ", ".join(parts)
 
 
 def open_twin(twin: str | None, hook_name: str) -> "FeatureStore | None":

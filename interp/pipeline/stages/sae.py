@@ -47,10 +47,10 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     steps = tokens / config.batch_size
     moved = 28 * weights * steps + 24 * tokens * sizes.l0 * sizes.d_out
     memory = training_bytes(config, sizes.d_in + sizes.d_out)
-    kept = Cost(
+    training = Cost(
         disk=4 * weights, scratch=12 * weights, memory=memory, moved=moved, seconds=overheads.TRAINING_STEP * steps
     )
-    return kept + sizes.encoding_cost(tokens)
+    return training + sizes.encoding_cost(tokens)
 
 
 def _sae_cost(sizes: Sizes) -> Cost:

@@ -55,15 +55,15 @@ class GraphServer(LocalServer):
     def file(self, path: str) -> tuple[str, bytes]:
         return ("text/html", self._page) if path in ("/", "/index.html") else super().file(path)
 
-    def answer(self, path: str, asked: Any) -> Any:
+    def answer(self, path: str, request: Any) -> Any:
         if path != "/api/change":
-            return super().answer(path, asked)
-        times = validate_json(_Change, asked, f"what {path} was asked", "reload the page")["times"]
+            return super().answer(path, request)
+        times = validate_json(_Change, request, f"what {path} was asked", "reload the page")["times"]
         if unknown := [name for name in times if name not in self._nodes]:
             raise InterpError(f"{unknown[0]!r} is not a node of the graph")
         with self._lock:
             before = self._next_tokens({})
             after = self._next_tokens({self._nodes[name]: value for name, value in times.items()})
-        shown = after.topk(min(N_ANSWERED_TOKENS, len(after))).indices.tolist()
-        names = [str(token) if self._token_strings is None else self._token_strings[token] for token in shown]
-        return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, shown, strict=True)]}
+        likeliest = after.topk(min(N_ANSWERED_TOKENS, len(after))).indices.tolist()
+        names = [str(token) if self._token_strings is None else self._token_strings[token] for token in likeliest]
+        return {"next": [[name, float(before[t]), float(after[t])] for name, t in zip(names, likeliest, strict=True)]}

@@ -74,7 +74,7 @@ class LocalServer(ThreadingHTTPServer):
         """Return the media type and bytes at a path. Raises Refused if there is nothing at the path."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 
-    def answer(self, path: str, asked: Any) -> Any:
+    def answer(self, path: str, request: Any) -> Any:
         """Answer a posted call. Raises ValueError for a call that cannot be done."""
         raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
 

@@ -142,7 +142,7 @@ class Explorer(LocalServer):
             return None
         return file.read_bytes()
 
-    def answer(self, path: str, asked: Any) -> Any:
+    def answer(self, path: str, request: Any) -> Any:
         """Answer a posted call. Raises ValueError for a call that cannot be done."""
         calls: dict[str, tuple[Any, Callable[..., Any]]] = {
             "/api/read": (_Read, self.live.read),
@@ -158,7 +158,7 @@ class Explorer(LocalServer):
         if path not in calls:
             raise Refused(HTTPStatus.NOT_FOUND, f"there is no {path}")
         request_type, call = calls[path]
-        return call(**validate_json(request_type, asked, f"what {path} was asked", "reload the page"))
+        return call(**validate_json(request_type, request, f"what {path} was asked", "reload the page"))
 
     def _steer(self, prompt: str, multiples: dict[str, float], **options: Any) -> dict[str, Any]:
         return self.live.steer(prompt, {int(latent): multiple for latent, multiple in multiples.items()}, **options)

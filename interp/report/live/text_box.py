@@ -105,12 +105,12 @@ class Answers:
             return {"error": str(error)} if text else {}
         firing = [[[latent, self.live.strength(latent, z)] for latent, z in strongest] for strongest in read["firing"]]
         features = [[latent, strength, len(firings)] for latent, strength, firings in read["features"][:N_FEATURES]]
-        shown = {row[0] for rows in (*firing, features) for row in rows}
+        latents_on_page = {row[0] for rows in (*firing, features) for row in rows}
         return {
             "tokens": [self.vocab[token] for token in read["tokens"]],
             "firing": firing,
             "features": features,
-            "about": {str(latent): self._about(latent) for latent in sorted(shown)},
+            "about": {str(latent): self._about(latent) for latent in sorted(latents_on_page)},
         }
 
     def card(self, latent: int | None) -> str:

@@ -186,8 +186,8 @@ class BatchPick:
         least = values.kthvalue(len(values) - self.n + 1).values
         ties = self.processes.all_gather((codes.values == least).sum()[None], same_length=True)
         n_left = self.n - int((values > least).sum()) - int(ties[: self.processes.rank].sum())
-        kept = min(max(n_left, 0), int(ties[self.processes.rank]))
-        return ops.keep_batch_top_k(codes, int((codes.values > least).sum()) + kept)
+        n_ties = min(max(n_left, 0), int(ties[self.processes.rank]))
+        return ops.keep_batch_top_k(codes, int((codes.values > least).sum()) + n_ties)
 
 
 @dataclass(frozen=True, kw_only=True)

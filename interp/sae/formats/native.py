@@ -97,6 +97,6 @@ def _widths_and_scales(cfg: dict[str, Any], d_out: int, source: str) -> dict[str
 def _encoder(fields: Any, parts: FileTensors, d_sae: int, source: str) -> Encoder:
     name = fields.get("kind") if isinstance(fields, dict) else None
     if not isinstance(name, str) or name not in ENCODERS:
-        known = ", ".join(ENCODERS)
-        raise InterpError(f"{source}: encoder={fields!r} is not known; {known} are: import the module that has yours")
+        names = ", ".join(ENCODERS)
+        raise InterpError(f"{source}: encoder={fields!r} is not known; {names} are: import the module that has yours")
     return ENCODERS[name].from_stored(fields, parts, d_sae, source)

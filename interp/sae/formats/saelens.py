@@ -93,8 +93,8 @@ def ids_of_release(release: str) -> list[str]:
     """Return the dictionaries of a release that SAELens knows by name."""
     from sae_lens.loading.pretrained_saes_directory import get_pretrained_saes_directory
 
-    known = get_pretrained_saes_directory()
-    return list(known[release].saes_map) if release in known else []
+    releases = get_pretrained_saes_directory()
+    return list(releases[release].saes_map) if release in releases else []
 
 
 def read_release(release: str, sae_id: str) -> StoredDictionary:

@@ -146,7 +146,7 @@ class NumbaKernels(TorchKernels):
     def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
         if isinstance(gradient, LatentSum) and _is_dense(gradient.by_latent.offsets, gradient.dense):
             gradient = self.sum_by_latent(*gradient)
-        moved = _arrays(weight, mean, square, torch.tensor(adam.numbers, dtype=weight.dtype))
+        moved = _arrays(weight, mean, square, torch.tensor(adam.coefficients, dtype=weight.dtype))
         if isinstance(gradient, Tensor):
             loop_in_threads(
                 len(weight), _ADAM_COST * weight.numel(), loops.adam, *_arrays(gradient), *moved, adam.unit_norm
@@ -157,7 +157,9 @@ class NumbaKernels(TorchKernels):
         work = len(rows) * dense.shape[1] + _ADAM_COST * weight.numel()
         loop_in_threads(len(weight), work, loops.sum_by_latent_adam, *summed, *moved, adam.unit_norm)
 
-    def _bags(self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None) -> Tensor:
+    def _sum_bags(
+        self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
+    ) -> Tensor:
         bags = len(offsets) - 1
         d = table.shape[1]
         out = torch.empty(bags, d, dtype=table.dtype) if out is None else out
@@ -291,8 +293,8 @@ def _codes_of(latents: np.ndarray, keys: np.ndarray, counts: np.ndarray, dtype: 
     """Return codes of the first counts[row] entries of each row."""
     k = latents.shape[1]
     if counts.min(initial=k) < k:
-        kept = np.arange(k) < counts[:, None]
-        latents, keys = latents[kept], keys[kept]
+        is_entry = np.arange(k) < counts[:, None]
+        latents, keys = latents[is_entry], keys[is_entry]
     values = at_least_float32(torch.from_numpy(keys.reshape(-1)).view(dtype))
     return SparseCodes(
         offsets_from_lengths(torch.from_numpy(counts)), torch.from_numpy(latents.reshape(-1)), values, d_sae

@@ -127,16 +127,17 @@ def gather(offsets, ids, dense, out):
 
 
 @njit(nogil=True, cache=True, error_model="numpy")
-def adam_row(w, g, m, v, numbers, unit_norm):
-    """numbers: from an `AdamStep`."""
-    rate, root, beta1, beta2, eps = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-    rest1, rest2 = numbers[5], numbers[6]
+def adam_row(w, g, m, v, coefficients, unit_norm):
+    """coefficients: of an `AdamStep`."""
+    rate, correction, eps = coefficients[0], coefficients[1], coefficients[4]
+    beta1, beta2 = coefficients[2], coefficients[3]
+    new_mean, new_square = coefficients[5], coefficients[6]
     parallel = dot(g, w) if unit_norm else w.dtype.type(0)
     for c in range(len(w)):
         slope = g[c] - parallel * w[c]
-        m[c] = beta1 * m[c] + rest1 * slope
-        v[c] = beta2 * v[c] + rest2 * slope * slope
-        w[c] -= rate * m[c] / (np.sqrt(v[c]) * root + eps)
+        m[c] = beta1 * m[c] + new_mean * slope
+        v[c] = beta2 * v[c] + new_square * slope * slope
+        w[c] -= rate * m[c] / (np.sqrt(v[c]) * correction + eps)
     if unit_norm:
         scale = w.dtype.type(1) / np.sqrt(dot(w, w))
         for c in range(len(w)):
@@ -144,20 +145,20 @@ def adam_row(w, g, m, v, numbers, unit_norm):
 
 
 @njit(nogil=True, cache=True)
-def adam(gradient, weight, mean, square, numbers, unit_norm, start, stop):
+def adam(gradient, weight, mean, square, coefficients, unit_norm, start, stop):
     for j in range(start, stop):
-        adam_row(weight[j], gradient[j], mean[j], square[j], numbers, unit_norm)
+        adam_row(weight[j], gradient[j], mean[j], square[j], coefficients, unit_norm)
 
 
 @njit(nogil=True, cache=True)
-def sum_by_latent_adam(offsets, rows, weights, dense, weight, mean, square, numbers, unit_norm, start, stop):
+def sum_by_latent_adam(offsets, rows, weights, dense, weight, mean, square, coefficients, unit_norm, start, stop):
     """The gradient of a latent is used while it is in cache, and never stored."""
     gradient = np.empty(dense.shape[1], dense.dtype)
     for j in range(start, stop):
         first, last = offsets[j], offsets[j + 1]
         gradient[:] = 0
         add_rows(dense, rows[first:last], weights[first:last], gradient)
-        adam_row(weight[j], gradient, mean[j], square[j], numbers, unit_norm)
+        adam_row(weight[j], gradient, mean[j], square[j], coefficients, unit_norm)
 
 
 @intrinsic

@@ -11,8 +11,8 @@ Nothing of size [row, d_sae] or [row·k, d] is made after the pick. p is an entr
     gradients  out_j = Σ_p weights_p · dense[row_p]  over the entries p of latent j
     update     Adam, with the gradient parallel to a unit-norm row removed and the norm put back to one
 
-All but the picks and the update are made of two sums, `_bags` and `_dots`; a backend replaces these and what it can do
-better. This one is the reference that the others are tested against. Results are deterministic; of equal
+All but the picks and the update are made of two sums, `_sum_bags` and `_dots`; a backend replaces these and what it can
+do better. This one is the reference that the others are tested against. Results are deterministic; of equal
 pre-activations the first stays.
 """
 
@@ -86,13 +86,14 @@ class AdamStep(NamedTuple):
     """Whether the rows are, and stay, of norm one."""
 
     @property
-    def numbers(self) -> tuple[float, ...]:
+    def coefficients(self) -> tuple[float, ...]:
         """lr over the bias correction of the mean, 1 over the root of that of the square, beta1, beta2, eps, and the
         weights of a new gradient and of its square in the running means."""
         rate = self.lr / (1 - self.beta1**self.step)
-        root = (1 - self.beta2**self.step) ** -0.5
-        rests = (1 - self.beta1) * self.scale, (1 - self.beta2) * self.scale**2
-        return rate, root, self.beta1, self.beta2, self.eps, *rests
+        correction = (1 - self.beta2**self.step) ** -0.5
+        new_mean = (1 - self.beta1) * self.scale
+        new_square = (1 - self.beta2) * self.scale**2
+        return rate, correction, self.beta1, self.beta2, self.eps, new_mean, new_square
 
 
 @dataclass(frozen=True)
@@ -140,8 +141,10 @@ class TorchKernels:
         """Return the k largest of each row; those that are not positive are left out (ReLU)."""
         pre = all_pre_activations(pre)
         values, latents = pre.topk(k, dim=1, sorted=False)
-        kept = values > 0
-        return SparseCodes.from_counts(kept.sum(1), latents[kept].int(), at_least_float32(values[kept]), pre.shape[1])
+        fires = values > 0
+        return SparseCodes.from_counts(
+            fires.sum(1), latents[fires].int(), at_least_float32(values[fires]), pre.shape[1]
+        )
 
     def batch_top_k(self, pre: PreActivations, n: int) -> SparseCodes:
         """Return the n largest of all rows together; those that are not positive are left out."""
@@ -160,15 +163,15 @@ class TorchKernels:
 
         Tiles hold whole rows here.
         """
-        kept: SparseCodes | None = None
+        largest: SparseCodes | None = None
         for _, tile in itertools.chain.from_iterable(map(pre.tiles, pre.pieces)):
-            if kept is None or kept.nnz < max(n, 1):
+            if largest is None or largest.nnz < max(n, 1):
                 picks = self.batch_top_k(tile, n)
             else:
-                picks = self.above(tile, kept.values.min().expand(tile.shape[1]))
-            kept = picks if kept is None else self.keep_batch_top_k(SparseCodes.cat([kept, picks]), n)
-        assert kept is not None
-        return kept
+                picks = self.above(tile, largest.values.min().expand(tile.shape[1]))
+            largest = picks if largest is None else self.keep_batch_top_k(SparseCodes.cat([largest, picks]), n)
+        assert largest is not None
+        return largest
 
     def above(self, pre: PreActivations, threshold: PerLatent) -> SparseCodes:
         """Return all that exceed their latent's threshold."""
@@ -188,12 +191,12 @@ class TorchKernels:
 
     def keep_batch_top_k(self, codes: SparseCodes, n: int) -> SparseCodes:
         """Return the n largest positive entries of all rows together, the first of equal ones."""
-        kept = codes.values > 0
+        chosen = codes.values > 0
         if n < codes.nnz:
             least = codes.values.topk(max(n, 1), sorted=False).values.amin()
-            larger, equal = kept & (codes.values > least), kept & (codes.values == least)
-            kept = larger | (equal & (equal.cumsum(0) <= n - larger.sum()))
-        return kept_entries(codes, kept)
+            larger, equal = chosen & (codes.values > least), chosen & (codes.values == least)
+            chosen = larger | (equal & (equal.cumsum(0) <= n - larger.sum()))
+        return kept_entries(codes, chosen)
 
     def keep_above(self, codes: SparseCodes, threshold: PerLatent) -> SparseCodes:
         """Return the entries that exceed their latent's threshold."""
@@ -204,7 +207,7 @@ class TorchKernels:
         return codes.with_values(self._dots(codes.offsets, codes.latents, x, encoder).add_(b_enc[codes.latents]))
 
     def decode(self, codes: SparseCodes, W_dec: Matrix, b_dec: Vector) -> Rows:
-        return self._bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
+        return self._sum_bags(codes.offsets, codes.latents, codes.values, W_dec).add_(b_dec)
 
     def decode_backward(
         self,
@@ -232,7 +235,7 @@ class TorchKernels:
         offsets, _, entries = self.transpose(parts)
         latents = codes.latents[entries]
         gradient = torch.empty_like(codes.values)
-        residuals = self._bags(offsets, latents, codes.values[entries], W_dec).view(len(ends), *x.shape)
+        residuals = self._sum_bags(offsets, latents, codes.values[entries], W_dec).view(len(ends), *x.shape)
         if add_others is not None:
             add_others(residuals)
         residuals[0] += b_dec - x
@@ -252,29 +255,29 @@ class TorchKernels:
 
     def sum_by_latent(self, by_latent: ByLatent, weights: Values, dense: Rows, out: Matrix | None = None) -> Matrix:
         """Return the sums of a `LatentSum`."""
-        return self._bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
+        return self._sum_bags(by_latent.offsets, by_latent.rows, weights[by_latent.entries], dense, out)
 
     def latent_sums(self, by_latent: ByLatent, weights: Values) -> PerLatent:
         """Return the sum of the weights over the entries of each latent."""
-        return _bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
+        return _sum_bags(by_latent.offsets, by_latent.entries, torch.ones_like(weights), weights[:, None])[:, 0]
 
     def adam_(self, weight: Rows, gradient: Rows | LatentSum, mean: Rows, square: Rows, adam: AdamStep) -> None:
         """Take one Adam step on `weight`, `mean` and `square` in place."""
         gradient = self.sum_by_latent(*gradient) if isinstance(gradient, LatentSum) else gradient
         if adam.unit_norm:
             gradient = gradient - (gradient * weight).sum(1, keepdim=True) * weight
-        rate, root, beta1, beta2, eps, rest1, rest2 = adam.numbers
-        mean.mul_(beta1).add_(gradient, alpha=rest1)
-        square.mul_(beta2).addcmul_(gradient, gradient, value=rest2)
-        weight.addcdiv_(mean, square.sqrt().mul_(root).add_(eps), value=-rate)
+        rate, correction, beta1, beta2, eps, new_mean, new_square = adam.coefficients
+        mean.mul_(beta1).add_(gradient, alpha=new_mean)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=new_square)
+        weight.addcdiv_(mean, square.sqrt().mul_(correction).add_(eps), value=-rate)
         if adam.unit_norm:
             weight /= weight.norm(dim=1, keepdim=True)
 
-    def _bags(
+    def _sum_bags(
         self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
     ) -> Float[Tensor, "bag d"]:
         """Return Σ weights · table[ids] over the entries of each bag."""
-        sums = _bags(offsets, ids, weights, table)
+        sums = _sum_bags(offsets, ids, weights, table)
         return sums if out is None else out.copy_(sums)
 
     def _dots(self, offsets: Tensor, ids: Tensor, x: Float[Tensor, "bag d"], table: Tensor) -> Values:
@@ -298,7 +301,7 @@ def all_pre_activations(pre: PreActivations) -> Float[Tensor, "row d_sae"]:
     return pre
 
 
-def _bags(offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor) -> Tensor:
+def _sum_bags(offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor) -> Tensor:
     """Return Σ weights · table[ids] of each bag, without an [nnz, d] tensor and without atomics."""
     ids, offsets = ids.long(), offsets.long()
     return F.embedding_bag(ids, table, offsets, mode="sum", per_sample_weights=weights, include_last_offset=True)

@@ -80,7 +80,7 @@ class TritonKernels(TorchKernels):
         weights = weights[by_latent.entries]
         max_parts = 2 * len(rows) // _PART_SIZE
         if max_parts < 2:
-            return self._bags(offsets, rows, weights, dense, out)
+            return self._sum_bags(offsets, rows, weights, dense, out)
         starts, stops = offsets[:-1], offsets[1:]
         out = dense.new_empty(len(starts), dense.shape[1]) if out is None else out
         counts = stops - starts
@@ -101,9 +101,9 @@ class TritonKernels(TorchKernels):
         d = weight.shape[1] if adam.unit_norm else _TILE
         tensors = (weight, gradient.contiguous(), mean, square)
         tile = _tile(d)
-        _launch(adam_rows, (triton.cdiv(n, d),), *tensors, n, d, *adam.numbers, UNIT=adam.unit_norm, **tile)
+        _launch(adam_rows, (triton.cdiv(n, d),), *tensors, n, d, *adam.coefficients, UNIT=adam.unit_norm, **tile)
 
-    def _bags(
+    def _sum_bags(
         self, offsets: Tensor, ids: Tensor, weights: Tensor, table: Tensor, out: Tensor | None = None
     ) -> Float[Tensor, "bag d"]:
         out = table.new_empty(len(offsets) - 1, table.shape[1]) if out is None else out
@@ -218,9 +218,11 @@ def _rows_of(table, ids, entries, stored, columns, inside, d):
 
 @triton.jit
 def adam_rows(
-    weight, grad, mean, square, n, d, lr, root, beta1, beta2, eps, rest1, rest2, UNIT: tl.constexpr, BLOCK: tl.constexpr
-):
-    """Update d of n numbers, with the numbers of an `AdamStep`.
+    weight, grad, mean, square, n, d,
+    rate, correction, beta1, beta2, eps, new_mean, new_square,
+    UNIT: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """Update d of n numbers, with the coefficients of an `AdamStep`.
     UNIT: a row of norm one, without the gradient parallel to it, and back to norm one."""
     row = tl.program_id(0).to(tl.int64)
     if UNIT:
@@ -239,11 +241,11 @@ def adam_rows(
         slope = tl.load(grad + at, mask=inside, other=0.0)
         if UNIT:
             slope -= parallel * w
-        m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + rest1 * slope
-        v = beta2 * tl.load(square + at, mask=inside, other=0.0) + rest2 * slope * slope
+        m = beta1 * tl.load(mean + at, mask=inside, other=0.0) + new_mean * slope
+        v = beta2 * tl.load(square + at, mask=inside, other=0.0) + new_square * slope * slope
         tl.store(mean + at, m, mask=inside)
         tl.store(square + at, v, mask=inside)
-        w -= lr * m / (tl.sqrt_rn(v) * root + eps)
+        w -= rate * m / (tl.sqrt_rn(v) * correction + eps)
         squares += w * w
         tl.store(weight + at, w, mask=inside)
     if UNIT:

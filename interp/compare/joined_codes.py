@@ -1,6 +1,6 @@
 """Sample latents of several dictionaries and join their codes on the same rows into one source of codes.
 
-In: the codes of each dictionary, some rows at a time. Out: `JointSample`, in which the sampled latents of the second
+In: the codes of each dictionary, some rows at a time. Out: `JoinedCodes`, in which the sampled latents of the second
 dictionary follow those of the first. The codes are kept in a working folder, where a restarted process finds those
 that were complete.
 """
@@ -28,7 +28,7 @@ CodedRows = tuple[Int[Tensor, " row"], SparseCodes]
 """Row ids, and the codes of these rows."""
 
 
-class JointSample:
+class JoinedCodes:
     """The codes of `n_latents` latents of each dictionary, drawn by `seed`. `chosen` has their numbers by dictionary;
     `faint` marks the faint ones."""
 

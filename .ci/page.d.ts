@@ -45,6 +45,13 @@ interface Term {
 /* A label, and the share of a feature's firings at which it holds. */
 type LabelShare = [label: string, share: number];
 
+/* A scale of numbers: the least and the largest, and where each lies, from 0 to 1. */
+interface Scale {
+  least: number;
+  most: number;
+  place: (x: number) => number;
+}
+
 /* What a reader keeps of a feature. */
 interface Note {
   star: boolean;

@@ -248,13 +248,12 @@ def _senses_in_brief(senses: Sequence[SenseFacts]) -> Segments:
 
 
 def _senses_in_title(latent: LatentFacts) -> Segments:
-    """Return what it fires on in each of its senses that has much of the activation, and how much of that is of others
-    and of none: this first, where it is MOST."""
+    """Return what it fires on in each of its senses, and how much of the activation is of none: this first, where it is
+    MOST."""
     out: Segments = []
-    named, others = _named_senses(latent.senses)
     of_no_sense = _share_of_no_sense(latent.senses)
     is_first = of_no_sense >= MOST
-    for k, sense in enumerate(named):
+    for k, sense in enumerate(latent.senses):
         own: Segments = [Part("of_sense", k)] if sense.clauses else _on_tokens(latent, sense.strongest)
         unit = "" if k or is_first else " of activation"
         numbers = [] if sense.share is None else [f"{format_percent(sense.share)}{unit}"]
@@ -263,13 +262,9 @@ def _senses_in_title(latent: LatentFacts) -> Segments:
     if is_first:
         no_sense = [_muted("of no sense\u00a0"), _small(f"{format_percent(of_no_sense)} of activation")]
         out.insert(0, Part("rest", no_sense))
-    rest: Segments = []
-    if others:
-        share_of_others = sum(sense.share or 0 for sense in others)
-        rest += [_muted(f"and {len(others)} more\u00a0"), _small(format_percent(share_of_others))]
     if of_no_sense >= MUCH_OF_NO_SENSE and not is_first:
-        rest += [_muted(f"{', ' if rest else ''}of no sense\u00a0"), _small(format_percent(of_no_sense))]
-    return [*out, *([Part("rest", rest)] if rest else [])]
+        out.append(Part("rest", [_muted("of no sense\u00a0"), _small(format_percent(of_no_sense))]))
+    return out
 
 
 def _share_of_no_sense(senses: Sequence[SenseFacts]) -> float:

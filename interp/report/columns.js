@@ -18,20 +18,28 @@ report.tableColumns = (() => {
 
   const write = ({ style }, x) => format[style || "text"](x);
 
-  /** The ends of the bars of a column, with 0 between them: of numbers with a sign the least and the largest.
-   * @type {(column: Column) => number[]} */
-  function endsOfScale({ name, span, scale }) {
-    if (!span || scale !== "signed") return span;
-    return (signedEnds[name] ??= report.columns[name].reduce(([least, most], x) =>
-      [Math.min(least, x ?? 0), Math.max(most, x ?? 0)], [0, 0]));
+  /** The scale of the numbers with a sign in a column: by their rank among those of all features, as few are far larger
+   * than the others.
+   * @type {(column: Column) => Scale} */
+  function ranksOf({ name }) {
+    if (ranks[name]) return ranks[name];
+    const sorted = Float64Array.from(report.columns[name].filter((x) => x !== null)).sort();
+    const place = (x) => {
+      let [from, to] = [0, sorted.length];
+      while (from < to) {
+        const middle = (from + to) >> 1;
+        if (sorted[middle] < x) from = middle + 1;
+        else to = middle;
+      }
+      return from / sorted.length;
+    };
+    return (ranks[name] = { least: sorted[0], most: sorted.at(-1), place });
   }
-  const signedEnds = {};
-
-  const endsInWords = (column) => endsOfScale(column).map((x) => format.significant(x, 1)).join(" to ");
+  const ranks = {};
 
   /* What a column is, in a word or two, with the ends of its bars, or how their scale is that is not linear. */
-  const unitOf = ({ unit, scale, span, ...column }) => (!span ? unit
-    : `${unit}, ${scale === "signed" ? "log scale" : endsInWords({ scale, span, ...column })}`);
+  const unitOf = ({ unit, scale, span }) => (!span ? unit
+    : `${unit}, ${scale === "signed" ? "by rank" : span.map((x) => format.significant(x, 1)).join(" to ")}`);
 
   /* Its title within a line. */
   const inLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
@@ -48,5 +56,5 @@ report.tableColumns = (() => {
     };
   }
 
-  return { all, inTable, numbers, valuesOf, write, endsOfScale, unitOf, inLine, tracks };
+  return { all, inTable, numbers, valuesOf, write, ranksOf, unitOf, inLine, tracks };
 })();

@@ -8,10 +8,11 @@ report.views.compare = (() => {
   const { latents, ranked, has_text: hasText } = report.data.page;
   const { numbers, valuesOf, inLine, write: written } = report.tableColumns;
   const { open, byJaccard } = report.views.feature;
-  const { valueOf } = report.examples;
+  const { valueOf, sequenceOf } = report.examples;
   const N_HITS = 6;
   const N_OFFERED = 12; // to begin with, where none is named
   const N_EXAMPLES = 6;
+  const N_AS_HIGH = 5; // further ones, which are as high as the picture above those where both fire
   const N_STRONGEST = 3; // before those on other tokens
   const N_ALONE = 4;
   const N_SHARED = 8; // tokens in both lists
@@ -225,9 +226,13 @@ report.views.compare = (() => {
     const list = (some, latent, feature, beside) => {
       const { top, same, others, further, alike } = report.firings.varied(some, N_STRONGEST);
       const senses = beside ? [] : feature.senses ?? []; // whose letters would stand where the other's activation does
-      const how = { few: N_EXAMPLES, how: "line", beside, senses, alikeOf: (one) => alike.get(one) };
-      const all = [...top, ...others, ...same, ...further];
-      const shown = all.splice(0, N_EXAMPLES).sort(([, , , x], [, , , y]) => y - x);
+      const isStored = (one) => Number(beside?.isStored(one) ?? true);
+      const few = N_EXAMPLES + (known && !beside ? N_AS_HIGH : 0);
+      const remarkOn = (one) => (isStored(one) ? null : `${beside.name} not stored`);
+      const how = { few, how: "line", beside, senses, remarkOn, alikeOf: (one) => alike.get(one) };
+      const all = [...top, ...others, ...same, ...further].sort((one, other) => isStored(other) - isStored(one));
+      const shown = all.splice(0, few)
+        .sort((one, other) => isStored(other) - isStored(one) || valueOf(other) - valueOf(one));
       return some.length
         ? report.examples.list(latent, feature, [...shown, ...all], how)
         : h("p.missing", null, "None of the examples stored.");
@@ -259,9 +264,11 @@ report.views.compare = (() => {
     const [some, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
     const [name, other] = isByA ? [b, second] : [a, first];
     const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
+    const stored = new Set(other.examples.map(sequenceOf)); // of whose activations the page holds all
     const inOrder = (ofLed, ofOther) => (isByA ? [ofLed, ofOther] : [ofOther, ofLed]);
     const beside = {
       isFirst: !isByA, name, most: other.facts.max, valueOf: ([, row]) => others.get(row),
+      isStored: (one) => stored.has(sequenceOf(one)),
       activationsOf: (one) => report.examples.activationsIn(one, other.examples, others.get(one[1])),
     };
     return h("div.where", null,
@@ -306,10 +313,9 @@ report.views.compare = (() => {
       if (!both.some(isKnown)) return null;
       const isSigned = column.scale === "signed";
       const most = column.scale === "share" ? 1 : Math.max(...both, 1e-12);
-      const around = [0, ...both, ...low, ...high].filter(isKnown);
-      const span = [Math.min(...around), Math.max(...around)];
+      const scale = report.logits.linear([...both, ...low, ...high]);
       const drawn = (x, k) => (!isSigned ? h("i")
-        : isKnown(x) ? report.logits.gauge([x, low[k], high[k]], [null, null, null], span, false, column.unit) : null);
+        : isKnown(x) ? report.logits.gauge([x, low[k], high[k]], [null, null, null], scale, false, column.unit) : null);
       const isApart = [...low, ...high].every(isKnown) && (low[0] > high[1] || low[1] > high[0]);
       const cells = both.map((x, k) => h(`td.${"ab"[k]}`, { "--share": isSigned ? null : (x ?? 0) / most },
         h("div", null, h("small", null, written(column, x)), drawn(x, k))));

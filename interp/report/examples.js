@@ -480,7 +480,7 @@ report.examples = (() => {
 
   /* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below. */
   function example(one, shown, alike = []) {
-    const { latent, feature, most, how, senses, beside, isWeak } = shown;
+    const { latent, feature, most, how, senses, beside, remarkOn } = shown;
     let isOpen = false;
     const value = written(valueOf(one), most),
       title = "open the whole context";
@@ -505,7 +505,7 @@ report.examples = (() => {
       place.replaceChildren(isOpen ? opened(one, most, latent, beside)
         : textOf(one, most, how ?? widthOf(feature), beside));
       if (more) place.append(more);
-      if (isWeak(one)) place.append(h("small.weak-firing", null, "weak"));
+      if (remarkOn(one)) place.append(h("small.remark", null, remarkOn(one)));
     };
     function showAlike(event) {
       event.stopPropagation();
@@ -527,18 +527,19 @@ report.examples = (() => {
    * of them.
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
-   * alikeOf: gives the examples that one stands for. isWeak: which are called so. beside: the activations of another
-   * feature at each and in its sequence, the largest, its name, and whether it stands first.
+   * alikeOf: gives the examples that one stands for. remarkOn: a word that stands in the row of an example, if any.
+   * beside: the activations of another feature at each and in its sequence, the largest, its name, and whether it stands
+   * first.
    * @param {number} latent
    * @param {Feature} feature
    * @param {Example[]} examples
    * @param {{ few?: number, how?: string, senses?: Sense[], alikeOf?: (one: Example) => Example[],
-   *   isWeak?: (one: Example) => boolean, beside?: any }} options */
+   *   remarkOn?: (one: Example) => string, beside?: any }} options */
   function list(latent, feature, examples, options = {}) {
-    const { few = FEW, how, senses = [], alikeOf = () => [], isWeak = () => false, beside } = options;
+    const { few = FEW, how, senses = [], alikeOf = () => [], remarkOn = () => null, beside } = options;
     const most = feature.facts.max || 1;
     const items = (some) =>
-      some.map((one) => example(one, { latent, feature, most, how, senses, beside, isWeak }, alikeOf(one)));
+      some.map((one) => example(one, { latent, feature, most, how, senses, beside, remarkOn }, alikeOf(one)));
     const isEarly = how === "line" && examples.every((one) => placeOf(one) <= EARLY);
     const kind = `ol.examples${hasText ? "" : ".inputs"}${isEarly ? ".early" : ""}`;
     const shown = h(kind, null, items(examples.slice(0, few)));
@@ -654,8 +655,8 @@ report.examples = (() => {
   }
 
   return {
-    list, line, plainLine, snippet, load, telling, copying, copies, widths, widthOf, valueOf, senseMark, senseOf,
-    tokenOf, passageOf, isClose, labelsOf, leadAt, activationsIn, written,
+    list, line, plainLine, snippet, load, telling, copying, copies, widths, widthOf, valueOf, sequenceOf, senseMark,
+    senseOf, tokenOf, passageOf, isClose, labelsOf, leadAt, activationsIn, written,
     /** What a served page adds to an example that is opened.
      * @type {(latent: number, one: Example, text: HTMLElement, facts: HTMLElement) => void} */
     onopen: null,

@@ -14,6 +14,7 @@ report.views.feature = (() => {
   const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
   const SOME = 0.01; // Jaccard from which on two features fire together
   const N_AROUND = 6; // tokens before, on and after a firing
+  const WIDE = matchMedia("(min-width: 1021px)"); // where the evidence stands beside the examples
   const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand below the histogram
   const whenIdle = window.requestIdleCallback ?? setTimeout;
   let wanted;
@@ -279,8 +280,9 @@ report.views.feature = (() => {
       near,
       folded("Features that fire with it", () => together(latent, feature)),
       NARROW.matches ? folded("Its numbers", () => facts(feature)) : null);
-    const fires = region(latent, feature, NARROW.matches ? null : facts(feature), onsense);
-    return [heading(latent, feature), h("div.split", null, fires, side)];
+    const { strengths, fires } = region(latent, feature, NARROW.matches ? null : facts(feature), onsense);
+    if (WIDE.matches) side.prepend(strengths);
+    return [heading(latent, feature), h("div.split", null, WIDE.matches ? null : strengths, fires, side)];
   }
 
   /* All that is known of a latent. */
@@ -313,9 +315,8 @@ report.views.feature = (() => {
   /* Show as many more examples of each list as fit beside the evidence, where that is the longer column: of the lists
    * that are kept short first, only when the others are whole. */
   function fillColumn(section) {
-    if (!matchMedia("(min-width: 1021px)").matches) return;
     const [fires, side] = section.querySelectorAll(".split > *");
-    if (!fires?.querySelector("#panel-0")) return; // a dead feature has no examples
+    if (!WIDE.matches || !fires) return; // a dead feature has no examples
     const heightTo = (last, column) => last.getBoundingClientRect().bottom - column.getBoundingClientRect().top;
     const shown = fires.querySelectorAll("#panel-0 .example");
     const listed = Array.from(fires.querySelectorAll("#panel-0 ol"), (list) => list.offsetHeight);

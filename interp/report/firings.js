@@ -1,11 +1,11 @@
-/* Where a feature fires: a histogram of its activations over tabs of examples, one tab per sense. */
+/* Where a feature fires: a histogram of its activations, and beside it tabs of examples, one tab per sense. */
 "use strict";
 
 report.firings = (() => {
   const { list, copies, widths, widthOf, valueOf, senseMark, senseOf, tokenOf, passageOf, isClose } = report.examples;
   /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
   const IS_WIDE = matchMedia("(min-width: 1021px)").matches;
-  const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 360) / 28)) : 15;
+  const N_FIRST = IS_WIDE ? Math.max(10, Math.floor((innerHeight - 260) / 28)) : 15;
   const N_OF_INTERVAL = 5;
   const N_TOP = 8; // the strongest firings
   const N_OF_TOKEN = 3; // of each token, at first
@@ -224,8 +224,8 @@ report.firings = (() => {
       ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
       height: IS_WIDE ? 122 : 80,
       axis: parts
-        ? "activation (log scale); grey: on tokens that tell no sense"
-        : "activation (log scale): drag to choose examples",
+        ? "activation (log scale); grey: tells no sense"
+        : "activation (log scale): drag to choose",
       unit: "firings",
       onrange,
     });
@@ -360,10 +360,12 @@ report.firings = (() => {
   /* Move a row of buttons, which a phone cuts off, so that the chosen one is in view. */
   const inView = (button) => button.scrollIntoView({ block: "nearest", inline: "nearest" });
 
-  /** The histogram and the tokens over the tabs. What is chosen in them leaves the examples in a range, or on a token.
+  /** Its strengths, a histogram and the tokens, and its examples in tabs. What is chosen in the first leaves the
+   * examples in a range, or on a token.
    *
-   * facts: numbers below them. onsense: told the place of the sense whose tab is chosen, null of no one's.
-   * @type {(latent: number, feature: Feature, facts: HTMLElement, onsense: (k: number) => void) => HTMLElement} */
+   * facts: numbers below the strengths. onsense: told the place of the sense whose tab is chosen, null of no one's.
+   * @type {(latent: number, feature: Feature, facts: HTMLElement, onsense: (k: number) => void) =>
+   *   { strengths: HTMLElement, fires: HTMLElement }} */
   function region(latent, feature, facts, onsense) {
     const { edges } = feature.histogram;
     const last = edges.length - 1;
@@ -412,11 +414,12 @@ report.firings = (() => {
     const parts = tabs("Its firings", panels, (k) => onsense(senses[k - FIRST_SENSE] ? k - FIRST_SENSE : null));
     const inSight = () =>
       [shown, all, ...senses.map((one) => one.examples), all.filter(isOfNone)][parts.chosen()] ?? [];
-    return h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
-      h("div.firinghead", null,
-        h("div.strengths", null, histogram, bars, facts),
-        h("div.tools", null, parts.list, h("span.choices", null, widths(feature), copies(inSight, latent)))),
-      parts.panels);
+    return {
+      strengths: h("div.strengths", null, histogram, bars, facts),
+      fires: h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
+        h("div.tools", null, parts.list, h("span.choices", null, widths(feature), copies(inSight, latent))),
+        parts.panels),
+    };
   }
 
   /* Tabs over panels: [title, what makes the contents], …; a panel is made when it is first looked at, and `onchoose`

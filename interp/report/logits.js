@@ -6,10 +6,9 @@ report.logits = (() => {
   const N_FIRST = 6;
   const N_MARKED = 3;
   const LONGEST = 12;
-  const LINEAR = 0.05; // nats up to which the scale of all effects is about linear, and beyond which logarithmic
   /* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
   const UNSURE = 0.25;
-  const { all: allColumns, endsOfScale } = report.tableColumns;
+  const { all: allColumns, ranksOf } = report.tableColumns;
   const nothing = (text) => h("p.missing", null, text);
   /** A change in two digits, also where it is a whole number.
    * @type {(x: number) => string} */
@@ -57,20 +56,21 @@ report.logits = (() => {
       bars(lowered, lowers, "negative", most, read, marks, told));
   }
 
-  /** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its
-   * mean, which is an arrow where it lies past the end of the scale.
+  /** A linear scale that holds some numbers, null where one is not known, and 0.
+   * @type {(numbers: number[]) => Scale} */
+  function linear(numbers) {
+    const known = [0, ...numbers].filter((x) => x !== null);
+    const [least, most] = [Math.min(...known), Math.max(...known)];
+    return { least, most, place: (x) => (x - least) / (most - least || 1) };
+  }
+
+  /** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its mean.
    *
-   * span: the ends of a scale for many, which is symmetric and logarithmic, as few effects are far larger than the
-   * others; else the scale is linear, between the ends of what is drawn; isMarked: they are written beside it, and 0
-   * below.
-   * @type {(change: Change, ofNull: Change, span?: number[], isMarked?: boolean, unit?: string) => HTMLElement} */
-  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], span = null, isMarked = false, unit = "nats") {
-    const known = [0, mean, low, high, nullMean, nullLow, nullHigh].filter((x) => x !== null);
-    const [least, most] = span ?? [Math.min(...known), Math.max(...known)];
-    const scaled = (x) => (span ? Math.asinh(x / LINEAR) : x);
-    const width = scaled(most) - scaled(least) || 1;
-    const place = (x) => Math.min(Math.max((scaled(x) - scaled(least)) / width, 0), 1).toFixed(4);
-    const isPast = mean < least || mean > most;
+   * scale: by default a linear one of what is drawn. isMarked: its ends are written beside it, and 0 above.
+   * @type {(change: Change, ofNull: Change, scale?: Scale, isMarked?: boolean, unit?: string) => HTMLElement} */
+  function gauge([mean, low, high], [nullMean, nullLow, nullHigh], scale = null, isMarked = false, unit = "nats") {
+    const { least, most, place: exact } = scale ?? linear([mean, low, high, nullMean, nullLow, nullHigh]);
+    const place = (x) => exact(x).toFixed(4);
     const range = (kind, from, to) =>
       from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
     const ofNull = nullMean === null ? "" : `, null ${format.digits(nullMean)}`;
@@ -82,7 +82,7 @@ report.logits = (() => {
       isMarked ? endsOf(format.significant(least, 1), format.significant(most, 1)) : null,
       range("null", nullLow, nullHigh),
       range("range", low, high),
-      h(isPast ? "i.point.past" : "i.point", { "--at": place(mean) }),
+      h("i.point", { "--at": place(mean) }),
     );
   }
 
@@ -137,8 +137,9 @@ report.logits = (() => {
     const column = allColumns.find(({ name }) => name === "effect");
     return h("tr", null,
       rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
-        + "features, in nats, with the 95 % interval."), h("small", null, "log scale")),
-      h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], column ? endsOfScale(column) : null, true)),
+        + "features, in nats, with the 95 % interval. On the scale all features stand in the order of their effects, "
+        + "equally far apart."), h("small", null, "by rank")),
+      h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], column ? ranksOf(column) : null, true)),
       h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
   }
 
@@ -264,5 +265,5 @@ report.logits = (() => {
     ];
   }
 
-  return { logits, effects, gauge, isTold, nats };
+  return { logits, effects, gauge, linear, isTold, nats };
 })();

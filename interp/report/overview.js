@@ -4,7 +4,6 @@
 
 report.views.overview = (() => {
   const { about, latents, names, tokens, ranked, shares, verdicts, has_text: hasText } = report.data.page;
-  const compared = report.data.page.null;
   const { verdictOf, verdictCounts } = report.selection;
   const N_HITS = 5;
   const WEAK = 0.35; // of the strongest activation, below which a card says so
@@ -23,11 +22,13 @@ report.views.overview = (() => {
   }
 
   const { percent } = format;
-  const note = (...content) => h("p", null, content);
+  /* What a comparison says of a claim, as large as it, and what it was compared with. */
+  const compared = (says, ...words) => h("p", null, h("b.figure", null, says), words);
+  const toldApart = (is) => (is ? "Told apart" : "Not told apart");
   /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a
    * mark at the share that it is compared with. Below it what a comparison says.
-   * @type {(share: Share, words: Child, beside: number, ...below: Child[]) => HTMLElement} */
-  const claim = ([share, low, high], words, beside, ...below) => h("section.share", null,
+   * @type {(share: Share, words: Child, beside: number, below: HTMLElement) => HTMLElement} */
+  const claim = ([share, low, high], words, beside, below) => h("section.share", null,
     h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),
       " ", h("span", null, words)),
     h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" },
@@ -41,25 +42,25 @@ report.views.overview = (() => {
    * as the nulls and judged on as many latents. */
   const oneMeaning = (known) => claim(shareOf(known),
     ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
-    note(compared ? besideNull(compared) : "No null was run, so there is nothing to compare this with."));
+    report.data.page.null ? besideNull(report.data.page.null)
+      : h("p", null, "No null was run, so there is nothing to compare this with."));
 
   function besideNull({ matched, null: nearest, difference }) {
     const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
     const of = ({ title, means, judged, one: [share] }, ...rest) => tipped(percent(share),
       [`${title}: ${means}; of ${format.count(judged)} features, drawn at random.`, ...rest].join(" "));
     const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-    return [`At equal training, ${matched.title}: `, of(matched), ", and ", of(nearest, apart),
-      " in the closest null: ", h("b", null, difference[1] > 0 ? "told apart" : "not told apart")];
+    return compared(toldApart(difference[1] > 0), `from the closest null at equal training, ${matched.title}: `,
+      of(matched), " against ", of(nearest, apart));
   }
 
   const learnt = (known) => claim(shareOf(known),
     ["are ", term("learnt"), " ", h("small", null, ofAll(known, "tested"))], null,
-    note(`The other ${percent(1 - known.n / known.of)} look like features of a model with random weights`));
+    compared(percent(1 - known.n / known.of), "look like features of a model with random weights"));
 
   const effect = (known) => claim(shareOf(known),
     ["have an ", term("effect"), " ", h("small", null, ofAll(known, "ablated"))], known.chance,
-    note(h("b", null, known.interval[0] > known.chance ? "Told apart" : "Not told apart"),
-      ` from chance, ${percent(known.chance)}`));
+    compared(toldApart(known.interval[0] > known.chance), `from chance, ${percent(known.chance)}`));
 
   const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
@@ -69,14 +70,14 @@ report.views.overview = (() => {
     const feature = await loadFeature(latent);
     const senses = feature.senses ?? [];
     const some = await report.examples.telling(latent, feature, 3);
-    const isWeak = (one) => report.examples.valueOf(one) < WEAK * feature.facts.max;
+    const remarkOn = (one) => (report.examples.valueOf(one) < WEAK * feature.facts.max ? "weak" : null);
     const predicted = hasText ? report.captions.predicts(feature) : [];
     return h("article.card", null,
       h("h3", null,
         why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
         h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
       h("p.rule.clamp", null, report.captions.brief(latent, true)),
-      report.examples.list(latent, feature, some, { how: hasText ? "line" : null, senses, isWeak }),
+      report.examples.list(latent, feature, some, { how: hasText ? "line" : null, senses, remarkOn }),
       predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
   }
 

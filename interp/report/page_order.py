@@ -33,9 +33,8 @@ MAX_TOKEN_SHARE = 0.5
 MIN_RECALL = 0.5
 """Least share of its firings at which the rule of a latent holds that comes first: a rule that leaves most of them
 unsaid shows a newcomer something else than its title."""
-CLEAR_F1 = 0.75
-"""The overview's example of a rule that holds has at least this F1, if any has: below it, the strongest firings may be
-among those that the rule misses."""
+CLEAR_F1 = 0.9
+"""The overview's example of a clear rule has at least this F1, if any has."""
 N_OVERVIEWS = 4
 """Number of choices of latents for the overview, which its button shows one after the other."""
 N_SHOWN = 6
@@ -44,7 +43,7 @@ _LETTER = re.compile(r"[^\W_]")
 """A letter or a digit. The text around firings of rules whose tokens have none is rows of signs, which tell little
 on the overview."""
 _WORD = re.compile(r" [^\W\d_]{2,}|[A-Z][a-z]+")
-MIN_WORDS, MAX_WORDS = 3, 4
+MIN_WORDS, MAX_WORDS = 2, 4
 """Least and largest number of tokens of a rule that the overview shows as an example of words that belong together: it
 names them all."""
 MAX_IN_WORDS = 0.25
@@ -63,10 +62,9 @@ class OverviewExample(NamedTuple):
 
 CHOICES = {
     "A clear rule": f"Of the features that surely have one meaning and whose rule has an F1 of {CLEAR_F1} or more: "
-    f"first those whose rule is a list of at most {MAX_WORDS} words; of these, the one with the largest sure effect.",
-    "Looks back over several tokens": f"Of the features that surely have one meaning and whose rule looks further back "
-    f"than one token: first those with an F1 of {CLEAR_F1} or more, then those with a sure effect; of equals, the one "
-    "whose rule predicts the most varied tokens.",
+    f"first those whose rule is a list of at most {MAX_WORDS} words; of these, the one whose rule has the largest F1.",
+    "Looks back over several tokens": "Of the features that surely have one meaning and whose rule looks further back "
+    "than one token, the one whose rule has a high F1 and predicts varied tokens.",
     "Learnt, without an effect": f"Of the features that are learnt with a probability of {SURELY_LEARNT} or more and "
     "have no sure effect, the one whose rule predicts the most varied tokens.",
     "The clearest senses": "Of the polysemantic features, first those that surely are, then those whose rules name no "
@@ -105,9 +103,6 @@ def overview_examples(
     label_f1 = table["best_label_f1"].fillna(0) if "best_label_f1" in table else pd.Series(0.0, table.index)
     ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - LABEL_MARGIN)]
 
-    def is_unclear(latent: int) -> bool:
-        return ranking["explanation_f1"][latent] < CLEAR_F1
-
     def rule_of(latent: int) -> Rule:
         row = ranking.loc[latent]
         return read_rule(row["explanation"], row.get("explanation_json"))
@@ -129,8 +124,8 @@ def overview_examples(
         rules = (read_rule(sense.get("rule"), sense.get("rule_json")) for sense in senses[latent])
         return any(has_parts(token) for rule in rules for atom in rule for token in atom.tokens)
 
-    clear = sorted(ruled, key=lambda j: (is_unclear(j), j not in low.index))
-    by_words = sorted(ruled, key=lambda j: (is_unclear(j), not is_of_words(j), -low.get(j, 0)))
+    f1 = ranking["explanation_f1"]
+    clear = sorted(ruled, key=lambda j: (f1[j] < CLEAR_F1, not is_of_words(j), -f1[j]))
     without = ablated.index[ablated["beyond_null_low"] <= 0]
     clarity = {
         latent: min(sense.get("share") or 0 for sense in parts[:2]) * min(sense["f1"] for sense in parts)
@@ -138,8 +133,8 @@ def overview_examples(
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
     kinds = {
-        "A clear rule": by_words,
-        "Looks back over several tokens": [j for j in clear if looks_back(j)],
+        "A clear rule": clear,
+        "Looks back over several tokens": [j for j in ruled if looks_back(j)],
         "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
         "The clearest senses": sorted(
             clarity, key=lambda j: (not ranking["sure"][j], names_cut_characters(j), -clarity[j])

@@ -8,7 +8,7 @@ report.table = (() => {
   const neverFires = (i) => columns.max[i] === null;
   const { parted, marked, markIn, place: placeOfFit, onToken, isStored } = report.search;
   const { meanings } = report.glossary;
-  const { inTable, valuesOf, write, endsOfScale, unitOf, tracks } = report.tableColumns;
+  const { inTable, valuesOf, write, ranksOf, unitOf, tracks } = report.tableColumns;
   const LETTERS_OF_NOTE = 40; // of a note in a row
   let scroller,
     body,
@@ -233,7 +233,7 @@ report.table = (() => {
     const number = format.fixed(x, Math.abs(x) < 1 ? 2 : 1);
     const isTold = low > 0 || high < 0;
     return [line(h(isTold ? "b" : "span.muted", null, x > 0 && Number(number) ? `+${number}` : number)),
-      line(report.logits.gauge([x, low, high], [null, null, null], endsOfScale(column), false, unit))];
+      line(report.logits.gauge([x, low, high], [null, null, null], ranksOf(column), false, unit))];
   }
 
   /* The F1 of what is told in its row: of senses, that of each of the two. */

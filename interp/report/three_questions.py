@@ -53,8 +53,7 @@ def effect_accounts(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
 def question_shares(inputs: ReportInputs) -> list[dict[str, Any]]:
     """Return, for each of the three questions, its name, the number of latents for which the answer is yes (n), the
     number of tested latents (of), the 95 % interval of the share, and a sentence on the tested latents. The effect also
-    has the share that chance alone gives, and the ends of a scale, in nats, that contains the intervals of nearly all
-    latents."""
+    has the share that chance alone gives."""
     rows: list[dict[str, Any]] = []
 
     def add(name: str, holds: pd.Series, note: str, **facts: Any) -> None:
@@ -85,7 +84,7 @@ def question_shares(inputs: ReportInputs) -> list[dict[str, Any]]:
             f"{len(table):,} of the {firing:,} features that fire were ablated one at a time, each in at most "
             f"{most:.0f} sequences{rest}."
         )
-        add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE, span=effect_span(table))
+        add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE)
     return rows
 
 

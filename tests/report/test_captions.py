@@ -205,7 +205,7 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     ]
     assert title(senses=senses) == (
         "A: sense 0\u00a050 % of activation, F1 0.90B: sense 1\u00a030 %, F1 0.20"
-        "and 1 more\u00a05.0 %, of no sense\u00a015 %"
+        "C: on [e]\u00a05.0 %of no sense\u00a015 %"
     )
     own = caption(rule=A, rule_f1=0.7, senses=senses)
     assert own.brief == [
@@ -215,9 +215,11 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     ]
     assert own.f1 == 0.9, "each sense has its own F1, and none that of a rule for all firings"
     small = [replace(one, share=0.1) for one in senses]
-    assert title(senses=small) == "of no sense\u00a070 % of activationA: sense 0\u00a010 %, F1 0.90and 2 more\u00a020 %"
+    assert title(senses=small) == (
+        "of no sense\u00a070 % of activation"
+        "A: sense 0\u00a010 %, F1 0.90B: sense 1\u00a010 %, F1 0.20C: on [e]\u00a010 %"
+    )
     assert "A: sense 0\u00a0F1 0.90B: sense 1" in title(senses=[replace(one, share=None) for one in senses])
-    assert "C: on [e]\u00a05" in title(senses=[*senses[:2], replace(senses[2], share=0.5)]).replace("50 %", "5")
     unknown = [replace(one, share=None) for one in senses]
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
 
@@ -243,6 +245,11 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert caption(rule=a_rule(label=["dna"], previous=["x"]), shares=[0.2], **dna).below is not None
     told = caption(rule=A_IN_X, kind="latex", kind_share=0.95)
     assert told.below is None, "nothing stands below that the title says"
+    in_x = a_rule(topic_10=[tokens("x")])
+    known = {"label": "latex", "label_f1": 0.9}
+    assert caption(**known, rule=in_x, kind="latex").below is None, "the label says it"
+    assert caption(**known, rule=in_x, kind="python").below is not None
+    assert caption(**known, rule=A_IN_X, kind="latex").below is not None
     assert "text rich in" in str(told.measured) and caption().measured is None, "its F1 is that of all of the rule"
 
 

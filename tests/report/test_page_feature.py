@@ -109,7 +109,7 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
     tokens = [[0, token, 100 * share] for token, share in zip((common, second, 0), shares, strict=True)]
     put = f"loadFeature(3).then((feature) => ({{ ...feature, tokens: {tokens}, examples: {made} }}))"
     facts = "Object.assign(feature.facts, { n_active: 100 })"
-    region = f"{put}.then((feature) => ({facts}, report.firings.region(3, feature, null, () => null)))"
+    region = f"{put}.then((feature) => ({facts}, report.firings.region(3, feature, null, () => null).fires))"
     told = browser.evaluate(
         f"{region}.then((e) => Array.from(e.querySelectorAll('#panel-0 h3'), (h) => h.textContent))"
     )
@@ -251,14 +251,15 @@ def test_senses_are_listed_by_their_letters_and_each_share_says_of_what_it_is(br
         const ofStrength = (examples, x) => examples.map(([kind, row, at, , ...more]) => [kind, row, at, x, ...more]);
         const examples = ofStrength(feature.examples, 0.1);
         const senses = feature.senses.map((one, k) => ({{ ...one, examples: ofStrength(one.examples, 1 + k) }}));
-        const element = report.firings.region({SPLIT}, {{ ...feature, examples, senses }}, null, () => null);
-        return [Array.from(element.querySelectorAll("#panel-0 h3 > span > .sense"), (e) => e.textContent),
-            element.querySelector(".firinghead figure, .firinghead svg").textContent,
-            Array.from(element.querySelectorAll(".tab [data-tip]:not(.sense)"), (e) => e.dataset.tip)];
+        const made = {{ ...feature, examples, senses }};
+        const {{ strengths, fires }} = report.firings.region({SPLIT}, made, null, () => null);
+        return [Array.from(fires.querySelectorAll("#panel-0 h3 > span > .sense"), (e) => e.textContent),
+            strengths.querySelector("figure, svg").textContent,
+            Array.from(fires.querySelectorAll(".tab [data-tip]:not(.sense)"), (e) => e.dataset.tip)];
     }})"""
     order, histogram, tips = browser.evaluate(listed)
     assert order[:2] == ["A", "B"]
-    assert "grey: on tokens that tell no sense" in histogram
+    assert "grey: tells no sense" in histogram
     assert tips and all("activation" in tip for tip in tips)
 
 
@@ -270,7 +271,7 @@ def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, widt
     pieces = browser.evaluate(f"""loadFeature({SPLIT}).then((feature) => {{
         const rule = [[" x", [" x", ["⟨d7⟩", "the first byte of another Hebrew letter"]], true]];
         const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule }}));
-        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null);
+        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
         document.querySelector("#feature .fires").replaceWith(element);
         return Array.from(element.querySelectorAll(".tab .named .token"), (e) => e.getClientRects().length);
     }})""")
@@ -329,10 +330,15 @@ def test_each_strength_lists_its_firings_from_the_strongest(browser, address):
     assert len(values) > 1 and all(some == sorted(some, reverse=True) for some in values)
 
 
-def test_an_effect_past_the_end_of_its_scale_is_an_arrow(browser, address):
+def test_effects_stand_on_their_scale_by_their_rank_among_all_features(browser, address):
     browser.open(f"{address}#feature/3")
-    gauge = "report.logits.gauge([{0}, {0}, {0}], [null, null, null], [-1, 2]).querySelector('.past')?.style.cssText"
-    assert [browser.evaluate(gauge.format(x)) for x in (7, 2, -3)] == ["--at: 1.0000;", None, "--at: 0.0000;"]
+    known = "Object.assign(report.columns.effect.fill(null), [-1, 0.5, 0.02, null, 0.01])"
+    scale = "report.tableColumns.ranksOf({ name: 'effect' })"
+    at = f"({known}, [{scale}.least, {scale}.most, ...[-2, -1, 0, 0.01, 0.02, 7].map({scale}.place)])"
+    assert browser.evaluate(at) == [-1, 0.5, 0, 0, 0.25, 0.25, 0.5, 1]
+    gauge = f"report.logits.gauge([0.02, 0, 7], [null, null, null], {scale})"
+    places = f"Array.from({gauge}.querySelectorAll('.zero, .range, .point'), (e) => e.style.cssText)"
+    assert browser.evaluate(places) == ["--at: 0.2500;", "--low: 0.2500; --high: 1.0000;", "--at: 0.5000;"]
 
 
 def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, address):
@@ -432,7 +438,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     ]
     of_three = f"""loadFeature({SPLIT}).then((feature) => {{
         const senses = [...feature.senses, feature.senses[0]];
-        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null);
+        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
         return element.querySelectorAll(".tab .named").length;
     }})"""
     assert browser.evaluate(of_three) == 2, "but for the one without a rule"
@@ -521,7 +527,7 @@ def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
     bars = """loadFeature(3).then((feature) => {{
         const tokens = Array.from({{ length: 9 }}, (_, k) => [0, k + 1, {} - k]);
         Object.assign(feature, {{ tokens }}).facts.n_active = 100;
-        const bars = report.firings.region(3, feature, null, () => null).querySelector(".tokenbars");
+        const bars = report.firings.region(3, feature, null, () => null).strengths.querySelector(".tokenbars");
         document.querySelector(".tokenbars").replaceWith(bars);
         const shown = Array.from(bars.querySelectorAll("li i"), (e) => e.checkVisibility());
         return [bars.lastChild.textContent, ...new Set(shown)];

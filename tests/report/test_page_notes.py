@@ -178,7 +178,7 @@ def test_a_label_is_the_title_and_all_of_a_note_is_seen(browser, address, width)
     tall = f"{field.format('textarea')}.offsetHeight"
     assert grown == before and browser.evaluate(tall) > 80, "beside the other fields, which stay"
     is_whole = f"{field.format('textarea')}.scrollHeight <= {field.format('textarea')}.clientHeight"
-    below = "document.querySelector('#feature .firinghead').getBoundingClientRect().top"
+    below = "document.querySelector('#feature .split').getBoundingClientRect().top"
     assert browser.evaluate(f"{is_whole} && {field.format('textarea')}.getBoundingClientRect().bottom < {below}")
     browser.evaluate("document.activeElement.blur()")
     assert browser.evaluate(is_whole), "also when it is not being written"

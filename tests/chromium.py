@@ -31,7 +31,9 @@ READY = """(() => {
 })()"""
 
 FAINT = """(() => {
-    const numbers = (colour) => colour.match(/[\\d.]+/g).map(Number);
+    // a mixed colour has shares of 1: color(srgb 0.9 0.5 0 / 0.5)
+    const whole = (colour) => (colour.startsWith("color(") ? 255 : 1);
+    const numbers = (colour) => colour.match(/[\\d.]+/g).map((x, k) => (k < 3 ? whole(colour) : 1) * Number(x));
     const over = ([r, g, b, a = 1], under) => [r, g, b].map((c, i) => c * a + under[i] * (1 - a));
     const own = (e) => getComputedStyle(e);
     const ground = (e) => e ? over(numbers(own(e).backgroundColor), ground(e.parentElement)) : [255, 255, 255];

@@ -124,8 +124,10 @@ def overview_examples(
         rules = (read_rule(sense.get("rule"), sense.get("rule_json")) for sense in senses[latent])
         return any(has_parts(token) for rule in rules for atom in rule for token in atom.tokens)
 
-    f1 = ranking["explanation_f1"]
-    clear = sorted(ruled, key=lambda j: (f1[j] < CLEAR_F1, not is_of_words(j), -f1[j]))
+    def by_clarity(latent: int) -> tuple[bool, bool, float]:
+        f1 = ranking["explanation_f1"][latent]
+        return f1 < CLEAR_F1, not is_of_words(latent), -f1
+
     without = ablated.index[ablated["beyond_null_low"] <= 0]
     clarity = {
         latent: min(sense.get("share") or 0 for sense in parts[:2]) * min(sense["f1"] for sense in parts)
@@ -133,7 +135,7 @@ def overview_examples(
         if verdict[latent] == POLYSEMANTIC and all((sense.get("f1") or 0) >= MIN_F1 for sense in parts)
     }
     kinds = {
-        "A clear rule": clear,
+        "A clear rule": sorted(ruled, key=by_clarity),
         "Looks back over several tokens": [j for j in ruled if looks_back(j)],
         "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
         "The clearest senses": sorted(

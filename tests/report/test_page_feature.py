@@ -54,9 +54,9 @@ def test_the_page_alone_scrolls_and_the_shorter_column_stays_in_view_beside_the_
     browser.open(f"{address}#feature/3")
     histogram, example = (
         browser.evaluate(f"document.querySelector('{part}').getBoundingClientRect().toJSON()")
-        for part in (".fires .histogram", ".fires .example")
+        for part in (".side .histogram", ".fires .example")
     )
-    assert 0 < example["top"] - histogram["bottom"] < 100
+    assert example["right"] < histogram["left"] and 0 < example["top"] - histogram["top"] < 100
     scrolls = "Array.from(document.querySelectorAll('#feature *')).filter((e) => e.scrollHeight > e.clientHeight + 1)"
     assert not browser.evaluate(
         f"{scrolls}.map((e) => [getComputedStyle(e).overflowY, e.className])"

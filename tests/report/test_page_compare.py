@@ -2,8 +2,6 @@
 
 import re
 
-import pytest
-
 from tests.report.planted_page import SPLIT
 
 

@@ -284,7 +284,7 @@ def test_what_a_feature_fires_with_is_whole_or_has_a_third_of_a_line(browser, ad
     browser.open(f"{address}#feature/3")
     sizes = """(() => {
         const rule = (text) => h("span.near", null, h("span.rule", null, text));
-        const line = h("dd", null, rule("short"), rule("some ".repeat(12)), rule("some ".repeat(11)),
+        const line = h("dd", null, rule("short"), rule("some ".repeat(9)), rule("some ".repeat(8)),
             rule("longer ".repeat(80)));
         const named = h("div.nearby", null, h("dt", null, "Fires with"), line);
         document.querySelector("#feature").append(h("dl.lead", null, named));

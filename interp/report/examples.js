@@ -528,8 +528,8 @@ report.examples = (() => {
    *
    * how: as wide as is chosen for the page, where it is not given. senses: those that the examples are marked with.
    * alikeOf: gives the examples that one stands for. remarkOn: a word that stands in the row of an example, if any.
-   * beside: the activations of another feature at each and in its sequence, the largest, its name, and whether it stands
-   * first.
+   * beside: the activations of another feature at each and in its sequence, the largest, its name, whether all in a
+   * sequence are stored, and whether it stands first.
    * @param {number} latent
    * @param {Feature} feature
    * @param {Example[]} examples

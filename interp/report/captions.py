@@ -21,6 +21,7 @@ In: `LatentFacts`. Out: JSON.
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from interp.display.segments import Family, Part, Segments, Token, to_json, tokens_of
@@ -37,6 +38,7 @@ from interp.report.naming import (
     Surroundings,
     kind_of_name,
 )
+from interp.report.page_names import caption_text
 from interp.report.whole_words import WholeWords
 from interp.text.predicate_kinds import LABEL
 from interp.text.short_rules import segments_of
@@ -61,7 +63,7 @@ RULE = Part("rule", 0)
 
 class Caption(NamedTuple):
     rule: list
-    """The latent's rule, simplified."""
+    """The latent's rule, simplified; [] if it only says the label that names the latent."""
     head: str
     """What that says first, which tells a search what the latent fires on, and not where."""
     brief: list | None
@@ -72,7 +74,7 @@ class Caption(NamedTuple):
     """Its rule for the line below the title; None if the title has all of it or its tokens, or if it holds at none of
     the strongest firings."""
     measured: list | None
-    """Its rule as its F1 was measured, if `rule` tells the kind of text in place of tokens; else None."""
+    """Its rule as its F1 was measured, if that is not `rule`; else None."""
     f1: float | None
     """That of the label, rule or whole words that name it, or of the first of its senses; None for tokens."""
 
@@ -85,24 +87,37 @@ class Name(NamedTuple):
     f1: float | None = None
 
 
+def captions_of(latents: Sequence[LatentFacts]) -> list[Caption]:
+    """Return the caption of each latent; of those with the same name with what tells them apart."""
+    captions = [caption_of(replace(latent, raises=())) for latent in latents]
+    names = [
+        caption_text(one.brief or to_json([RULE]), {"rule": one.rule, "tokens": latent.tokens.texts})
+        for latent, one in zip(latents, captions, strict=True)
+    ]
+    n_alike = Counter(names)
+    return [
+        caption_of(latent) if n_alike[name] > 1 else caption
+        for latent, name, caption in zip(latents, names, captions, strict=True)
+    ]
+
+
 def caption_of(latent: LatentFacts) -> Caption:
-    """Return the caption of a latent."""
+    """Return the caption of a latent, with what tells it from others."""
     rule = latent.rule
     kind = kind_of_name(latent)
     name = _name(kind, latent)
-    if kind == "label":
-        repeats = all(one.is_of_label for one in rule.clauses)
-    else:
-        repeats = bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts)
+    says_label = kind == "label" and all(one.is_of_label for one in rule.clauses)
+    repeats = says_label or (kind != "label" and bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts))
     fails = not rule.is_weak and rule.is_past_strongest(NEARLY_NONE)
+    measured = rule.measured or (rule.clauses if says_label else None)
     is_below = rule.clauses and kind not in ("senses", "rule") and not repeats and not fails
     return Caption(
-        rule=to_json(rule.segments),
-        head=rule.clauses[0].head if rule.clauses else "",
+        rule=[] if says_label else to_json(rule.segments),
+        head=rule.clauses[0].head if rule.clauses and not says_label else "",
         brief=None if name.brief == [RULE] else to_json(name.brief),
         title=to_json(name.title),
         below=to_json(_rule_in_words(rule)) if is_below else None,
-        measured=None if rule.measured is None else to_json(segments_of(rule.measured)),
+        measured=to_json(segments_of(measured)) if measured else None,
         f1=name.f1,
     )
 
@@ -125,11 +140,11 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
         pieces = [_in_pieces(latent.whole, latent.kind), *apart]
         return Name(pieces, [*pieces, _f1(latent.whole.f1)], latent.whole.f1)
     if kind == "shared":
-        shared: Segments = [Part("vague", _on_shared(latent))]
+        shared: Segments = [Part("vague", _on_shared(latent)), *apart]
         return Name(shared, shared)
     if kind == "tokens":
         title = [*_on_commonest(latent, is_title=True), *_most_strongly(latent)]
-        return Name([Part("vague", _on_commonest(latent))], [Part("vague", title)])
+        return Name([Part("vague", _on_commonest(latent)), *apart], [Part("vague", title), *apart])
     before, after = _before_rule(latent), [*_mostly_in(latent), *apart]
     return Name([*before, RULE, *after], [*before, *_rule_in_words(latent.rule), *after], f1)
 
@@ -293,7 +308,7 @@ def _chips(latent: LatentFacts, tokens: Sequence[str], is_in_words: bool = False
 
 
 def _apart(raises: Sequence[str]) -> Segments:
-    """Return what tells a latent from others of the same rule or label: tokens that it raises."""
+    """Return what tells a latent from others of the same name: tokens that it raises."""
     tokens: Segments = []
     for k, token in enumerate(raises):
         tokens += [*([" "] if k else []), name_of_token(token) or Token(token)]

@@ -16,7 +16,6 @@ from interp.features.feature_store import FeatureStore
 from interp.report.columns import Commonest, values_of
 from interp.report.json_text import number
 from interp.report.naming import (
-    LABEL_MARGIN,
     MOST,
     LabelFacts,
     LatentFacts,
@@ -40,7 +39,7 @@ MIN_SECOND_LABEL = 0.1
 MIN_LABEL = 0.05
 """Least share of the firings with a label for it to be looked at."""
 N_RAISED = 2
-"""Number of tokens raised by a latent that tell it from others of the same rule or label."""
+"""Number of tokens raised by a latent that tell it from others of the same name."""
 N_STRONGEST = 8
 """Number of strongest firings whose tokens a caption may name."""
 
@@ -71,7 +70,7 @@ def latent_facts(
     n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
     whole = whole_words(features, n_active) if features.has_text else {}
     labels = _labels(features, table, label_names)
-    raises = _raised_by_alike(features, table, ranking)
+    raises = _raised(features, table)
     rows: Iterable[Any] = ranking.itertuples(index=False)
     written = zip(ranking["explanation"], ranking["explanation_json"], strict=True)
     rules = [read_rule(words, rule) for words, rule in written]
@@ -192,26 +191,17 @@ def _second_labels(features: FeatureStore, best: Mapping[int, str]) -> dict[int,
     return second
 
 
-def _raised_by_alike(features: FeatureStore, table: pd.DataFrame, ranking: pd.DataFrame) -> list[list[str]]:
-    """Return for each latent that the page would name like another one, by the same label or rule, the first tokens
-    among those it raises most that do follow its firings, without parts of characters and variants in case and space;
-    none for the other latents, or if these tokens are not known."""
-    raised: list[list[str]] = [[] for _ in range(len(table))]
-    if "top_logit_tokens" not in table:
-        return raised
-    names = pd.Series(values_of(ranking, "explanation"), table.index, dtype=object).replace("", None)
-    if "best_label" in table:
-        best = table["best_label_f1"]
-        f1 = ranking["explanation_f1"].fillna(0).to_numpy()
-        names = names.mask((best >= MIN_F1) & (best > f1 - LABEL_MARGIN), table["best_label"])
+def _raised(features: FeatureStore, table: pd.DataFrame) -> list[list[str]]:
+    """Return for each latent the first tokens among those it raises most that do follow its firings, without parts of
+    characters and variants in case and space; none if these tokens are not known."""
     following = _following(features, table)
-    for latent in np.flatnonzero(names.notna() & names.duplicated(keep=False)):
-        tokens = table["top_logit_tokens"].iloc[latent]
+    raised = []
+    for latent, tokens in enumerate(values_of(table, "top_logit_tokens")):
         distinct = dict[str, str]()
         for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
-            if not has_parts(text) and text in following.get(int(latent), set()):
+            if not has_parts(text) and text in following.get(latent, set()):
                 distinct.setdefault(text.strip().lower() or text, text)
-        raised[latent] = list(distinct.values())[:N_RAISED]
+        raised.append(list(distinct.values())[:N_RAISED])
     return raised
 
 

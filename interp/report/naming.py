@@ -11,7 +11,7 @@ from interp.display.segments import Segments, TokenList, listed_tokens, to_text
 from interp.report.byte_words import ByteReader
 from interp.report.whole_words import WholeWords
 from interp.statistics.cutoffs import MIN_F1
-from interp.text.predicate_kinds import TOPIC
+from interp.text.predicate_kinds import SUBJECT, TOPIC
 from interp.text.short_rules import Clause, segments_of
 
 MOST = 0.5
@@ -135,7 +135,7 @@ class LatentFacts:
     shared: Sequence[Clause] = ()
     """What MOST of its firings share, if it is taken to have one meaning."""
     raises: Sequence[str] = ()
-    """Tokens that tell it from others of the same rule or label: those that it raises."""
+    """Tokens that it raises, which tell it from others of the same name."""
     reader: ByteReader = field(default_factory=ByteReader)
     """Reads the parts of characters in its tokens."""
 
@@ -175,13 +175,15 @@ def tokens_tell_more(latent: LatentFacts) -> bool:
 
 
 def rule_tells_shared(latent: LatentFacts) -> bool:
-    """Whether its rule lists the tokens that its firings share, holds and says more of where it fires on them."""
+    """Whether its rule holds and tells what is around: of the tokens that its firings share, or of any."""
     rule = latent.rule
-    is_long = any(one.atom is not None and one.atom.subject == TOPIC for one in rule.clauses)
-    if not latent.shared or len(rule.clauses) < 2 or is_long or rule.is_weak or rule.is_past_strongest():
+    atoms = [one.atom for one in rule.clauses if one.atom is not None]
+    is_long = any(atom.subject == TOPIC for atom in atoms)
+    is_around = any(atom.subject != SUBJECT for atom in atoms)
+    if not latent.shared or not is_around or is_long or rule.is_weak or rule.is_past_strongest():
         return False
-    first, shared = rule.clauses[0].atom, latent.shared[0].atom
-    return (rule.precision or 0) >= MOST and bool(first and shared and first.tokens and first.tokens == shared.tokens)
+    on = [atom.tokens for atom in atoms if atom.subject == SUBJECT and not rule.has_main_token]
+    return (rule.precision or 0) >= MOST and on in ([], [shared.tokens for shared in [latent.shared[0].atom] if shared])
 
 
 def shared_tells_more(latent: LatentFacts) -> bool:

@@ -20,7 +20,7 @@ from interp.display.byte_parts import first_bytes
 from interp.display.segments import to_json_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
-from interp.report.captions import Caption, caption_of
+from interp.report.captions import Caption, captions_of
 from interp.report.characters import characters_of_parts
 from interp.report.columns import (
     Column,
@@ -233,7 +233,7 @@ class PageData:
 
     @cached_property
     def captions(self) -> list[Caption]:
-        return [caption_of(one) for one in self.facts]
+        return captions_of(self.facts)
 
     @cached_property
     def senses(self) -> dict[int, list[dict[str, Any]]]:

@@ -27,14 +27,14 @@ def names_of_page(folder: str | Path) -> list[LatentName]:
     names = []
     for latent, brief in enumerate(columns["brief"]):
         words = {name: columns[name][latent] for name in ("rule", "tokens")}
-        whole = _text(brief or [{"rule": 0}], words)
-        short = _text(brief or [{"rule": 0}], words, SHORT_LEAVES_OUT)
+        whole = caption_text(brief or [{"rule": 0}], words)
+        short = caption_text(brief or [{"rule": 0}], words, SHORT_LEAVES_OUT)
         names.append(LatentName(whole, short.strip(", :") or whole))
     return names
 
 
-def _text(segments: list, words: Mapping[str, Any], without: tuple[str, ...] = ()) -> str:
-    """Write segments (`display.segments`) as text.
+def caption_text(segments: list, words: Mapping[str, Any], without: tuple[str, ...] = ()) -> str:
+    """Write the JSON of segments (`display.segments`) as text.
     words: the rule of their latent, and its commonest tokens. without: kinds of parts that are left out."""
 
     def text_of(one: Any) -> str:
@@ -48,19 +48,19 @@ def _text(segments: list, words: Mapping[str, Any], without: tuple[str, ...] = (
         if kind == "groups":
             return " or ".join(_group(*group) for group in content)
         if kind == "rule":
-            return _text(content or words["rule"], words, without)
+            return caption_text(content or words["rule"], words, without)
         if kind == "chip":
             return _token(content)
         if kind == "commonest":
             return ", ".join(_token(own[0] if own else [words["tokens"][place]]) for place, *own in content)
         if kind == "senses":
-            return "; ".join(_text(rule, words, without) or "no rule" for rule, *_ in content)
+            return "; ".join(caption_text(rule, words, without) or "no rule" for rule, *_ in content)
         return {
             "label": lambda: content[0],
             "f1": lambda: "",
             "more_senses": lambda: f" and {len(content)} more",
             "no_sense": lambda: f", of no sense {format_percent(content)}",
-        }.get(kind, lambda: _text(content, words, without))()
+        }.get(kind, lambda: caption_text(content, words, without))()
 
     return "".join(map(text_of, segments))
 

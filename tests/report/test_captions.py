@@ -12,7 +12,7 @@ import torch
 from interp.display.segments import Family, Token, tokens_of
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, SeenCharacters
-from interp.report.captions import Caption, caption_of
+from interp.report.captions import Caption, caption_of, captions_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.latent_facts import rule_facts
 from interp.report.naming import MOST, LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
@@ -187,6 +187,9 @@ LISTED = '"a" or "b" F1 0.60'
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, "mostly on numbers"),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, '"a" before "x" F1 0.40'),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.4}, 'mostly on "a"'),
+        ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, 'mostly on "a" or "b"'),
+        ({"rule": AFTER_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, 'mostly "a" after "x" F1 0.40'),
+        ({"rule": A_IN_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, 'mostly on "a"'),
         ({"label": "python code", "label_f1": 0.57}, "python code label F1 0.57"),
         ({"label": "python code", "label_f1": 0.5}, LISTED),
         ({"label": "dna", "label_f1": 0.9, "second_label": "json"}, "dna, and some json label F1 0.90"),
@@ -224,6 +227,13 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
 
 
+def test_only_latents_of_one_name_are_told_apart_by_what_they_raise():
+    facts = [LatentFacts(rule=RuleFacts(clauses=clauses_of(rule), f1=0.9), raises=["x"]) for rule in (A, AB, A)]
+    facts += [LatentFacts(label=LabelFacts(name="dna", f1=0.9), raises=raises) for raises in (["y"], [])]
+    names = [said([{"rule": 0}] if one.brief is None else one.brief, one.rule) for one in captions_of(facts)]
+    assert names == ['"a", raises "x"', '"a" or "b"', '"a", raises "x"', 'dna, raises "y"', "dna"]
+
+
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
     assert caption().brief is None
     assert caption(rule=AFTER_X).brief == [{"muted": ["mostly "]}, {"rule": 0}], "it has the token that is most of them"
@@ -241,7 +251,8 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert caption(rule_f1=0.45).below is None, "its tokens are those of the title"
     assert caption(rule=AFTER_X, rule_f1=0.45).below is not None
     dna = {"label": "dna", "label_f1": 0.9}
-    assert caption(rule=a_rule(label=["dna"]), shares=[0.2], **dna).below is None, "it says the label again"
+    again = caption(rule=a_rule(label=["dna"]), shares=[0.2], **dna)
+    assert again.below is None and again.rule == [] and "in dna" in str(again.measured), "it says the label again"
     assert caption(rule=a_rule(label=["dna"], previous=["x"]), shares=[0.2], **dna).below is not None
     told = caption(rule=A_IN_X, kind="latex", kind_share=0.95)
     assert told.below is None, "nothing stands below that the title says"

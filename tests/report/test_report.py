@@ -34,7 +34,7 @@ from interp.report.contexts import activations_around, encode_examples, position
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
 from interp.report.label_names import label_names
-from interp.report.latent_facts import _raised_by_alike, surroundings
+from interp.report.latent_facts import _raised, surroundings
 from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
 from interp.report.naming import LatentFacts, RuleFacts
@@ -741,18 +741,13 @@ def effect_column(run: ReportInputs, effects: pd.DataFrame | None) -> Column:
     return next(column for column in columns if column.name == "effect")
 
 
-def test_latents_of_one_rule_or_label_are_told_apart_by_what_they_raise():
+def test_what_a_latent_raises_is_told_if_it_follows_and_is_no_variant_or_part_of_a_character():
     following = [(latent, token, n) for latent in range(5) for token, n in ((0, 9), (1, 9), (2, 9), (3, 2), (4, 1))]
     after = pd.DataFrame(following, columns=["latent", "token", "n"])
     features = SimpleNamespace(vocab=[" return", "return", "⟨d7⟩", "123", "noise"], sql=lambda _: after)
-    table = pd.DataFrame({"top_logit_tokens": [[4, 0, 1, 2, 3]] * 5, "best_label": None, "best_label_f1": np.nan})
-    table["n_active"] = 200
-    ranking = pd.DataFrame({"explanation": ["rule", "another", "", "", "rule"], "explanation_f1": 0.9})
-    told = [" return", "123"]  # neither a variant nor a part of a character nor one that hardly ever follows
-    assert _raised_by_alike(features, table, ranking) == [told, [], [], [], told]
-    table.loc[[0, 1], ["best_label", "best_label_f1"]] = ["python", 0.88]
-    assert _raised_by_alike(features, table, ranking) == [told, told, [], [], []], "named by a label of the text"
-    assert not any(_raised_by_alike(features, table.drop(columns="top_logit_tokens"), ranking))
+    table = pd.DataFrame({"top_logit_tokens": [[4, 0, 1, 2, 3], None] + [[4, 2]] * 3, "n_active": 200})
+    assert _raised(features, table) == [[" return", "123"], [], [], [], []], "noise hardly ever follows"
+    assert not any(_raised(features, table.drop(columns="top_logit_tokens")))
 
 
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):

@@ -169,53 +169,54 @@ def _placed(
     obstacles: Sequence[Box],
 ) -> tuple[Placement, int]:
     """Place names in an order. Return with it how much their lines cross."""
-    points: list[Box] = [(right - NAME_GAP, right + NAME_GAP, up - NAME_GAP, up + NAME_GAP) for right, up in at]
-    names = list(obstacles)
-    leaders: list[Box] = []
+    points = np.array([(right - NAME_GAP, right + NAME_GAP, up - NAME_GAP, up + NAME_GAP) for right, up in at])
+    names, leaders = np.array(obstacles).reshape(-1, 4), np.empty((0, 4))
     placement = Placement([""] * len(at), {})
     n_crossed = 0
-    ways = _ways()
     for i in order:
-        others = np.array(names + leaders + points[:i] + points[i + 1 :]).reshape(-1, 4)
+        others = np.concatenate([names, leaders, np.delete(points, i, 0)])
         boxes = _boxes(at[i], extents[i])
-        free_sides = _are_free([boxes[side] for side in sides], others, room)
+        free_sides = _are_free(np.array([boxes[side] for side in sides]), others, room)
         if free_sides.any():
             placement.sides[i] = sides[int(free_sides.argmax())]
-            names.append(boxes[placement.sides[i]])
+            names = np.vstack([names, boxes[placement.sides[i]]])
             continue
-        further = [_box_at(at[i], way, extents[i]) for way in ways]
         # A line through a name or a point is worse than one through a line, or past a point too close to avoid.
-        far = [point for point, place in zip(points, at, strict=True) if math.dist(place, at[i]) > _CLOSE]
-        worse = np.array(names + far).reshape(-1, 4)
-        best: tuple[int, int, list[Box]] | None = None
-        for k in np.flatnonzero(_are_free(further, others, room)).tolist():
-            line = _line(at[i], ways[k])
-            crossed = int((~_are_free(line, others, room)).sum() + 10 * (~_are_free(line, worse, room)).sum())
-            if best is None or crossed < best[0]:
-                best = crossed, k, line
-            if not crossed:
+        is_far = [math.dist(place, at[i]) > _CLOSE for place in at]
+        worse = np.concatenate([names, points[is_far]])
+        best: tuple[int, Pixels, np.ndarray] | None = None
+        for reach in LEADER_LENGTHS:
+            ways = _ways(reach)
+            far_boxes = np.array([_box_at(at[i], way, extents[i]) for way in ways])
+            ways = [ways[k] for k in np.flatnonzero(_are_free(far_boxes, others, room))]
+            if not ways:
+                continue
+            lines = _lines(at[i], ways, reach)
+            crossed = (~_are_free(lines, others, room)).sum(1) + 10 * (~_are_free(lines, worse, room)).sum(1)
+            k = int(crossed.argmin())
+            if best is None or crossed[k] < best[0]:
+                best = int(crossed[k]), ways[k], lines[k]
+            if not crossed[k]:
                 break
         if best is not None:
-            crossed, k, line = best
-            placement.leaders[i] = ways[k]
-            names.append(further[k])
-            leaders += line
-            n_crossed += crossed
+            crossings, placement.leaders[i], line = best
+            names = np.vstack([names, _box_at(at[i], placement.leaders[i], extents[i])])
+            leaders = np.concatenate([leaders, line])
+            n_crossed += crossings
     return placement, n_crossed
 
 
-def _ways() -> list[Pixels]:
-    """Return the ways (right, up) from a point to the near end of its name, the shortest first."""
+def _ways(reach: float) -> list[Pixels]:
+    """Return the ways (right, up) of this length from a point to the near end of its name."""
     angles = (np.arange(N_DIRECTIONS) + 0.5) * 2 * np.pi / N_DIRECTIONS
-    return [
-        (reach * float(np.cos(angle)), reach * float(np.sin(angle))) for reach in LEADER_LENGTHS for angle in angles
-    ]
+    return list(zip((reach * np.cos(angles)).tolist(), (reach * np.sin(angles)).tolist(), strict=True))
 
 
-def _line(point: Pixels, way: Pixels) -> list[Box]:
-    """Return the line from a point to its name, as boxes along it."""
-    start = NAME_GAP / max(float(np.hypot(*way)), NAME_GAP)
-    return boxes_along(*(np.array([at + step * start, at + step]) for at, step in zip(point, way, strict=True)))
+def _lines(point: Pixels, ways: list[Pixels], reach: float) -> np.ndarray:
+    """Return the lines from a point to its name in several ways, as boxes along them [way, box, side]."""
+    shares = np.append(np.arange(NAME_GAP, reach, _LINE_STEP), reach) / reach
+    right, up = (at + np.outer(steps, shares) for at, steps in zip(point, zip(*ways, strict=True), strict=True))
+    return np.stack([right - 1, right + 1, up - 1, up + 1], -1)
 
 
 def boxes_along(x: np.ndarray, y: np.ndarray) -> list[Box]:
@@ -248,12 +249,13 @@ def _boxes(point: Pixels, extent: Pixels) -> dict[str, Box]:
     return {side: (left, left + width, bottom, bottom + height) for side, left, bottom in corners}
 
 
-def _are_free(boxes: Sequence[Box], others: np.ndarray, room: Pixels) -> np.ndarray:
-    """Return for each box whether it lies within the plot and covers almost nothing. Each row of `others` is a box."""
-    left, right, bottom, top = np.array(boxes).T[:, :, None]
+def _are_free(boxes: np.ndarray, others: np.ndarray, room: Pixels) -> np.ndarray:
+    """Return for each box [..., side] whether it lies within the plot and covers almost nothing of the others
+    [other, side]."""
+    left, right, bottom, top = (boxes[..., side, None] for side in range(4))
     is_inside = (left >= 0) & (right <= room[0]) & (bottom >= 0) & (top <= room[1])
     other_left, other_right, other_bottom, other_top = others.T
     widths = np.minimum(right, other_right) - np.maximum(left, other_left)
     heights = np.minimum(top, other_top) - np.maximum(bottom, other_bottom)
-    covered = (widths.clip(min=0) * heights.clip(min=0)).sum(1)
-    return is_inside[:, 0] & (covered < MAX_OVERLAP)
+    covered = (widths.clip(min=0) * heights.clip(min=0)).sum(-1)
+    return is_inside[..., 0] & (covered < MAX_OVERLAP)

@@ -74,8 +74,9 @@ class Positions:
         if not self.text.labels:  # a text other than the labelled one
             return np.full((len(self.rows), 1), -1)
         sequence = self.rows // self.n_ctx
-        masks = [np.asarray(mask[self.sequences])[sequence, self.position] for mask in self.text.labels.values()]
-        return np.stack([np.where(mask, number, -1) for number, mask in enumerate(masks)], 1)
+        bits = self.text.label_bits[:, self.sequences[sequence], self.position]
+        carried = np.unpackbits(bits.T, axis=1, count=len(self.text.labels), bitorder="little")
+        return np.where(carried, np.arange(len(self.text.labels)), -1)
 
 
 @njit(cache=True, nogil=True)

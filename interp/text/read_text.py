@@ -7,11 +7,11 @@ clusters of windows. All of them are learnt once from the text alone, and can th
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Bool, Float32, Int, Int64
+from jaxtyping import Bool, Float32, Int, Int64, UInt8
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -125,6 +125,15 @@ class ReadText:
             TokenCharacters.of(spelt),
             Words.of(spelt),
         )
+
+    @cached_property
+    def label_bits(self) -> UInt8[np.ndarray, "byte seq pos"]:
+        """The labels of each position: bit i % 8 of byte i // 8 is that of label i. Each mask is read once, as one may
+        be made of the whole text whenever it is read."""
+        bits = np.zeros((-(-len(self.labels) // 8), *self.tokens.shape), np.uint8)
+        for number, mask in enumerate(self.labels.values()):
+            bits[number // 8] |= np.asarray(mask).astype(np.uint8) << number % 8
+        return bits
 
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None

@@ -230,6 +230,14 @@ def test_token_ids_beyond_the_vocabulary_are_refused():
         ReadText.read(np.arange(10, dtype=np.int32)[None], 5)
 
 
+def test_a_position_has_the_predicates_of_its_labels():
+    masks = {f"label {k}": torch.arange(24).reshape(3, 8) % (k + 2) == 0 for k in range(11)}
+    labelled = Predicates.count(np.zeros((3, 8), np.int32), 1).with_labels(masks)
+    rows = np.array([23, 0, 6, 12, 13])
+    held = [[n - labelled.offsets["label"] for n in own if n >= 0] for own in labelled.at(rows, ["label"])]
+    assert held == [[k for k in range(11) if row % (k + 2) == 0] for row in rows]
+
+
 def test_labels_of_another_shape_are_refused():
     with pytest.raises(ValueError, match=r"label 'odd' is \(2, 3\)"):
         Predicates.count(np.zeros((2, 4), np.int32), 1).with_labels({"odd": torch.zeros(2, 3, dtype=torch.bool)})

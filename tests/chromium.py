@@ -30,6 +30,9 @@ READY = """(() => {
         || (latent !== undefined && section.dataset.latent === latent);
 })()"""
 
+EXPORTS = "Object.defineProperty(globalThis, 'report', { get: () => Object.assign({}, ...Object.values(modules)) })"
+"""In a page made of modules, `report` has what all of them export."""
+
 FAINT = """(() => {
     // a mixed colour has shares of 1: color(srgb 0.9 0.5 0 / 0.5)
     const whole = (colour) => (colour.startsWith("color(") ? 255 : 1);
@@ -114,6 +117,7 @@ class Chromium:
         self._session = self.send("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log"):
             self.send(f"{domain}.enable")
+        self.send("Page.addScriptToEvaluateOnNewDocument", source=EXPORTS)
         self.size(1400, 900)
 
     def close(self) -> None:

@@ -16,6 +16,7 @@ import pandas as pd
 from interp.checks.errors import DamagedError, InterpError
 from interp.compare.null_dictionaries import Nulls
 from interp.display.cards import script_json
+from interp.display.scripts import join_scripts
 from interp.display.verdict_looks import verdict_css
 from interp.features.label_masks import masks_of
 from interp.report.inputs import ReportInputs, report_inputs
@@ -25,6 +26,9 @@ from interp.report.page_data import PageData
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.folders import whole_folder
+
+PAGE = files("interp.report") / "page"
+"""The folder of the page's modules and style."""
 
 STYLES = ("base", "feature", "compare", "overview", "evidence", "summary", "phone", "print", "table", "map")
 """The files of the page's style, in order: of two rules that are equally specific, the later one holds."""
@@ -83,18 +87,16 @@ def write_report(
 
 def assets() -> dict[str, str]:
     """Return the style and code of the page, by the names of their files."""
-    code = [file for file in files("interp.report").iterdir() if Path(file.name).suffix in (".js", ".css")]
-    texts = {file.name: file.read_text(encoding="utf-8") for file in code}
-    texts["page.css"] = "\n".join(texts.pop(f"{name}.css") for name in STYLES)
+    style = "\n".join((PAGE / "style" / f"{name}.css").read_text(encoding="utf-8") for name in STYLES)
     for mark, hues in {"": verdict_css(), " on a dark screen": verdict_css(dark=True)}.items():
-        texts["page.css"] = texts["page.css"].replace(f"/* the colours of verdicts{mark} */", hues)
-    return texts
+        style = style.replace(f"/* the colours of verdicts{mark} */", hues)
+    return {"page.css": style, "start.js": join_scripts(PAGE, "start.js"), "page.js": join_scripts(PAGE, "main.js")}
 
 
 def index(title: str, pages: Mapping[str, str] | None = None) -> str:
     """Return the page without its data.
     pages: the addresses of other hooks' pages, by their names."""
-    page = files("interp.report").joinpath("page.html").read_text(encoding="utf-8")
+    page = (PAGE / "page.html").read_text(encoding="utf-8")
     return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages or {}))
 
 

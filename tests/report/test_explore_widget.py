@@ -2,7 +2,6 @@
 
 import json
 import re
-from importlib.resources import files
 
 import pytest
 
@@ -10,7 +9,7 @@ from interp import Run, explore
 from interp.display.byte_parts import name_byte_parts
 from interp.display.cards import marked_rule
 from interp.report.live import LiveModel
-from interp.report.live.text_box import Answers
+from interp.report.live.text_box import Answers, widget_module
 from interp.text.short_rules import short_rule
 
 TEXT = "Once upon a <b>time</b>"
@@ -71,7 +70,7 @@ def test_a_token_chosen_lists_what_fires_there_and_a_feature_asks_for_its_card(r
     reading = Answers(run).reading(TEXT)
     reading["tokens"][1] = "<img src=x onerror=alert(1)>\n"
     position = next(n for n, own in enumerate(reading["firing"]) if 1 <= len(own) < len(reading["features"]))
-    code = files("interp.report.live").joinpath("widget.js").read_text()
+    code = widget_module()
     chromium.send("Page.navigate", url="about:blank")
     chromium.complaints.clear()
     chromium.evaluate(f"""(async () => {{

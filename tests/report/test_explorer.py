@@ -62,7 +62,7 @@ def test_the_server_serves_the_live_page_and_nothing_else_of_the_machine(server)
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', page)[1]
     assert (
         status == 200
-        and "assets/try_text.js" in page
+        and "assets/live.css" in page
         and "connect-src 'self'" in policy
         and "default-src 'none'" in policy
     )
@@ -121,7 +121,7 @@ def test_of_a_foreign_run_only_data_are_served(foreign, tmp_path):
     write_json(foreign.path / "report" / MANIFEST, manifest | {"sha256": digest_json(manifest)})
     status, headers, body = serving(foreign, "/")
     policy = headers["Content-Security-Policy"]
-    assert status == 200 and b"steal" not in body and b"assets/try_text.js" in body
+    assert status == 200 and b"steal" not in body and b"assets/live.css" in body
     assert "default-src 'none'" in policy and "frame-ancestors 'none'" in policy and "script-src 'self'" in policy
     assert b"steal" not in serving(foreign, "/assets/plotly.js")[2]
     assert serving(foreign, "/data/page.js")[0] == 200
@@ -422,7 +422,7 @@ def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsy
     for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
         copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
         copy(run.path / name, tmp_path / name)
-    (tmp_path / "report/page/assets/notes.js").unlink()
+    (tmp_path / "report/page/assets/start.js").unlink()
     assert "another version" in refused(tmp_path)
     shutil.rmtree(tmp_path / "report")
     assert "no report yet" in refused(tmp_path)
@@ -545,7 +545,7 @@ def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(p
     typed(page, TEXT)
     page.click(".there tr:nth-child(2) .aim")
     page.wait("!document.querySelector('.readout.stale') && document.querySelector('.aim[aria-pressed=true]') !== null")
-    token = page.evaluate("vocabulary.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent)")
+    token = page.evaluate("report.vocabulary.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent)")
     found = server.live.effects(TEXT, len(page.text(".grid .column")) - 1, token)
     effects = {latent: dict(map(tuple, places)) for latent, _, places in found["features"]}
     cells = page.evaluate("""Array.from(document.querySelectorAll('.cell:is(.raised, .lowered)'), (e) =>

@@ -30,7 +30,7 @@ def test_two_features_are_compared_at_an_address_of_their_own(browser, address):
     browser.wait("document.body.dataset.view === 'features'")
     browser.open(f"{address}#compare/3")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
-    nearest = browser.evaluate("loadFeature(3).then(({ neighbours }) => neighbours[0][0])")
+    nearest = browser.evaluate("report.loadFeature(3).then(({ neighbours }) => neighbours[0][0])")
     assert browser.text("#compare .heads h2") == ["Feature 3", f"Feature {nearest}"]
 
 
@@ -61,7 +61,7 @@ def test_effects_of_two_features_stand_on_one_scale_around_zero(browser, address
         " report.columns[name][3 + k] = x; }))"
     )
     described = "{ name: 'effect', title: 'Effect', unit: 'nats', style: 'fixed', scale: 'signed', is_compared: true }"
-    browser.evaluate(f"report.tableColumns.numbers.push({described})")
+    browser.evaluate(f"report.numberColumns.push({described})")
     browser.evaluate("location.hash = '#compare/3/4'")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
     places = (
@@ -97,10 +97,10 @@ def test_where_both_fire_each_token_is_underlined_by_both(browser, address):
     browser.open(f"{address}#compare/3/2")
     shown = """(() => {
         const one = [-1, 19, null, 2, [3, 2, 5, 1]], own = [[0, 16, null, 1, [0, 1, 4, 0.5]], [0, 40, null, 1, [8, 1]]];
-        const activations = Array.from(report.examples.activationsIn(one, own, 0.8));
+        const activations = Array.from(report.activationsIn(one, own, 0.8));
         const beside = { valueOf: () => 0.8, name: 7, most: 1, activationsOf: () => new Map(activations) };
         const feature = { facts: { max: 2 }, examples: [] };
-        const list = report.examples.list(3, feature, [one], { how: "line", beside });
+        const list = report.exampleList(3, feature, [one], { how: "line", beside });
         document.querySelector("#compare .where section").replaceChildren(list);
         const on = Array.from(list.querySelectorAll(".on"), ({ dataset, style }) =>
             [Number(dataset.place), style.getPropertyValue("--shade"), style.getPropertyValue("--other"),
@@ -120,9 +120,9 @@ def test_where_both_fire_each_token_is_underlined_by_both(browser, address):
 def test_a_pair_without_counts_is_not_said_to_have_nothing_in_common(browser, address):
     nearest = "[...one.neighbours, ...one.coactivations].map(([other]) => other)"
     far = f"""(async () => {{
-        const one = await loadFeature(3), held = (one.pairs ?? []).map(([other]) => other);
+        const one = await report.loadFeature(3), held = (one.pairs ?? []).map(([other]) => other);
         for (let k = 4; k < 30; k++) {{
-            const other = await loadFeature(k), theirs = [...other.neighbours, ...other.coactivations];
+            const other = await report.loadFeature(k), theirs = [...other.neighbours, ...other.coactivations];
             if (![...held, ...{nearest}].includes(k) && !theirs.some(([latent]) => latent === 3)) return k;
         }}
     }})()"""
@@ -141,9 +141,9 @@ def test_of_a_pair_of_the_lists_of_the_nearest_alone_the_cosine_is_told(browser,
     browser.open(f"{address}#compare/3")
     listed = """(async () => {
         for (let k = 0; k < 30; k++) {
-            const { neighbours, pairs } = await loadFeature(k);
+            const { neighbours, pairs } = await report.loadFeature(k);
             for (const [other, cosine] of neighbours) {
-                const theirs = (await loadFeature(other)).pairs ?? [];
+                const theirs = (await report.loadFeature(other)).pairs ?? [];
                 if (![...(pairs ?? []).map(([one]) => one)].includes(other) && !theirs.some(([one]) => one === k))
                     return [k, other, cosine.toFixed(2).replace("-", "−")];
             }
@@ -185,16 +185,16 @@ def test_a_comparison_of_what_is_not_there_says_so(browser, address):
 def test_a_line_says_that_one_never_fires_alone(browser, address):
     browser.open(f"{address}#compare/3/4")
     other = browser.evaluate("""(async () => {
-        const held = new Set((await loadFeature(3)).pairs.map(([latent]) => latent));
-        const lacks = async (latent) => !(await loadFeature(latent)).pairs.some(([each]) => each === 3);
+        const held = new Set((await report.loadFeature(3)).pairs.map(([latent]) => latent));
+        const lacks = async (latent) => !(await report.loadFeature(latent)).pairs.some(([each]) => each === 3);
         for (let latent = 5; ; latent++) if (!held.has(latent) && await lacks(latent)) return latent;
     })()""")
-    browser.evaluate("""report.views.compare.ask = async (latent) => {
-        const at = (await loadFeature(latent)).examples.map((_, k) => k);
+    browser.evaluate("""report.model.common = async (latent) => {
+        const at = (await report.loadFeature(latent)).examples.map((_, k) => k);
         return [at.length, 1, 1, at, [], at.map(() => 1)];
     }""")
     browser.evaluate(f"location.hash = '#compare/3/{other}'")
-    n = browser.evaluate("loadFeature(3).then(({ examples }) => examples.length)")
+    n = browser.evaluate("report.loadFeature(3).then(({ examples }) => examples.length)")
     line = f"Feature {other} fires in each of the {n} examples of 3."
     browser.wait(f"document.querySelector('#compare .where > p')?.textContent === {line!r}")
     heads = [f"{other} fires, 3 does not", "Both fire"]
@@ -206,7 +206,7 @@ def test_a_line_says_that_one_never_fires_alone(browser, address):
 def test_the_answer_names_the_tokens_on_which_one_alone_fires_often(browser, address):
     browser.open(f"{address}#compare/3/4")
     browser.wait("document.getElementById('compare').dataset.latent === '3'")
-    fired = "loadFeature({}).then(({{ tokens }}) => word(tokens.find(([offset]) => offset === 0)[1]))"
+    fired = "report.loadFeature({}).then(({{ tokens }}) => report.word(tokens.find(([offset]) => offset === 0)[1]))"
     on = [browser.evaluate(fired.format(latent)) for latent in (3, 4)]
     assert browser.text("#compare .answer .token") == on
     assert f"3 fires more often on {on[0]}. 4 fires more often on {on[1]}." in browser.text("#compare .answer")[0]

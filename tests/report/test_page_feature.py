@@ -77,20 +77,20 @@ def test_the_page_alone_scrolls_and_the_shorter_column_stays_in_view_beside_the_
 def test_a_list_shows_some_more_of_its_examples_or_all(browser, address):
     browser.open(f"{address}#feature/3")
     counted = """((feature) => {
-        const list = report.examples.list(3, feature, feature.examples.slice(0, 9), { few: 2 });
+        const list = report.exampleList(3, feature, feature.examples.slice(0, 9), { few: 2 });
         const more = () => list.querySelector(".more")?.textContent ?? null;
         const shown = () => [list.querySelectorAll(".example").length, more()];
         return [shown(), list.show(3).length, shown(), list.show(9).length, shown()];
     })"""
-    assert browser.evaluate(f"loadFeature(3).then({counted})") == [[2, "7 more"], 3, [5, "4 more"], 4, [9, None]]
+    assert browser.evaluate(f"report.loadFeature(3).then({counted})") == [[2, "7 more"], 3, [5, "4 more"], 4, [9, None]]
 
 
 def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_each_other(browser, address):
     browser.open(f"{address}#feature/3")
     rows = list(range(0, N_SEQ * N_CTX, 3))
-    browser.evaluate(f"report.text.load({list(range(N_SEQ))})")
+    browser.evaluate(f"report.loadSequences({list(range(N_SEQ))})")
     made = f"{rows}.map((row, k) => [-1, row, null, 1 + (k * 37) % 101, []])"
-    token = "report.text.of(Math.floor(row / 16))[row % 16]"
+    token = "report.tokensOfSequence(Math.floor(row / 16))[row % 16]"
     named = f"(some) => some.map(([, row, , value]) => [row, value, {token}])"
     counted = Counter(browser.evaluate(f"{rows}.map((row) => {token})"))
     (common, _), (second, _) = Counter({one: n for one, n in counted.items() if one >= 14}).most_common(2)
@@ -98,7 +98,7 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
         f"(({{ top, same, groups, others, further, alike }}) => [...[top, same, others, further].map({named}),"
         f" groups.map(([token, some]) => [token, ({named})(some)]),"
         " [...alike.values()].reduce((sum, rest) => sum + rest.length, 0)])"
-        f"(report.firings.varied({made}, 5, [{common}, {second}]))"
+        f"(report.groupExamples({made}, 5, [{common}, {second}]))"
     )
     parts = [top, same, others, further, *(own for _, own in groups)]
     every = sorted(value for part in parts for _, value, _ in part)[::-1]
@@ -107,9 +107,9 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
     assert heads[0].startswith("returned 100 % of its firings"), "the first list has a head, too"
     shares = [0.6, 0.05, 0.01]
     tokens = [[0, token, 100 * share] for token, share in zip((common, second, 0), shares, strict=True)]
-    put = f"loadFeature(3).then((feature) => ({{ ...feature, tokens: {tokens}, examples: {made} }}))"
+    put = f"report.loadFeature(3).then((feature) => ({{ ...feature, tokens: {tokens}, examples: {made} }}))"
     facts = "Object.assign(feature.facts, { n_active: 100 })"
-    region = f"{put}.then((feature) => ({facts}, report.firings.region(3, feature, null, () => null).fires))"
+    region = f"{put}.then((feature) => ({facts}, report.firingsRegion(3, feature, null, () => null).fires))"
     told = browser.evaluate(
         f"{region}.then((e) => Array.from(e.querySelectorAll('#panel-0 h3'), (h) => h.textContent))"
     )
@@ -146,7 +146,7 @@ def test_a_token_that_is_chosen_leaves_the_examples_on_it(browser, address):
     hues = "Array.from(document.querySelectorAll('.tokenbars li'), (e) => e.dataset.sense)"
     assert sorted(browser.evaluate(hues)) == ["0", "1"], "the colour of the sense that fires on it"
     chosen = int(browser.evaluate("document.querySelector('.tokenbars button').value"))
-    token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
+    token = "report.tokensOfSequence(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
     shown = f"Array.from(document.querySelectorAll('#panel-0 .example'), (e) => {token})"
     assert set(browser.evaluate(shown)) == {SPLIT, OTHER}
     browser.click(".tokenbars button")
@@ -162,8 +162,8 @@ def test_a_token_that_is_chosen_leaves_the_examples_on_it(browser, address):
 
 def test_a_part_of_a_letter_is_read_in_the_script_of_the_example_in_which_it_fires(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    leads = "(token, some) => some.filter((one) => report.examples.tokenOf(one) === token).map(report.examples.leadAt)"
-    of = f"loadFeature({SPLIT}).then((feature) => ({leads})(%d, feature.examples))"
+    leads = "(token, some) => some.filter((one) => report.tokenOf(one) === token).map(report.leadAt)"
+    of = f"report.loadFeature({SPLIT}).then((feature) => ({leads})(%d, feature.examples))"
     greek, hebrew = (browser.evaluate(of % token) for token in (SPLIT, OTHER))
     assert set(greek) == {0xCE} and set(hebrew) == {0xD7}, "the last bytes of β and ל"
 
@@ -247,12 +247,12 @@ def test_a_page_with_senses_says_what_is_of_none_and_shows_it_in_grey(browser, a
 
 def test_senses_are_listed_by_their_letters_and_each_share_says_of_what_it_is(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    listed = f"""loadFeature({SPLIT}).then((feature) => {{
+    listed = f"""report.loadFeature({SPLIT}).then((feature) => {{
         const ofStrength = (examples, x) => examples.map(([kind, row, at, , ...more]) => [kind, row, at, x, ...more]);
         const examples = ofStrength(feature.examples, 0.1);
         const senses = feature.senses.map((one, k) => ({{ ...one, examples: ofStrength(one.examples, 1 + k) }}));
         const made = {{ ...feature, examples, senses }};
-        const {{ strengths, fires }} = report.firings.region({SPLIT}, made, null, () => null);
+        const {{ strengths, fires }} = report.firingsRegion({SPLIT}, made, null, () => null);
         return [Array.from(fires.querySelectorAll("#panel-0 h3 > span > .sense"), (e) => e.textContent),
             strengths.querySelector("figure, svg").textContent,
             Array.from(fires.querySelectorAll(".tab [data-tip]:not(.sense)"), (e) => e.dataset.tip)];
@@ -268,22 +268,22 @@ def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, widt
     """In a tab. Below a label, a title tells each sense in a line of its own on a phone, and all in one elsewhere."""
     browser.size(width, 844)
     browser.open(f"{address}#feature/{SPLIT}")
-    pieces = browser.evaluate(f"""loadFeature({SPLIT}).then((feature) => {{
+    pieces = browser.evaluate(f"""report.loadFeature({SPLIT}).then((feature) => {{
         const rule = [[" x", [" x", ["⟨d7⟩", "the first byte of another Hebrew letter"]], true]];
         const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule }}));
-        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
+        const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
         document.querySelector("#feature .fires").replaceWith(element);
         return Array.from(element.querySelectorAll(".tab .named .token"), (e) => e.getClientRects().length);
     }})""")
     assert pieces == [1, 1]
-    browser.evaluate(f"report.notes.set({SPLIT}, {{ label: 'two things' }})")
+    browser.evaluate(f"report.setNote({SPLIT}, {{ label: 'two things' }})")
     browser.open(f"{address}#feature/{OTHER}")
     browser.open(f"{address}#feature/{SPLIT}")
     tops = browser.evaluate("Array.from(document.querySelectorAll('.title .of-lead'), (e) => e.offsetTop)")
     sides = browser.evaluate(
         "Array.from(document.querySelectorAll('.title .sense'), (e) => e.getBoundingClientRect().right)"
     )
-    browser.evaluate(f"report.notes.set({SPLIT}, {{ label: '' }})")
+    browser.evaluate(f"report.setNote({SPLIT}, {{ label: '' }})")
     assert len(tops) == len(sides) == 2 and (
         tops[0] < tops[1] and max(sides) < 390 if width == 390 else tops[0] == tops[1]
     )
@@ -293,9 +293,9 @@ def test_one_sentence_tells_that_the_predictions_change_and_the_loss_does_not(br
     browser.open(f"{address}#feature/{SPLIT}")
     effects = "{ beyond_null: [0.01, -0.1, 0.1], kl: [0.3, 0.2, 0.4], null_kl: [NULL, 0, 1], sequences: 8 }"
     made = (
-        f"loadFeature({SPLIT}).then((feature) => Array.from(report.logits.effects("
-        f"{{ ...feature, effects: {{ likelier: [], less_likely: [], ...{effects} }} }}, LEARNT, "
-        "(title, ...more) => h('div', null, more)).querySelectorAll('.why'), (p) => p.textContent))"
+        f"report.loadFeature({SPLIT}).then((feature) => Array.from(report.effectsElement("
+        f"{{ ...feature, effects: {{ likelier: [], less_likely: [], ...{effects} }} }}, LEARNT)"
+        ".querySelectorAll('.why'), (p) => p.textContent))"
     )
     told = browser.evaluate(made.replace("NULL", "0.1").replace("LEARNT", "0.9"))
     assert (
@@ -309,8 +309,8 @@ def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     said = f"""(async () => {{{{
         report.columns.monosemanticity[{SPLIT}] = {{}};
-        const section = h("div");
-        await report.views.feature.show(section, "{SPLIT}");
+        const section = report.h("div");
+        await report.feature.show(section, "{SPLIT}");
         return section.querySelector(".name").textContent;
     }}}})()"""
     assert browser.evaluate(said.format(0.4)).endswith("2 senses")
@@ -333,10 +333,10 @@ def test_each_strength_lists_its_firings_from_the_strongest(browser, address):
 def test_effects_stand_on_their_scale_by_their_rank_among_all_features(browser, address):
     browser.open(f"{address}#feature/3")
     known = "Object.assign(report.columns.effect.fill(null), [-1, 0.5, 0.02, null, 0.01])"
-    scale = "report.tableColumns.ranksOf({ name: 'effect' })"
+    scale = "report.ranksOf({ name: 'effect' })"
     at = f"({known}, [{scale}.least, {scale}.most, ...[-2, -1, 0, 0.01, 0.02, 7].map({scale}.place)])"
     assert browser.evaluate(at) == [-1, 0.5, 0, 0, 0.25, 0.25, 0.5, 1]
-    gauge = f"report.logits.gauge([0.02, 0, 7], [null, null, null], {scale})"
+    gauge = f"report.gauge([0.02, 0, 7], [null, null, null], {scale})"
     places = f"Array.from({gauge}.querySelectorAll('.zero, .range, .point'), (e) => e.style.cssText)"
     assert browser.evaluate(places) == ["--at: 0.2500;", "--low: 0.2500; --high: 1.0000;", "--at: 0.5000;"]
 
@@ -347,14 +347,12 @@ def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, 
         names = zip(("effect", "effect_low", "effect_high"), effect, strict=True)
         put = "; ".join(f"report.columns.{name}[{latent}] = {value}" for name, value in names)
         browser.evaluate(
-            f"{put}; location.hash = '#feature/{latent}'; report.views.feature.show("
-            f"document.getElementById('feature'), '{latent}')"
+            f"{put}; location.hash = '#feature/{latent}';"
+            f" report.feature.show(document.getElementById('feature'), '{latent}')"
         )
         assert said in browser.text("#feature .name")[0]
     ablated = "{ beyond_null: [-0.02, -0.03, -0.01], sequences: 2, likelier: [], less_likely: [] }"
-    made = (
-        f"report.logits.effects({{ tokens: [], examples: [], effects: {ablated} }}, null, report.views.feature.block)"
-    )
+    made = f"report.effectsElement({{ tokens: [], examples: [], effects: {ablated} }}, null)"
     assert browser.evaluate(f"{made}.querySelector('td b').textContent") == "loss falls", (
         "which is no lack of an effect"
     )
@@ -363,16 +361,16 @@ def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, 
 def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
     browser.open(f"{address}#feature/2")
     assert browser.text("#feature .lead dt") == ["Points like"], "no token is raised more than by chance"
-    near = browser.evaluate("loadFeature(2).then(({ neighbours }) => neighbours)")
+    near = browser.evaluate("report.loadFeature(2).then(({ neighbours }) => neighbours)")
     linked = browser.evaluate("Array.from(document.querySelectorAll('.lead a'), (e) => e.getAttribute('href'))")
     close = [(other, cosine) for other, cosine in near if cosine >= 0.5][:3]
     assert close and linked == [*(f"#feature/{other}" for other, _ in close), "#map/2"]
     assert browser.text("#feature .near small") == [f"cosine {cosine:.2f}" for _, cosine in close]
-    far = "report.views.feature.nearby(2, { neighbours: [[3, 0.4]], coactivations: [[4, 0.1, 1], [5, 0.6, 1]] })"
-    lines = browser.evaluate(f"{far}.map(([name, said]) => [name, h('p', null, said).textContent])")
+    far = "report.nearby(2, { neighbours: [[3, 0.4]], coactivations: [[4, 0.1, 1], [5, 0.6, 1]] })"
+    lines = browser.evaluate(f"{far}.map(([name, said]) => [name, report.h('p', null, said).textContent])")
     assert [name for name, _ in lines] == ["Fires with"], "no neighbour is close"
     assert re.match(r"5Jaccard 0\.60.*4Jaccard 0\.10.*on the map", lines[0][1]), "the highest Jaccard first"
-    both = "report.views.feature.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
+    both = "report.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
     once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
     assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
     assert browser.text("#feature .title") == ['" +" after " return" or " +" F1 0.50']
@@ -384,7 +382,7 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     browser.evaluate("location.hash = '#compare/3/2'")
     browser.wait("document.querySelectorAll('#compare .lead').length === 2")
     assert browser.text("#compare .lead dd")[0] == lead, "beside another too"
-    brief = "h('p', null, report.captions.brief({}, true)).textContent"
+    brief = "report.h('p', null, report.labelOrCaption({}, true)).textContent"
     assert browser.evaluate(brief.format(3)) == f"python F1 {f1:.2f}" and browser.evaluate(brief.format(4)).startswith(
         '"'
     )
@@ -392,8 +390,10 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
 
 def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    senses = browser.evaluate(f"loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))")
-    token = "report.text.of(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
+    senses = browser.evaluate(
+        f"report.loadFeature({SPLIT}).then(({{ senses }}) => senses.map(({{ tokens }}) => tokens))"
+    )
+    token = "report.tokensOfSequence(Math.floor(e.dataset.row / 16))[e.dataset.row % 16]"
     fired = f"Array.from(document.querySelectorAll('#panel-{{}} .example'), (e) => {token})"
     for k in (0, 1):
         block = f"#panel-0 [data-sense='{k}']"
@@ -414,7 +414,7 @@ def test_an_example_is_marked_with_the_only_sense_that_fires_on_its_token(browse
 
 def test_the_tab_of_a_sense_shows_the_tokens_around_its_own_firings(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    senses, tokens = browser.evaluate(f"loadFeature({SPLIT}).then((one) => [one.sense_tokens, one.tokens])")
+    senses, tokens = browser.evaluate(f"report.loadFeature({SPLIT}).then((one) => [one.sense_tokens, one.tokens])")
     numbers = "Array.from(document.querySelectorAll('.around .muted'), (e) => Number(e.textContent))"
     around = [n for offset, _, n in tokens if offset]
     assert browser.evaluate(numbers) == around
@@ -436,9 +436,9 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
         "A\u00a0a rule that holds\u00a070 % of activation, F1 0.80",
         "B\u00a0on  the last byte of the Hebrew letter ל\u00a030 %",  # after the part itself
     ]
-    of_three = f"""loadFeature({SPLIT}).then((feature) => {{
+    of_three = f"""report.loadFeature({SPLIT}).then((feature) => {{
         const senses = [...feature.senses, feature.senses[0]];
-        const element = report.firings.region({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
+        const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
         return element.querySelectorAll(".tab .named").length;
     }})"""
     assert browser.evaluate(of_three) == 2, "but for the one without a rule"
@@ -459,7 +459,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
 
 def test_feature_page_loads_its_neighbours_ahead(browser, address):
     browser.open(f"{address}#features")
-    order = browser.evaluate("Array.from({ length: 30 }, (_, j) => report.table.neighbour(j, 1) ?? -1)")
+    order = browser.evaluate("Array.from({ length: 30 }, (_, j) => report.neighbour(j, 1) ?? -1)")
     latent = next(j for j, after in enumerate(order) if after >= 0 and after // 8 != j // 8)
     browser.open(f"{address}#feature/{latent}")
     browser.wait(f"Boolean(document.querySelector('script[src$=\"features-{order[latent] // 8:04d}.js\"]'))")
@@ -496,20 +496,20 @@ def test_a_title_has_two_lines_at_most(browser, address):
 def test_firings_close_to_each_other_in_one_text_are_one_example(browser, address):
     browser.open(f"{address}#feature/3")
     rows = "[[40, 3], [44, 2], [57, 1]].map(([row, value]) => [-1, row, null, value, []])"
-    alike = f"report.text.load([0, 1, 2, 3]).then(() => report.firings.varied({rows}).alike)"
+    alike = f"report.loadSequences([0, 1, 2, 3]).then(() => report.groupExamples({rows}).alike)"
     folded = f"{alike}.then((all) => [...all].map(([one, others]) => [one[1], others.map(([, row]) => row)]))"
     assert browser.evaluate(folded) == [[40, [44]], [57, []]]
 
 
 def test_an_effect_on_a_token_stands_first_if_it_is_more_than_chance_or_the_token_common_after_it(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
-    told = """loadFeature(2).then((feature) => {
+    told = """report.loadFeature(2).then((feature) => {
         const [top, bottom] = [[[3, 5], [4, 0.5], [5, 0.4]], [[6, -4]]];
         const logits = { counts: [0, 10, 30, 30, 10, 0, 0, 0, 0, 1], top, bottom };
         const after = { ...feature, logits, tokens: [[1, 5, 9], [0, 4, 9]] };
-        const rows = h("div", null, report.logits.logits(after));
-        return [[...top, ...bottom].map(report.logits.isTold(after)), rows.querySelectorAll(".positive th").length,
-            report.captions.predicts(after).length, rows.querySelector(".negative td").textContent];
+        const rows = report.h("div", null, report.logitsElement(after));
+        return [[...top, ...bottom].map(report.isBeyondChance(after)), rows.querySelectorAll(".positive th").length,
+            report.raisedTokens(after).length, rows.querySelector(".negative td").textContent];
     })"""
     assert browser.evaluate(told) == [[True, False, True, False], 2, 2, "none beyond chance"]
 
@@ -524,10 +524,10 @@ def test_bars_of_tokens_are_shares_of_all_firings(browser, address):
 
 def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
     browser.open(f"{address}#feature/3")
-    bars = """loadFeature(3).then((feature) => {{
+    bars = """report.loadFeature(3).then((feature) => {{
         const tokens = Array.from({{ length: 9 }}, (_, k) => [0, k + 1, {} - k]);
         Object.assign(feature, {{ tokens }}).facts.n_active = 100;
-        const bars = report.firings.region(3, feature, null, () => null).strengths.querySelector(".tokenbars");
+        const bars = report.firingsRegion(3, feature, null, () => null).strengths.querySelector(".tokenbars");
         document.querySelector(".tokenbars").replaceWith(bars);
         const shown = Array.from(bars.querySelectorAll("li i"), (e) => e.checkVisibility());
         return [bars.lastChild.textContent, ...new Set(shown)];
@@ -543,13 +543,13 @@ def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
 
 def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_around_its_firings(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
-    browser.evaluate("vocabulary = ['⟨88⟩', 'a', 'b', ' ⟨e4⟩', 'c', 'd', 'e', 'f', 'g']")
+    browser.evaluate("report.vocabulary.splice(0, 9, '⟨88⟩', 'a', 'b', ' ⟨e4⟩', 'c', 'd', 'e', 'f', 'g')")
 
     def listed(top: list[list[int]], fires_on: int) -> list[str]:
         effects = (
             f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [[0, {fires_on}, 9]], examples: [] }}"
         )
-        drawn = f"h('div', null, report.logits.logits({effects}))"
+        drawn = f"report.h('div', null, report.logitsElement({effects}))"
         return browser.evaluate(f"""new Promise((done) => {{
             const drawn = {drawn}, fold = drawn.querySelector("details");
             const read = () => done(Array.from(drawn.querySelectorAll(".positive th"), (e) => e.textContent));
@@ -570,7 +570,7 @@ def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_
     counts = f"Array.from({spread}.querySelectorAll('.bin'), (bin) => parseInt(bin.dataset.tip.split(': ')[1]))"
     assert sum(browser.evaluate(counts)) == len(VOCAB)
     outermost = browser.text(".logits.positive tbody th")[0].strip()
-    browser.evaluate("document.querySelector('.logits th').append(h('span.byte', null, '⟨b6⟩'))")
+    browser.evaluate("document.querySelector('.logits th').append(report.h('span.byte', null, '⟨b6⟩'))")
     widths = "Array.from(document.querySelectorAll('.block .pair .bar'), (e) => Math.round(e.clientWidth))"
     assert len(set(browser.evaluate(widths))) == 1, "both tables have one scale"
     marks = browser.evaluate(f"Array.from({spread}.querySelectorAll('.mark'), (e) => e.textContent)")
@@ -578,7 +578,7 @@ def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_
 
 
 def test_the_whole_map_is_fitted_again_as_the_window_changes_and_comes_below_its_controls_on_a_phone(browser, address):
-    whole = """loadData("map").then(({ x, y }) => {
+    whole = """report.loadData("map").then(({ x, y }) => {
         const lies = document.querySelector(".plot.map g").getAttribute("transform") ?? "";
         const [left, top, scale] = (lies.match(/[-\\d.]+/g) ?? []).map(Number);
         const { clientWidth: width, clientHeight: height } = document.querySelector(".plot.map");
@@ -606,14 +606,14 @@ def test_a_feature_is_printed_on_two_pages(browser, address):
 def test_the_kind_of_most_firings_is_told_from_that_of_the_strongest(browser, address):
     browser.open(f"{address}#feature/3")
     put = """(async (strongest) => {
-        const chunk = await loadChunk(0);
-        const sets = report.data.page.label_sets;
+        const chunk = await report.loadChunk(0);
+        const sets = report.page.label_sets;
         const [prose, own] = [["prose"], strongest].map((set) => sets.push(set) - 1);
         chunk.labels[3] = [["verse", 0.1, 0.2, 0.1, 0.1, 0], ["prose", 0.8, 0.9, 0.9, 0.9, 0]];
         const [, , ofExamples, values] = chunk.examples[3];
         const last = [...values].sort((a, b) => b - a)[7];
         values.forEach((value, k) => { ofExamples[k] = value >= last ? own : prose; });
-        await report.views.feature.show(document.getElementById("feature"), "3");
+        await report.feature.show(document.getElementById("feature"), "3");
     })(%s)"""
     for strongest, said in (
         (["prose"], "80 % of its firings in prose"),

@@ -55,7 +55,7 @@ def test_a_name_is_written_as_its_page_says_it_and_in_short(brief, whole, short,
 
 def test_the_names_of_a_run_are_those_of_its_page(tiny_run, chromium):
     chromium.open(tiny_run.page.resolve().as_uri())
-    said = chromium.evaluate("report.columns.brief.map((_, latent) => report.captions.plain(latent))")
+    said = chromium.evaluate("report.columns.brief.map((_, latent) => report.labelOrCaptionText(latent))")
     names = names_of_page(tiny_run.page.parent)
     assert len(names) == len(said) == tiny_run.features.d_sae
     is_told = [not re.search("⟨|byte", text) for text in said]  # parts of characters stand in boxes there

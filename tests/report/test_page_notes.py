@@ -47,7 +47,7 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     assert browser.evaluate("document.querySelector('.mine img')") is None
     fonts = "new Set(Array.from(document.querySelectorAll('.mine .quoting'), (e) => getComputedStyle(e).fontFamily))"
     assert browser.evaluate(f"{fonts}.size") == 1, "rules are in one typeface, with a label before them or without"
-    (tmp_path / "notes.json").write_text(browser.evaluate("report.notes.exported()"))
+    (tmp_path / "notes.json").write_text(browser.evaluate("report.exportedNotes()"))
     table = read_notes(tmp_path / "notes.json")
     assert table.to_dict("records") == [
         {"latent": 3, "star": True, "label": HOSTILE, "note": ""},
@@ -71,13 +71,13 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
     note(browser, "input", "five")
     browser.open(f"{address}#notes")
     browser.wait("document.readyState === 'complete' && document.querySelector('.mine li') !== null")
-    kept = "JSON.parse(report.notes.exported()).notes"
+    kept = "JSON.parse(report.exportedNotes()).notes"
     field = "document.querySelector('.mine input')"
     browser.evaluate(f"{field}.focus(); {field}.value = ''; {field}.dispatchEvent(new Event('input'))")
     assert browser.evaluate(kept) == {} and len(browser.text(".mine li")) == 1, "it is still being written"
     browser.evaluate(f"{field}.value = 'six'; {field}.dispatchEvent(new Event('input'))")
     browser.click(".mine .star")
-    browser.evaluate("report.notes.set(3, { star: true })")
+    browser.evaluate("report.setNote(3, { star: true })")
     browser.wait("document.querySelectorAll('.mine li').length === 2")
     assert browser.evaluate("Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.latent)") == ["3", "5"]
     written = {"3": {"star": True, "label": "", "note": ""}, "5": {"star": True, "label": "six", "note": ""}}
@@ -93,7 +93,7 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
 
 def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, address):
     browser.open(f"{address}#notes")
-    browser.evaluate(f"report.notes.set({SPLIT}, {{ label: 'two things' }})")
+    browser.evaluate(f"report.setNote({SPLIT}, {{ label: 'two things' }})")
     browser.wait("document.querySelectorAll('.mine .of-sense .firing').length === 2")
     assert browser.text(".mine .of-sense .sense") == ["A", "B"]
     browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
@@ -109,9 +109,9 @@ def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list
     browser.wait("document.querySelector('.begin button') !== null")
     first = browser.text(".begin a")[0]
     browser.click(".begin button")
-    assert [*browser.evaluate("JSON.parse(report.notes.exported()).notes")] == [first]
+    assert [*browser.evaluate("JSON.parse(report.exportedNotes()).notes")] == [first]
     assert browser.evaluate("document.querySelector('.begin').checkVisibility()") is False
-    browser.evaluate(f"report.notes.set({first}, {{ label: 'mine' }})")
+    browser.evaluate(f"report.setNote({first}, {{ label: 'mine' }})")
     browser.click(".mine li a")
     browser.wait(f"document.getElementById('feature').dataset.latent === '{first}'")
     assert browser.text("#feature .path a")[:2] == ["Your notes", "All features"]
@@ -119,7 +119,7 @@ def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list
     browser.wait("document.body.dataset.view === 'notes'")
     assert question(browser) == f"#notes/{first}"
     assert browser.evaluate("document.querySelector('.mine input').value") == "mine"
-    browser.evaluate(f"report.notes.set({first}, {{ label: '' }})")
+    browser.evaluate(f"report.setNote({first}, {{ label: '' }})")
     unkept = "document.querySelector('.mine li').matches('.unkept')"
     assert browser.evaluate(unkept) is False
     browser.click(".mine .star")
@@ -144,7 +144,7 @@ def test_notes_of_two_tabs_are_all_kept(browser, address):
     browser.evaluate(f"{other_tab}({json.dumps(theirs)}, false)")
     note(browser, "textarea", "why?")
     browser.open(f"{address}#feature/3")
-    kept = "JSON.parse(report.notes.exported()).notes"
+    kept = "JSON.parse(report.exportedNotes()).notes"
     theirs["3"]["note"] = "why?"
     assert browser.evaluate(kept) == theirs, "a change leaves what another tab stored"
     browser.evaluate(f"{other_tab}({{}}, true)")
@@ -195,7 +195,7 @@ def test_a_label_is_the_title_and_all_of_a_note_is_seen(browser, address, width)
 def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
     browser.open(f"{address}#notes")
     for latent, label in ((5, "pear"), (3, "apple"), (9, "")):
-        browser.evaluate(f"report.notes.set({latent}, {{ star: true, label: '{label}' }})")
+        browser.evaluate(f"report.setNote({latent}, {{ star: true, label: '{label}' }})")
         browser.evaluate("new Promise((later) => setTimeout(later, 3))")
     browser.wait("document.querySelectorAll('.mine li').length === 3")
     listed = "Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.latent)"
@@ -203,7 +203,7 @@ def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
     for order, expected in (("number", "359"), ("last changed", "935"), ("label", "359"), ("number", "359")):
         browser.evaluate(f"{field}.value = '{order}'; {field}.dispatchEvent(new Event('change'))")
         assert "".join(browser.evaluate(listed)) == expected, order
-    browser.evaluate("report.notes.set(5, { label: 'a pear' })")
+    browser.evaluate("report.setNote(5, { label: 'a pear' })")
     browser.open(f"{address}#notes")
     for order, expected in (("last changed", "593"), ("label", "539")):
         browser.evaluate(f"{field}.value = '{order}'; {field}.dispatchEvent(new Event('change'))")
@@ -216,7 +216,7 @@ def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
 def test_notes_are_filtered_by_their_words_and_by_verdict(browser, address):
     browser.open(f"{address}#notes")
     for latent, label in ((5, "pear"), (3, "apple"), (SPLIT, "pear")):
-        browser.evaluate(f"report.notes.set({latent}, {{ label: '{label}' }})")
+        browser.evaluate(f"report.setNote({latent}, {{ label: '{label}' }})")
     shown = "Array.from(document.querySelectorAll('.mine li:not([hidden])'), (e) => Number(e.dataset.latent))"
     ask = "(([field, value, event]) => { field.value = value; field.dispatchEvent(new Event(event)); })"
     text, verdict = (f"document.querySelector('.files {field}')" for field in ("[type=search]", "select"))
@@ -234,7 +234,7 @@ def test_notes_are_filtered_by_their_words_and_by_verdict(browser, address):
 
 def test_what_is_no_export_of_these_features_is_not_imported(browser, address):
     browser.open(f"{address}#notes")
-    key = browser.evaluate("JSON.stringify(report.data.page.key)")
+    key = browser.evaluate("JSON.stringify(report.page.key)")
     for text, said in (
         ("{", "JSON"),
         ("{}", "not an export of this page"),
@@ -242,7 +242,7 @@ def test_what_is_no_export_of_these_features_is_not_imported(browser, address):
         ('{"format": "interp-notes", "features": KEY, "notes": {"999": {"star": true}}}', "feature 999"),
         ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is not valid"),
     ):
-        browser.evaluate(f"report.notes.add({json.dumps(text.replace('KEY', key))})")
+        browser.evaluate(f"report.importNotes({json.dumps(text.replace('KEY', key))})")
         assert said in browser.text("#trouble")[0] and not browser.text(".mine li")
 
 

@@ -45,7 +45,7 @@ def test_on_a_phone_all_chips_are_in_sight_in_short_words_and_a_sense_names_its_
     full = "getComputedStyle(document.querySelector('.chip[data-verdict=polysemantic] .long')).fontSize"
     assert browser.evaluate(full) == "0px", "as its rows say"
     part = """(() => {
-        const rule = h("div.of-sense", null, report.segments.rule([["⟨d7⟩", [["א–ת…"]]]]));
+        const rule = report.h("div.of-sense", null, report.ruleElement([["⟨d7⟩", [["א–ת…"]]]]));
         document.querySelector("td.explanation").append(rule);
         return getComputedStyle(rule.querySelector(".byte"), "::before").content;
     })()"""
@@ -114,7 +114,7 @@ def test_a_match_at_the_head_of_a_rule_comes_first_and_of_equals_that_with_the_l
     browser.evaluate(f"{f1}[2] = 0.9; {f1}[26] = 0.8")
     assert found(browser, "rule:return")[:2] == [1, 2], "where it fires on it, then where it fires after it"
     assert found(browser, "rule:w1")[:2] == [15, 26], "the word, then of its parts the one with the larger F1"
-    rank = "report.search.quality(report.search.parse('%s'), %d)"
+    rank = "report.matchQuality(report.parseQuery('%s'), %d)"
     head, later, together, apart = (
         browser.evaluate(rank % of) for of in [("rule:α", GREEK), ("rule:ε", GREEK), ("a line", 7), ("line a", 7)]
     )
@@ -147,10 +147,10 @@ def test_a_label_with_a_low_f1_is_left_out_and_an_unsure_verdict_is_marked(brows
 
 def test_a_verdict_of_another_tool_is_of_no_group(browser, address):
     browser.open(f"{address}#features")
-    browser.evaluate("report.data.page.names.verdict.push('made_elsewhere')")
-    browser.evaluate("report.columns.verdict[3] = report.data.page.names.verdict.length - 1; 0")
+    browser.evaluate("report.page.names.verdict.push('made_elsewhere')")
+    browser.evaluate("report.columns.verdict[3] = report.page.names.verdict.length - 1; 0")
     browser.evaluate("report.columns.sure[3] = false; 0")
-    groups = "[(i) => report.selection.isUnsure(i), report.selection.isIdle, report.selection.isInseparable]"
+    groups = "[(i) => report.isUnsure(i), report.isIdle, report.isInseparable]"
     assert browser.evaluate(f"{groups}.map((isOf) => Boolean(isOf(3)))") == [False, False, False]
     browser.search("#3")
     assert browser.text("td.monosemanticity > div")[0] == "made elsewhere" and not browser.complaints
@@ -160,22 +160,22 @@ def test_chips_count_what_they_would_leave_of_the_result(browser, address):
     browser.open(f"{address}#features")
     chip = "(c) => [c.dataset.verdict ?? 'starred', c.lastChild.textContent]"
     counts = f"Array.from(document.querySelectorAll('.chips .chip:not([hidden])'), {chip})"
-    verdicts = browser.evaluate("report.columns.verdict.map((k) => report.data.page.names.verdict[k])")
+    verdicts = browser.evaluate("report.columns.verdict.map((k) => report.page.names.verdict[k])")
     assert dict(browser.evaluate(counts)) == {v: str(verdicts.count(v)) for v in set(verdicts)} | {"starred": "0"}
     shown = found(browser, "w1")
     of_result = dict(browser.evaluate(counts))
     assert of_result == {v: str(sum(verdicts[i] == v for i in shown)) for v in set(verdicts)} | {"starred": "0"}
     browser.click(".chip[data-verdict=single-token]")
     assert dict(browser.evaluate(counts)) == of_result, "a verdict does not narrow the counts of the others"
-    browser.evaluate("report.notes.set(24, { star: true }); report.notes.set(3, { star: true })")
+    browser.evaluate("report.setNote(24, { star: true }); report.setNote(3, { star: true })")
     assert dict(browser.evaluate(counts))["starred"] == "1" and 24 in latents(browser), "one of them is in the result"
-    browser.evaluate("report.notes.set(24, { star: false }); report.notes.set(3, { star: false })")
+    browser.evaluate("report.setNote(24, { star: false }); report.setNote(3, { star: false })")
 
 
 def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
     browser.open(f"{address}#features")
     inside = browser.evaluate("report.columns.kind.flatMap((k, i) => (k === null ? [] : [[k, i]]))")
-    kinds = browser.evaluate("report.data.page.names.kind")
+    kinds = browser.evaluate("report.page.names.kind")
     python = {i for k, i in inside if kinds[k] == "python"}
     field = "document.querySelector('select[aria-label=\"Label or kind of text\"]')"
     browser.evaluate(f"{field}.value = 'kind:python'; {field}.dispatchEvent(new Event('change'))")
@@ -190,7 +190,7 @@ def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
     assert browser.evaluate(pressed) == f"python {len(python)}" and browser.text(".list h3") == [
         f"{len(python)} selected"
     ]
-    other = set(range(browser.evaluate("report.data.page.latents"))) - {i for _, i in inside}
+    other = set(range(browser.evaluate("report.page.latents"))) - {i for _, i in inside}
     browser.click("#map .legend li:last-child button")
     assert question(browser) == "#map?in=mixed_kinds" and browser.evaluate(pressed).startswith("mixed kinds ")
     browser.open(f"{address}#features?in=mixed_kinds")
@@ -217,7 +217,7 @@ def test_a_search_shows_the_sense_in_which_it_has_found_something(browser, addre
     browser.open(f"{address}#features")
     third = "{ more_senses: [[['the third'], 0.1, 0.7]] }"
     browser.evaluate(f"report.columns.brief[{SPLIT}].push({third}); report.columns.rule[{SPLIT}].push(' the third')")
-    browser.evaluate(f"loadRows().then(({{ senses: {{ {SPLIT}: some }} }}) => some.push(some[1]))")
+    browser.evaluate(f"report.loadRows().then(({{ senses: {{ {SPLIT}: some }} }}) => some.push(some[1]))")
     assert found(browser, "rule:third") == [SPLIT]
     assert browser.text(".of-sense span > .sense") == ["A", "C"] and browser.text("td.f1 > div") == ["A 0.80", "C 0.70"]
 
@@ -228,7 +228,7 @@ def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, add
     rule = '" +" after " return" or " +"'
     assert browser.text(lead)[0] == rule
     vague = json.dumps([{"vague": [{"muted": ["only on "]}, {"commonest": [[0]]}]}])
-    browser.evaluate(f"report.columns.brief[2] = {vague}; report.selection.set({{}}); null")
+    browser.evaluate(f"report.columns.brief[2] = {vague}; report.select({{}}); null")
     assert browser.text(lead)[0] == "only on  + 100 %", "and not with its rule"
     browser.search("after")
     assert browser.text(lead)[0] == rule and browser.text(f"{lead} mark") == ["after"], "the rule, if it is found"
@@ -239,7 +239,7 @@ def test_a_token_without_a_stored_example_is_told(browser, address):
     stored = "report.columns.stored"
     assert browser.evaluate(f"{stored}.every((bits) => bits & 1)"), "each has an example of its commonest token"
     token = browser.evaluate(f"report.columns.tokens[{SPLIT}][1].trim()")
-    rank = "report.search.quality(report.search.parse('tok:%s'), %d)"
+    rank = "report.matchQuality(report.parseQuery('tok:%s'), %d)"
     before = browser.evaluate(rank % (token, SPLIT))
     share = browser.evaluate(f"report.columns.token_shares[{SPLIT}]")
     assert 1 >= share[0] >= share[1] > 0 and before == pytest.approx(2 + 3 * share[1], abs=1e-3)
@@ -254,14 +254,16 @@ def test_shares_have_two_digits_in_the_page_and_in_what_it_is_given(browser, add
     browser.open(f"{address}#features")
     shares = [0.35, 0.0999, 0.07, 0.001, 0.00044, 0.0625, 8.7e-7, 1, 0]
     said = ["35 %", "10 %", "7.0 %", "0.10 %", "0.044 %", "6.3 %", "8.7e−5 %", "100 %", "0 %"]
-    assert browser.evaluate(f"{shares}.map(format.percent)") == said == [format_percent(share) for share in shares]
+    assert (
+        browser.evaluate(f"{shares}.map(report.format.percent)") == said == [format_percent(share) for share in shares]
+    )
     seconds = [0.04, 59.94, 59.96, 60, 119.6]
-    assert browser.evaluate(f"{seconds}.map(format.duration)") == [
+    assert browser.evaluate(f"{seconds}.map(report.format.duration)") == [
         "0.0 s", "59.9 s", "1 min 0 s", "1 min 0 s", "2 min 0 s",
     ]  # fmt: skip
     many = [k / n for n in (40, 80, 400, 4037, 3e6) for k in range(40)]
-    assert browser.evaluate(f"{many}.map(format.percent)") == [format_percent(share) for share in many]
-    assert browser.evaluate("[0.0000004, 0].map(format.share)") == ["4.0e−5 %", "–"]
+    assert browser.evaluate(f"{many}.map(report.format.percent)") == [format_percent(share) for share in many]
+    assert browser.evaluate("[0.0000004, 0].map(report.format.share)") == ["4.0e−5 %", "–"]
 
 
 def test_a_column_with_bars_needs_only_its_description(browser, address):
@@ -270,7 +272,7 @@ def test_a_column_with_bars_needs_only_its_description(browser, address):
         "name": "planted", "title": "Planted", "unit": "of all", "hint": "a number", "style": "share", "scale": "log",
         "span": [0, 0.5], "widths": {"wide": "6rem", "narrow": None, "one_line": None, "narrow_one_line": None},
     }  # fmt: skip
-    browser.evaluate(f"report.tableColumns.inTable.push({json.dumps(described)}); 0")
+    browser.evaluate(f"report.tableColumns.push({json.dumps(described)}); 0")
     browser.evaluate("report.columns.planted = report.columns.density.map((_, i) => (i === 3 ? null : 0.25)); 0")
     browser.go("features")
     head, *cells = browser.text(".planted")
@@ -292,7 +294,7 @@ def test_a_column_of_text_needs_only_its_description(browser, address):
         "name": "planted", "title": "Planted", "unit": "", "hint": "a word", "sorts": "word", "style": "text",
         "scale": "", "span": None, "widths": {"wide": "6rem", "narrow": None, "one_line": None},
     }  # fmt: skip
-    browser.evaluate(f"report.tableColumns.inTable.push({json.dumps(described)}); 0")
+    browser.evaluate(f"report.tableColumns.push({json.dumps(described)}); 0")
     browser.evaluate("report.columns.planted = report.columns.density.map((_, i) => (i === 3 ? null : '<b>word')); 0")
     browser.go("features")
     assert browser.text("tr[data-latent='1'] .planted") == ["<b>word"]
@@ -318,7 +320,7 @@ def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, ad
     assert first == BEST and browser.text(f"tr[data-latent='{first}'] .snippet .firing") == [VOCAB[first]]
     bars = browser.evaluate("document.querySelector('td.activations path').getAttribute('d')")
     assert bars.count("M") > 1
-    edges = browser.evaluate(f"loadFeature({BEST}).then(({{ histogram }}) => histogram.edges)")
+    edges = browser.evaluate(f"report.loadFeature({BEST}).then(({{ histogram }}) => histogram.edges)")
     ends = [float(text) for text in browser.text(f"tr[data-latent='{BEST}'] .ends span")]
     assert ends[0] == float(f"{edges[0]:.1g}") and edges[-2] <= ends[1] <= edges[-1]
     browser.click(".chip[data-verdict=single-token]")
@@ -339,12 +341,12 @@ def test_a_star_is_set_and_taken_away_in_its_row_without_opening_the_feature(bro
     browser.click(star)
     assert browser.text(star) == ["★"] and question(browser) == "#features"
     assert browser.evaluate("document.querySelector('tr.at').dataset.latent") == str(BEST), "the cursor moves there"
-    assert browser.evaluate(f"report.notes.of({BEST}).star")
+    assert browser.evaluate(f"report.noteOf({BEST}).star")
     assert browser.evaluate(f"document.activeElement.ariaLabel === 'Star feature {BEST}'"), "the focus stays"
     browser.evaluate("dispatchEvent(new Event('resize'))")  # draws the rows anew, as evidence that arrives late does
     assert browser.evaluate(f"document.activeElement.ariaLabel === 'Star feature {BEST}'"), "and outlives a new drawing"
     browser.click(star)
-    assert browser.text(star) == ["☆"] and not browser.evaluate(f"report.notes.of({BEST}).star")
+    assert browser.text(star) == ["☆"] and not browser.evaluate(f"report.noteOf({BEST}).star")
 
 
 def test_table_address_keeps_search_filters_and_order(browser, address):
@@ -410,7 +412,7 @@ def test_search_reads_the_words_that_the_page_shows_for_a_rule_and_keeps_them(br
     browser.open(f"{address}#features")
     words = "document.querySelector(\"tr[data-latent='%d'] .explanation .shortened\").textContent"
     brief = "report.columns.brief"
-    browser.evaluate(f"{brief}[{GREEK}] = {brief}[{SPACES}] = null; report.selection.set({{}})")  # named by their rules
+    browser.evaluate(f"{brief}[{GREEK}] = {brief}[{SPACES}] = null; report.select({{}})")  # named by their rules
     before = browser.evaluate(words % GREEK)
     assert before.startswith("Greek letters ") and before.endswith("+2")
     assert found(browser, "Greek letters") == found(browser, 'rule:"greek letters"') == [GREEK]
@@ -485,19 +487,19 @@ def test_words_in_which_a_rule_is_told_are_found_whole_and_its_tokens_in_part_to
     assert found(browser, "after") == [2] and found(browser, "afte") == [], "a word of a rule"
     assert set(found(browser, "etur")) == {1, 2, 3} and found(browser, "returned") == [3, 7], "tokens, and a word of 7"
     word = json.dumps([{"pieces": [{"rule": [["uf"]]}, " in ", {"rule": [["Yusuf"]]}]}])
-    assert browser.evaluate(f"report.segments.tokensOf({word})") == [["uf"], ["Yusuf"]], "those of a caption, too"
+    assert browser.evaluate(f"report.tokensOfRule({word})") == [["uf"], ["Yusuf"]], "those of a caption, too"
     rule = json.dumps(["tokens without a space after ", [" thou"], " or ", ["thousand"]])
-    marks = "((e) => (report.search.markIn(report.search.parse('{}'), 'rule', e), e.querySelectorAll('mark').length))"
-    drawn = f"(h('p', null, report.segments.rule({rule})))"
+    marks = "((e) => (report.markMatchesIn(report.parseQuery('{}'), 'rule', e), e.querySelectorAll('mark').length))"
+    drawn = f"(report.h('p', null, report.ruleElement({rule})))"
     n_marks = [browser.evaluate(marks.format(text) + drawn) for text in ("thou", "hous", "without", "hout")]
     assert n_marks == [2, 1, 1, 0]
 
 
 def test_a_search_for_the_name_of_a_verdict_offers_those_that_have_it(browser, address):
-    verdict = browser.open(address) or browser.evaluate("report.data.page.verdict_counts[0][0]")
-    browser.go(f"features?q={browser.evaluate(f'format.verdict({json.dumps(verdict)})')}")
+    verdict = browser.open(address) or browser.evaluate("report.page.verdict_counts[0][0]")
+    browser.go(f"features?q={browser.evaluate(f'report.format.verdict({json.dumps(verdict)})')}")
     assert browser.text("tr.none button") == ["Show those with this verdict", "Clear the filters"]
     browser.click("tr.none button")
     browser.wait("!document.querySelector('tr.none') && document.querySelectorAll('#features tr[data-latent]').length")
-    assert browser.evaluate("report.selection.state.verdict") == [verdict]
+    assert browser.evaluate("report.selection.verdict") == [verdict]
     assert browser.evaluate("document.querySelector('#features input[type=search]').value") == ""

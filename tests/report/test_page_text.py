@@ -29,7 +29,7 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     signs = ".querySelectorAll('#feature .title .run')].map((e) => getComputedStyle(e, '::before').content)"
     blank, latex = "\n" + 7 * " ", r"\nabla"
     rule = json.dumps([[blank], ", ", [latex], " or ", ["   "]])
-    copied = browser.evaluate(f"{put.format(f'report.segments.rule({rule})')}.textContent")
+    copied = browser.evaluate(f"{put.format(f'report.ruleElement({rule})')}.textContent")
     assert copied == f'"{blank}", "{latex}" or "   "'
     drawn = ['"↵"', '"␣×7"', '"␣×3"']
     assert browser.evaluate("[...document" + signs) == drawn, "a command of LaTeX is no line end"
@@ -40,11 +40,11 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
         ["   ", "0px", "0px"],
     ], "white space alone has its quotes only in what is copied"
     rule = json.dumps(["tokens like ", ['":'], ", ", ['",'], " or ", ["s"], " after ", [' "']])
-    copied = browser.evaluate(f"{put.format(f'report.segments.rule({rule})')}.innerText")
+    copied = browser.evaluate(f"{put.format(f'report.ruleElement({rule})')}.innerText")
     assert copied == 'tokens like "":", ""," or "s" after " ""'
     assert browser.text("#feature .title .token") == ['":', '",', ' "'], "what has quotes itself stands in a box"
     token = "x\n\n\n\n" + 12 * " " + "x  y"
-    browser.evaluate(put.format(f"h('span.token', null, visible({json.dumps(token)}))"))
+    browser.evaluate(put.format(f"report.h('span.token', null, report.visible({json.dumps(token)}))"))
     assert browser.evaluate("[...document" + signs) == ['"↵×4"', '"␣×12"']
     browser.evaluate("getSelection().selectAllChildren(document.querySelector('#feature .title'))")
     assert browser.evaluate("getSelection().toString()") == token
@@ -54,7 +54,7 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
 def test_shading_separates_strong_from_weak_activations_on_a_dark_screen(browser, address):
     browser.size(1400, 900, dark=True)
     browser.open(f"{address}#feature/3")
-    token = "(at, k) => h(k > 4 ? 'span.token.on.firing' : 'span.token.on', {'--shade': at}, 'x')"
+    token = "(at, k) => report.h(k > 4 ? 'span.token.on.firing' : 'span.token.on', {'--shade': at}, 'x')"
     strengths = f"[0.1, 0.3, 0.5, 0.7, 0.9, 0.9].map({token})"
     browser.evaluate(f"document.querySelector('.example .text').replaceChildren(...{strengths})")
     colours = browser.evaluate(
@@ -73,15 +73,15 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     browser.open(f"{address}#feature/3")
     script = "Array.from(%s.querySelectorAll('[data-script]'), (e) => e.dataset.script)"
     rule = json.dumps([["в"], ", ", ["β"], " or ", ["ا"]])
-    assert browser.evaluate(script % f"report.segments.rule({rule})") == ["Cyrillic", "Arabic alef"]
-    assert browser.evaluate("tokenElement(' в').dataset.script") == "Cyrillic"
-    signs = "[' ', ' a'].map((token) => tokenElement(token).querySelectorAll('.run.space').length)"
+    assert browser.evaluate(script % f"report.ruleElement({rule})") == ["Cyrillic", "Arabic alef"]
+    assert browser.evaluate("report.tokenElement(' в').dataset.script") == "Cyrillic"
+    signs = "[' ', ' a'].map((token) => report.tokenElement(token).querySelectorAll('.run.space').length)"
     assert browser.evaluate(signs) == [1, 0], "a space alone has a sign of its own"
-    assert browser.evaluate("tokenElement('\\u0651').dataset.script") == "shadda"
-    token = "(({dir, dataset}) => [dir, dataset.tip])(tokenElement('⟨9c⟩⟨d7⟩'))"
+    assert browser.evaluate("report.tokenElement('\\u0651').dataset.script") == "shadda"
+    token = "(({dir, dataset}) => [dir, dataset.tip])(report.tokenElement('⟨9c⟩⟨d7⟩'))"
     said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter, א to ת"
     assert browser.evaluate(token) == ["rtl", said]
-    assert browser.evaluate("tokenElement('⟨d1⟩⟨8f⟩ ⟨d0⟩').dir") == "ltr", "Cyrillic"
+    assert browser.evaluate("report.tokenElement('⟨d1⟩⟨8f⟩ ⟨d0⟩').dir") == "ltr", "Cyrillic"
 
 
 def test_parts_of_characters_and_shares_are_written_as_in_python(browser, address):
@@ -102,15 +102,17 @@ def test_parts_of_characters_and_shares_are_written_as_in_python(browser, addres
         for token, script in zip(tokens, around, strict=True)
     ]
     asked = json.dumps([*zip(tokens, around, strict=True)])
-    assert browser.evaluate(f"{asked}.map(([token, lead]) => report.bytes.inLetters(token, lead, null))") == in_python
+    assert browser.evaluate(f"{asked}.map(([token, lead]) => report.bytesInLetters(token, lead, null))") == in_python
     shares = (10 ** g.uniform(-7, 0, 2000)).tolist()
-    assert browser.evaluate(f"{shares}.map(format.percent)") == [format_percent(share) for share in shares]
+    assert browser.evaluate(f"{shares}.map(report.format.percent)") == [format_percent(share) for share in shares]
 
 
 def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_bytes(browser, address):
     browser.open(f"{address}#feature/3")
     drawn = "(e) => Array.from(e.querySelectorAll('.byte'), (one) => one.dataset.part)"
-    browser.evaluate("charactersOf = {}")  # as if none had been seen
+    browser.evaluate(
+        "for (const token in report.charactersOf) delete report.charactersOf[token]"
+    )  # as if none was seen
     for token, lead, labels in (
         ("⟨d7⟩", "null", ["d7… א–ת"]),
         ("⟨a9⟩⟨d7⟩", "null", ["…a9 ש", "d7… א–ת"]),
@@ -125,16 +127,16 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         ("⟨9f⟩⟨98⟩ж", "null", ["…9f П", "…98 И"]),
         ("⟨ff⟩", "null", ["ff"]),
     ):
-        made = f"tokenElement({json.dumps(token)}, {lead})"
+        made = f"report.tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
         assert browser.evaluate(f"{made}.textContent") == token and browser.evaluate(f"{made}.dataset.tip")
         named = split_byte_parts(token, None if lead == "null" else int(lead, 16))
         assert [name for name, own in named if own] == labels, "in notebooks too"
-        plain = f"report.bytes.inLetters({json.dumps(token)}, {lead})"
+        plain = f"report.bytesInLetters({json.dumps(token)}, {lead})"
         assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(f"⟨{label}⟩" for label in labels), token)
     browser.evaluate(
-        "charactersOf = { ' ⟨88⟩': [['么 览 …', 'ш'], []], '⟨95⟩⟨88⟩⟨e6⟩': [['授'], ['来 提 …']],"
-        " 'מ⟨d7⟩': [[], ['נ ג …']] }"
+        "Object.assign(report.charactersOf, { ' ⟨88⟩': [['么 览 …', 'ш'], []], '⟨95⟩⟨88⟩⟨e6⟩': [['授'], ['来 提 …']],"
+        " 'מ⟨d7⟩': [[], ['נ ג …']] })"
     )
     for token, lead, labels, said in (
         (" ⟨88⟩", "null", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),
@@ -147,50 +149,49 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         ),
         ("מ⟨d7⟩", "null", ["d7…"], "⟨d7⟩: the first byte of נ, ג or others"),  # the letter beside it tells more
     ):  # fmt: skip
-        made = f"tokenElement({json.dumps(token)}, {lead})"
+        made = f"report.tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
         assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.textContent") == token
     pieces = ["ק", ["…ש"], ["א–ת…"]]
     rule = json.dumps([["ק⟨a9⟩⟨d7⟩", pieces], " or ", ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]])
-    assert browser.evaluate(f"({drawn})(report.segments.rule({rule}))") == ["…ש", "א–ת…", "א–ת…"], (
+    assert browser.evaluate(f"({drawn})(report.ruleElement({rule}))") == ["…ש", "א–ת…", "א–ת…"], (
         "as its caption has them"
     )
-    told = f"((e) => [e.textContent, e.querySelector('.in-words .token').dataset.tip])(report.segments.rule({rule}))"
+    told = f"((e) => [e.textContent, e.querySelector('.in-words .token').dataset.tip])(report.ruleElement({rule}))"
     words = "the first byte of a Hebrew letter"
     assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or  {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
     browser.size(390, 844)
-    tab = f"document.querySelector('#feature').appendChild(h('button.tab', null, report.segments.rule({rule})))"
+    tab = f"document.querySelector('#feature').appendChild(report.h('button.tab', null, report.ruleElement({rule})))"
     assert browser.evaluate(f"{tab}.querySelector('.in-words').checkVisibility()"), "on a phone, in a tab"
     browser.size(1400, 900)
-    assert browser.evaluate(f"({drawn})(h('p', null, visible(' ⟨88⟩')))") == ["…88"], "in a text it may be of another"
-    around = "report.captions.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
-    put = "vocabulary.splice(0, 2, {}); "
+    assert browser.evaluate(f"({drawn})(report.h('p', null, report.visible(' ⟨88⟩')))") == ["…88"], (
+        "in a text it may be of another"
+    )
+    around = "report.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
+    put = "report.vocabulary.splice(0, 2, {}); "
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
     raised = "{ logits: { counts: [], bottom: [], top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, examples: [], "
     raised += "tokens: [[0, 4, 9]] }"
-    said = f"h('p', null, report.captions.predicts({raised})).textContent.trim()"
-    alike = browser.evaluate("vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
+    said = f"report.h('p', null, report.raisedTokens({raised})).textContent.trim()"
+    alike = browser.evaluate("report.vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
     assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
-    few = "report.captions.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
+    few = "report.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 
 
 def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
     browser.open(f"{address}#feature/3")
-    one = r"report.segments.rule(['after ', ['\n ']]).querySelectorAll('.mark.line').length"
+    one = r"report.ruleElement(['after ', ['\n ']]).querySelectorAll('.mark.line').length"
     assert browser.evaluate(one) == 1, "a line end before one space is drawn, too"
     tokens = ["in", " Rome", ".\n", "שלום", " לך", "\n", "It", " works", "."]
-    put = f"vocabulary = {json.dumps(tokens)}; document.querySelector('#panel-0').replaceChildren({{}})"
-    lines = "report.examples.plainLine({0}, {1})"
-    both = (
-        "[h('li.example', null, h('button.value', null), h('div.place', null, "
-        + lines.format("[0,1,2,3,4,5,6,7,8]", 4)
-        + ")),"
-    )
-    both += " h('li.example', null, h('button.value', null), h('div.place', null, " + lines.format("[0,1]", 1) + "))]"
-    browser.evaluate(put.format("..." + both))
+    put = f"report.vocabulary.splice(0, Infinity, ...{json.dumps(tokens)});"
+    put += " document.querySelector('#panel-0').replaceChildren({})"
+    lines = "report.plainLine({0}, {1})"
+    example = "((line) => report.h('li.example', null, report.h('button.value'), report.h('div.place', null, line)))"
+    both = ", ".join(f"{example}({lines.format(*shown)})" for shown in (([*range(9)], 4), ([0, 1], 1)))
+    browser.evaluate(put.format(both))
     at = (
         "(text) => { const e = Array.from(document.querySelectorAll('#panel-0 .token'))"
         ".find((e) => e.textContent === text);"
@@ -211,9 +212,10 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
         vocabulary = [*before, "\n", *hebrew, *after]
         firing = len(before) + 2
         line = lines.format(list(range(len(vocabulary))), firing)
-        made = f"h('li.example', null, h('button.value', null), h('div.place', null, {line}))"
+        made = f"report.h('li.example', null, report.h('button.value', null), report.h('div.place', null, {line}))"
         browser.evaluate(
-            f"vocabulary = {json.dumps(vocabulary)}; document.querySelector('#panel-0').replaceChildren({made})"
+            f"report.vocabulary.splice(0, Infinity, ...{json.dumps(vocabulary)});"
+            f" document.querySelector('#panel-0').replaceChildren({made})"
         )
         seen = """Array.from(document.querySelectorAll('#panel-0 .token')).filter((e) => {
             const box = e.getBoundingClientRect();
@@ -226,11 +228,11 @@ def test_each_line_of_an_example_keeps_its_own_direction(browser, address):
         assert nearest in kept and farthest not in kept, "what is farther from the firing is cut off"
     browser.open(f"{address}#feature/9")
     browser.click(".widths [value=whole]")
-    put_bytes = "vocabulary = ['⟨ce⟩', 'a', '⟨b2⟩']; report.examples.plainLine({}, {}).textContent"
+    put_bytes = "report.vocabulary.splice(0, 3, '⟨ce⟩', 'a', '⟨b2⟩'); report.plainLine({}, {}).textContent"
     assert browser.evaluate(put_bytes.format("[0, 1, 2, 1, 0]", 1)) == "a⟨b2⟩a", "what the ends cut is left out"
     assert browser.evaluate(put_bytes.format("[0, 1, 0]", 2)) == "a⟨ce⟩", "unless it fires"
-    two = """vocabulary = ['⟨d7⟩', '⟨97⟩⟨d7⟩', '⟨9c⟩'];
-        report.examples.plainLine([0, 1, 2], 1).querySelector('.firing').textContent"""
+    two = """report.vocabulary.splice(0, 3, '⟨d7⟩', '⟨97⟩⟨d7⟩', '⟨9c⟩');
+        report.plainLine([0, 1, 2], 1).querySelector('.firing').textContent"""
     assert browser.evaluate(two) == "חל", "a token that ends one character and begins the next marks both"
     bidi = "getComputedStyle(document.querySelector('.text.broken')).unicodeBidi"
     assert browser.evaluate(bidi) == "plaintext"
@@ -240,7 +242,7 @@ def test_a_list_is_drawn_in_groups_and_whole_at_a_press(browser, address):
     browser.open(f"{address}#feature/3")
     groups = [["Greek letters", [["ν"], ["β"], ["γ"], ["δ"]], 2], ["", [["x"]], 1]]
     rule = json.dumps(["after ", {"groups": groups, "like": 1}])
-    drawn = f"h('p', null, report.segments.rule({rule}, {{ isButton: true }}))"
+    drawn = f"report.h('p', null, report.ruleElement({rule}, {{ isButton: true }}))"
     browser.evaluate(f"document.querySelector('#feature .title').replaceChildren({drawn})")
     assert browser.text("#feature .title p") == ['after Greek letters "ν", "β" +2 or "x"']
     assert browser.evaluate("document.querySelectorAll('.title .of-script [data-script]').length") == 1, (
@@ -254,9 +256,9 @@ def test_a_list_is_drawn_in_groups_and_whole_at_a_press(browser, address):
 
 def test_the_strongest_firings_of_each_sense_stand_in_the_order_of_the_senses(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    senses = f"""loadFeature({SPLIT}).then(async (feature) => {{
-        const some = await report.examples.telling({SPLIT}, feature, 3);
-        return some.map((one) => [report.examples.senseOf(one, feature.senses), report.examples.valueOf(one)]);
+    senses = f"""report.loadFeature({SPLIT}).then(async (feature) => {{
+        const some = await report.tellingExamples({SPLIT}, feature, 3);
+        return some.map((one) => [report.senseOf(one, feature.senses), report.valueOf(one)]);
     }})"""
     found = browser.evaluate(senses)
     assert [sense for sense, _ in found] == [0, 0, 1] and found[0][1] >= found[1][1]
@@ -265,7 +267,7 @@ def test_the_strongest_firings_of_each_sense_stand_in_the_order_of_the_senses(br
 def test_the_firings_of_a_card_are_on_different_tokens_and_the_strongest_first(browser, address):
     browser.open(f"{address}#feature/3")
     examples = [[-1, row, None, value, []] for row, value in ((7, 4), (5, 9), (21, 8), (37, 7), (3, 2))]
-    told = """loadFeature(3).then((feature) => report.examples.telling(3, {{ ...feature, examples: {} }}, {}))
+    told = """report.loadFeature(3).then((feature) => report.tellingExamples(3, {{ ...feature, examples: {} }}, {}))
         .then((some) => some.map(([, row]) => row % 16))"""
     assert browser.evaluate(told.format(json.dumps(examples), 3)) == [5, 7, 3], "one on the token of its rule, 3"
     assert browser.evaluate(told.format(json.dumps(examples), 2)) == [5, 3]
@@ -274,7 +276,7 @@ def test_the_firings_of_a_card_are_on_different_tokens_and_the_strongest_first(b
 
 def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
     browser.open(f"{address}#feature/3")
-    tip = "report.segments.rule({}).getAttribute('title')"
+    tip = "report.ruleElement({}).getAttribute('title')"
     long = "lower-case tokens in Latin script within 8 tokens after "
     assert browser.evaluate(tip.format(json.dumps([long, ["x"]]))) == f'{long}"x"'
     assert browser.evaluate(tip.format(json.dumps(["tokens after ", ["x"]]))) is None
@@ -283,11 +285,11 @@ def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
 def test_what_a_feature_fires_with_is_whole_or_has_a_third_of_a_line(browser, address):
     browser.open(f"{address}#feature/3")
     sizes = """(() => {
-        const rule = (text) => h("span.near", null, h("span.rule", null, text));
-        const line = h("dd", null, rule("short"), rule("some ".repeat(9)), rule("some ".repeat(8)),
+        const rule = (text) => report.h("span.near", null, report.h("span.rule", null, text));
+        const line = report.h("dd", null, rule("short"), rule("some ".repeat(9)), rule("some ".repeat(8)),
             rule("longer ".repeat(80)));
-        const named = h("div.nearby", null, h("dt", null, "Fires with"), line);
-        document.querySelector("#feature").append(h("dl.lead", null, named));
+        const named = report.h("div.nearby", null, report.h("dt", null, "Fires with"), line);
+        document.querySelector("#feature").append(report.h("dl.lead", null, named));
         const isWhole = ({ firstChild: rule }) => rule.scrollWidth <= rule.clientWidth;
         return [Array.from(line.children, isWhole), line.lastChild.getBoundingClientRect().width / line.clientWidth];
     })()"""
@@ -297,7 +299,7 @@ def test_what_a_feature_fires_with_is_whole_or_has_a_third_of_a_line(browser, ad
 
 def test_a_token_whose_quotes_would_be_hard_to_tell_stands_in_a_box(browser, address):
     browser.open(f"{address}#feature/3")
-    boxed = "Array.from(report.segments.rule({}).querySelectorAll('.short.token'), (e) => e.textContent)"
+    boxed = "Array.from(report.ruleElement({}).querySelectorAll('.short.token'), (e) => e.textContent)"
     rule = [["'s"], ", ", ["don't"], ", ", ["a'"], " or ", ['b"']]
     assert browser.evaluate(boxed.format(json.dumps(rule))) == ['b"'], "beside which quotes are hard to tell"
 
@@ -328,7 +330,7 @@ def test_bytes_of_one_character_are_joined_and_share_the_stronger_shade(browser,
         browser.go(f"feature/{latent}")
         assert browser.text("#feature .example .firing")[0] == shown
     pieces = browser.evaluate(
-        "report.bytes.pieces(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
+        "report.joinBytes(['a⟨d7⟩', '⟨a9⟩⟨d7⟩', '⟨9c⟩b', '⟨ce⟩', 'c', '⟨f0⟩⟨9f⟩', '⟨98⟩', '⟨80⟩', ''])"
     )
     assert [(piece["text"], piece["tokens"]) for piece in pieces] == [
         ("a", [0]), ("ש", [0, 1]), ("ל", [1, 2]), ("b", [2]), ("⟨ce⟩", [3]), ("c", [4]),
@@ -346,9 +348,9 @@ def test_examples_align_their_firing_tokens_and_open_to_the_context(browser, add
     assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
     assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
     places = """((texts) => {
-        const elements = texts.map((text) => h("span.token", null, text));
+        const elements = texts.map((text) => report.h("span.token", null, text));
         const pieces = texts.map((text) => ({ text }));
-        document.getElementById("feature").append(report.examples.line(pieces, elements, texts.length - 1, true));
+        document.getElementById("feature").append(report.textLine(pieces, elements, texts.length - 1, true));
         return elements.map((e) => e.getBoundingClientRect().left);
     })(['a', '  ', 'b'])"""
     left = browser.evaluate(places)
@@ -357,7 +359,7 @@ def test_examples_align_their_firing_tokens_and_open_to_the_context(browser, add
     assert browser.text(".whole .text .token") and browser.text(".whole .about")[0].startswith(
         f"sequence {N_SEQ - 1}, position"
     )
-    tokens = browser.evaluate("Array.from(report.text.of(report.data.page.latents - 1), word).join('')")
+    tokens = browser.evaluate("Array.from(report.tokensOfSequence(report.page.latents - 1), report.word).join('')")
     shown = browser.evaluate("document.querySelector('.whole .text').textContent")
     assert len(shown) > 40 and tokens.startswith("<|bos|> return")
     browser.click(".example .value")
@@ -403,14 +405,14 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
 
 def test_of_a_character_only_the_bytes_of_the_firing_token_are_coloured(browser, address):
     browser.open(f"{address}#feature/3")
-    browser.evaluate("vocabulary.splice(0, 4, ' ל⟨d7⟩', '⟨a9⟩', '⟨e9⟩⟨94⟩', '⟨80⟩')")
+    browser.evaluate("report.vocabulary.splice(0, 4, ' ל⟨d7⟩', '⟨a9⟩', '⟨e9⟩⟨94⟩', '⟨80⟩')")
     for tokens, firing, extent in (
         ([0, 1], 0, " לש 0% 83% to left"),  # two letters, and one of the two bytes of the third
         ([0, 1], 1, "ש 50% 100% to left"),
         ([2, 3], 1, "销 67% 100% to right"),
         ([3], 0, "⟨80⟩   "),
     ):
-        drawn = f"report.examples.plainLine({tokens}, {firing}).querySelector('.firing')"
+        drawn = f"report.plainLine({tokens}, {firing}).querySelector('.firing')"
         styles = "['--from', '--to', '--way'].map((name) => e.style.getPropertyValue(name)).join(' ')"
         assert browser.evaluate(f"((e) => e.textContent + ' ' + {styles})({drawn})").strip() == extent.strip()
 
@@ -419,7 +421,7 @@ def test_spaces_with_which_all_lines_of_a_passage_begin_are_cut(browser, address
     browser.open(f"{address}#feature/7")
     put = {"returned": "returned\n   p", "123": "123\n   q", "1233": "1233\n     r", "\t": "    "}
     browser.evaluate(f"""Object.entries({json.dumps(put)}).forEach(([text, other]) => {{
-        vocabulary[vocabulary.indexOf(text)] = other; }}); document.querySelector(".example").draw()""")
+        report.vocabulary[report.vocabulary.indexOf(text)] = other; }}); document.querySelector(".example").draw()""")
     assert browser.text(".example:first-child .row")[1:3] == ["q1233\n", "  r a\n"]
 
 
@@ -432,7 +434,7 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     firing = "document.querySelector('.example .firing')"
     after = f"Array.from({firing}.closest('.text').querySelectorAll('.token')).at(-1).getBoundingClientRect().top"
     assert browser.evaluate(f"{firing}.textContent === '\\n' && {after} > {firing}.getBoundingClientRect().bottom")
-    put = "vocabulary[vocabulary.indexOf('\\n')] = '\\n\\n  '; document.querySelector('.example').draw()"
+    put = "report.vocabulary[report.vocabulary.indexOf('\\n')] = '\\n\\n  '; document.querySelector('.example').draw()"
     browser.evaluate(put)
     rows = browser.text(".example:first-child .row")
     [at] = [k for k, row in enumerate(rows) if row.endswith("\n\n")]
@@ -449,12 +451,15 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     assert hang == "8", "two letters further in than two spaces and a tab"
     blank = ".example:first-child .row.blank"
     assert browser.text(blank) == [], "the latent fires on the empty line"
-    browser.evaluate("vocabulary[vocabulary.indexOf(' a')] = ' a\\n\\nb'; document.querySelector('.example').draw()")
+    browser.evaluate(
+        "report.vocabulary[report.vocabulary.indexOf(' a')] = ' a\\n\\nb'; document.querySelector('.example').draw()"
+    )
     assert set(browser.text(blank)) == {"\n"}, "and not on these"
     sign = f"getComputedStyle(document.querySelector('{blank} .line-end'), '::before').content"
     assert browser.evaluate(sign) == '""', "which are gaps without a sign"
     indent = "getComputedStyle(document.querySelector('.example .row{}')).paddingInlineStart"
-    put = "vocabulary[vocabulary.indexOf(' a\\n\\nb')] = 'ACGT'.repeat(12); document.querySelector('.example').draw()"
+    put = "report.vocabulary[report.vocabulary.indexOf(' a\\n\\nb')] = 'ACGT'.repeat(12);"
+    put += " document.querySelector('.example').draw()"
     assert browser.evaluate(indent.format("")) != "0px"
     browser.evaluate(put)
     assert browser.evaluate(indent.format(".unbroken")) == "0px", "text without spaces goes on below its first letter"
@@ -469,10 +474,10 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
 def test_a_passage_stays_within_its_text_and_its_firing_token_on_one_line(browser, address):
     browser.open(f"{address}#feature/3")
     drawn = """((words, place) => {
-        vocabulary = words;
-        report.text.of = () => Int32Array.from(words.keys());
+        report.vocabulary.splice(0, Infinity, ...words);
+        report.tokensOfSequence(0).forEach((_, k, tokens) => { tokens[k] = k; });
         const feature = { facts: { max: 1 }, examples: [], senses: [] };
-        const list = report.examples.list(3, feature, [[-1, place, null, 1, []]], { how: "passage" });
+        const list = report.exampleList(3, feature, [[-1, place, null, 1, []]], { how: "passage" });
         document.getElementById("feature").replaceChildren(list);
         const firing = Array.from(list.querySelectorAll(".firing"));
         const space = firing.map((e) => [e.textContent, getComputedStyle(e).whiteSpace, getComputedStyle(e).clipPath]);
@@ -495,7 +500,7 @@ def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):
     browser.open(f"{address}#feature/3")
     drawn = """(texts, firing) => {
         const pieces = texts.map((text) => ({ text }));
-        return report.examples.line(pieces, texts.map((text) => h("span", null, text)), firing).dir;
+        return report.textLine(pieces, texts.map((text) => report.h("span", null, text)), firing).dir;
     }"""
     for texts, firing, said in (
         (["many English words ", "\u05d0", "\u05d1", " and more of them"], 2, "rtl"),
@@ -510,9 +515,9 @@ def test_a_line_runs_as_the_letters_at_its_firing_do(browser, address):
 def test_a_mark_on_which_a_feature_fires_is_drawn_with_the_letter_that_bears_it(browser, address):
     browser.open(f"{address}#feature/1")
     firing = """((tokens, at) => {
-        vocabulary.push(...tokens);
-        const ids = tokens.map((_, k) => vocabulary.length - tokens.length + k);
-        const line = report.examples.plainLine(ids, at);
+        report.vocabulary.push(...tokens);
+        const ids = tokens.map((_, k) => report.vocabulary.length - tokens.length + k);
+        const line = report.plainLine(ids, at);
         return [line.querySelector(".firing").textContent, line.textContent, line.querySelector(".combining") !== null];
     })"""
     fatha = "\u064e"

@@ -55,7 +55,7 @@ def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(
     browser.open(f"{address}#feature/3")
     said = "(({hidden, textContent}) => hidden ? '' : textContent)(document.getElementById('tip'))"
     term = "document.querySelector('#feature .name .term')"
-    meaning = browser.evaluate(f"report.glossary.meanings[{term}.textContent]")
+    meaning = browser.evaluate(f"report.MEANINGS[{term}.textContent]")
     assert meaning.startswith("The verdict that its firings") and browser.evaluate(said) == ""
     x, y = browser.evaluate(f"(({{x, y, width}}) => [x + width / 2, y + 5])({term}.getBoundingClientRect())")
     browser.send("Input.dispatchMouseEvent", type="mouseMoved", x=x, y=y)
@@ -76,8 +76,8 @@ def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(
 def test_terms_have_one_meaning_each_that_the_glossary_has_too(browser, address):
     browser.open(f"{address}#overview")
     glossary = (Path(__file__).parents[2] / "analyses" / "GLOSSARY.md").read_text().lower()
-    verdicts = browser.evaluate("Object.values(report.data.page.verdicts).map(({ word }) => word)")
-    names = set(browser.evaluate("Object.keys(report.glossary.meanings)"))
+    verdicts = browser.evaluate("Object.values(report.page.verdicts).map(({ word }) => word)")
+    names = set(browser.evaluate("Object.keys(report.MEANINGS)"))
     assert names > set(verdicts) and [name for name in names - {*verdicts} if name.lower() not in glossary] == []
 
 
@@ -87,7 +87,7 @@ def test_colours_follow_the_system_until_a_scheme_is_chosen_which_is_kept(browse
     browser.size(1400, 900, dark=True)
     browser.open(f"{address}#features")
     dark = browser.evaluate(paper)
-    assert browser.evaluate(theme) == "dark" and browser.evaluate("preferences.get('theme')") is None
+    assert browser.evaluate(theme) == "dark" and browser.evaluate("report.preference('theme')") is None
     browser.click("#theme")
     assert browser.evaluate(theme) == "light" and browser.evaluate(paper) != dark
     browser.open(f"{address}#features")
@@ -96,7 +96,7 @@ def test_colours_follow_the_system_until_a_scheme_is_chosen_which_is_kept(browse
     browser.click("#theme")
     assert browser.evaluate(theme) == "dark" and browser.evaluate(paper) == dark
     browser.click("#theme")
-    assert browser.evaluate(theme) == "light" and browser.evaluate("preferences.get('theme')") == "system"
+    assert browser.evaluate(theme) == "light" and browser.evaluate("report.preference('theme')") == "system"
 
 
 def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, address):
@@ -114,7 +114,7 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     tips = "Array.from(document.querySelectorAll('.verdicts a'), (a) => a.dataset.tip)"
     assert browser.evaluate(tips)[:2] == ["63 % of all", "20 % of all, 5 of them unsure"]
     browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # their examples are read by then
-    cards, [shown, *_] = browser.text("#overview .card h3 a"), browser.evaluate("report.data.page.worth_showing")
+    cards, [shown, *_] = browser.text("#overview .card h3 a"), browser.evaluate("report.page.worth_showing")
     assert len(set(cards)) == 6 and shown and cards[: len(shown)] == [f"Feature {latent}" for latent, *_ in shown]
     next_ones = ["Next in the table's order"] * (6 - len(shown))
     assert browser.text(".card .why") == [*(why for _, why, _ in shown), *next_ones], "no card lacks its title"
@@ -183,7 +183,7 @@ def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_
     browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'return'}")
     assert browser.text(".hits .number") == ["1", "2", "3"] and browser.text(".hits #hit-more") == []
     browser.evaluate(press % "w")
-    best = browser.evaluate("report.search.best('w', 99)")
+    best = browser.evaluate("report.bestMatches('w', 99)")
     assert browser.text(".hits .number") == [str(latent) for latent in best["first"][:5]]
     assert browser.text(".hits #hit-more") == [f"Enter: all {best['n']} in the table"]
     browser.press("ArrowDown")
@@ -208,7 +208,7 @@ def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_
 def test_the_overview_leads_to_what_is_starred_or_noted_once_there_is_any(browser, address):
     browser.open(address)
     assert browser.text(".worth .noted a") == []
-    browser.evaluate("report.notes.set(3, { star: true }); report.notes.set(4, { note: 'why' })")
+    browser.evaluate("report.setNote(3, { star: true }); report.setNote(4, { note: 'why' })")
     assert browser.text(".worth .noted a") == ["1 starred", "1 noted"]
     browser.click(".worth .noted a + a")
     browser.wait("document.body.dataset.view === 'features'")
@@ -218,11 +218,11 @@ def test_the_overview_leads_to_what_is_starred_or_noted_once_there_is_any(browse
 
 def test_a_data_file_that_could_not_be_read_is_read_again_when_it_is_next_asked_for(browser, address):
     browser.open(address)
-    fail = "loadData('nothing').then(() => '', (error) => error.message)"
+    fail = "report.loadData('nothing').then(() => '', (error) => error.message)"
     assert [browser.evaluate(fail) for _ in range(2)] == ["data/nothing.js is missing or cannot be read"] * 2
     n_tried = "document.querySelectorAll('script[src=\"data/nothing.js\"]').length"
     assert browser.evaluate(n_tried) == 2
-    assert browser.evaluate("loadData('map') === loadData('map')"), "one that can be read is read once"
+    assert browser.evaluate("report.loadData('map') === report.loadData('map')"), "one that can be read is read once"
 
 
 def test_a_chart_follows_a_window_that_becomes_narrow_while_it_is_out_of_sight(browser, address):
@@ -267,7 +267,7 @@ def test_the_summary_is_printed_on_one_page_and_copied_as_text_and_its_figures_o
     browser.evaluate("navigator.clipboard.writeText = async (text) => { window.written = text; }")
     browser.click("#summary .copies button")
     about, heads, *lines = browser.wait("window.written").split("\n")
-    assert about == browser.evaluate("report.data.page.about") and heads.startswith("Features that\tshare\t95")
+    assert about == browser.evaluate("report.page.about") and heads.startswith("Features that\tshare\t95")
     assert len(lines) == len(browser.text(".findings tbody tr")) > 0
     assert all(len(line.split("\t")) == 4 for line in lines)
     bar = "report.shareBar('a null', [0.77, 0.72, 0.81], 'null')"

@@ -14,7 +14,6 @@ them can run code.
 
 from collections.abc import Callable
 from http import HTTPStatus
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, NotRequired
 
@@ -22,20 +21,16 @@ from pydantic import Field
 
 from interp.checks.errors import InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
+from interp.display.scripts import join_scripts
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
 from interp.report.notes import FILE_NAME, edit_notes, features_key, notes_of
-from interp.report.writing import assets, check_data_script, index, page_policy, plotly_script
+from interp.report.writing import PAGE, assets, check_data_script, index, page_policy, plotly_script
 
 MAX_NEW_TOKENS, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
-SCRIPTS = ("live.js", "grid.js", "edges.js", "try_text.js", "steering.js")
-ASSETS = ("live.css", *SCRIPTS)
-LAST_SCRIPT = '<script src="assets/main.js"></script>'
-ADDED_TAGS = '<link rel="stylesheet" href="assets/live.css">' + "".join(
-    f'\n<script src="assets/{name}"></script>\n' for name in SCRIPTS
-)
+LAST_STYLE = '<link rel="stylesheet" href="assets/page.css">'
 
 Latent = Annotated[str, Field(pattern="^(0|[1-9][0-9]{0,8})$")]
 MAX_NOTE = 20_000
@@ -109,14 +104,14 @@ class Explorer(LocalServer):
         if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
             raise InterpError(f"{self._folder} has another version: `interp report {run.path}` writes it again")
         self._assets["plotly.js"] = plotly_script()
-        live = files("interp.report.live")
-        self._assets |= {name: live.joinpath(name).read_bytes() for name in ASSETS}
+        self._assets["page.js"] = join_scripts(PAGE, "live/main.js").encode()
+        self._assets["live.css"] = (PAGE / "live" / "live.css").read_bytes()
         super().__init__(port, page_policy())
 
     def index(self) -> bytes:
         """Return the page with its live parts, which may ask this server."""
         text = self._index.replace(CLOSED, ASKING, 1)
-        return text.replace(LAST_SCRIPT, ADDED_TAGS + LAST_SCRIPT).encode()
+        return text.replace(LAST_STYLE, LAST_STYLE + LAST_STYLE.replace("page.css", "live.css")).encode()
 
     def file(self, path: str) -> tuple[str, bytes]:
         """Return the media type and bytes at a path. Only the page, its code and its data have a path."""

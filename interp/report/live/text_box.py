@@ -5,17 +5,18 @@ In a notebook:
     explore(Run("runs/demo"), "Once upon a time")         in marimo, mo.ui.anywidget(explore(…))
 """
 
-from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import InterpError
 from interp.display import cards
 from interp.display.byte_parts import name_byte_parts
+from interp.display.scripts import join_scripts
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import UNTESTED
 from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
+from interp.report.writing import PAGE
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.short_rules import short_rule
 
@@ -40,12 +41,11 @@ def explore(run: ReadableRun, text: str = "Once upon a time") -> "AnyWidget":
     import anywidget
     import traitlets
 
-    code = files("interp.report.live")
     answers = Answers(run)
 
     class Explore(anywidget.AnyWidget):
-        _esm = code.joinpath("widget.js").read_text(encoding="utf-8")
-        _css = code.joinpath("widget.css").read_text(encoding="utf-8")
+        _esm = widget_module()
+        _css = (PAGE / "live" / "widget.css").read_text(encoding="utf-8")
         text = traitlets.Unicode().tag(sync=True)
         latent = traitlets.Int(None, allow_none=True).tag(sync=True)
         reading = traitlets.Dict().tag(sync=True)
@@ -68,6 +68,11 @@ def explore(run: ReadableRun, text: str = "Once upon a time") -> "AnyWidget":
             return data | {"text/html": static_html(self.text, self.reading)}, metadata
 
     return Explore(text=text)
+
+
+def widget_module() -> str:
+    """Return the module that anywidget loads."""
+    return join_scripts(PAGE, "live/widget.js") + 'export default { render: modules["live/widget.js"].render };\n'
 
 
 def static_html(text: str, reading: dict[str, Any]) -> str:

@@ -1,0 +1,60 @@
+/* The columns of the table as the run describes them (columns.py), so that one more needs no line here: how each is
+ * called, how its numbers are written, and what the features are sorted by, filtered by and compared in. */
+
+import { columns } from "./features.js";
+import { page } from "./files.js";
+import { format } from "../elements/format.js";
+
+export const allColumns = page.table;
+export const tableColumns = allColumns.filter(({ widths }) => widths);
+
+/* The numbers, those that lie on a scale of one kind together. */
+export const numberColumns = ["share", "signed", "log"].flatMap((kind) =>
+  allColumns.filter(({ scale }) => scale === kind));
+
+/** A number of a feature and the ends of its interval, null where one is not known.
+ * @type {(name: string, latent: number) => Share} */
+export function valuesOf(name, latent) {
+  const of = (each) => columns[each]?.[latent] ?? null;
+  return [of(name), of(`${name}_low`), of(`${name}_high`)];
+}
+
+export const writeValue = ({ style }, x) => format[style || "text"](x);
+
+/** The scale of the numbers with a sign in a column: by their rank among those of all features, as few are far larger
+ * than the others.
+ * @type {(column: Column) => Scale} */
+export function ranksOf({ name }) {
+  if (ranks[name]) return ranks[name];
+  const sorted = Float64Array.from(columns[name].filter((x) => x !== null)).sort();
+  const place = (x) => {
+    let [from, to] = [0, sorted.length];
+    while (from < to) {
+      const middle = (from + to) >> 1;
+      if (sorted[middle] < x) from = middle + 1;
+      else to = middle;
+    }
+    return from / sorted.length;
+  };
+  return (ranks[name] = { least: sorted[0], most: sorted.at(-1), place });
+}
+const ranks = {};
+
+/* What a column is, in a word or two, with the ends of its bars, or how their scale is that is not linear. */
+export const unitOf = ({ unit, scale, span }) => (!span ? unit
+  : `${unit}, ${scale === "signed" ? "by rank" : span.map((x) => format.significant(x, 1)).join(" to ")}`);
+
+/* Its title within a line. */
+export const titleInLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
+
+/* Those of the table as tracks of a grid: in wide and narrow windows, in rows of two lines and of one. */
+export function columnTracks() {
+  const of = (widthOf) => tableColumns.map(({ widths }) => widthOf(widths)).join(" ");
+  const narrow = (widths) => widths.narrow ?? widths.wide;
+  return {
+    "--wide": of(({ wide }) => wide),
+    "--narrow": of(narrow),
+    "--one-line": of((widths) => widths.one_line ?? widths.wide),
+    "--narrow-one-line": of((widths) => widths.narrow_one_line ?? narrow(widths)),
+  };
+}

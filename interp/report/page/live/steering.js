@@ -1,0 +1,173 @@
+/* "Steer", a tab of a feature's examples on a served page: what the model writes with the feature held, and what that
+ * costs. */
+
+import { page } from "../data/files.js";
+import { tokensOfSequence } from "../data/sequences.js";
+import { word } from "../data/vocabulary.js";
+import { h, svg } from "../elements/elements.js";
+import { format } from "../elements/format.js";
+import { ask, showError } from "./ask.js";
+import { joinBytes } from "../text/bytes.js";
+import { visible } from "../text/tokens.js";
+
+const PAUSE = 250,
+  N_BEFORE = 16,
+  LEAST = -4,
+  MOST = 8,
+  FIRST = 2,
+  N_TOKENS = 48;
+
+/* The tokens of one text that are not in its longest common subsequence with the other. */
+function changed(before, after) {
+  const length = Array.from({ length: before.length + 1 }, () => new Array(after.length + 1).fill(0));
+  for (let i = before.length - 1; i >= 0; i--) {
+    for (let k = after.length - 1; k >= 0; k--) {
+      length[i][k] = before[i] === after[k] ? length[i + 1][k + 1] + 1 : Math.max(length[i + 1][k], length[i][k + 1]);
+    }
+  }
+  const [lost, won] = [new Set(), new Set()];
+  for (let i = 0, k = 0; i < before.length || k < after.length;) {
+    if (i < before.length && k < after.length && before[i] === after[k]) [i, k] = [i + 1, k + 1];
+    else if (k < after.length && (i === before.length || length[i][k + 1] >= length[i + 1][k])) won.add(k++);
+    else lost.add(i++);
+  }
+  return [lost, won];
+}
+
+function written(title, ids, prompt, marks, kind) {
+  const kindOf = ({ tokens }) =>
+    tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "";
+  const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text, 3, true));
+  const pieces = joinBytes(ids.map(word)).map(token);
+  return h("div.written", null, h("h3", null, title), h("div.text", { dir: "auto" }, pieces));
+}
+
+const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 170, 44, 10, 12, 146];
+const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
+
+/* One column of the doses over the multiples, with an axis of its own; a line marks the multiple that is held. */
+function chart(title, kind, doses, at, inWords) {
+  const known = doses.filter((row) => row[0] !== null && row[at] !== null);
+  const free = doses.find(([multiple]) => multiple === null)[at];
+  const most = Math.max(...known.map((row) => row[at]), free) || 1;
+  const y = (value) => BASE - (value / most) * (BASE - TOP);
+  const text = (place, words, anchor) => svg("text", { ...place, "text-anchor": anchor }, words);
+  const points = known.map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
+  const dot = (row) =>
+    svg(
+      "circle",
+      { class: kind, cx: x(row[0]), cy: y(row[at]), r: 2.5 },
+      svg("title", null, `${row[0]} ×: ${inWords(row[at])}`),
+    );
+  const last = known.at(-1);
+  const label = `${title}: ${inWords(last[at])} at ${last[0]} times its maximum`;
+  const line = svg("line", { class: "dose", y1: TOP, y2: BASE });
+  const picture = svg(
+    "svg",
+    { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label },
+    svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }),
+    svg("line", { class: "axis", x1: LEFT, x2: LEFT, y1: TOP, y2: BASE }),
+    [0, most / 2, most].map((value) => text({ x: LEFT - 5, y: y(value) + 4 }, inWords(value), "end")),
+    [LEAST, 0, 4, MOST].map((tick) => text({ x: x(tick), y: BASE + 15 }, `${tick} ×`.replace("-", "−"), "middle")),
+    line,
+    svg("polyline", { class: kind, points: points.join(" ") }),
+    known.map(dot),
+  );
+  const place = (held) => {
+    for (const end of ["x1", "x2"]) line.setAttribute(end, x(held));
+  };
+  return { element: h("figure", null, h("figcaption", null, title), picture), place };
+}
+
+/* What each dose costs (KL), and what it brings (the probability of what the feature writes). */
+function charts(doses) {
+  const free = doses.find(([multiple]) => multiple === null);
+  const nats = (value) => format.significant(value, 2);
+  const drawn = [chart("KL to the unsteered model, in nats", "kl", doses, 1, nats)];
+  if (free[2] !== null) {
+    const title = `Probability of its positive logits (unsteered ${format.percent(free[2])})`;
+    drawn.push(chart(title, "concept", doses, 2, format.percent));
+  }
+  const meaning =
+    "Over the multiple of its maximum: what the feature makes the model write when it is held there. Whether the " +
+    "model uses it at its own activations is another question: see its effect.";
+  const place = (held) => drawn.forEach((one) => one.place(held));
+  return Object.assign(h("div.doses", null, drawn.map((one) => one.element), h("p.muted", null, meaning)), { place });
+}
+
+/* The text up to the strongest firing, and its token. */
+function opening(example) {
+  const { n_ctx } = page,
+    [, row] = example,
+    place = row % n_ctx;
+  const words = Array.from(tokensOfSequence(Math.floor(row / n_ctx)), word).slice(
+    Math.max(place - N_BEFORE, 0),
+    place + 1,
+  );
+  return joinBytes(words.filter((text) => !/^<\|.*\|>$/.test(text)))
+    .map((piece) => piece.text)
+    .join("");
+}
+
+export function steering(latent, example) {
+  let timer,
+    newest = 0,
+    doses = null;
+  const doseText = h("output", null),
+    texts = h("div.texts", { "aria-live": "polite" }),
+    costs = h("div.costs");
+  const oninput = () => later();
+  const field = h("textarea", {
+    rows: 2,
+    spellcheck: "false",
+    "aria-label": "A text that the model continues",
+    oninput,
+  });
+  const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST };
+  const slider = h("input", { ...range, "aria-label": "Times the maximum of the feature", oninput });
+
+  function later() {
+    const multiple = slider.valueAsNumber;
+    doseText.textContent = `held at ${multiple} × its maximum`.replace("-", "−");
+    slider.setAttribute("aria-valuetext", doseText.textContent);
+    doses?.place(multiple);
+    clearTimeout(timer);
+    timer = setTimeout(write, PAUSE);
+  }
+
+  /* Only the answer to the last question is shown. */
+  async function write() {
+    const question = ++newest,
+      multiples = { [latent]: slider.valueAsNumber };
+    const asked = { prompt: field.value, multiples, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
+    texts.classList.add("waiting");
+    try {
+      const { prompt, plain, steered } = await ask("steer", asked);
+      if (question !== newest) return;
+      const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
+      texts.replaceChildren(
+        written("The unsteered model", plain, prompt, lost, ".lost"),
+        written("With the feature held", steered, prompt, won, ".won"),
+      );
+    } catch (error) {
+      if (question === newest) showError(texts, error);
+    }
+    texts.classList.remove("waiting");
+  }
+
+  async function cost() {
+    costs.replaceChildren(h("p.waiting", null, "Measuring what each dose costs …"));
+    try {
+      doses = charts(await ask("dose", { latent }));
+      doses.place(slider.valueAsNumber);
+      costs.replaceChildren(doses);
+    } catch (error) {
+      showError(costs, error);
+    }
+  }
+
+  field.value = opening(example);
+  later();
+  cost();
+  return h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, doseText)), texts, costs);
+}

@@ -1,0 +1,349 @@
+/* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features; those
+ * of a selection have their numbers, and of few features in view each has what it fires on and a piece of text. None
+ * lies over another, over a corner of the map that is covered or, but for those of kinds of text, over a point that is
+ * drawn larger. Those of kinds of text stay as far as they cover none. The name of a feature stands at its point, or
+ * at the end of a line from it. */
+
+import { page } from "../data/files.js";
+import { REST, commonKindOf } from "../data/latents.js";
+import { h, svg } from "../elements/elements.js";
+import { attempt } from "../elements/errors.js";
+import { format } from "../elements/format.js";
+import { hueOfKind, inked } from "./colours.js";
+import { crosses, meet } from "./plane.js";
+import { tellingTokens } from "./regions.js";
+import { nameAtPoint } from "./words.js";
+import { selectedLatents } from "../selection/selection.js";
+import { drawSegments } from "../text/segments.js";
+import { snippetOfRow } from "../views/table.js";
+
+export function mapNames({ points, placeOf, scatter, regions, host }) {
+  const NARROW = matchMedia("(max-width: 860px)");
+  const LEVELS = [0, 1.4], // times closer than the whole from which on the names of each level are shown
+    OWN_CLOSE = 2, // and, instead of those of tokens, those of features
+    MOST_OWN = 250, // features in view for which a name is tried
+    NEW_NAMES = 25, // of those, written at once
+    EACH = 150, // features in view, up to which each has a name
+    WITH_TEXT = NARROW.matches ? 8 : 30, // and up to which each has a piece of text
+    MOST_TRIED = 100, // of a selection in view, for which a name is tried
+    MOST_NAMED = NARROW.matches ? 8 : 15, // and which are named
+    LARGER = 30, // points that a name may cover rather than one that is drawn larger
+    GAP = 6, // pixels between two names in one line
+    BESIDE = 4, // pixels between the edge of a point and its name
+    HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
+    MANY_HITS = 40, // from which on they are many
+    ONE_LINE = 24, // pixels, of a name in one line the height at most
+    DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
+    MOST_COVERED = 4, // points under the name of a small cluster
+    CORE = 40, // pixels around a point within which other points make its place dense
+    MOST_LED = 32, // names at the end of a line, where nothing is selected
+    SHORT_LINE = 60, // pixels, the length of that line at most
+    APART = 60; // pixels on either side of the name of a small kind of text within which points lie
+  /* Sides of a point at which its name may stand, from its middle to that of the name. */
+  const SIDES = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1], [-1, 1],
+    [-1, -1], [0.5, 1], [0.5, -1], [-0.5, 1], [-0.5, -1]];
+  /* Ways from a point, in pixels, to a name at the end of a line, the shortest first. */
+  const AWAY = [22, 40, 60, 82, 110].flatMap((reach) => Array.from({ length: 12 }, (_, k) =>
+    [Math.cos((k * Math.PI) / 6), Math.sin((k * Math.PI) / 6)].map((part) => reach * part)));
+  const AWAY_SHORT = AWAY.filter((way) => Math.hypot(...way) < SHORT_LINE);
+  const sizes = new WeakMap(); // of names, in pixels
+  const ownNames = new Map(); // latent, or what is shown instead of its name → the element
+  const ownLayer = h("div");
+  let isNumbered = false; // whether they have their numbers
+  const leading = svg("path", { class: "leaders" });
+  /* Names that stay: of clusters, and of kinds of text. What tells the outlines of one kind apart stands below its
+   * name, which only the largest in view has; the others have it alone. */
+  const fixed = points.names.flatMap(([x, y, name, level]) => {
+    const kind = page.names.kind.find((each) => format.words(each) === name) ?? null;
+    if (kind === null) {
+      const isToken = typeof name !== "string";
+      const element = h(isToken ? "span.name" : "span.name.phrase", null, drawSegments([name]));
+      return [{ x, y, level, kind, element }];
+    }
+    const outlines = regions.outlinesOf(kind);
+    if (!outlines.length) return [{ x, y, level, kind, element: h("span.name.region", { "data-kind": kind }, name) }];
+    const telling = tellingTokens(kind, outlines, points);
+    return outlines.map((outline, n) => {
+      const make = (selector, ...parts) => h(`span.name.region${selector}`, { "data-kind": kind }, parts,
+        h("span.telling", null, telling[n].map(([text, pieces], k) =>
+          [k ? " " : null, drawSegments([pieces ? [text, pieces] : [text]])])));
+      return { x, y, level, kind, outline, isLargest: n === 0, element: make("", name),
+        again: telling[n].length ? make(".again") : null };
+    });
+  });
+  /* In their midst, those that fire in several kinds of text. */
+  const [, MIXED] = REST;
+  const mixed = page.names.kind.length
+    ? [...placeOf.keys()].filter((latent) => commonKindOf(latent) === MIXED).map((latent) => placeOf.get(latent)) : [];
+  const middleOf = (axis) => mixed.map((k) => axis[k]).sort((a, b) => a - b)[mixed.length >> 1];
+  if (mixed.length > 0) {
+    fixed.push({ x: middleOf(points.x), y: middleOf(points.y), level: 0, kind: MIXED,
+      element: h("span.name.region", { "data-kind": MIXED }, format.words(MIXED)) });
+  }
+  /* The largest outlines before others, and of each the smaller ones first: larger ones have more places. */
+  const sizeOf = ({ outline, isLargest }) => (isLargest === false ? 1e9 : 0) + (outline?.size ?? 1e6);
+  const kinds = fixed.filter(({ kind }) => kind !== null).sort((one, other) => sizeOf(one) - sizeOf(other));
+  const clusters = fixed.filter(({ kind }) => kind === null);
+
+  /* Half the width, up to the dots of one that is cut, and half the height of a name. One of two lines is as wide as
+   * the longer, and of one that is cut no box in a third line is seen. */
+  function halvesOf(element) {
+    if (!sizes.has(element)) {
+      const isCut = element.scrollHeight > element.clientHeight + 4;
+      element.classList.toggle("cut", isCut);
+      if (isCut) hideBelow(element);
+      else if (element.offsetHeight > ONE_LINE) shrink(element);
+      sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
+    }
+    return sizes.get(element);
+  }
+
+  function hideBelow(element) {
+    const { bottom } = element.getBoundingClientRect();
+    const parts = Array.from(element.querySelectorAll(".byte, .sense, .token"));
+    const below = parts.filter((part) => part.getBoundingClientRect().bottom > bottom + 4);
+    for (const part of below) part.style.visibility = "hidden";
+  }
+
+  function shrink(element) {
+    const { left, right } = element.getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(element);
+    const end = Math.max(...Array.from(range.getClientRects(), (line) => line.right));
+    if (end < right - 2) element.style.maxWidth = `${Math.ceil(end - left) + 1}px`;
+  }
+
+  /* A token that has no room before the dots is left out whole, so that they stand at its place. */
+  function widthOf(element) {
+    if (element.scrollWidth <= element.clientWidth) return element.offsetWidth;
+    const { left, right } = element.getBoundingClientRect();
+    const whole = Array.from(element.querySelectorAll(".short"), (token) => token.getBoundingClientRect());
+    const cut = whole.find((token) => token.right > right - DOTS)?.left;
+    if (cut > left + DOTS && cut < right - DOTS) element.style.maxWidth = `${cut - left + DOTS}px`;
+    return element.offsetWidth;
+  }
+
+  /* An element that is made once for a key, and stays on the page, since the browser would measure it again. */
+  function kept(key, make) {
+    if (!ownNames.has(key)) {
+      ownNames.set(key, make());
+      ownLayer.append(ownNames.get(key));
+    }
+    return ownNames.get(key);
+  }
+
+  /* For each of some features the element of its name. Only some are new, so that a move does not wait for them. */
+  function ownNamesOf(latents) {
+    for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
+      const nameOf = () => nameAtPoint(latent, isNumbered);
+      kept(latent, () => attempt(nameOf, h("span.own", null, String(latent))));
+    }
+    return latents.filter((latent) => ownNames.has(latent));
+  }
+
+  /* The forms of the name of one of few features, the longest first: with a piece of text from `evidence`, unless that
+   * is null, its words in two lines and, of a selection, its number, or else the words in a short line. */
+  function formsOf(latent, evidence) {
+    const words = ownNames.get(latent);
+    const copy = (selector, ...more) => () =>
+      h(`span.own${selector}`, null, Array.from(words.cloneNode(true).childNodes), more);
+    const withText = () => copy(".with-text", h("div.snippet", null, snippetOfRow(latent, evidence)))();
+    return [
+      evidence && kept(`text of ${latent}`, withText),
+      words,
+      isNumbered ? kept(`number ${latent}`, () => h("span.own", null, String(latent)))
+        : kept(`short ${latent}`, copy(".short-line")),
+    ].filter(Boolean);
+  }
+
+  /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from],
+   * that is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not
+   * at its point, the point from which a line leads to it. Only that of a kind of text may cover points that are
+   * drawn larger. It returns the place, or null. isCovered: whether something lies over a place, names too if
+   * byNames. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
+   *
+   * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
+  function placing(covered, dots, lines) {
+    const [width, height] = scatter.size();
+    const boxes = [...covered];
+    /** @type {(box: number[], other: number[]) => boolean} */
+    const overlaps = ([left, top, right, bottom], [from, above, to, below]) =>
+      left < to + GAP && right > from - GAP && top < below && bottom > above;
+    const leaders = [];
+    const radius = HITS[Number(dots.length > MANY_HITS)];
+    /** @type {(box: number[]) => number} */
+    const larger = ([left, top, right, bottom]) => dots.filter(([x, y]) =>
+      x > left - radius && x < right + radius && y > top - radius && y < bottom + radius).length;
+    const edge = scatter.diameter() / 2 + 2; // of a point that is drawn with a rim
+    function costOf(box, kind, isOwn) {
+      const [left, top, right, bottom] = box;
+      const inData = [...scatter.toData(left, bottom), ...scatter.toData(right, top)];
+      const under = isOwn ? [left - edge, top - edge, right + edge, bottom + edge] : box;
+      return scatter.covered(...under) + regions.costOf(kind, inData) + LARGER * larger(box);
+    }
+    /* Whether nothing lies between a name and its point, but what lies over the point. */
+    function isClear(line) {
+      const [[x, y]] = line;
+      const isOver = (box) => overlaps([x, y, x, y], box);
+      const isOther = ([dx, dy]) => Math.hypot(dx - x, dy - y) > 1;
+      const around = ([dx, dy]) => [dx - radius / 2, dy - radius / 2, dx + radius / 2, dy + radius / 2];
+      return !boxes.some((other) => crosses(line, other) && !isOver(other))
+        && !leaders.some((other) => meet(line, other))
+        && !dots.some((dot) => isOther(dot) && crosses(line, around(dot)));
+    }
+    /** @type {(from: number[], box: number[]) => number[][]} */
+    const leader = ([x, y], [left, top, right, bottom]) =>
+      [[x, y], [Math.min(Math.max(x, left), right), Math.min(Math.max(y, top), bottom)]];
+    /** Whether points lie on both sides of a name. @type {(box: number[]) => boolean} */
+    const isAmong = ([left, top, right, bottom]) =>
+      [[left - APART, left], [right, right + APART]].every(([from, to]) => scatter.covered(from, top, to, bottom));
+    const isOfKind = (kind, px, py, box) => regions.isAtHome(kind, ...scatter.toData(px, py))
+      && (regions.has(kind) || isAmong(box));
+    function put(element, places, { kind = null, most = Infinity, isOwn = false } = {}) {
+      const [w, tall] = halvesOf(element).map((half) => half + 1);
+      const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
+        && !boxes.some((other) => overlaps(box, other)) && !leaders.some((line) => crosses(line, box))
+        && (kind === null ? !larger(box) && !lines.some((line) => crosses(line, box))
+          : isOfKind(kind, px, py, box));
+      let best = null, least = Infinity;
+      for (const [px, py, cost = 0, from] of places) {
+        const box = [px - w, py - tall, px + w, py + tall];
+        if (cost >= least || !isFree(px, py, box) || (from && !isClear(leader(from, box)))) continue;
+        const all = costOf(box, kind, isOwn) + cost;
+        if (all - cost <= most && all < least) [best, least] = [{ px, py, box, from }, all];
+      }
+      if (!best) return null;
+      element.style.visibility = "visible";
+      element.style.transform = `translate(${best.px - w + 1}px, ${best.py}px) translate(0, -50%)`;
+      boxes.push(best.box);
+      if (best.from) leaders.push(leader(best.from, best.box));
+      return [best.px, best.py];
+    }
+    const isCovered = (x, y, byNames) => (byNames ? boxes : covered).some((box) => overlaps([x, y, x, y], box));
+    return { put, leaders, radius, isCovered };
+  }
+
+  const pixelsOf = (latent) => scatter.toPixels(points.x[placeOf.get(latent)], points.y[placeOf.get(latent)]);
+  const around = (x, y) => placesAround(...scatter.toPixels(x, y));
+
+  /* How many points lie around one. */
+  function densityAt(latent) {
+    const [px, py] = pixelsOf(latent);
+    return scatter.covered(px - CORE, py - CORE, px + CORE, py + CORE);
+  }
+
+  /* Name features, at most `most`, at their points or at the end of a line. isEach: all are to be named. Of many that
+   * are not selected, names stand where they cover nothing, MOST_LED of them at the end of a short line. evidence: as
+   * of `formsOf`. Returns those that are named. */
+  function putOwn({ put, isCovered, leaders, radius }, latents, { colours, isSelected, isEach, most, evidence }) {
+    const named = [];
+    for (const latent of latents) {
+      if (named.length === most) break;
+      const [px, py] = pixelsOf(latent);
+      const forms = isEach ? formsOf(latent, evidence) : [ownNames.get(latent)];
+      const isSpared = !isEach && !isSelected;
+      if (isCovered(px, py, isSpared)) continue;
+      const beside = Math.max(scatter.diameter() / 2, isSpared ? 0 : radius) + BESIDE;
+      for (const each of forms) {
+        const [across, down] = halvesOf(each);
+        const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
+        const ways = !isSpared ? AWAY : leaders.length < MOST_LED ? AWAY_SHORT : [];
+        const far = ways.map(([x, y], k) =>
+          [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
+        const spot = put(each, [...near, ...far], { isOwn: true, most: isSpared ? 0 : Infinity });
+        if (!spot) continue;
+        each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
+        /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
+        each.style.textAlign = spot[0] < px && !each.matches(".cut, .with-text") ? "right" : "";
+        named.push(latent);
+        break;
+      }
+    }
+    return named;
+  }
+
+  /* Put all names at their places.
+   *
+   * colours: as `coloursOf` gives them. beside: the feature on the card and those nearest to it in the decoder; near:
+   * of these those to which lines lead; enlarged: those whose points are drawn larger; covered: elements over the map;
+   * evidence: what the table shows of each feature beside numbers, null until it is read; again: called where some
+   * names are not yet written. Returns the features that are named. */
+  function place({ colours, beside, near, enlarged, covered, evidence, again }) {
+    const [width, height] = scatter.size();
+    const closeness = scatter.closeness();
+    const isInView = (latent) => scatter.isInView(placeOf.get(latent));
+    const isCrowded = NARROW.matches && closeness < LEVELS[1]; // a phone has room for the names of common kinds alone
+    const { left, top } = host.getBoundingClientRect();
+    const boxes = covered.filter((each) => !each.hidden).map((each) => each.getBoundingClientRect())
+      .map((box) => [box.left - left, box.top - top, box.right - left, box.bottom - top]);
+    const selected = (beside.length ? beside : enlarged.toReversed()).filter(isInView);
+    const isSelected = beside.length > 0 || selected.length > 0;
+    const inView = isSelected || closeness < OWN_CLOSE ? selected : selectedLatents().filter(isInView);
+    const isEach = beside.length > 0 || inView.length <= (isSelected ? MOST_NAMED : EACH);
+    const wanting = inView.slice(0, isSelected ? MOST_TRIED : MOST_OWN);
+    if (!isSelected) { // dense places first, as those at the edges have more room
+      const density = new Map(wanting.map((latent) => [latent, densityAt(latent)]));
+      wanting.sort((one, other) => density.get(other) - density.get(one));
+    }
+    const dots = (isSelected ? [...beside.slice(0, 1), ...enlarged] : isEach ? inView : []).map(pixelsOf);
+    const places = placing(boxes, dots, near.map((latent) => [beside[0], latent].map(pixelsOf)));
+    for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
+    const written = ownNamesOf(wanting);
+    if (written.length < wanting.length) setTimeout(again);
+    const text = !isSelected && inView.length <= WITH_TEXT ? evidence : null;
+    /* The sizes of all at once, before a place is set. */
+    for (const latent of written) (isEach ? formsOf(latent, text) : [ownNames.get(latent)]).forEach(halvesOf);
+    const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
+    const namedKinds = new Set();
+    for (const { x, y, level, kind, element, again: part, outline } of kinds) {
+      const isMinor = !outline && !hueOfKind(kind);
+      if (isMinor && (isCrowded || closeness < LEVELS[level])) continue;
+      const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
+      const name = namedKinds.has(kind) ? part : element;
+      if (name && places.put(name, homes.flatMap(([across, up]) => around(across, up)), { kind })) namedKinds.add(kind);
+    }
+    const isOfClusters = ({ x, y }) => closeness < OWN_CLOSE && !isCrowded && !isSelected
+      && (closeness >= LEVELS[1] || regions.isAtHome(null, x, y)); // of the whole, outside of kinds
+    for (const { x, y, level, element } of clusters.filter(isOfClusters)) {
+      places.put(element, around(x, y), { most: level && closeness >= LEVELS[1] ? MOST_COVERED : Infinity });
+    }
+    const named = putOwn(places, written, { colours, isSelected, isEach, evidence: text,
+      most: !isSelected ? MOST_OWN : beside.length ? Infinity : MOST_NAMED });
+    leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
+    return named;
+  }
+
+  /* Write the names of features anew, as after a search or a note. n: of how many that are selected, which have their
+   * numbers. */
+  function forget(n) {
+    isNumbered = n > 0;
+    ownLayer.classList.toggle("brief", n > MOST_NAMED);
+    ownLayer.replaceChildren();
+    ownNames.clear();
+  }
+
+  /* The elements of the names that stay, each with its kind of text, null of a cluster. */
+  const elements = fixed.flatMap(({ kind, element, again }) => [element, again].filter(Boolean)
+    .map((each) => ({ kind, element: each })));
+
+  /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
+  function paint(isOfKinds) {
+    for (const { kind, element } of elements.filter((each) => each.kind !== null)) {
+      element.style.color = !isOfKinds ? "" : hueOfKind(kind) ? inked(hueOfKind(kind)) : "var(--muted)";
+      element.classList.toggle("untinted", !hueOfKind(kind) || (regions.some() && !regions.has(kind)));
+    }
+  }
+
+  /* Dim the names of those kinds of text, or null for tokens, of which `isDimmed` is true. */
+  function dim(isDimmed) {
+    for (const { kind, element } of elements) element.classList.toggle("aside", isDimmed(kind));
+  }
+
+  const layer = h("div.names", null, svg("svg", { "aria-hidden": "true" }, leading),
+    elements.map(({ element }) => element), ownLayer);
+  return { element: layer, place, forget, paint, dim };
+}
+
+/* Places around one, [middle, height, cost], in pixels, with what it costs to stand there. */
+export const placesAround = (px, py) => [0, 24, -24, 48, -48].flatMap((across) =>
+  [0, 11, -11, 22, -22, 33, -33].map((down) => [px + across, py + down, Math.hypot(across, down) / 16]));

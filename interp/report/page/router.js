@@ -1,0 +1,98 @@
+/* Which view is shown: the one that the address names; and the keys of the page. */
+
+import { lastTabShown, readAddress, rememberTab } from "./address.js";
+import { loadTable, order } from "./data/features.js";
+import { page } from "./data/files.js";
+import { steerTheme } from "./elements/theme.js";
+import { neighbour, selectByAddress, writeAddress } from "./selection/selection.js";
+import { latentAtCursor, moveCursor, starAtCursor } from "./views/table.js";
+
+/** Show one of these views, and another whenever the address names it.
+ * @type {(views: Record<string, View>) => void} */
+export function start(views) {
+  function route() {
+    const { view: named, argument, query } = readAddress();
+    const view = Object.hasOwn(views, named) ? named : "overview";
+    const { within, title, titled } = views[view];
+    for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
+    for (const link of document.querySelectorAll("nav a")) {
+      if (link.dataset.view === (within ?? view)) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+    }
+    document.body.dataset.view = view;
+    if (!within) rememberTab(view);
+    document.title = `${titled ? titled(argument) : title} · ${page.title}`;
+    document.getElementById("tip").hidden = true;
+    const isRead = order.length > 0;
+    document.getElementById("loading").hidden = isRead || view === "overview";
+    if (isRead || view === "overview") show(view, argument, query);
+    else loadTable().then(route); // to where it leads by then
+  }
+
+  function show(view, argument, query) {
+    if (query !== undefined && order.length) selectByAddress(query);
+    views[view].show(document.getElementById(view), argument);
+    writeAddress();
+    performance.mark("report-drawn");
+  }
+
+  const help = document.querySelector("dialog");
+  document.getElementById("close-help").addEventListener("click", () => help.close());
+
+  document.addEventListener("keydown", (event) => {
+    if (help.open) return;
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    const field = event.target.closest("input, select, textarea");
+    const { view } = document.body.dataset;
+    if (event.key === "Escape") {
+      if (field) field.blur();
+      else if (views[view].clear?.()) event.preventDefault();
+      else if (view !== "features") location.hash = views[view].within ? lastTabShown() : "#features";
+      return;
+    }
+    if (field) return;
+    const steps = {
+      j: 1,
+      k: -1,
+      ...(view === "features" ? { ArrowDown: 1, ArrowUp: -1 } : { ArrowRight: 1, ArrowLeft: -1 }),
+    };
+    if (event.key === "s" && view === "feature") document.querySelector("#feature .star")?.click();
+    else if (event.key === "s" && view === "features") starAtCursor();
+    else if (event.key === "?") help.showModal();
+    else if (event.key === "/") {
+      event.preventDefault();
+      focusSearch();
+    } else if (event.key in steps && view.startsWith("feature")) {
+      event.preventDefault();
+      step(steps[event.key]);
+    } else if (
+      event.key === "Enter" &&
+      view === "features" &&
+      !event.target.closest("a, button") &&
+      latentAtCursor() !== undefined
+    ) {
+      location.hash = `#feature/${latentAtCursor()}`;
+    }
+  });
+
+  window.addEventListener("hashchange", route);
+  steerTheme(document.getElementById("theme"));
+  route();
+}
+
+function step(by) {
+  if (!order.length) return;
+  if (document.body.dataset.view === "features") return moveCursor(by);
+  if (document.body.dataset.view !== "feature") return;
+  const next = neighbour(Number(readAddress().argument), by);
+  if (next !== undefined) location.replace(`#feature/${next}`);
+}
+
+function focusSearch() {
+  if (document.body.dataset.view !== "features") location.hash = "#features";
+  setTimeout(() => {
+    const field = /** @type {HTMLInputElement} */ (document.getElementById("search"));
+    field.focus();
+    field.select();
+  });
+}

@@ -1,0 +1,72 @@
+/* The controls of a selection: search, verdicts, labels, ranges; and the active filters, each with a button that
+ * removes it. */
+
+import { columns } from "../data/features.js";
+import { page } from "../data/files.js";
+import { isIdle } from "../data/latents.js";
+import { h } from "../elements/elements.js";
+import { format } from "../elements/format.js";
+import { allRanges } from "./ranges.js";
+import { onSelect, select, selectRange, selectedLatents, selection, selectsAll, toggleVerdict } from "./selection.js";
+
+/* "0.1 to 0.5", "≥ 0.1" or "< 0.5". */
+function rangeInWords(name) {
+  const { edges } = allRanges()[name];
+  const [from, to] = selection.ranges[name];
+  const [low, high] = [from, to].map((k) => format.significant(edges[k], 2));
+  if (!from) return `< ${high}`;
+  return to === edges.length - 1 ? `≥ ${low}` : `${low} to ${high}`;
+}
+
+/* The active filters in words, and how to remove each. */
+function parts(isComplete) {
+  const ofRange = (name) => [`${allRanges()[name].title} ${rangeInWords(name)}`, () => selectRange(name, null)];
+  const removable = Object.keys(selection.ranges).map(ofRange);
+  if (selection.part) removable.push(["A part of the map", () => select({ part: "" })]);
+  if (!isComplete) return removable;
+  /** @type {[key: string, words: (value: string) => string][]} */
+  const rest = [["starred", () => "starred"], ["noted", () => "noted"], ["label", format.words],
+    ["kind", (kind) => `in ${format.words(kind)}`]];
+  const chosen = rest.filter(([key]) => selection[key]);
+  return [...chosen.map(([key, words]) => [words(selection[key]), () => select({ [key]: "" })]),
+    ...selection.verdict.map((name) => [format.verdict(name), () => toggleVerdict(name)]), ...removable];
+}
+
+/* A line of them that follows the selection. isComplete: include those that have their own control. */
+export function activeFilters(isComplete = false) {
+  const line = h("div.applied", { role: "group", "aria-label": "Active filters" });
+  const show = () => {
+    line.replaceChildren(...parts(isComplete).map(([text, remove]) => {
+      const attributes = { type: "button", title: "Remove this filter", onclick: remove };
+      return h("button.chip", attributes, text, h("span", { "aria-hidden": "true" }, " ✕"));
+    }));
+    line.hidden = !line.childElementCount || (isComplete && selectsAll());
+  };
+  onSelect(show);
+  show();
+  return line;
+}
+
+/* A line that follows the search: where the word that is searched is a kind of text, how many features fire mostly in
+ * it, to be selected instead. */
+export function offeredKind() {
+  const { kind: kinds } = page.names;
+  const offer = h("span.otherwise");
+  const show = () => {
+    const wanted = selection.query.trim().toLowerCase();
+    const k = kinds.findIndex((name) => format.words(name).toLowerCase() === wanted);
+    offer.hidden = k < 0 || Boolean(selection.kind);
+    if (offer.hidden) return;
+    const name = kinds[k];
+    const isOf = (i) => columns.kind[i] === k && !isIdle(i);
+    const n = Array.from(columns.kind.keys()).filter(isOf).length;
+    /* as the legend of the map counts them */
+    const nFound = selectedLatents().filter((i) => columns.kind[i] === k).length;
+    offer.replaceChildren(h("button.link", { type: "button", onclick: () => select({ query: "", kind: name }) },
+      `${format.count(n)} fire mostly in ${format.words(name)}`,
+      nFound < n ? `, ${format.count(nFound)} found` : null));
+  };
+  onSelect(show);
+  show();
+  return offer;
+}

@@ -1,0 +1,67 @@
+/* The selected latents and their order: by a search, filters, ranges of numbers and a part of the map. The address
+ * holds all of it as its query. The description of each latent is here too, because both filters and views need it. */
+
+import { numberColumns } from "../data/columns.js";
+import { columns } from "../data/features.js";
+import { lazily } from "../data/files.js";
+
+const TWENTIETHS = Array.from({ length: 21 }, (_, k) => k / 20);
+
+/* Quarters of a decade up to the largest value, over eight decades at most. */
+function quarters(values) {
+  let least = Infinity, most = 0;
+  for (const x of values) if (x > 0) [least, most] = [Math.min(least, x), Math.max(most, x)];
+  if (!most) return [];
+  const last = Math.ceil(4 * Math.log10(most) + 1e-6);
+  const first = Math.max(last - 32, Math.min(last - 4, Math.floor(4 * Math.log10(least))));
+  return Array.from({ length: last - first + 1 }, (_, k) => Number((10 ** ((first + k) / 4)).toPrecision(2)));
+}
+
+/* Some twenty steps of 1, 2 or 5 times a power of ten between the ends of the column's bars, one at 0. */
+function aroundZero(values, span) {
+  const [low, high] = span ?? [0, 0];
+  const [least, most] = [Math.min(low, 0), Math.max(high, 0, low + 1e-6)];
+  const power = 10 ** Math.floor(Math.log10((most - least) / 20));
+  const step = power * [1, 2, 5, 10].find((digit) => digit * power >= (most - least) / 20);
+  const first = Math.floor(least / step);
+  const n = Math.ceil(most / step) - first + 1;
+  return Array.from({ length: n }, (_, k) => Number(((first + k) * step).toPrecision(6)));
+}
+
+const EDGES = { share: () => TWENTIETHS, signed: aroundZero, log: quarters };
+
+/** The bins of a column of numbers.
+ * @type {(column: Column) => any} */
+function binned({ name, title, unit, means, scale, span }) {
+  const values = columns[name];
+  const edges = values.some((x) => x !== null) ? EDGES[scale](values, span) : [];
+  const place = (x) => {
+    let k = 0;
+    while (k < edges.length - 2 && x >= edges[k + 1]) k++;
+    return k;
+  };
+  const bin = Int16Array.from(values, (x, i) => (x === null || columns.max[i] === null ? -1 : place(x)));
+  const isOpen = values.some((x) => x > edges.at(-1));
+  return { title, hint: [unit, means], edges, isOpen, log: scale === "log", bin };
+}
+
+export const allRanges = lazily(() => {
+  const ranged = numberColumns.filter(({ means }) => means);
+  const every = ranged.map((column) => /** @type {const} */ ([column.name, binned(column)]));
+  return Object.fromEntries(every.filter(([, { edges }]) => edges.length));
+});
+
+/* "0.1,0.5" for an address; an end that is open is left out. */
+export const rangeInAddress = (name, [from, to], { edges } = allRanges()[name]) =>
+  [from ? edges[from] : "", to < edges.length - 1 ? edges[to] : ""].join(",");
+
+/* The range that a text describes, with its ends at the nearest edges; null if it describes none. */
+export function rangeFromAddress(name, text) {
+  const { edges } = allRanges()[name], ends = (text ?? "").split(",");
+  if (ends.length !== 2 || ends.some((end) => !Number.isFinite(Number(end)))) return null;
+  const distance = (x, k) => Math.abs(edges[k] - x);
+  const nearest = (x) => edges.reduce((best, _, k) => (distance(x, k) < distance(x, best) ? k : best), 0);
+  const at = (end, open) => (end.trim() ? nearest(Number(end)) : open);
+  const range = [at(ends[0], 0), at(ends[1], edges.length - 1)];
+  return range[0] < range[1] && (range[0] || range[1] < edges.length - 1) ? range : null;
+}

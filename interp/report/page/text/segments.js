@@ -1,0 +1,185 @@
+/* Segments, of which captions are made (segments.py, captions.py): a string of words, a token as an array, or an object
+ * whose first key is the kind of its part. Here they are drawn, and written as text. */
+
+import { columns } from "../data/features.js";
+import { h } from "../elements/elements.js";
+import { format } from "../elements/format.js";
+import { term } from "../elements/glossary.js";
+import { senseMark } from "../elements/latents.js";
+import { directionOfBytes } from "./bytes.js";
+import { scriptOf } from "./letters.js";
+import { tokenElement, visible } from "./tokens.js";
+
+const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
+const LONG_TOKEN = 24; // letters of a token that may be parted between two lines
+export const JOINED = "\u00a0"; // a space at which no line ends
+/** @type {(segment: unknown) => segment is [any, any?, any?]} */
+const isToken = (segment) => Array.isArray(segment);
+
+/** Segments as elements. how: latent: of which they are, with its senses; isWhole: lists are drawn whole; isButton: a
+ * button shows all of a list, that of the rule; isTitle: terms are explained; isMeasured: F1s are told.
+ * @type {(segments: Segment[], how?: { latent?: number, senses?: Sense[], rule?: Rule, isWhole?: boolean,
+ *   isButton?: boolean, isTitle?: boolean, isMeasured?: boolean }) => Child[]} */
+export const drawSegments = (segments, how = {}) => segments.map((one) =>
+  (typeof one === "string" ? one : isToken(one) ? quotedToken(one) : part(...Object.entries(one)[0], one, how)));
+
+function part(kind, content, one, how) {
+  switch (kind) {
+    case "groups": return groupsOf(one, how);
+    case "rule": return ruleElement(content || columns.rule[how.latent], how);
+    case "of_sense": return ruleElement(ruleOfSense(how.senses[content]), how);
+    case "chip": return content.length > 2 ? inWords(content) : tokenOf(content);
+    case "commonest": return content.map(([place, token], k) => commonest(place, token, k, how));
+    case "label": return h(content[1] ? "b" : "span", null, content[0]);
+    case "f1": return how.isMeasured && content[0] !== null
+      ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
+    case "senses": return content.map(([rule], k) =>
+      ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
+    case "more_senses": return h("span.muted", null, ` and ${content.length} more`);
+    case "no_sense": return h("span.muted", null, `, of no sense ${format.percent(content)}`);
+    case "sense": return ofSense(content[0], drawSegments(content[1], how));
+    case "rest": return h("span.of-lead.muted", null, drawSegments(content, how));
+    case "small": return h("small", null, drawSegments(content, how));
+    default: return h(`span.${kind}`, null, drawSegments(content, how));
+  }
+}
+
+const ofSense = (k, ...content) => h("span.of-lead", null, senseMark(k, null), JOINED, content);
+
+/** What describes a sense: its rule if that holds, else what its firings share.
+ * @type {(sense: Sense) => Rule} */
+export const ruleOfSense = ({ rule, holds, common }) => (holds ? rule : common[0] ?? []);
+
+/** A rule in short, with all of it as its tip where a line may cut it.
+ * @type {(rule: Rule, how?: { isButton?: boolean }) => HTMLElement} */
+export function ruleElement(rule, { isButton = false } = {}) {
+  const all = textOfRule(rule);
+  const isCut = rule.some((one) => typeof one !== "string" && !isToken(one)) || all.length > LONG;
+  return h("span.shortened", { title: isCut ? all : null },
+    h("bdi.quoting", null, drawSegments(rule, { isButton, rule })));
+}
+
+/** How many letters of whole words are the beginning of all of some rules.
+ * @type {(rules: Rule[]) => number} */
+export function commonBeginning(rules) {
+  const [first, ...others] = rules.map(([words]) => (typeof words === "string" ? words.split(/(?<= )/) : []));
+  if (!others.length) return 0;
+  const n = first.findIndex((each, k) => others.some((words) => words[k] !== each));
+  return first.slice(0, n < 0 ? first.length : n).join("").length;
+}
+
+/** A rule up to its first token, without some letters at its beginning.
+ * @type {(whole: Rule, without?: number) => Child} */
+export function shortRule(whole, without = 0) {
+  const [first, ...others] = whole;
+  const rule = typeof first === "string" ? [first.slice(without), ...others] : whole;
+  const k = rule.findIndex((one) => typeof one !== "string");
+  const [token] = k < 0 ? [] : tokensOfRule([rule[k]]);
+  return h("bdi.quoting", null, drawSegments([...rule.slice(0, k < 0 ? 1 : k), ...(token ? [token] : [])]));
+}
+
+/** All of a rule.
+ * @type {(rule: Rule) => HTMLElement} */
+export const wholeRule = (rule) => h("bdi.quoting", null, drawSegments(rule, { isWhole: true }));
+
+/* A list in groups: of each its name, its first tokens and how many more there are. */
+function groupsOf({ groups, like }, { isWhole, isButton, rule }) {
+  const listed = (tokens, last) => tokens.map((token, k) =>
+    [k ? (last && k === tokens.length - 1 ? " or " : ", ") : null, quotedToken(token)]);
+  if (isWhole) return [like ? "tokens like " : null, listed(groups.flatMap(([, tokens]) => tokens), true)];
+  return groups.map(([name, tokens, n], k) => [
+    k ? " or " : null,
+    name && n ? `${name} ` : name,
+    h(name && n ? "span.of-script" : "span", null, listed(tokens.slice(0, n))),
+    n && tokens.length > n ? further(tokens.length - n, isButton ? rule : null) : null,
+  ]);
+}
+
+/* How many more tokens there are; if the rule is known, it is a button that shows all of it. */
+function further(n, rule) {
+  if (!rule) return [" ", h("span.muted", null, `+${n}`)];
+  const onclick = ({ target }) => {
+    target.closest(".title > div")?.classList.add("whole");
+    target.closest(".shortened").replaceWith(wholeRule(rule));
+  };
+  return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, `+${n}`)];
+}
+
+/* A token of a rule. It keeps its writing direction to itself, and its white space is drawn, since a page folds it:
+ * what is copied is the token in quotes. White space needs no quotes, and a token that has quotes itself stands in a
+ * box instead. */
+function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
+  if (isInWords) return inWords([text, pieces]);
+  const quote = (isDrawn) => (isDrawn ? '"' : h("span.exact", null, '"'));
+  const isBlank = !text.trim();
+  const isBoxed = text.includes('"'); // beside which further quotes are hard to tell
+  const script = scriptOf(text);
+  const named = { "data-script": script, dir: script ? "ltr" : directionOfBytes(text) };
+  const look = isBlank ? ".blank" : isBoxed ? ".token" : "";
+  const kind = text.length > LONG_TOKEN && !pieces ? "bdi" : `bdi.short${look}`;
+  const isQuoted = !isBlank && !isBoxed;
+  return [quote(isQuoted), h(kind, named, pieces ? partsOf(text, pieces) : visible(text, 1)), quote(isQuoted)];
+}
+
+/* A token on its own. */
+const tokenOf = ([text, pieces], isExact = true) => (pieces
+  ? h("bdi.token", { dir: directionOfBytes(text), "data-tip": tipOf(text, pieces) },
+    partsOf(text, pieces, isExact))
+  : tokenElement(text));
+
+/* One of the tokens on which a feature fires most, with its share of the firings. token: that of the caption, if it
+ * has parts of characters. */
+const commonest = (place, token, k, { latent }) => [
+  k ? " " : null,
+  token ? (token.length > 2 ? inWords(token) : tokenOf(token)) : tokenElement(columns.tokens[latent][place]),
+  h("small", null, ` ${format.notable(columns.token_shares[latent][place])}`)];
+
+/* The bytes of each part of characters in a token, in order. */
+const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];
+
+/* The pieces of a token with parts of characters, each part as its label; what is copied are its bytes, unless the
+ * part is told in words. */
+function partsOf(text, pieces, isExact = true) {
+  const bytes = bytesOf(text);
+  return pieces.map((piece, k) => {
+    if (typeof piece === "string") return visible(piece, 1);
+    const [label] = piece;
+    const words = label.startsWith("…") ? `the end of ${label.slice(1)}` : `the beginning of ${label.slice(0, -1)}`;
+    const exact = k && isToken(pieces[k - 1]) ? "" : bytes.shift();
+    if (!label) return h("span.exact", null, exact); // it is told after the list
+    return h("span.byte", { role: "img", "aria-label": words, "data-part": label, "data-known": label },
+      isExact ? h("span.exact", null, exact) : null);
+  });
+}
+
+/* The same, and what its parts are in words. */
+const inWords = ([text, pieces]) => h("bdi.in-words", { dir: "ltr" }, tokenOf([text, pieces], false), " ",
+  h("span", null, pieces.length > 1 ? "with " : "", pieces.filter(isToken).map(([, words]) => words).join(" and ")));
+
+const tipOf = (text, pieces) =>
+  `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;
+
+/** A rule as text, each list of tokens whole.
+ * @type {(rule: Rule) => string} */
+export const textOfRule = (rule) => rule.map((one) => {
+  if (typeof one === "string") return one;
+  if (isToken(one)) return quotedText(one);
+  const all = one.groups.flatMap(([, tokens]) => tokens).map(quotedText);
+  return `${one.like ? "tokens like " : ""}${[all.slice(0, -1).join(", "), all.at(-1)].filter(Boolean).join(" or ")}`;
+}).join("");
+
+function quotedText(/** @type {RuleToken} */ [text, pieces, isInWords]) {
+  if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
+  const signs = pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece));
+  if (!isInWords) return `"${signs.join("")}"`;
+  return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
+}
+
+/** All tokens of a rule, or of the rules in a caption.
+ * @type {(segments: Segment[]) => RuleToken[]} */
+export const tokensOfRule = (segments) => segments.flatMap((one) => {
+  if (typeof one === "string") return [];
+  if (isToken(one)) return [one];
+  if ("groups" in one) return one.groups.flatMap(([, tokens]) => tokens);
+  return tokensOfRule(("pieces" in one && one.pieces) || ("rule" in one && one.rule) || []);
+});

@@ -1,0 +1,275 @@
+/* A feature's effect on the predictions: tokens that it raises and lowers by the direct path, and what ablating it
+ * changes. */
+
+import { allColumns, ranksOf } from "../data/columns.js";
+import { columns } from "../data/features.js";
+import { page } from "../data/files.js";
+import { word } from "../data/vocabulary.js";
+import { barCell, block, foldedElement, h, headElement, nothing, rowHead } from "../elements/elements.js";
+import { format } from "../elements/format.js";
+import { term, tipped } from "../elements/glossary.js";
+import { drawHistogram } from "../elements/histogram.js";
+import { senseMark } from "../elements/latents.js";
+import { bytesInLetters } from "../text/bytes.js";
+import { isStrayByte, leadAround, leadReader } from "../text/leads.js";
+import { tokenElement } from "../text/tokens.js";
+
+const N_FIRST = 6;
+const N_MARKED = 3;
+const LONGEST = 12;
+/* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
+const UNSURE = 0.25;
+
+/** A change in two digits, also where it is a whole number.
+ * @type {(x: number) => string} */
+export const inNats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
+const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
+
+/** Whether an effect on a token tells something: it is larger than chance makes the largest of so many, or the token
+ * is among those that follow the firings most often.
+ * @type {(feature: Feature) => (row: TokenValue) => boolean} */
+export function isBeyondChance({ logits: { counts, top, bottom }, tokens }) {
+  const [least, most] = [bottom[0]?.[1] ?? 0, top[0]?.[1] ?? 0];
+  const valueAt = (k) => least + ((k + 0.5) / counts.length) * (most - least);
+  const meanOf = (/** @type {(k: number) => number} */ of) =>
+    counts.reduce((sum, n, k) => sum + n * of(k), 0) / counts.reduce((sum, n) => sum + n, 0);
+  const mean = meanOf(valueAt);
+  const deviation = Math.sqrt(meanOf((k) => (valueAt(k) - mean) ** 2));
+  const following = new Set(tokens.filter(([offset]) => offset === 1).map(([, token]) => token));
+  return ([token, value]) =>
+    !counts.length || following.has(token) || Math.abs(value - mean) > page.largest_by_chance * deviation;
+}
+
+const NONE_BEYOND_CHANCE = "No effect is larger than chance makes the largest of all tokens, and none is on a token "
+  + "that is common after it.";
+
+/* read: as `reading` in captions.js gives it; marks: makes what stands beside a token; told: as `isTold` gives it. */
+function bars(caption, rows, kind, most, read, marks, told) {
+  const line = ([token, value]) =>
+    h(told([token, value]) ? "tr" : "tr.muted", null,
+      rowHead(tokenElement(word(token), read(word(token))), marks(token)),
+      barCell(Math.abs(value) / most),
+      h("td", null, format.fixed(value)));
+  return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.length ? rows.map(line)
+    : h("tr", null, h("td.none", { colspan: 3 }, tipped("none beyond chance", NONE_BEYOND_CHANCE)))));
+}
+
+/** Tokens at both ends: [name, rows] of each.
+ * @param {[name: Child, rows: TokenValue[]]} raising
+ * @param {[name: Child, rows: TokenValue[]]} lowering
+ * @param {{ read: (text: string) => number, most?: number, marks?: (token: number) => Child,
+ *   told?: (row: TokenValue) => boolean }} how */
+function ends([raised, raises], [lowered, lowers], how) {
+  const { read, most = largest(raises, lowers), marks = () => null, told = () => true } = how;
+  return h("div.pair", null,
+    bars(raised, raises, "positive", most, read, marks, told),
+    bars(lowered, lowers, "negative", most, read, marks, told));
+}
+
+/** A linear scale that holds some numbers, null where one is not known, and 0.
+ * @type {(numbers: number[]) => Scale} */
+export function linear(numbers) {
+  const known = [0, ...numbers].filter((x) => x !== null);
+  const [least, most] = [Math.min(...known), Math.max(...known)];
+  return { least, most, place: (x) => (x - least) / (most - least || 1) };
+}
+
+/** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its mean.
+ *
+ * scale: by default a linear one of what is drawn. isMarked: its ends are written beside it, and 0 above.
+ * @type {(change: Change, ofNull: Change, scale?: Scale, isMarked?: boolean, unit?: string) => HTMLElement} */
+export function gauge([mean, low, high], [nullMean, nullLow, nullHigh], scale = null, isMarked = false, unit = "nats") {
+  const { least, most, place: exact } = scale ?? linear([mean, low, high, nullMean, nullLow, nullHigh]);
+  const place = (x) => exact(x).toFixed(4);
+  const range = (kind, from, to) =>
+    from === null || to === null ? null : h(`i.${kind}`, { "--low": place(from), "--high": place(to) });
+  const ofNull = nullMean === null ? "" : `, null ${format.digits(nullMean)}`;
+  const text = `${format.digits(mean)} ${unit}${ofNull}`;
+  return h(
+    "span.gauge",
+    { role: "img", "aria-label": text, title: text },
+    h("i.zero", { "--at": place(0), "data-label": isMarked ? "0" : null }),
+    isMarked ? endsOf(format.significant(least, 1), format.significant(most, 1)) : null,
+    range("null", nullLow, nullHigh),
+    range("range", low, high),
+    h("i.point", { "--at": place(mean) }),
+  );
+}
+
+/* The labels at the two ends of a gauge. */
+const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text }));
+
+/** Whether the model learnt it, and whether its removal costs loss, each with the deciding number; the other
+ * measurements of its removal are folded.
+ *
+ * learnt: its probability, null if unknown.
+ * @type {(feature: Feature, learnt: number) => HTMLElement} */
+export function effectsElement(feature, learnt) {
+  const { effects: measured } = feature;
+  const read = leadReader(feature);
+  const ablated = page.shares.find(({ name }) => name === "effect");
+  if (!measured && learnt === null && !ablated) return null;
+  const decided = h("table.plain.effects", null,
+    h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null) : null));
+  const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
+  const isUnexplained = learnt !== null && learnt < 0.5 && !measured?.why;
+  return block("Does the model use it?", decided, isUnexplained ? notLearnt() : null,
+    measured ? consequences(measured, read) : nothing(why));
+}
+
+function learntRow(learnt) {
+  const name = rowHead(tipped("Learnt", "The probability that the model learnt it, from 0 to 1."));
+  if (learnt === null) {
+    const isTested = columns.learnt.some((x) => x !== null);
+    return isTested
+      ? h("tr", null, name, h("td.muted", { colspan: 3 }, "not tested: it fires too rarely or too weakly")) : null;
+  }
+  const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), endsOf("0", "1"),
+    h("i.point", { "--at": learnt })];
+  const answer = learnt >= 0.5 ? "yes" : "no";
+  const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
+  return h("tr", null,
+    name,
+    h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
+    h("td", null, format.fixed(learnt)),
+    h("td", null, isSure ? h("b", null, answer)
+      : h("span", { "data-tip": "unsure: the odds are below 3 to 1" }, `likelier ${answer}`)));
+}
+
+const notLearnt = () => h("p.why", null,
+  "It is more likely a feature of a model with random weights than of a trained one.");
+
+/* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
+function effectRow(beyond) {
+  const [mean, low, high] = beyond;
+  if (mean === null || low === null) return null;
+  const column = allColumns.find(({ name }) => name === "effect");
+  return h("tr", null,
+    rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
+      + "features, in nats, with the 95 % interval. On the scale all features stand in the order of their effects, "
+      + "equally far apart."), h("small", null, "by rank")),
+    h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], column ? ranksOf(column) : null, true)),
+    h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
+}
+
+/* The same in a sentence, which also tells whether the predictions change where the loss does not. */
+function effectInWords({ beyond_null: [mean, low, high], kl, null_kl: nullKl }) {
+  if (mean === null || low === null) return null;
+  if (low <= 0 && high >= 0) {
+    const isOther = (kl?.[1] ?? -Infinity) > (nullKl?.[0] ?? Infinity);
+    return h("p.why", null, h("b", null, "Without it the loss rises no more"), " than with its ", term("null"),
+      h("span.muted", null, ` (${mean > 0 ? "+" : ""}${inNats(mean)} nats, 95 %: ${inNats(low)} to ${inNats(high)})`),
+      isOther ? ", but the predictions change more." : ".");
+  }
+  const change = `the loss ${mean > 0 ? "rises" : "falls"} by ${inNats(Math.abs(mean))} nats`;
+  return h("p.why", null,
+    h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"),
+    h("span.muted", null, ` (95 %: ${inNats(low)} to ${inNats(high)})`), ".");
+}
+
+const interval = ([, low, high]) =>
+  low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
+
+/* All measurements of its removal. */
+function consequences(measured, read) {
+  const { sequences, why, likelier, less_likely: lessLikely } = measured;
+  const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
+  const rows = [
+    changeRow("Loss where it fires", measured.loss_change, measured.null_loss_change),
+    changeRow("Loss at later tokens", measured.later_loss_change),
+    changeRow("KL of the predictions", measured.kl, measured.null_kl),
+  ];
+  const legend = `Change when the feature is set to 0, in nats, with 95 % intervals, in ${n}. `;
+  return [
+    effectInWords(measured),
+    why ? h("p.why", null, why) : null,
+    foldedElement("details", "What changes without it", () => [
+      h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
+      h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
+      ends(["made likelier by it", likelier.slice(0, N_FIRST)], ["made less likely", lessLikely.slice(0, N_FIRST)],
+        { read })]),
+  ];
+}
+
+/* change, null: [mean, low, high] in nats; a row without a change is left out. */
+function changeRow(title, change, nullChange) {
+  if (!change || change[0] === null) return null;
+  const number = (x) => (x ? [format.digits(x[0]), interval(x)] : null);
+  return h("tr", null,
+    rowHead(title),
+    h("td.gauge", null, gauge(change, nullChange ?? [null, null, null])),
+    h("td", null, number(change)),
+    h("td", null, number(nullChange)));
+}
+
+/* A token on one line of a picture. */
+function short(token, read) {
+  const signs = word(token).replace(/ {3,}/g, (run) => `␣×${run.length}`)
+    .replace(/[ \n\t]/g, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c]);
+  const characters = Array.from(bytesInLetters(signs, read(word(token)), word(token)));
+  return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
+}
+
+/* The effects on all tokens that occur, with the most extreme ones named. */
+function spread({ top, bottom, counts }, read) {
+  if (!counts.length || !top.length) return null;
+  const [least, most] = [bottom[0][1], top[0][1]];
+  const outermost = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()];
+  const marks = outermost.map(([token, value]) => [value, short(token, read)]);
+  const edges = Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least));
+  return drawHistogram({
+    title: "Histogram of logit effects over the vocabulary",
+    edges,
+    counts,
+    ticks: least < 0 && most > 0 ? [least, 0, most] : [least, most],
+    marks,
+    root: true,
+    axis: "effect on the logit at activation 1",
+    unit: "tokens (√)",
+  });
+}
+
+/* A function that makes the marks of the senses whose firings a token often follows. */
+function marksOf({ senses, sense_tokens: around }) {
+  const follows = (senses ?? []).map(({ following }, k) => {
+    const after = (around?.[k] ?? []).filter(([offset]) => offset === 1).map(([, token]) => token);
+    return new Set([...following, ...after]);
+  });
+  return (token) => follows.flatMap((tokens, k) => (tokens.has(token) ? [senseMark(k, null)] : []));
+}
+
+/** @type {(feature: Feature) => Child} */
+export function logitsElement(feature) {
+  if (!feature.logits) {
+    const why = page.logits;
+    return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
+  }
+  const lead = leadAround(feature);
+  const read = leadReader(feature);
+  const isStray = (/** @type {TokenValue} */ [token]) => isStrayByte(token, lead);
+  const bySize = (/** @type {TokenValue} */ [, a], /** @type {TokenValue} */ [, b]) => Math.abs(b) - Math.abs(a);
+  /* Stray parts of characters are among the first few only where there are not enough other tokens. */
+  const [top, bottom] = [feature.logits.top, feature.logits.bottom].map((rows) => {
+    const last = [...rows.filter((row) => !isStray(row)), ...rows.filter(isStray)];
+    return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
+  });
+  const nStray = [...top, ...bottom].filter(isStray).length;
+  const marks = marksOf(feature);
+  const told = isBeyondChance(feature);
+  const how = { read, marks, told, most: largest(top, bottom) };
+  const [first, rest] = [true, false].map((isFirst) =>
+    [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && told(row)) === isFirst)));
+  /** @type {(sides: TokenValue[][]) => HTMLElement} */
+  const named = ([raised, lowered]) => ends(["positive logits", raised], ["negative logits", lowered], how);
+  const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
+  const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
+  return [
+    named(first),
+    isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
+    foldedElement("details", `More tokens${last}, and the whole vocabulary`, () => [
+      rest.flat().length ? named(rest) : null,
+      rest.flat().every(told) ? null
+        : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
+      spread(feature.logits, read)]),
+  ];
+}

@@ -1,0 +1,189 @@
+/* The first view: the dictionary in a sentence, its three shares with what they are compared with, its verdicts, and a
+ * few features. */
+
+import { loadFeature, loadTable } from "../data/features.js";
+import { page } from "../data/files.js";
+import { verdictCounts, verdictOf } from "../data/latents.js";
+import { loadWords } from "../data/vocabulary.js";
+import { h } from "../elements/elements.js";
+import { format } from "../elements/format.js";
+import { MEANINGS, term, tipped } from "../elements/glossary.js";
+import { featureLink, hueOfVerdict, unsureElement, verdictElement } from "../elements/latents.js";
+import { verdictBar, verdictHeading } from "../elements/verdict_bar.js";
+import { exampleList } from "../examples/example_list.js";
+import { tellingExamples, valueOf } from "../examples/examples.js";
+import { mapPicture } from "../map/map.js";
+import { bestMatches } from "../selection/search.js";
+import { labelOrCaption, raisedTokens } from "../text/captions.js";
+import { noteLinks } from "./notes.js";
+
+const { verdicts, tokens, has_text: hasText, latents, ranked, about, shares, names } = page;
+const N_HITS = 5;
+const WEAK = 0.35; // of the strongest activation, below which a card says so
+const MAP_SIZE = [340, 255];
+
+function sentence() {
+  const idle = verdictCounts.reduce((sum, [verdict, n]) => sum + (verdicts[verdict]?.idle ? n : 0), 0);
+  const size = `Scanned on ${format.count(tokens)} ${hasText ? "tokens" : "rows"}: `;
+  const work = [`${format.count(latents - idle)} `, term("feature", "features"),
+    ` are in use, ${format.count(idle)} are `, term("dead"), " or ", term("faint"), "."];
+  if (!hasText) {
+    return [size, work, " The rows are not text, so they get no verdict on their meaning; labels say what a feature "
+      + "detects."];
+  }
+  return [size, work, ranked ? null : " They were not ranked."];
+}
+
+const { percent } = format;
+/* What a comparison says of a claim, as large as it, and what it was compared with. */
+const compared = (says, ...words) => h("p", null, h("b.figure", null, says), words);
+const toldApart = (is) => (is ? "Told apart" : "Not told apart");
+
+/** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a
+ * mark at the share that it is compared with. Below it what a comparison says.
+ * @type {(share: Share, words: Child, beside: number, below: HTMLElement) => HTMLElement} */
+const claim = ([share, low, high], words, beside, below) => h("section.share", null,
+  h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),
+    " ", h("span", null, words)),
+  h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" },
+    h("i"), beside === null ? null : h("i.beside", { "--at": beside }), h("i.range")),
+  below);
+const shareOf = ({ n, of, interval: [low, high] }) => /** @type {Share} */ ([n / of, low, high]);
+const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
+  tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`)];
+
+/* The share of the dictionary, and below it what can be compared: with the same settings, learnt from as many tokens
+ * as the nulls and judged on as many latents. */
+const oneMeaning = (known) => claim(shareOf(known),
+  ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
+  page.null ? besideNull(page.null)
+    : h("p", null, "No null was run, so there is nothing to compare this with."));
+
+function besideNull({ matched, null: nearest, difference }) {
+  const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
+  const of = ({ title, means, judged, one: [share] }, ...rest) => tipped(percent(share),
+    [`${title}: ${means}; of ${format.count(judged)} features, drawn at random.`, ...rest].join(" "));
+  const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
+  return compared(toldApart(difference[1] > 0), `from the closest null at equal training, ${matched.title}: `,
+    of(matched), " against ", of(nearest, apart));
+}
+
+const learnt = (known) => claim(shareOf(known),
+  ["are ", term("learnt"), " ", h("small", null, ofAll(known, "tested"))], null,
+  compared(percent(1 - known.n / known.of), "look like features of a model with random weights"));
+
+const effect = (known) => claim(shareOf(known),
+  ["have an ", term("effect"), " ", h("small", null, ofAll(known, "ablated"))], known.chance,
+  compared(toldApart(known.interval[0] > known.chance), `from chance, ${percent(known.chance)}`));
+
+const PANELS = { "one meaning": oneMeaning, learnt, effect };
+
+/* why, choice: what it is an example of, and how it was chosen (page_order.py); both may be empty. Each of several
+ * senses shows its strongest firing. */
+async function card([latent, why, choice]) {
+  const feature = await loadFeature(latent);
+  const senses = feature.senses ?? [];
+  const some = await tellingExamples(latent, feature, 3);
+  const remarkOn = (one) => (valueOf(one) < WEAK * feature.facts.max ? "weak" : null);
+  const predicted = hasText ? raisedTokens(feature) : [];
+  return h("article.card", null,
+    h("h3", null,
+      why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
+      h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
+    h("p.rule.clamp", null, labelOrCaption(latent, true)),
+    exampleList(latent, feature, some, { how: hasText ? "line" : null, senses, remarkOn }),
+    predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
+}
+
+/* A field that lists the best matches below itself as one types; an arrow chooses one of them, Enter opens it, or the
+ * table at what is asked for. */
+function search() {
+  let at = -1, hits = [];
+  const list = h("ul.hits", { id: "hits", role: "listbox", "aria-label": "Best matches", hidden: true });
+  const field = h("input", { type: "search", placeholder: "Search features", "aria-label": "Search features",
+    autocomplete: "off", spellcheck: "false", role: "combobox", "aria-controls": "hits", "aria-expanded": "false",
+    "aria-autocomplete": "list", oninput: find, onfocus: find, onkeydown: move });
+  const option = (id, onpointerdown, ...content) =>
+    h("li", { id, role: "option", "aria-selected": "false", onpointerdown }, content);
+  const line = (latent, k) => option(`hit-${k}`, () => open(latent), h("span.number", null, String(latent)),
+    h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)) }),
+    h("span.rule", null, labelOrCaption(latent)));
+
+  async function find() {
+    await loadTable();
+    const { n, first } = bestMatches(field.value, N_HITS);
+    [hits, at] = [first, -1];
+    const more = n > first.length ? `Enter: all ${format.count(n)} in the table` : "No feature fits.";
+    const isAll = n > 0 && n === first.length;
+    const last = isAll ? [] : [option("hit-more", n ? () => open() : null, h("span.muted", null, more))];
+    list.replaceChildren(...first.map(line), ...last);
+    reveal(field.value.trim() !== "");
+  }
+
+  function reveal(isOpen) {
+    list.hidden = !isOpen;
+    field.setAttribute("aria-expanded", String(isOpen));
+    field.removeAttribute("aria-activedescendant");
+  }
+
+  function open(latent = hits[at]) {
+    const query = new URLSearchParams({ q: field.value });
+    location.hash = latent === undefined ? `#features?${query}` : `#feature/${latent}`;
+    reveal(false);
+  }
+
+  function move(event) {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (!step || list.hidden || !hits.length) return;
+    event.preventDefault();
+    at = Math.min(Math.max(at + step, -1), hits.length - 1);
+    hits.forEach((_, k) => list.children[k].setAttribute("aria-selected", String(k === at)));
+    if (at < 0) field.removeAttribute("aria-activedescendant");
+    else field.setAttribute("aria-activedescendant", `hit-${at}`);
+  }
+
+  const onsubmit = (event) => {
+    event.preventDefault();
+    open();
+  };
+  return h("form.search", { role: "search", onsubmit, onfocusout: () => reveal(false) }, field, list);
+}
+
+async function show(section) {
+  if (section.childElementCount) return;
+  const titled = (title, ...more) => h("div.headed", null, h("h2", null, title), more);
+  const cardsPlace = h("div.cards", null, h("p.waiting", null, "Reading …"));
+  const choices = [...page.worth_showing];
+  const draw = async () => {
+    const some = choices.shift() ?? [];
+    choices.push(some);
+    cardsPlace.replaceChildren(...(await Promise.all(some.map(card))));
+  };
+  const another = choices.length > 1
+    ? h("button.more", { type: "button", onclick: draw }, `${choices[1].length} other features`) : null;
+  const map = h("figure.overview-map");
+  const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
+  const inTerms = (part, k) =>
+    (k % 2 ? (MEANINGS[part] ? term(part) : h("code", null, part)) : part);
+  section.replaceChildren(
+    h("div.top", null,
+      h("div", null,
+        h("p.about", null, parts.map(inTerms)),
+        h("p.intro", null, sentence()),
+        shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null),
+      map,
+      ranked && hasText ? h("div.overall", null, verdictHeading("h2"), verdictBar()) : null),
+    h("div.worth", null,
+      titled(hasText ? "Features worth a look" : "Features that detect a label best",
+        h("a", { href: "#features" }, `All ${format.count(latents)}`), noteLinks(), search(), another),
+      cardsPlace));
+  await Promise.all([loadTable(), loadWords()]);
+  await draw();
+  section.dataset.ready = "true";
+  const picture = await mapPicture(...MAP_SIZE);
+  if (!picture) return map.remove();
+  const colour = names.kind.length ? "the kind of text where it mostly fires" : "its verdict";
+  map.append(picture, h("figcaption", null, `A point is a feature, its colour ${colour}. Near means alike. `,
+    h("a", { href: "#map" }, "Open the map")));
+}
+export const overview = { title: "Overview", show };

@@ -49,6 +49,19 @@ def from_transformers(name: str, folder: str, dtype: str, revision: str | None, 
     return wrapper
 
 
+def check_hub_answers(name: str, revision: str | None) -> None:
+    """Check that the hub can be reached for a model that is not in its cache: `transformers` tries for half a minute.
+    Raises ValueError if not."""
+    from huggingface_hub import HfApi, constants, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    if constants.HF_HUB_OFFLINE:
+        return
+    with errors_on_one_line(name), suppress(HfHubHTTPError, HFValidationError):  # which `transformers` explains better
+        if try_to_load_from_cache(name, "config.json", revision=revision) is None:
+            HfApi().model_info(name, revision=revision, timeout=10)
+
+
 def _check_finite(name: str, model: Any) -> None:
     """Check the weights of a model. Raises DamagedError for NaN and infinity. Numbers of eight bits, of which torch
     finds no extremes, are not checked."""

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from interp.checks.errors import DamagedError, InterpError
 from interp.storage.artifacts import folder_of
-from models.from_transformers import errors_on_one_line, from_transformers
+from models.from_transformers import check_hub_answers, errors_on_one_line, from_transformers
 from models.sources import MODEL_SOURCES, model_source
 
 if TYPE_CHECKING:
@@ -52,6 +52,8 @@ def huggingface(name: str, *, dtype: str, revision: str | None, tokenizer: Any) 
     is_path = Path(name).is_absolute() or name.startswith((".", "~")) or name.count("/") > 1
     if is_path and not Path(name).exists():  # the hub would be asked for a name that it cannot have
         raise FileNotFoundError(f"{name} does not exist: name a folder, a GGUF file or a model of Hugging Face")
+    if not Path(name).exists():
+        check_hub_answers(name, revision)
     return from_transformers(name, name, dtype, revision, tokenizer)
 
 

@@ -62,8 +62,9 @@ class FieldFlags:
                 if is_switch:
                     flag += f"/--no-{flag[2:]}"
                 help = docs.get(field.name, "").split(". ")[0].removesuffix(".")
-                if self.default and not is_switch and field.default not in (MISSING, ()):
-                    help += f" (default: {self.default.format(to_toml_value(field.default))})"
+                if self.default and field.default not in (MISSING, ()):
+                    value = ("off", "on")[field.default] if is_switch else to_toml_value(field.default)
+                    help += f" (default: {self.default.format(value)})"
                 metavar = None
                 annotation = hint
                 if self.as_text or not (is_switch or get_origin(hint) is Literal):

@@ -29,6 +29,7 @@ def _stage_names(incomplete: str) -> list[tuple[str, str]]:
     return [(stage.name, stage.help) for stage in STAGES.values() if stage.name.startswith(incomplete)]
 
 
+CONFIG_REMEDY = "write one with what differs from the demo (`interp run --help` has an example)"
 PROMPTS = {
     "bracket": "    def __init__(self, name",
     "play": "To be, or not to",
@@ -102,7 +103,7 @@ def run_command(
         architecture = "batchtopk"  # `interp train-sae --help` names all
         d_sae = 8192
         k = 32                      # or load = "FOLDER or SAELens release", instead of these"""
-    check_exists(config)
+    check_exists(config, remedy=CONFIG_REMEDY)
     out = out or Path("runs") / config.stem
     check_writable_folder("--out", out)
     from interp.checks.config_fields import check_names
@@ -125,7 +126,7 @@ def plan_command(
     Bytes on disk and of memory, operations, and seconds on this machine if nothing else runs, from about a second of
     measurement. If something does not fit, it suggests numbers that would. A pretrained model is loaded for its sizes.
     """
-    check_exists(config)
+    check_exists(config, remedy=CONFIG_REMEDY)
     from interp.pipeline.config import RunConfig
     from interp.pipeline.costs import Speed
     from interp.pipeline.plan import Plan

@@ -84,7 +84,9 @@ def verdict_evidence(
     measures: list[MeasureRow] = []
     rows: dict[int, list[list]] = {}
     weights = dict(calibration or Calibration.load().coefficients())
-    boundary = -weights.pop("bias") / sum(weights.values())
+    bias = weights.pop("bias")
+    total = sum(weights.values())
+    boundary = -bias / total if total else None
     for index, (name, part) in enumerate(table.groupby("measure", sort=False)):
         title, meaning = title_and_meaning(str(name))
         has_null = bool(part[["z", "null_low"]].notna().to_numpy().any())

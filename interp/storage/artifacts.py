@@ -166,14 +166,14 @@ def looks_like_path(name: str) -> bool:
     return isinstance(path, RemoteAddress) or path.exists() or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
 
 
-def check_exists(path: str | Path, *artifacts: str) -> None:
+def check_exists(path: str | Path, *artifacts: str, remedy: str = "") -> None:
     """Check that a path exists. Raises ValueError if there is neither a file nor a folder, with the most similar
-    existing path and the command that makes the first of `artifacts`."""
+    existing path, or else the remedy, and with the command that makes the first of `artifacts`."""
     if not (path := as_local_path(path)).exists():
         near = nearest_path(path)
-        suggestion = f"; did you mean {near}?" if near else ""
-        remedy = f" ({ARTIFACTS[artifacts[0]].name}: {ARTIFACTS[artifacts[0]].made_by})" if artifacts else ""
-        raise InterpError(f"{path} does not exist{suggestion}{remedy}")
+        suggestion = f"; did you mean {near}?" if near else f": {remedy}" if remedy else ""
+        made_by = f" ({ARTIFACTS[artifacts[0]].name}: {ARTIFACTS[artifacts[0]].made_by})" if artifacts else ""
+        raise InterpError(f"{path} does not exist{suggestion}{made_by}")
 
 
 def nearest_path(path: Path) -> Path | None:

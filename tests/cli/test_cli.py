@@ -529,6 +529,7 @@ def test_other_mistakes(folder, tmp_path, capsys):
     assert "--until: stage 'reprot' does not exist; did you mean report" in line
     line = refused(capsys, "run", tmp_path / "tyni.toml")
     assert line == f"interp: {tmp_path}/tyni.toml does not exist; did you mean {tmp_path}/tiny.toml?"
+    assert "mine.toml does not exist: write one" in refused(capsys, "run", tmp_path / "none" / "mine.toml")
     near = f"interp: {folder}/rnu does not exist; did you mean {folder}/run? (a run folder: `interp demo`"
     for command in ("rank", "report", "explore"):
         assert refused(capsys, command, folder / "rnu").startswith(near)

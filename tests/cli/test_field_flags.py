@@ -66,3 +66,4 @@ def test_help_has_type_default_and_docstring():
     assert list(shown) == ["n_shifts", "use_labels", "judge_faint"]
     assert shown["n_shifts"].metavar == "<int>"
     assert shown["n_shifts"].help == "Circular shifts of the text, which give the null of each measure (default: 2)"
+    assert shown["judge_faint"].help.endswith("(default: off)")

@@ -7,6 +7,7 @@ import struct
 from itertools import product
 from types import SimpleNamespace
 
+import huggingface_hub
 import pytest
 import torch
 import transformers
@@ -17,6 +18,7 @@ from interp.activations.harvesting import harvest
 from interp.activations.hooks import Hook, check_trained_hook, hooks_of, mlp_hooks, resolve_hooks
 from interp.activations.model_passes import weights_digest
 from interp.activations.stream import ActivationStream
+from interp.checks.errors import InterpError
 from interp.evaluation.baselines import FixedDictionary, RandomDictionary
 from interp.evaluation.quality import evaluate_dictionary
 from interp.features.scan_features import scan_features
@@ -217,6 +219,19 @@ def test_a_revision_reaches_the_hub_or_is_refused(monkeypatch):
     assert asked == {"revision": "step1000"}
     with pytest.raises(ValueError, match="revision='step1000' is for a model on the Hugging Face hub"):
         load_model(torch.nn.Linear(2, 2), revision="step1000")
+
+
+def test_a_name_is_refused_at_once_where_the_hub_is_out_of_reach(monkeypatch):
+    """`transformers` asks again and again for half a minute, and prints each time."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", False)
+
+    def model_info(*_, **__):
+        raise OSError("no route to it")
+
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", model_info)
+    monkeypatch.setattr(transformers.AutoConfig, "from_pretrained", lambda *_, **__: pytest.fail("it was asked"))
+    with pytest.raises(InterpError, match=r"nobody/nothing cannot be loaded as a language model \(no route to it\)"):
+        load_model("nobody/nothing")
 
 
 def test_model_objects_of_both_libraries(model, family, folder, tokens):

@@ -578,6 +578,9 @@ def test_the_measures_of_a_ranking_are_evidence_in_words_beside_their_nulls(fold
     assert [measure.title for measure in speaking] == ["Concentration", "Evenness"]
     at_the_boundary = np.array([measure.boundary for measure in speaking], float)
     assert Calibration.load().probability(at_the_boundary, np.zeros((2, 2))).one == pytest.approx(0.5, abs=1e-6)
+    never_sure = dict.fromkeys(Calibration.load().coefficients(), 0.0)
+    shown = verdict_evidence(ranking_evidence(ranking), ranking["latent"], never_sure)
+    assert [measure.boundary for measure in shown.measures if measure.weight == 0] == [None, None]
 
 
 def test_a_verdict_is_explained_by_the_calibration_that_gave_it(folder):

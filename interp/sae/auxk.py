@@ -55,7 +55,7 @@ def auxk(forward: ForwardPass, dead: Int[Tensor, " dead"], coefficient: float) -
     if forward.n_dead > k_aux:
         largest, latents = z.detach().topk(min(k_aux, len(dead)), dim=1, sorted=False)
         left_out = torch.ones_like(z, dtype=torch.bool)
-        left_out.scatter_(1, latents, False if shards.count == 1 else ~forward.mark_largest(largest, k_aux))
+        left_out.scatter_(1, latents, ~forward.mark_largest(largest, k_aux))
         z = z.masked_fill(left_out, 0)
     if shards.count == 1:
         revived = torch.addmm(error, z, forward.decoder_rows(dead))

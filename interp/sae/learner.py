@@ -185,8 +185,6 @@ class Learner:
 
     def _over_shards(self, *sums: float) -> list[float]:
         """Sum over all shards values that are sums over this process's latents."""
-        if self.grid.shards.count == 1:
-            return list(sums)
         return self.grid.shards.sum_(torch.tensor(sums, dtype=torch.float64)).tolist()
 
     def scale_rows(
@@ -240,9 +238,8 @@ class Learner:
     def _norm(self, gradients: Mapping[str, RowGradient]) -> float:
         """Return the norm of the whole gradient."""
         squares = {name: float(torch.linalg.vector_norm(part.tensor())) ** 2 for name, part in gradients.items()}
-        if self.grid.shards.count > 1:
-            sharded = [name for name in squares if name not in REPLICATED_WEIGHTS]
-            squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
+        sharded = [name for name in squares if name not in REPLICATED_WEIGHTS]
+        squares |= zip(sharded, self._over_shards(*(squares[name] for name in sharded)), strict=True)
         return math.sqrt(sum(squares.values()))
 
     def _inputs(self, x: Tensor, y: Tensor, batch: GlobalBatch, n_dead: int) -> StepInputs:
@@ -316,14 +313,11 @@ class Learner:
 
     def _mean(self, values: Float[Tensor, "latent ..."]) -> Float[Tensor, "..."]:
         """Return the mean over the latents of all processes."""
-        if self.grid.shards.count == 1:
-            return values.mean(0)
         return self.grid.shards.sum_(values.sum(0)) / self.config.d_sae
 
     def _track_strongest(self, strongest: Float[Tensor, " d_sae"]) -> None:
         """Keep each latent's strongest firing, in windows of `dead_tokens` rows."""
-        if self.grid.data.count > 1:
-            strongest = self.grid.data.all_gather(strongest[None], same_length=True).amax(0)
+        strongest = self.grid.data.all_gather(strongest[None], same_length=True).amax(0)
         if self.steps_done % max(1, self.config.dead_tokens // self.config.batch_size) == 0:
             self.strongest = torch.stack([torch.zeros_like(strongest), self.strongest[0]])
         torch.maximum(self.strongest[0], strongest, out=self.strongest[0])

@@ -184,7 +184,7 @@ def squared_error(
 
     def gradients(slope: Tensor) -> tuple[Tensor | None, ...]:
         twice = 2 * slope
-        share = twice if shards.count == 1 else twice / shards.count
+        share = twice / shards.count
         entries = _in_table(support.by_latent, ends, len(mean_error))
         on_W_dec = collect_gradient(
             LatentSum(entries, twice * codes.values, decoded.residuals.flatten(0, 1)), W_dec, into

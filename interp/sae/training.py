@@ -296,10 +296,8 @@ def _train_together(runs: list[TrainingRun], clock: "_CheckpointTimer") -> None:
                 run.step(columns[run.source])
         step += 1
         clock.tick(active[0])
-        due = clock.due()
-        if (shards := grid.shards).count > 1:  # by the clock of the first
-            due = bool(shards.sum_(torch.tensor(int(due and shards.is_first))))
-        if due:
+        is_due = torch.tensor(int(clock.due() and grid.shards.is_first))  # all save by the clock of the first
+        if grid.shards.sum_(is_due):
             began = time.perf_counter()
             for run in active:
                 run.save_checkpoint(step, batches.state_dict())

@@ -19,7 +19,7 @@ import torch
 from interp.features.feature_store import FeatureStore
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import Explanations, explain
-from interp.verdict.rule_search import FitSample
+from interp.verdict.rule_search import FitFirings
 
 
 def main() -> None:
@@ -61,7 +61,7 @@ def parse_arguments() -> argparse.Namespace:
 
 def explained(features: FeatureStore, seed: int) -> Explanations:
     text = CodedText.from_features(features)
-    return explain(text, FitSample.read(text, features.fit_half().numpy(), seed)).latents
+    return explain(text, FitFirings.read(text, features.fit_half().numpy(), seed)).latents
 
 
 def quality(explanations: Explanations) -> dict[str, float]:

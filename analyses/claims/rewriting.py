@@ -47,8 +47,8 @@ from interp.figures.theme import BLUE, GREY, INK, check_columns, escape_markup, 
 from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.files import write_json, write_parquet
+from interp.text.analysed_text import AnalysedText
 from interp.text.predicates import Predicates
-from interp.text.read_text import ReadText
 from interp.text.rules import Rule, rule_of_text
 
 BLOCK_LATENTS = 16
@@ -172,7 +172,7 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     return hook_name
 
 
-def _rules(ranking: pd.DataFrame, text: ReadText, d_sae: int) -> list[Rule]:
+def _rules(ranking: pd.DataFrame, text: AnalysedText, d_sae: int) -> list[Rule]:
     """Return the rules of each latent; () for one that was not ranked or has none."""
     if "explanation_json" not in ranking:
         raise ValueError("the ranking has no column explanation_json, by which rules are read: `interp rank` makes one")

@@ -31,7 +31,7 @@ from interp.text.predicates import Predicates
 from interp.text.rules import Rule
 from interp.verdict.coded_text import CodedText
 from interp.verdict.explanations import explain
-from interp.verdict.rule_search import FitSample
+from interp.verdict.rule_search import FitFirings
 
 PAIRS = ScanConfig(n_top=0, n_per_interval=0, n_neighbours=0)
 SHARES = ("sensitivity", "unchanged", "fires", "absorbed", "by_chance")
@@ -88,7 +88,7 @@ def rules_of(features: FeatureStore, setting: Setting, seed: int) -> dict[int, R
     chosen = np.zeros(features.d_sae, bool)
     chosen[np.random.default_rng(seed).permutation(often)[: setting.latents]] = True
     text = CodedText.from_features(features)
-    words = explain(text, FitSample.read(text, features.fit_half().numpy(), seed), chosen=chosen).latents
+    words = explain(text, FitFirings.read(text, features.fit_half().numpy(), seed), chosen=chosen).latents
     good = np.flatnonzero(chosen & (np.nan_to_num(words.f1) >= setting.min_f1))
     return {int(latent): words.rules[latent] for latent in good}
 

@@ -5,7 +5,7 @@
 
 These modules read them:
 
-    read_text       a text with classes of tokens and topics learnt from it;   positions   some of its rows
+    analysed_text   a text with classes of tokens and topics learnt from it;   positions   some of its rows
     rules           rules in words, as data;   short_rules   the same in short, for displays
     vocabulary      the strings of tokens;   spellings   properties of one string
     words           pieces of words joined to whole ones

@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Float32, Int64
 from numba import njit
 
+from interp.text.analysed_text import AnalysedText
 from interp.text.lexer import read_states
-from interp.text.read_text import ReadText
 
 WINDOWS_AT_ONCE = 1 << 15
 """Windows that are compared with the topics at a time."""
@@ -19,7 +19,7 @@ class Positions:
     """The rows seq * n_ctx + pos of a text. Whole sequences are read, so that rows in few sequences are read
     fastest."""
 
-    def __init__(self, text: ReadText, rows: Int64[np.ndarray, " row"]):
+    def __init__(self, text: AnalysedText, rows: Int64[np.ndarray, " row"]):
         self.n_ctx = text.tokens.shape[1]
         self.sequences, sequence = np.unique(rows // self.n_ctx, return_inverse=True)
         self.text = text

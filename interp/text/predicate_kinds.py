@@ -1,6 +1,6 @@
 """All kinds of predicates of a token position, each one entry: what is true there, as a number, and its wording.
 
-In: `Positions`, some rows of a `ReadText`. Out, for each kind: the value that holds at each row, or several. Two
+In: `Positions`, some rows of a `AnalysedText`. Out, for each kind: the value that holds at each row, or several. Two
 positions share a predicate if they have a value of its kind in common: both are after "the", both are in parentheses,
 both are within twelve tokens of "import". The kinds:
 
@@ -42,8 +42,8 @@ from interp.checks.errors import InterpError
 from interp.display.segments import Token
 from interp.runtime.registry import register
 from interp.text import places, spellings
+from interp.text.analysed_text import ABOUT_GRAINS, N_NAMING_TOKENS, TOPIC_GRAINS, AnalysedText, TokenClasses
 from interp.text.positions import Positions
-from interp.text.read_text import ABOUT_GRAINS, N_NAMING_TOKENS, TOPIC_GRAINS, ReadText, TokenClasses
 from interp.text.related_words import related_words
 from interp.text.vocabulary import Wording, join_with_commas
 from interp.text.words import HASH_BITS
@@ -60,7 +60,7 @@ TOKENS_AROUND = 12
 TOKENS_BEFORE = 8
 PredicateValues = Int64[np.ndarray, "row *value"]
 Rows = Int64[np.ndarray, " row"]
-NameOf = Callable[[ReadText, int, Rows], Wording | str]
+NameOf = Callable[[AnalysedText, int, Rows], Wording | str]
 """(text, value, rows) → the name of a value of a kind, as words alone or with tokens. The rows are those that it is to
 describe, such as firings of a latent; the value holds at one or more of them."""
 
@@ -71,7 +71,7 @@ class Kind:
 
     values: Callable[[Positions], PredicateValues]
     """Returns the value at each row, or several distinct values. −1 means that there is none."""
-    size: Callable[[ReadText], int]
+    size: Callable[[AnalysedText], int]
     """The number of values in a text; 0 if the kind does not apply to it."""
     name: NameOf
     is_named_by_rows: bool = False
@@ -91,12 +91,12 @@ class Kind:
     """Whether a shared value makes two positions similar; other kinds are only for rules."""
     in_rules: bool = True
     """Whether rules may use it."""
-    classes: Callable[[ReadText], TokenClasses] | None = None
+    classes: Callable[[AnalysedText], TokenClasses] | None = None
     """The value of each token, if it depends on the token alone."""
 
 
 def token_kind(
-    classes: Callable[[ReadText], TokenClasses],
+    classes: Callable[[AnalysedText], TokenClasses],
     words: str = "{}",
     *,
     offset: int = 0,
@@ -108,7 +108,7 @@ def token_kind(
     name: gives the name of a class. By default those of its tokens name it that stand there at most of the rows.
     fields: the other fields of `Kind`."""
 
-    def name_by_tokens(text: ReadText, value: int, rows: Rows) -> Wording:
+    def name_by_tokens(text: AnalysedText, value: int, rows: Rows) -> Wording:
         return text.class_name(classes(text), value, Positions(text, rows).token(offset))
 
     return Kind(
@@ -124,8 +124,8 @@ def token_kind(
     )
 
 
-def learnt_kind(table: str, words: str = "{}", **fields: Any) -> Kind:
-    """Return the kind of a token's class in one of the text's tables (`ReadText.tables`)."""
+def table_kind(table: str, words: str = "{}", **fields: Any) -> Kind:
+    """Return the kind of a token's class in one of the text's tables (`AnalysedText.tables`)."""
     return token_kind(lambda text: text.tables[table], words, **fields)
 
 
@@ -134,7 +134,7 @@ def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], Wo
     class_name: gives the name of a class of many tokens from their spelling. A class of few tokens is named by its
     tokens."""
 
-    def name(text: ReadText, value: int, rows: Rows) -> Wording | str:
+    def name(text: AnalysedText, value: int, rows: Rows) -> Wording | str:
         classes, distinct = text.spelt(spelling)
         if (classes == value).sum() <= N_NAMING_TOKENS:
             return text.class_name(classes, value)
@@ -180,7 +180,7 @@ def window_kind(offsets: Sequence[int], words: str, **fields: Any) -> Kind:
 def topic_kind(grain: int) -> Kind:
     """Return the kind of the topic of the window around a position, for one number of topics."""
 
-    def name(text: ReadText, value: int, rows: Rows) -> Wording:
+    def name(text: AnalysedText, value: int, rows: Rows) -> Wording:
         nearness = text.neighbours.topics @ text.topics[grain][value] * np.log1p(text.neighbours.counts)
         nearest = np.argsort(-nearness, kind="stable")[:NEAR_TOPIC].tolist()
         near = [token for token in nearest if nearness[token] > 0] or nearest[:1]  # a token that never occurs is at 0
@@ -211,15 +211,15 @@ def related_kind(words: str, subject: str, offset: int) -> Kind:
     )
 
 
-def _token_name(text: ReadText, value: int, rows: Rows) -> Wording:
+def _token_name(text: AnalysedText, value: int, rows: Rows) -> Wording:
     return text.token_name(value)
 
 
-def _vocabulary_size(text: ReadText) -> int:
+def _vocabulary_size(text: AnalysedText) -> int:
     return len(text.neighbours.counts)
 
 
-def _word_of_stem(text: ReadText, value: int, rows: Rows) -> Wording:
+def _word_of_stem(text: AnalysedText, value: int, rows: Rows) -> Wording:
     """Return the first word of the rows that has this stem."""
     assert text.strings is not None
     rows = rows[text.words.stems(text.tokens, rows) == value]
@@ -251,9 +251,9 @@ _REPEATS = [
 
 PREDICATE_KINDS: dict[str, Kind] = {
     # Which token it is, and which ones are next to it.
-    "token": learnt_kind("token", name=_token_name, items=1),
-    "previous": learnt_kind("token", "after {}", name=_token_name, offset=-1, items=1),
-    "next": learnt_kind("token", "before {}", name=_token_name, offset=1, items=1),
+    "token": table_kind("token", name=_token_name, items=1),
+    "previous": table_kind("token", "after {}", name=_token_name, offset=-1, items=1),
+    "next": table_kind("token", "before {}", name=_token_name, offset=1, items=1),
     # Its spelling.
     "script": spelling_kind(spellings.script, spellings.script_name),
     "shape": spelling_kind(spellings.shape, spellings.shape_name),
@@ -265,11 +265,11 @@ PREDICATE_KINDS: dict[str, Kind] = {
     "letters": spelling_kind(spellings.lower_letters, spellings.letters_name),
     "length": spelling_kind(spellings.length, spellings.length_name, in_rules=False),
     # Its class by what is around it, and the classes of its neighbours by what is next to them.
-    **{f"about_{n}": learnt_kind(f"about_{n}") for n in ABOUT_GRAINS},
-    "previous_role_40": learnt_kind("role_40", "after {}", offset=-1),
-    "next_role_40": learnt_kind("role_40", "before {}", offset=1),
-    "previous_role_120": learnt_kind("role_120", "after {}", offset=-1),
-    "next_role_120": learnt_kind("role_120", "before {}", offset=1),
+    **{f"about_{n}": table_kind(f"about_{n}") for n in ABOUT_GRAINS},
+    "previous_role_40": table_kind("role_40", "after {}", offset=-1),
+    "next_role_40": table_kind("role_40", "before {}", offset=1),
+    "previous_role_120": table_kind("role_120", "after {}", offset=-1),
+    "next_role_120": table_kind("role_120", "before {}", offset=1),
     # The word that it is in, and the words that are related to it.
     STEM: Kind(
         values=lambda positions: positions.stems(),
@@ -368,7 +368,7 @@ def register_kind(name: str, kind: Kind) -> None:
     _registered_in[name] = file
 
 
-def kinds_in(text: ReadText) -> dict[str, Kind]:
+def kinds_in(text: AnalysedText) -> dict[str, Kind]:
     """Return the kinds that apply to a text."""
     return {
         name: kind

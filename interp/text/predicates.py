@@ -24,9 +24,9 @@ from torch import Tensor
 from interp.codes.offsets import offsets_from_lengths
 from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.spacing import rows_of, spread_sequences
+from interp.text.analysed_text import AnalysedText
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
-from interp.text.read_text import ReadText
 from interp.text.rules import Atom
 from interp.text.vocabulary import Wording
 
@@ -40,7 +40,7 @@ POSITIONS_AT_ONCE = 1 << 16
 class Predicates:
     """The predicates of a text: value v of a kind has the number offsets[kind] + v."""
 
-    text: ReadText
+    text: AnalysedText
     offsets: dict[str, int]
     """The number of each kind's first value, in the order of the kinds."""
     surprise: Float32[np.ndarray, " predicate"]
@@ -63,7 +63,7 @@ class Predicates:
         vocab: the string of each id, or None if tokens are only numbered.
         among: the positions over which shares are counted, or None for all.
         world: processes that divide the work."""
-        text = ReadText.read(tokens, n_vocab, vocab, world)
+        text = AnalysedText.read(tokens, n_vocab, vocab, world)
         n_ctx = tokens.shape[1]
         kinds = kinds_in(text)
         ends = np.cumsum([kind.size(text) for kind in kinds.values()]).tolist()
@@ -183,7 +183,7 @@ class PredicatesOfUnits(NamedTuple):
         return cls(read(rows), entries, offsets)
 
 
-def _predicates_at(text: ReadText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:
+def _predicates_at(text: AnalysedText, offsets: dict[str, int], rows: np.ndarray) -> Int32[np.ndarray, "row slot"]:
     positions = Positions(text, rows)
     numbers = []
     for name, offset in offsets.items():

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 from interp.checks.errors import InterpError
 from interp.display.segments import LIKE, SEPARATORS, Token
+from interp.text.analysed_text import AnalysedText
 from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT, kinds_in
-from interp.text.read_text import ReadText
 from interp.text.vocabulary import Wording, join_with_or, quoted_text
 
 PLAIN = ""
@@ -141,7 +141,7 @@ def read_atoms(written: Any) -> list[Atom]:
         raise InterpError(f"the rule {written[:80]!r} cannot be read ({error}): rank the features again") from None
 
 
-def rule_of_text(written: str, text: ReadText) -> Rule:
+def rule_of_text(written: str, text: AnalysedText) -> Rule:
     """Read a rule of `rule_json`, for the text that it describes.
 
     Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.

@@ -48,7 +48,7 @@ READING = "reading firings"
 """The name of this step in progress reports."""
 log = logging.getLogger(__name__)
 
-Listener = Callable[[CodeChunk], None]
+ChunkListener = Callable[[CodeChunk], None]
 """A function that is called with every chunk while the codes are read. Other threads use the chunk at the same time, so
 it must not change it."""
 
@@ -122,7 +122,7 @@ def collect_evidence(
     *,
     n_shifts: int = N_SHIFTS,
     seed: int = 0,
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence[ChunkListener] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,
     progress: Progress = no_progress,
 ) -> FiringEvidence:

@@ -40,7 +40,7 @@ from interp.verdict.beam_search import ATOM_PRICE
 from interp.verdict.candidates import Background
 from interp.verdict.coded_text import CodedText
 from interp.verdict.rule_counts import RuleCounts, count_rules
-from interp.verdict.rule_search import FitSample, item_price, propose_rules, read_background
+from interp.verdict.rule_search import FitFirings, item_price, propose_rules, read_background
 
 PROPOSING = "proposing explanations"
 CHOOSING = "choosing explanations"
@@ -97,7 +97,7 @@ class ExplanationsOfText(NamedTuple):
 
 def explain(
     text: CodedText,
-    sample: FitSample,
+    sample: FitFirings,
     *,
     senses: Sequence[Sense] = (),
     chosen: Bool[np.ndarray, " d_sae"] | None = None,

@@ -75,7 +75,7 @@ from interp.storage.parts import check_part
 from interp.text.rules import atoms_json
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText
-from interp.verdict.evidence import READING, FiringEvidence, Listener, collect_evidence
+from interp.verdict.evidence import READING, ChunkListener, FiringEvidence, collect_evidence
 from interp.verdict.explanations import CHOOSING, PROPOSING, SCORING, SHORTENING
 from interp.verdict.firing_comparison import COMPARING
 from interp.verdict.learnt import LearntFit, learnt_inputs
@@ -83,7 +83,7 @@ from interp.verdict.measures import AFTER_MEASURES, BEFORE_MEASURES, MEASURES, R
 from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_measures
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
-from interp.verdict.rule_search import FitSample
+from interp.verdict.rule_search import FitFirings
 from interp.verdict.senses import describe
 from interp.verdict.similarity import STATISTIC_NAMES
 from interp.verdict.verdicts import MAX_DENSITY, verdict_columns
@@ -230,7 +230,7 @@ def _rank(
     text = CodedText.from_features(features, world)
     shifts = circular_shifts(text.n_seq, text.n_ctx, config.n_shifts, int((text.maxima > 0).sum()), config.seed)
     sampled = SampledCodes(features, shifts, config.seed, world)
-    rule_sample = FitSample(text.d_sae, text.n_ctx, features.fit_half().numpy(), config.seed)
+    rule_sample = FitFirings(text.d_sae, text.n_ctx, features.fit_half().numpy(), config.seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
     columns, evidence = _verdicts(text, faint, chosen, config, calibration, progress, listeners)
     rule_labels = labels if config.use_labels else None
@@ -298,7 +298,7 @@ def _verdicts(
     config: RankingConfig,
     calibration: Calibration | None,
     progress: Progress,
-    listeners: Sequence[Listener] = (),
+    listeners: Sequence[ChunkListener] = (),
 ) -> tuple[dict[str, Any], FiringEvidence]:
     """Collect the evidence of the chosen latents and judge those that are not faint. Returns the columns of the
     verdict, in the order of the latents, and the evidence."""

@@ -35,7 +35,7 @@ ITEM_PRICE = 0.005
 """The least increase of F₁ for a further item to read."""
 
 
-class FitSample(FiringSampler):
+class FitFirings(FiringSampler):
     """Sample N_SAMPLED_FIRINGS firings of each latent in the fit half of the sequences, and count all firings there.
     `add` is a listener (`evidence`)."""
 
@@ -46,7 +46,7 @@ class FitSample(FiringSampler):
         self._fit = np.repeat(half, n_ctx)
 
     @classmethod
-    def read(cls, text: CodedText, half: Bool[np.ndarray, " seq"], seed: int = 0) -> "FitSample":
+    def read(cls, text: CodedText, half: Bool[np.ndarray, " seq"], seed: int = 0) -> "FitFirings":
         """Draw the sample in a separate pass over the codes."""
         sample = cls(text.d_sae, text.n_ctx, half, seed)
         for chunk in text.read_chunks(text.n_ctx):

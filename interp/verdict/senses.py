@@ -19,7 +19,7 @@ from interp.text.vocabulary import quoted_text
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence
 from interp.verdict.explanations import Explanations, Sense, explain
-from interp.verdict.rule_search import FitSample
+from interp.verdict.rule_search import FitFirings
 
 N_STRONGEST_ROWS = 8
 """Number of example rows of a sense among its strongest firings."""
@@ -41,7 +41,7 @@ def describe(
     features: FeatureStore,
     text: CodedText,
     evidence: FiringEvidence,
-    sample: FitSample,
+    sample: FitFirings,
     chosen: Bool[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,
     progress: Progress = no_progress,

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from interp.display.segments import Token
+from interp.text.analysed_text import AnalysedText
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import (
     PREDICATE_KINDS,
@@ -15,7 +16,6 @@ from interp.text.predicate_kinds import (
     token_kind,
 )
 from interp.text.predicates import Predicates
-from interp.text.read_text import ReadText
 from interp.text.vocabulary import quoted_text
 
 WORDS = ["\n", " the", " cat", " sat", "ting", "(", ")", ".", " dog", " Dog", "7"]
@@ -213,13 +213,13 @@ def test_numbered_tokens_are_not_spelt():
 def test_the_last_texts_are_remembered():
     """A text is another one with other tokens or another vocabulary."""
     tokens = [np.random.default_rng(seed).integers(10, size=(30, 16)).astype(np.int32) for seed in (3, 4, 5)]
-    first = ReadText.read(tokens[0], 10)
-    assert ReadText.read(tokens[0].copy(), 10) is first is not ReadText.read(tokens[0].reshape(16, 30), 10)
-    spelt = ReadText.read(tokens[0], 11, WORDS)
-    assert ReadText.read(tokens[0], 11, WORDS) is spelt is not ReadText.read(tokens[0], 11, WORDS[::-1])
+    first = AnalysedText.read(tokens[0], 10)
+    assert AnalysedText.read(tokens[0].copy(), 10) is first is not AnalysedText.read(tokens[0].reshape(16, 30), 10)
+    spelt = AnalysedText.read(tokens[0], 11, WORDS)
+    assert AnalysedText.read(tokens[0], 11, WORDS) is spelt is not AnalysedText.read(tokens[0], 11, WORDS[::-1])
     for other in tokens[1:]:
-        ReadText.read(other, 10)
-    again = ReadText.read(tokens[0], 10)
+        AnalysedText.read(other, 10)
+    again = AnalysedText.read(tokens[0], 10)
     assert again is not first and {name: table.tolist() for name, table in again.tables.items()} == {
         name: table.tolist() for name, table in first.tables.items()
     }
@@ -227,7 +227,7 @@ def test_the_last_texts_are_remembered():
 
 def test_token_ids_beyond_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="from 0 to 9, but the vocabulary has 5"):
-        ReadText.read(np.arange(10, dtype=np.int32)[None], 5)
+        AnalysedText.read(np.arange(10, dtype=np.int32)[None], 5)
 
 
 def test_a_position_has_the_predicates_of_its_labels():

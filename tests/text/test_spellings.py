@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from interp.text.analysed_text import AnalysedText
 from interp.text.predicate_kinds import PREDICATE_KINDS
-from interp.text.read_text import ReadText
 from interp.text.spellings import shape
 from interp.text.vocabulary import quoted_text
 
@@ -12,7 +12,7 @@ from interp.text.vocabulary import quoted_text
 def called(kind, string, others=("plain", "words", "of", "Latin", "letters")):
     """Return what a token's class is called where it has as many more tokens as make it no list."""
     vocab = [string, *(string + " " * n for n in range(1, 4)), *others]
-    corpus = ReadText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
+    corpus = AnalysedText.read(np.arange(len(vocab), dtype=np.int32)[None], len(vocab), vocab)
     name = PREDICATE_KINDS[kind].name(corpus, int(PREDICATE_KINDS[kind].classes(corpus)[0]), np.array([0]))
     return name if isinstance(name, str) else quoted_text(name)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from interp.text.analysed_text import AnalysedText
 from interp.text.predicate_kinds import PREDICATE_KINDS
-from interp.text.read_text import ReadText
 from interp.text.vocabulary import is_control, plain_strings, quoted_text
 
 
@@ -15,7 +15,7 @@ def test_marks_for_spaces_are_read_as_spaces_only_where_they_are_marks():
 
 def test_token_kind_names_are_printable_and_spelt_as_the_vocabulary():
     strings = ["\x00", "\x07b", "é", "⟨f0⟩⟨9f⟩", " \u200b", "\r", "ok", " \u202eno", "<|endoftext|>", "\ud800"]
-    corpus = ReadText.read(np.arange(10, dtype=np.int32)[None], 10, strings)
+    corpus = AnalysedText.read(np.arange(10, dtype=np.int32)[None], 10, strings)
     said = [quoted_text(PREDICATE_KINDS["token"].name(corpus, token, np.array([token]))) for token in range(10)]
     assert all(words.isprintable() and "\ufffd" not in words for words in said)
     assert '"⟨f0⟩⟨9f⟩"' in said[3] and '"é"' in said[2] and '"\\x07b"' in said[1] and '"\\r"' in said[5]

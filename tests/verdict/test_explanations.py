@@ -10,10 +10,10 @@ import torch
 from interp.codes.code_chunks import read_chunks
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
+from interp.text.analysed_text import AnalysedText
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, Kind, kinds_in
 from interp.text.predicates import Predicates
-from interp.text.read_text import ReadText
 from interp.text.rules import MAX_ATOMS, Atom
 from interp.text.vocabulary import quoted_text
 from interp.verdict.coded_text import CodedText
@@ -26,7 +26,7 @@ from interp.verdict.explanations import (
     explain,
 )
 from interp.verdict.rule_counts import RuleCounts, count_rules
-from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitSample, read_background
+from interp.verdict.rule_search import N_SAMPLED_FIRINGS, FitFirings, read_background
 from tests.copied_text import N_CTX, copied_text
 from tests.copied_text import counted as in_first_window
 from tests.random_codes import hash_of
@@ -110,7 +110,7 @@ def fit_half(tokens):
 def explained(tokens, fires, *, vocab=WORDS, has_vocab=True, seed=0, **options) -> ExplanationsOfText:
     text = CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), vocab)
     text = replace(text, has_vocab=has_vocab)
-    return explain(text, FitSample.read(text, fit_half(tokens).numpy(), seed), **options)
+    return explain(text, FitFirings.read(text, fit_half(tokens).numpy(), seed), **options)
 
 
 def planted(text):
@@ -411,7 +411,7 @@ def test_firings_of_the_fit_half_are_sampled_by_their_hash(monkeypatch):
     rng = np.random.default_rng(21)
     fires = rng.random((5000, 4)) < [0, 0.05, 0.4, 1]
     half = rng.random(500) < 0.5
-    sample = FitSample(4, 10, half, 7)
+    sample = FitFirings(4, 10, half, 7)
     for chunk in read_chunks(firing_where(fires), 10):
         sample.add(chunk)
     fires &= np.repeat(half, 10)[:, None]
@@ -431,7 +431,7 @@ def test_rules_are_scored_on_each_window_once():
     half, names = torch.arange(600) % 2 == 0, [f"w{i}" for i in range(50)]
     found = explained(tokens, fires.reshape(-1, 1), vocab=names).latents
     held_out = in_first_window(tokens) & np.repeat(~half.numpy(), N_CTX)
-    says = truth(found.rules[0], ReadText.read(tokens, 50, names))[held_out]
+    says = truth(found.rules[0], AnalysedText.read(tokens, 50, names))[held_out]
     fired = fires.reshape(-1)[held_out]
     assert found.n[0] == fired.sum() and found.n_examples[0] == (says & fired).sum()
     assert found.precision[0] == pytest.approx((says & fired).sum() / says.sum())
@@ -464,5 +464,5 @@ def test_rules_are_searched_among_the_rows_that_have_codes(tmp_path):
     rows = torch.from_numpy(np.flatnonzero(kept))
     codes.write_file("0", rows, firing_where(fires.reshape(-1, 1)).take(rows))
     text = CodedText.from_codes(torch.from_numpy(tokens), codes, [*WORDS, "<pad>"])
-    found = explain(text, FitSample.read(text, fit_half(tokens).numpy())).latents
+    found = explain(text, FitFirings.read(text, fit_half(tokens).numpy())).latents
     assert found.phrases == ['tokens before "<pad>"'] and found.f1[0] == 1

@@ -38,7 +38,7 @@ TOPIC_WINDOWS = 40_000
 """Largest number of windows to which topics are fitted."""
 MAX_REMEMBERED = 2
 """Number of texts that a process remembers: those of a run's ranking and of its nulls."""
-_REMEMBERED: dict[tuple[str, str], "ReadText"] = {}
+_REMEMBERED: dict[tuple[str, str], "AnalysedText"] = {}
 
 TokenClasses = Int64[np.ndarray, " d_vocab_plus_1"]
 """The class of each token; the last entry is −1, for no token."""
@@ -53,7 +53,7 @@ class SpellingClasses(NamedTuple):
 
 
 @dataclass(frozen=True)
-class ReadText:
+class AnalysedText:
     """A text, with the classes of its tokens and the topics of its windows."""
 
     tokens: Int[np.ndarray, "seq pos"]
@@ -80,7 +80,7 @@ class ReadText:
         n_vocab: int,
         vocab: Sequence[str] | None = None,
         world: Processes = SINGLE_PROCESS,
-    ) -> "ReadText":
+    ) -> "AnalysedText":
         """Learn the classes and topics of a text. The last texts are remembered: several hooks of a run have the same.
         tokens: ids below n_vocab.
         vocab: the string of each id, or None if tokens are only numbered.
@@ -103,7 +103,7 @@ class ReadText:
     @classmethod
     def _read(
         cls, tokens: Int[np.ndarray, "seq pos"], n_vocab: int, strings: list[str] | None, world: Processes
-    ) -> "ReadText":
+    ) -> "AnalysedText":
         neighbours = Neighbours.learn(tokens, n_vocab, world)
         windows = neighbours.windows(tokens, spread_rows(tokens.size, TOPIC_WINDOWS))
         clusterings = {
@@ -137,7 +137,7 @@ class ReadText:
 
     def with_text(
         self, tokens: Int[np.ndarray, "seq pos"], labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None
-    ) -> "ReadText":
+    ) -> "AnalysedText":
         """Return another text with the classes and topics that were learnt from this one.
 
         Raises ValueError for a label of another shape.

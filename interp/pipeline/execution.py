@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import tomli_w
 
@@ -66,44 +66,26 @@ def run_stages(
     and ValueError if there is no stage `until`.
     """
     config, out = config.with_named_hooks(), as_local_path(out)
-    names = list(STAGES)
-    if until is not None and until not in names:
-        raise InterpError(f"{until} is not a stage; the stages are {', '.join(names)}")
+    stages = _stages_until(until)
     if root_run(out) != out:
         raise InterpError(f"{out} is one hook's part of {root_run(out)}: run that")
-    asked = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
-    stages = sorted(asked, key=lambda stage: stage.made_for == "each hook")  # the order in which they run
-    with ExitStack() as locks:
-        locks.enter_context(lock_folder(out))
-        folders = run_folders(out, config)
-        files = [folder / RUN_FILE for folder in folders]
-        before = {file: file.read_bytes() if file.is_file() else None for file in files}
-        runs = _claim_folders(folders, redo, locks)
-        begin_work = locks.enter_context(_restoring_configs(before))
-        for run in runs:
-            _restore_replaced(run.path)
+    with _claimed_runs(out, config, redo) as (runs, begin_work):
         fingerprints: dict[Path, str] = {}
         has_begun = False
         for stage, its_runs in _in_order(stages, runs, on_begin):
-            identities = {run: _identity_now(run, stage, fingerprints) for run in its_runs}
-            fingerprints |= {run.folder(stage.name): made["fingerprint"] for run, made in identities.items()}
-            kept = {run: _kept_manifest(run, stage.name, made["fingerprint"]) for run, made in identities.items()}
-            done = {run: manifest for run, manifest in kept.items() if manifest is not None}
-            left = {run: identity for run, identity in identities.items() if run not in done}
-            if left and not has_begun:
+            work = _StageWork.of(stage, its_runs, fingerprints)
+            fingerprints |= work.fingerprints
+            if work.pending and not has_begun:
                 after = stages[stages.index(stage) :]
                 to_come = [each for each in stages if each in after or _is_missing(each, runs)]
                 check_config(to_come, config)
-                outdated = _outdated_results(asked, runs, fingerprints, redo)
+                outdated = _outdated_results(stages, runs, fingerprints, redo)
                 Plan.of(config, out, to_come, outdated=outdated).check()
                 begin_work()
                 has_begun = True
-            built = {}
-            if left:
-                with bar_by_default(stage.name) if progress is None else nullcontext(progress(stage.name)) as shown:
-                    built = _build(stage, left, shown)
+            built = work.build(progress) if work.pending else {}
             for run in its_runs:
-                on_finish(stage, (done | built)[run], run in built)
+                on_finish(stage, (work.finished | built)[run], run in built)
     return runs[0]
 
 
@@ -146,6 +128,15 @@ def _finished_inputs(run: Run, stage: Stage) -> dict[str, str]:
     return {needed: done for needed, done in run.fingerprints(stage.stages_read).items() if done is not None}
 
 
+def _stages_until(until: str | None) -> list[Stage]:
+    """Return the stages up to `until`, or all, in the order in which they run. Raises ValueError for another name."""
+    names = list(STAGES)
+    if until is not None and until not in names:
+        raise InterpError(f"{until} is not a stage; the stages are {', '.join(names)}")
+    wanted = [STAGES[name] for name in names[: None if until is None else names.index(until) + 1]]
+    return sorted(wanted, key=lambda stage: stage.made_for == "each hook")
+
+
 def _in_order(
     stages: Sequence[Stage], runs: Sequence[Run], on_begin: Callable[[Run], None]
 ) -> Iterator[tuple[Stage, Sequence[Run]]]:
@@ -162,12 +153,42 @@ def _in_order(
                 yield stage, [run]
 
 
-def _identity_now(run: Run, stage: Stage, fingerprints: Mapping[Path, str]) -> dict[str, Any]:
-    """Return what a stage would be made of now (`stage_identity`).
-    fingerprints: those of the stages before it, by their folders, which several runs may share."""
-    read = {name: run.folder(name) for name in stage.stages_read}
-    inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
-    return stage_identity(run, stage, inputs)
+class _StageWork(NamedTuple):
+    """What is left to do of a stage, for the runs for which it is made in one call."""
+
+    stage: Stage
+    identities: dict[Run, dict[str, Any]]
+    """What the stage would be made of now (`stage_identity`)."""
+    finished: dict[Run, dict[str, Any]]
+    """The manifests of the runs that have just this."""
+
+    @classmethod
+    def of(cls, stage: Stage, runs: Sequence[Run], fingerprints: Mapping[Path, str]) -> "_StageWork":
+        """fingerprints: those of the stages before it, by their folders, which several runs may share."""
+        work = cls(stage, {}, {})
+        for run in runs:
+            read = {name: run.folder(name) for name in stage.stages_read}
+            inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
+            identity = work.identities[run] = stage_identity(run, stage, inputs)
+            manifest = _kept_manifest(run, stage.name, identity["fingerprint"])
+            if manifest is not None:
+                work.finished[run] = manifest
+        return work
+
+    @property
+    def fingerprints(self) -> dict[Path, str]:
+        return {run.folder(self.stage.name): identity["fingerprint"] for run, identity in self.identities.items()}
+
+    @property
+    def pending(self) -> dict[Run, dict[str, Any]]:
+        """The identities of the runs for which the stage is built."""
+        return {run: identity for run, identity in self.identities.items() if run not in self.finished}
+
+    def build(self, progress: Callable[[str], Progress] | None) -> dict[Run, dict[str, Any]]:
+        """Build the stage where it is pending, and return the manifests."""
+        name = self.stage.name
+        with bar_by_default(name) if progress is None else nullcontext(progress(name)) as bar:
+            return _build(self.stage, self.pending, bar)
 
 
 def _is_missing(stage: Stage, runs: Sequence[Run]) -> bool:
@@ -249,6 +270,32 @@ def _restore_replaced(run: Path) -> None:
         restore_replaced(run / name)
 
 
+@contextmanager
+def _claimed_runs(out: Path, config: RunConfig, redo: bool) -> Iterator[tuple[list[Run], Callable[[], None]]]:
+    """Yield the run of each hook, locked and with this configuration, and a function that is called before the first
+    stage is built. A run that is refused before that keeps the run.toml files that it had."""
+    with ExitStack() as locks:
+        locks.enter_context(lock_folder(out))
+        folders = run_folders(out, config)
+        files = [folder / RUN_FILE for folder in folders]
+        before = {file: file.read_bytes() if file.is_file() else None for file in files}
+        runs = _claim_folders(folders, redo, locks)
+        begun = False
+
+        def begin_work() -> None:
+            nonlocal begun
+            begun = True
+
+        try:
+            for run in runs:
+                _restore_replaced(run.path)
+            yield runs, begin_work
+        except BaseException:  # an interruption too
+            if not begun:
+                _restore_configs(before)
+            raise
+
+
 def _claim_folders(folders: Mapping[Path, RunConfig], redo: bool, locks: ExitStack) -> list[Run]:
     """Make these the run folders of a run (`run_folders`), and lock those of hooks after the first too. Raises
     OverwriteError if results of another configuration would be replaced."""
@@ -267,23 +314,6 @@ def _claim_folders(folders: Mapping[Path, RunConfig], redo: bool, locks: ExitSta
             locks.enter_context(lock_folder(folder))
     root = Run(out)
     return [root.at(name) for name in root.hooks]
-
-
-@contextmanager
-def _restoring_configs(before: Mapping[Path, bytes | None]) -> Iterator[Callable[[], None]]:
-    """Restore the run.toml files of a run that is refused before the yielded function is called."""
-    begun = False
-
-    def begin() -> None:
-        nonlocal begun
-        begun = True
-
-    try:
-        yield begin
-    except BaseException:  # an interruption too
-        if not begun:
-            _restore_configs(before)
-        raise
 
 
 def _restore_configs(before: Mapping[Path, bytes | None]) -> None:

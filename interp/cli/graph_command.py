@@ -1,7 +1,9 @@
 """The command `graph`: an attribution graph of one prompt."""
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import quote
 
 from typer import Argument, Exit, Option
 
@@ -66,7 +68,7 @@ def graph_command(
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
         features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}
-        names = {hook: names_of_page(hook_run.page.parent) for hook, hook_run in runs.items() if hook_run.has("report")}
+        reports = {hook: hook_run.page for hook, hook_run in runs.items() if hook_run.has("report")}
         graph.to_html(
             out,
             nodes=nodes,
@@ -74,7 +76,8 @@ def graph_command(
             beside=beside,
             features=features,
             rankings=rankings,
-            names=names,
+            names={hook: names_of_page(page.parent) for hook, page in reports.items()},
+            pages={hook: _address_from(out, page) for hook, page in reports.items()},
             overwrite=overwrite,
         )
     else:
@@ -94,6 +97,11 @@ def graph_command(
 
     with GraphServer(out, graph, model, dictionaries, serve) as server:
         serve_page(server)
+
+
+def _address_from(file: Path, page: Path) -> str:
+    """Return the address of a page for links in a file, relative, so that both can be moved together."""
+    return quote(Path(os.path.relpath(page.resolve(), file.resolve().parent)).as_posix())
 
 
 def serve_page(server: "LocalServer") -> None:

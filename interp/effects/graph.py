@@ -122,6 +122,7 @@ class AttributionGraph(GraphNodes):
         features: Mapping[str, FeatureStore] | None = None,
         rankings: Mapping[str, pd.DataFrame] | None = None,
         names: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+        pages: Mapping[str, str] | None = None,
         beside: pd.DataFrame | None = None,
         overwrite: bool = False,
     ) -> Path:
@@ -132,6 +133,7 @@ class AttributionGraph(GraphNodes):
         features, rankings: for each hook, for the texts and rules of latents.
         names: for each hook, the name of each latent and a shorter one, such as those of the page of a run
         (`report.page_names`), instead of its rule.
+        pages: for each hook, the address of the page of its run, to which the cards of its latents lead.
         beside: a table of scores, such as that of `score_graph`.
 
         Raises ValueError if a file is there, unless `overwrite` says that it may be replaced.
@@ -146,6 +148,7 @@ class AttributionGraph(GraphNodes):
             features=features or {},
             rankings=rankings or {},
             names=names or {},
+            pages=pages or {},
             scores=beside,
         )
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,9 +1,10 @@
 """The page of an attribution graph: one HTML file that contains its style, code and data, and works offline from
 file://.
 
-Beside the graph it has a card of each latent, with its name, the tokens that it raises and the texts that it fires on
-most, and lists the measured effects that contradict what is attributed. Corpus text in it is data, never markup: JSON
-that cannot close its script, drawn as text. The page runs no script but its own (`graph.js`).
+It draws the strongest paths to a next token. Beside them it has a card of each latent, with its name, the tokens that
+it raises and the texts that it fires on most, and lists the measured effects that contradict what is attributed. Corpus
+text in it is data, never markup: JSON that cannot close its script, drawn as text. The page runs no script but its own
+(the modules in `page`, which begin in `main.js`).
 """
 
 import base64
@@ -19,8 +20,9 @@ import numpy as np
 import pandas as pd
 
 from interp.display.cards import script_json
+from interp.display.scripts import join_scripts
 from interp.effects.graph_files import graph_json
-from interp.effects.graph_nodes import GraphNodes
+from interp.effects.graph_nodes import GraphNodes, row_shares
 from interp.effects.supernodes import find_supernodes
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import write_text
@@ -30,9 +32,9 @@ _EXAMPLES, _LOGITS = 5, 5
 
 def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str) -> None:
     """Write the page. content: its data, which must be JSON."""
-    package = files("interp.effects")
-    page, style, code = (package.joinpath(f"graph.{end}").read_text(encoding="utf-8") for end in ("html", "css", "js"))
-    data = script_json(content)
+    folder = files("interp.effects") / "page"
+    page, style = ((folder / f"page.{end}").read_text(encoding="utf-8") for end in ("html", "css"))
+    code, data = join_scripts(folder, "main.js"), script_json(content)
     allowed = f"sha256-{base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()}"
     parts = {"hash": allowed, "title": html.escape(title), "style": style, "data": data, "code": code}
     write_text(path, re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page))
@@ -47,18 +49,22 @@ def page_content(
     features: Mapping[str, FeatureStore],
     rankings: Mapping[str, pd.DataFrame],
     names: Mapping[str, Sequence[tuple[str, str]]],
+    pages: Mapping[str, str],
     scores: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Return the data of the page of a graph.
 
     shown: the part of the graph that is drawn.
-    effects: the measured effects of the whole graph. features, rankings, names: by hook. scores: a table shown as it
-    is."""
-    cards = latent_cards(shown, features, rankings, names)
+    effects: the measured effects of the whole graph. features, rankings, names, pages: by hook. scores: a table shown
+    as it is."""
+    cards = latent_cards(shown, features, rankings, names, pages)
     names_of_nodes = {node: cards.get(node.rpartition("_")[0], {}).get("name") for node in shown.node_ids()}
     labels = {node: name for node, name in names_of_nodes.items() if name}
+    content = graph_json(shown, name, find_supernodes(shown, labels), labels)
     page: dict[str, Any] = {
-        "graph": graph_json(shown, name, find_supernodes(shown, labels), labels),
+        "graph": content,
+        "shares": link_shares(graph, content["links"]),
+        "n_nodes": int((~graph.nodes["type"].isin(["bias", "rest"])).sum()),
         "cards": cards,
         "effects": [],
         "disagreements": [],
@@ -77,24 +83,39 @@ def page_content(
     return page
 
 
+def link_shares(graph: GraphNodes, links: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Return the share of each link in all that its target reads in the graph, apart from biases.
+
+    links: some edges of the graph, by the names of their nodes."""
+    shares = row_shares(np.abs(graph.edges) * (graph.nodes["type"] != "bias").to_numpy())
+    number = {name: node for node, name in enumerate(graph.node_ids())}
+    return [float(shares[number[link["target"]], number[link["source"]]]) for link in links]
+
+
 def latent_cards(
     graph: GraphNodes,
     features: Mapping[str, FeatureStore],
     rankings: Mapping[str, pd.DataFrame],
     names: Mapping[str, Sequence[tuple[str, str]]],
+    pages: Mapping[str, str],
 ) -> dict[str, dict[str, Any]]:
-    """Make the card of each latent, by "layer_latent". features, rankings, names: of some hooks; of others cards are
-    empty. A latent without a name has its rule as its name."""
+    """Make the card of each latent, by "layer_latent". features, rankings, names, pages: of some hooks; of others cards
+    are empty. A latent without a name has its rule as its name, or else the token that it fires on most."""
     cards = dict[str, dict[str, Any]]()
     for (hook, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
         rules = rankings[hook].set_index("latent")["explanation"].to_dict() if hook in rankings else {}
         stored_features = features[hook].several(latents) if hook in features else {}
         for latent in latents:
+            feature: Any = stored_features.get(latent)
             rule = str(rules.get(latent) or "")
+            if not rule and feature is not None and feature.facts["n_active"]:
+                rule = f'"{feature.vocab[feature.facts["top_token"]]}"'
             name, short = names[hook][latent] if hook in names else (rule, rule)
             card = cards[f"{layer}_{latent}"] = {"name": name, "short": short, "logits": [], "examples": []}
-            if latent in stored_features:
-                feature: Any = stored_features[latent]
+            if hook in pages:
+                card["page"] = f"{pages[hook]}#feature/{latent}"
+            if feature is not None:
+                card["max"] = float(feature.facts["max"])
                 top_logits = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
                 card["logits"] = [feature.vocab[token] for token in top_logits]
                 card["examples"] = [

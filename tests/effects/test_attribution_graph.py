@@ -5,6 +5,7 @@ import json
 import threading
 from contextlib import ExitStack
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -615,48 +616,56 @@ def test_score_graph_scores_a_graph_and_its_null_graphs(model: Transformer, grap
     assert this["answer"] == pytest.approx(float(said.max()), abs=1e-5) == nulls[1]["answer"] != nulls[0]["answer"]
 
 
+def open_graph(chromium, page: Path, width: int = 1280, height: int = 800) -> None:
+    """Open the page of a graph, and wait until it is drawn."""
+    chromium.complaints.clear()
+    chromium.size(width, height)
+    chromium.send("Page.navigate", url="about:blank")
+    chromium.send("Page.navigate", url=page.as_uri())
+    chromium.wait("document.querySelectorAll('.node').length > 0")
+
+
+def change(chromium, **state: object) -> None:
+    """Change what the reader of the page has chosen."""
+    chromium.evaluate(f"modules['state.js'].change({json.dumps(state)})")
+
+
 def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
     effects = measured_effects(graph, model, transcoders(), n_latents=30)
     hostile = replace(graph, tokens=["</script><script>alert(1)</script>", *graph.tokens[1:]])
     table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement_of_pairs": np.nan}])
-    page = hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table)
-    chromium.complaints.clear()
-    chromium.size(1280, 800)
-    chromium.send("Page.navigate", url=page.as_uri())
-    chromium.wait("document.querySelectorAll('.node.latent').length > 0")
+    open_graph(chromium, hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table))
     assert chromium.evaluate("document.getElementById('prompt').textContent").startswith("</script>")
     assert chromium.text(".scores th") == ["graph", "replacement"]  # no score stands empty for all graphs
-    drawn = graph.pruned().nodes["type"].isin(["embedding", "latent", "error", "logit"]).sum()
-    cut = "const c = document.getElementById('cut'); c.value = {}; c.dispatchEvent(new Event('input'))"
-    assert chromium.evaluate("document.querySelectorAll('.node').length") <= min(drawn, 60)
-    chromium.evaluate(f"(() => {{ {cut.format(100)} }})()")
-    assert chromium.evaluate("document.querySelectorAll('.node').length") == drawn
+    assert chromium.text("#trust summary") == ["How far to trust it: not compared with ablation."]
+    chromium.click("#trust summary")
     click = "new MouseEvent('click', {bubbles: true})"
     chromium.evaluate(f"document.querySelector('.node.latent').dispatchEvent({click})")
     assert "is fed by" in chromium.text("#card h3")
     assert chromium.evaluate("location.hash").count("node=") == 1
     chromium.evaluate("document.querySelector('#card input').value = 'mine'")
-    chromium.click("#card p button")
+    chromium.click("#card p:has(> input) button")
     assert "mine" in chromium.evaluate("location.hash")
     assert chromium.evaluate("document.querySelectorAll('#card input[type=range]').length") == 0  # nothing answers
     chromium.press("Escape")
     assert "depends most on" in chromium.text("#card h2")[0]
+    change(chromium, cut=100)
     latents = "[...document.querySelectorAll('.node.latent')].slice(2, 4)"
     chromium.evaluate(f"{latents}[0].scrollIntoView({{block: 'center', inline: 'center'}})")
     ids = chromium.evaluate(f"{latents}.map((node) => node.dataset.id)")
     one, other = chromium.evaluate(f"{latents}.map((node) => node.getBoundingClientRect().toJSON())")
     there = tuple(0.5 + (other[side] - one[side]) / one[size] for side, size in (("x", "width"), ("y", "height")))
     chromium.drag(f'[data-id="{ids[0]}"]', 0.5, there)
-    one, other = (chromium.evaluate(f"state.groups.get('{node}')") for node in ids)
+    one, other = (chromium.evaluate(f"modules['state.js'].state.groups.get('{node}')") for node in ids)
     assert one and one == other
-    assert chromium.evaluate("state.pinned") is None
+    assert chromium.evaluate("modules['state.js'].state.pinned") is None
     wrong = disagreements(effects)
-    assert 0 < chromium.evaluate("document.querySelectorAll('#checks .list td:first-child').length") <= len(wrong)
-    chromium.click("#checks .list button")
+    assert 0 < chromium.evaluate("document.querySelectorAll('#trust .list td:first-child').length") <= len(wrong)
+    chromium.click("#trust .list button")
     assert "edge=" in chromium.evaluate("location.hash") and "measured" in chromium.text("#card p")[1]
     moved = graph.head_edges.iloc[graph.head_edges["carried"].abs().argmax()]
     ends = " ".join(np.array(graph.node_ids())[[int(moved["source"]), int(moved["target"])]])
-    chromium.evaluate(f"document.querySelector('[data-key=\"{ends}\"] + .meets').dispatchEvent({click})")
+    change(chromium, pinned=ends)
     heading, *because = chromium.text("#card h3")
     assert heading.startswith("carried from") and f"head {int(moved['layer'])}.{int(moved['head'])}" in because[0]
     whole = chromium.text("#card table:nth-of-type(2) tr:last-child td:last-child")[0]
@@ -664,23 +673,115 @@ def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, ch
     there = there.groupby(["query", "key"])["score"].sum()
     place = tuple(int(graph.nodes["position"][moved[end]]) for end in ("target", "source"))
     assert float(whole.replace("−", "-")) == pytest.approx(there[place], rel=0.05)
-    chromium.evaluate(f"(() => {{ {cut.format(30)} }})()")
-    assert chromium.evaluate("document.querySelectorAll('.node').length") < drawn
-    assert not chromium.complaints and not chromium.faint()
+    assert not chromium.complaints and not chromium.faint() and not chromium.unnamed()
+
+
+def test_a_page_draws_whole_paths_to_an_answer_and_says_what_they_carry(
+    graph: AttributionGraph, chromium, tmp_path
+) -> None:
+    """A walk from the answer back takes each edge with its share of what its target reads in the whole graph."""
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=0.5))
+    n_drawn = []
+    whole = np.abs(graph.edges) * (graph.nodes["type"] != "bias").to_numpy()
+    whole /= np.maximum(whole.sum(1, keepdims=True), 1e-30)
+    number = {name: node for node, name in enumerate(graph.node_ids())}
+    node_type = graph.nodes["type"].to_numpy()
+    answers = np.array(graph.node_ids())[node_type == "logit"]
+    for answer, cut, errors in ((0, 100, True), (0, 100, False), (0, 60, False), (1, 30, True)):
+        change(chromium, answer=answers[answer], cut=cut, errors=errors, pinned=None)
+        lines = chromium.evaluate(
+            "[...document.querySelectorAll('.edge:not(.faded)')].map((edge) => edge.dataset.key.split(' '))"
+        )
+        shares = np.zeros_like(whole)
+        for source, target in lines:
+            shares[number[target], number[source]] = whole[number[target], number[source]]
+        begins = (node_type == "embedding") | (errors & (node_type == "error"))
+        walks = np.linalg.inv(np.eye(len(shares)) - shares)[number[answers[answer]]]
+        assert chromium.text("#carried") == [f"{round(100 * walks[begins].sum())} %"]
+        sources, targets = (set(ends) for ends in zip(*lines, strict=True))
+        assert targets - sources == {answers[answer]}, "each path leads to the answer"
+        assert {node_type[number[node]] for node in sources - targets} <= {"embedding", *(["error"] if errors else [])}
+        drawn = set(chromium.evaluate("[...document.querySelectorAll('.node')].map((node) => node.dataset.id)"))
+        assert drawn == sources | targets | set(answers)
+        said = chromium.text("#count")[0]
+        assert said == f"{len(sources | targets)} of {len(node_type) - 2} nodes", "biases and the rest are none"
+        n_drawn.append(len(drawn))
+    assert n_drawn[0] > n_drawn[1] > n_drawn[2]
+    change(chromium, cut=100, errors=True)
+    assert float(chromium.text("#carried")[0].split()[0]) < 100, "the page has not all of the graph"
+    assert not chromium.complaints
+
+
+def test_a_page_begins_with_few_nodes_and_draws_groups_as_one(graph: AttributionGraph, chromium, tmp_path) -> None:
+    page = graph.to_html(tmp_path / "graph.html")
+    open_graph(chromium, page)
+    assert 5 < chromium.evaluate("document.querySelectorAll('.node:not(.logit)').length") < 24
+    ids = chromium.evaluate("[...document.querySelectorAll('.node.latent')].map((node) => node.dataset.id)")
+    chromium.evaluate("modules['state.js'].state.groups.clear()")
+    chromium.evaluate(f"modules['state.js'].move({json.dumps(ids[:2])}, 'mine')")
+    chromium.press("g")
+    assert chromium.evaluate("document.querySelectorAll('.node.latent').length") == len(ids) - 1
+    assert "mine ×2" in chromium.text(".node .name")
+    chromium.press("g")
+    chromium.press("j")
+    first = chromium.evaluate("modules['state.js'].state.pinned")
+    chromium.press("j")
+    assert first and first != chromium.evaluate("modules['state.js'].state.pinned")
+    n = chromium.evaluate("document.querySelectorAll('.node').length")
+    chromium.press("+")
+    assert chromium.evaluate("document.querySelectorAll('.node').length") > n
+    address = chromium.evaluate("location.href")
+    n = chromium.evaluate("document.querySelectorAll('.node').length")
+    chromium.send("Page.navigate", url="about:blank")
+    chromium.send("Page.navigate", url=address)
+    chromium.wait(f"document.querySelectorAll('.node').length === {n}")
+    assert not chromium.complaints
+
+
+def test_a_card_leads_to_the_page_of_its_feature(graph: AttributionGraph, chromium, tmp_path) -> None:
+    hooks = list(transcoders())
+    pages = {hooks[0]: "run/page/index.html"}
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", pages=pages))
+    for hook in (0, 1):
+        node = chromium.evaluate(
+            f"modules['graph.js'].nodes.find((node) => node.node_id.startsWith('{hook}_')).node_id"
+        )
+        change(chromium, pinned=node)
+        links = chromium.evaluate("[...document.querySelectorAll('#card a')].map((link) => link.getAttribute('href'))")
+        assert links == [f"run/page/index.html#feature/{node.split('_')[1]}"][: 1 - hook]
+
+
+def test_a_page_says_first_what_agrees_with_ablation(graph: AttributionGraph, chromium, tmp_path) -> None:
+    scores = [("this prompt", 0.9, 0.1), ("attributions shuffled", 0.2, 0.3)]
+    table = pd.DataFrame(scores, columns=["graph", "agreement_of_effects", "agreement_of_paths"])
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", beside=table))
+    [said] = chromium.text("#trust summary")
+    assert "0.90 (shuffled 0.20)" in said and "0.10 (shuffled 0.30). Where shuffled ones do as well" in said
+    page = graph.to_html(tmp_path / "graph.html", beside=table.assign(agreement_of_paths=0.9), overwrite=True)
+    open_graph(chromium, page)
+    assert chromium.text("#trust summary")[0].endswith(
+        "0.90 (shuffled 0.90). Where shuffled ones do as well, go by what is measured."
+    )
+    better = table.assign(agreement_of_paths=[0.9, 0.3])
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", beside=better, overwrite=True))
+    assert chromium.text("#trust summary")[0].endswith("0.90 (shuffled 0.30).")
 
 
 def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhere(graph, chromium, tmp_path):
-    chromium.send("Page.navigate", url=graph.to_html(tmp_path / "graph.html").as_uri())
-    chromium.wait("document.querySelectorAll('.node').length > 0")
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html"))
     for name, said in {
         '" the" after ", " or "\\n"': '"␣the" after ",␣" or "↵"',
         '"       " in lines that begin with "a\\n"': '"␣×7" in lines that begin with "a\\n"',  # which may be code
         "says “ a\t\nb”": "says “␣a⇥↵b”",
         "layer 1, latent 2": "layer 1, latent 2",
     }.items():
-        assert chromium.evaluate(f"nameOf({{ clerp: {json.dumps(name)} }})") == said
-        rename = f"const node = nodes.find((one) => kindOf(one) === 'latent'); node.clerp = {json.dumps(name)};"
-        chromium.evaluate(f"(() => {{ {rename} draw(); pin(node.node_id); }})()")
+        assert chromium.evaluate(f"modules['words.js'].nameOf({{ clerp: {json.dumps(name)} }})") == said
+        latent = "document.querySelector('.node.latent').dataset.id"
+        chromium.evaluate(f"""(() => {{
+            const node = modules["graph.js"].byId.get({latent});
+            node.clerp = {json.dumps(name)};
+            modules["state.js"].pin(node.node_id);
+        }})()""")
         assert chromium.text("#card h2") == [said], "on its card"
         assert chromium.evaluate("document.querySelector('.node.pinned').ariaLabel") == said, "and on its node"
 
@@ -690,37 +791,21 @@ def test_latents_are_named_on_a_page_that_fits_the_window(graph, chromium, tmp_p
     names = {
         hook: [(f"mostly in speech, on latent {n}", f"latent {n}") for n in range(N_LATENTS)] for hook in transcoders()
     }
-    page = graph.to_html(tmp_path / "graph.html", nodes=0.3, names=names)
-    chromium.size(width, 844)
-    chromium.send("Page.navigate", url=page.as_uri())
-    chromium.wait("document.querySelectorAll('.node.latent').length > 0")
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=0.3, names=names), width, 844)
     frame = "document.getElementById('frame')"
     assert chromium.evaluate(f"{frame}.scrollWidth - {frame}.clientWidth") == 0
     assert chromium.evaluate("document.documentElement.scrollWidth") == width
-    node = chromium.evaluate("document.querySelector('.node.latent').dataset.id")
-    chromium.evaluate(f"pin('{node}')")
+    node = chromium.evaluate("document.querySelector('.node.latent:has(.name)').dataset.id")
+    change(chromium, pinned=node)
     said = f"latent {node.split('_')[1]}"
     assert chromium.text("#card h2") == [f"mostly in speech, on {said}"]
-    assert chromium.text(".name")[-1].startswith("lat")
-    if width == 1440:
-        assert chromium.text(f'[data-id="{node}"] .name') == [said]
-        boxes = chromium.evaluate("""[...document.querySelectorAll('.node:not(.logit)')]
-            .map((mark) => mark.querySelector('.shape').getBoundingClientRect().toJSON())""")
-        for k, one in enumerate(boxes):
-            for other in boxes[:k]:
-                apart = abs(one["x"] - other["x"]) + abs(one["y"] - other["y"])
-                assert apart > 8, "no node hides another"
-
-
-def test_a_node_of_the_page_has_its_own_share_of_the_influence(model: Transformer, chromium, tmp_path) -> None:
-    few = attribution_graph(model, IDS, transcoders(), max_latents=20, batch_size=16)
-    assert few.nodes["influence"].iloc[-1] > 0.1, "that of the rest is nobody else's"
-    chromium.send("Page.navigate", url=few.to_html(tmp_path / "graph.html", nodes=1.0).as_uri())
-    chromium.wait("document.querySelectorAll('.node').length > 0")
-    nodes = few.pruned(1.0).nodes
-    drawn = nodes[~nodes["type"].isin(["bias", "rest"])]
-    shares = chromium.evaluate("nodes.map((node) => ownShares.get(node))")
-    np.testing.assert_allclose(shares, drawn["influence"] / nodes["influence"].sum(), atol=1e-9)
+    assert chromium.text(f'[data-id="{node}"] .name') == [said]
+    boxes = chromium.evaluate("""[...document.querySelectorAll('.node:not(.logit)')]
+        .map((mark) => mark.querySelector('.shape').getBoundingClientRect().toJSON())""")
+    for k, one in enumerate(boxes):
+        for other in boxes[:k]:
+            gaps = [abs(one[side] - other[side]) - other[size] for side, size in (("x", "width"), ("y", "height"))]
+            assert max(gaps) > -other["width"] / 4, "no node hides another"
 
 
 def test_a_served_page_says_what_the_model_says_with_a_latent_off(

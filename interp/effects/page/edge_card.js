@@ -1,0 +1,52 @@
+/* The card of an edge: its size, the heads that carry it, and why these attend where they do. */
+
+import { element, titled } from "./elements.js";
+import { byId, heads, keyOf, links, placeOf, scores } from "./graph.js";
+import { nodeButton } from "./links.js";
+import { shareOf } from "./paths.js";
+import { percent, short, sumOf, tokenAt } from "./words.js";
+
+const MOST_PAIRS = 10;
+
+const endOf = (id) => (byId.has(id) ? nodeButton(byId.get(id)) : { bias: "biases", rest: "all else" }[id]);
+
+export function edgeCard(pair) {
+  const [source, target] = [byId.get(pair.source), byId.get(pair.target)];
+  const link = links.find((each) => keyOf(each) === keyOf(pair));
+  const share = link ? ` (${percent(shareOf(link))} of all that its target reads)` : "";
+  const size = link ? `edge ${short(pair.weight)}${share}` : "no edge is drawn here";
+  const free = pair.measured === undefined ? "not ablated" : `measured ${short(pair.measured)}`;
+  const first = pair.attributed === undefined ? "" : `; with nothing held: to first order ${short(pair.attributed)}`;
+  const parts = [
+    element("h2", {}, "edge"),
+    element("p", {}, nodeButton(source), " → ", nodeButton(target)),
+    element("p", {}, `${size}${first}; ${free}`),
+  ];
+  const carriers = heads.get(keyOf(pair)) ?? [];
+  if (!carriers.length) return parts;
+  const [to, from] = [tokenAt(target.ctx_idx), tokenAt(source.ctx_idx)];
+  const rows = carriers.map(({ layer, head, attention, carried }) => {
+    return [`head ${layer}.${head}`, percent(carried / pair.weight), attention.toFixed(2)];
+  });
+  const left = 1 - sumOf(carriers, ({ carried }) => carried) / pair.weight;
+  rows.push(["other heads, and steps over other tokens", percent(left), ""]);
+  parts.push(...titled(`carried from ${from} to ${to} by`, ["head", "share", "attention"], rows));
+  for (const carrier of carriers) {
+    const { layer, head, attention } = carrier;
+    const terms = scores.get(placeOf({ layer, head, query: target.ctx_idx, key: source.ctx_idx })) ?? [];
+    const title = `head ${layer}.${head} attends ${attention.toFixed(2)} from ${to} to ${from}, because`;
+    if (terms.length) parts.push(...titled(title, ["in the query", "× in the key", "nats"], linesOf(terms, from)));
+  }
+  return parts;
+}
+
+/* The largest terms of a head's score, and what they leave. */
+function linesOf(terms, from) {
+  const listed = terms.filter((term) => term.query_node !== "rest" || term.key_node !== "rest");
+  const largest = listed.sort((a, b) => Math.abs(b.score) - Math.abs(a.score)).slice(0, MOST_PAIRS);
+  const lines = largest.map((term) => [endOf(term.query_node), endOf(term.key_node), short(term.score)]);
+  const whole = sumOf(terms, ({ score }) => score);
+  lines.push(["all other pairs", "", short(whole - sumOf(largest, ({ score }) => score))]);
+  lines.push([`score of ${from}, less the other tokens’`, "", short(whole)]);
+  return lines;
+}

@@ -1,0 +1,70 @@
+/* The page of an attribution graph: layers upwards, tokens to the right. The address holds what the reader has chosen.
+ * A served page (`data-live`) asks what the model says with latents turned off or up. */
+
+import { draw } from "./drawing.js";
+import { edgeCard } from "./edge_card.js";
+import { element, the } from "./elements.js";
+import { byId, logits, metadata, pairs } from "./graph.js";
+import { groupList } from "./groups.js";
+import { answerCard, nodeCard } from "./node_card.js";
+import { endsOf, strongest } from "./paths.js";
+import { begin, change, listen, pathsToAnswer, pin, state } from "./state.js";
+import { showTrust } from "./trust.js";
+import { percent, wordOf } from "./words.js";
+
+const STEP = 5; // of the keys that draw more or fewer paths, in percent
+
+function heading() {
+  const [first, ...others] = metadata.prompt_tokens;
+  const isSpecial = /^<\|.*\|>$/.test(first);
+  const prompt = element("span", { class: isSpecial ? "muted" : "" }, first);
+  const answer = element("b", {}, wordOf(logits[0]));
+  const said = element("span", { class: "says" }, " → ", answer, ` ${percent(logits[0].token_prob)}`);
+  the("prompt").replaceChildren(prompt, element("bdi", {}, others.join("")), said);
+}
+
+function card() {
+  const pair = pairs.get(state.pinned);
+  const node = byId.get(state.pinned);
+  const back = element("button", { class: "close", onclick: () => pin(null), "aria-label": "let go" }, "×");
+  const parts = pair ? [back, ...edgeCard(pair)] : node ? [back, ...nodeCard(node)] : answerCard();
+  the("card").classList.toggle("pinned", Boolean(pair || node));
+  the("card").replaceChildren(...parts, ...groupList());
+}
+
+/* The next of the drawn nodes, by their influence on the answer. */
+function walk(step) {
+  const paths = pathsToAnswer();
+  const { influence } = paths;
+  const ids = [...endsOf(strongest(paths, state.cut / 100))].filter((id) => id !== state.answer);
+  ids.sort((a, b) => influence.get(b) - influence.get(a));
+  if (ids.length) pin(ids[(ids.indexOf(state.pinned) + step + ids.length) % ids.length]);
+}
+
+const more = (step) => change({ cut: Math.min(100, Math.max(STEP, state.cut + step)) });
+const KEYS = {
+  Escape: () => pin(null),
+  j: () => walk(1),
+  k: () => walk(-1),
+  "+": () => more(STEP),
+  "-": () => more(-STEP),
+  e: () => change({ errors: !state.errors }),
+  g: () => change({ merged: !state.merged }),
+};
+
+the("cut").addEventListener("input", ({ target }) => change({ cut: Number(target.value) }));
+the("errors").addEventListener("change", ({ target }) => change({ errors: target.checked }));
+the("merged").addEventListener("change", ({ target }) => change({ merged: target.checked }));
+addEventListener("resize", draw);
+addEventListener("keydown", (event) => {
+  const isTyped = event.target instanceof HTMLInputElement && event.target.type === "text";
+  if (!isTyped && !event.ctrlKey && !event.metaKey && !event.altKey) KEYS[event.key]?.();
+});
+
+begin();
+listen(draw);
+listen(card);
+heading();
+showTrust();
+draw();
+card();

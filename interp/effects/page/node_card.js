@@ -1,0 +1,85 @@
+/* The card of a node, and what stands there while nothing is pinned. */
+
+import { element, titled } from "./elements.js";
+import { byId, cardOf, keyOf, kindOf, links, nodes, pairs } from "./graph.js";
+import { groupField } from "./groups.js";
+import { answerWord, attributed, edgeButton, measured, nodeButton } from "./links.js";
+import { strengthSlider } from "./live.js";
+import { pathsToAnswer } from "./state.js";
+import { nameOf, numberOf, percent, short, tokenAt, visible } from "./words.js";
+
+const MOST_EDGES = 12;
+const MOST_NODES = 12;
+const HELP =
+  "Click a node: what feeds it, what it feeds, and what the model does without it. Click an edge: the heads that " +
+  "carry it, and why they look there. Click a next token: its paths. Drag a node onto another to group them. " +
+  "Width of an edge, and length of the bar in a node: their influence on the answer, beside the largest. Faint " +
+  "edges lie on weaker paths. Keys: j and k walk through the nodes, + and - draw more or fewer paths, e errors, g " +
+  "groups as one, Esc lets go.";
+
+export function nodeCard(node) {
+  const facts = cardOf(node);
+  const isLatent = kindOf(node) === "latent";
+  const latent = isLatent ? `latent ${numberOf(node)}of layer ${node.layer}, ` : "";
+  const where = `${latent}at ${tokenAt(node.ctx_idx)}, position ${node.ctx_idx}`;
+  const parts = [element("h2", {}, nameOf(node)), element("p", { class: "muted" }, where), factList(node, facts)];
+  if (facts?.page && !("live" in document.body.dataset))
+    parts.push(element("p", {}, element("a", { href: facts.page }, "the page of this feature")));
+  if (facts?.logits.length) parts.push(tokenList("raises", facts.logits));
+  if (isLatent) parts.push(...strengthSlider("this latent", [node.node_id]));
+  parts.push(...edgeTable("is fed by", node.node_id, "source"), ...edgeTable("feeds", node.node_id, "target"));
+  if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
+  if (kindOf(node) !== "logit") parts.push(element("h3", {}, "group"), groupField(node));
+  return parts;
+}
+
+/* How strongly it fires, and how much the answer depends on it. */
+function factList(node, facts) {
+  const known = [];
+  const of = (name, value) => value && known.push(element("dt", {}, name), element("dd", {}, value));
+  if (kindOf(node) === "logit") of("probability", percent(node.token_prob));
+  if (kindOf(node) === "latent") {
+    const share = facts?.max ? ` (${percent(node.activation / facts.max)} of its maximum)` : "";
+    of("activation", short(node.activation) + share);
+  }
+  of(`influence on ${answerWord()}`, percent(pathsToAnswer().influence.get(node.node_id) ?? 0));
+  const nats = (value) => (value === undefined ? "" : `${short(value)} nats`);
+  of("adds, to first order", nats(attributed(node)));
+  of("is lost without it", nats(measured(node)));
+  return element("dl", {}, ...known);
+}
+
+/* The strongest edges into a node (end: "source") or out of it ("target"). */
+function edgeTable(title, id, end) {
+  const edges = links.filter((link) => link[end === "source" ? "target" : "source"] === id);
+  const strongest = edges.sort((a, b) => Math.abs(b.weight) - Math.abs(a.weight)).slice(0, MOST_EDGES);
+  const rows = strongest.map((link) => {
+    const { attributed: first, measured: free } = pairs.get(keyOf(link));
+    return [nodeButton(byId.get(link[end])), edgeButton(link, short(link.weight)), short(first), short(free)];
+  });
+  return titled(title, ["node", "edge", "to first order", "measured"], rows);
+}
+
+const tokenList = (verb, tokens) =>
+  element("p", { class: "tokens muted" }, verb, ...tokens.map((token) => element("span", {}, visible(token))));
+
+function exampleLine({ tokens, shares, at }) {
+  const spans = tokens.map((token, k) => {
+    const span = element("span", { class: k === at ? "at" : "" }, token);
+    span.style.setProperty("--a", shares[k]);
+    return span;
+  });
+  return element("div", { class: "example" }, ...spans);
+}
+
+/** The nodes with the largest effect on the answer, by ablation, or to first order if not ablated; and how to go on. */
+export function answerCard() {
+  const size = (node) => Math.abs(measured(node) ?? attributed(node));
+  const isKnown = (node) => attributed(node) !== undefined && kindOf(node) !== "error";
+  const sorted = nodes.filter(isKnown).sort((a, b) => size(b) - size(a));
+  const strongest = sorted.filter((node) => size(node) >= size(sorted[0]) / 100).slice(0, MOST_NODES);
+  const rows = strongest.map((node) => [nodeButton(node), short(attributed(node)), short(measured(node))]);
+  const title = `${answerWord()} depends most on, in nats`;
+  const help = element("details", {}, element("summary", {}, "How to read this page"), element("p", {}, HELP));
+  return [...titled(title, ["node", "to first order", "measured"], rows, "h2"), help];
+}

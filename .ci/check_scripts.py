@@ -28,7 +28,7 @@ OPTIONS = (
 UNTYPED = re.compile(r".*: error TS70\d\d: .*\n(?: .*\n)*")
 """What TypeScript says of names without a type, which are allowed. `--noImplicitAny false` says so too, but then each
 object of a script is allowed any property."""
-PAGES = ("interp/report/page/**/*.js", "interp/effects/graph.js", "analyses/essay/page.js")
+PAGES = ("interp/report/page/**/*.js", "interp/effects/page/*.js", "analyses/essay/page.js")
 TYPES = sorted((ROOT / ".ci").glob("*.d.ts"))
 
 

@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # for the driver of Chromium, which is the tests'
 
 from interp import Run, figures  # noqa: E402
+from interp.cli.run_commands import PROMPTS  # noqa: E402
 from interp.report.live import Explorer  # noqa: E402
 from tests.chromium import Chromium  # noqa: E402
 
@@ -70,7 +71,9 @@ def take_explorer(browser: Chromium, run: Run) -> None:
 
 
 def take_graph(browser: Chromium, run: Path, page: Path) -> None:
-    subprocess.run([sys.executable, "-m", "interp", "graph", str(run), TEXT, "--out", str(page)], check=True)
+    prompt = PROMPTS["bracket"]
+    subprocess.run([sys.executable, "-m", "interp", "graph", str(run), prompt, "--out", str(page)], check=True)
+    browser.size(1000, 760)
     browser.send("Page.navigate", url=page.resolve().as_uri())
     browser.wait("document.readyState === 'complete' && Boolean(document.querySelector('svg'))")
     browser.picture(OUT / "graph.png")

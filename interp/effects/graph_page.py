@@ -108,14 +108,16 @@ def latent_cards(
         for latent in latents:
             feature: Any = stored_features.get(latent)
             rule = str(rules.get(latent) or "")
-            if not rule and feature is not None and feature.facts["n_active"]:
+            fires = feature is not None and feature.facts["n_active"] > 0
+            if not rule and fires:
                 rule = f'"{feature.vocab[feature.facts["top_token"]]}"'
             name, short = names[hook][latent] if hook in names else (rule, rule)
             card = cards[f"{layer}_{latent}"] = {"name": name, "short": short, "logits": [], "examples": []}
             if hook in pages:
                 card["page"] = f"{pages[hook]}#feature/{latent}"
-            if feature is not None:
+            if fires:
                 card["max"] = float(feature.facts["max"])
+            if feature is not None:
                 top_logits = feature.facts["top_logit_tokens"][:_LOGITS] if feature.has_logits else ()
                 card["logits"] = [feature.vocab[token] for token in top_logits]
                 card["examples"] = [

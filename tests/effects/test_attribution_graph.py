@@ -940,7 +940,13 @@ def test_feature_files_go_with_a_graph(model: Transformer, graph: AttributionGra
         assert written["index"] == number
         assert all(len(each["tokens"]) == len(each["tokens_acts_list"]) for each in examples)
     page = graph.to_html(tmp_path / "graph.html", features=features)
-    assert "t14" in page.read_text()
+    assert "t14" in page.read_text() and '"max":' in page.read_text()
+    few = {
+        name: FeatureStore.from_codes(tokens[:1], each.codes(cache[name][0]), tmp_path / f"few {n}", vocab=vocab)
+        for n, (name, each) in enumerate(transcoders().items())
+    }
+    assert any(not each.table()["n_active"].all() for each in few.values())
+    graph.to_html(tmp_path / "few.html", features=few)  # with latents that do not fire on the text
     with pytest.raises(ValueError, match="not given"):
         write_graph_features(graph, {}, tmp_path / "none")
 

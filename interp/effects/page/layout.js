@@ -6,7 +6,7 @@ import { sumOf, visible } from "./words.js";
 
 /** @import { Mark } from "./shown.js" */
 
-export const BOX = { height: 32, least: 76, beside: 96, most: 176 };
+export const BOX = { height: 32, least: 76, beside: 88, most: 176 };
 export const WORD = { width: 64, height: 42, box: 34 };
 export const LETTER = 6.2;
 export const MOST_LETTERS = 14; // of a token
@@ -16,7 +16,7 @@ const FEW_LINES = 2; // of marks below one another, which need no more room besi
 const GAP = 10; // between two columns
 const EMPTY = 26; // the height of a row without marks
 const SPACE = 44; // between two rows
-const TALL = 20; // the width of a token that is written upwards
+const TALL = 18; // the width of a token that is written upwards
 const MARGIN = { left: 88, narrow: 26, right: 14, top: 10, bottom: 40 };
 
 /** Place marks in a frame of this width, which is to be at least this high.
@@ -82,14 +82,14 @@ function columnsIn(cells, left, inside) {
   }
   const words = tokens.map((token) => Math.min(token.length, MOST_LETTERS) * 7.4 + 14);
   const flat = columnsOf(words, counts, influence, left, inside);
-  if (flat.isWhole && flat.lines <= FEW_LINES) return { columns: flat.columns, isTall: false };
+  if (flat.isWhole && flat.isLow) return { columns: flat.columns, isTall: false };
   const tall = columnsOf(tokens.map(() => TALL), counts, influence, left, inside);
   const isTall = !flat.isWhole || tall.lines < flat.lines;
   return { columns: (isTall ? tall : flat).columns, isTall };
 }
 
-/* The columns of tokens of these widths. lines: the most marks below one another. isWhole: whether the columns fit, all
- * with boxes. */
+/* The columns of tokens of these widths. lines: how many marks stand below one another, in all columns. isWhole: whether
+ * the columns fit, all with boxes. isLow: whether no stack needs more room. */
 function columnsOf(tokenWidths, counts, influence, left, inside) {
   const widths = [...tokenWidths];
   const across = counts.map(() => 1);
@@ -115,6 +115,7 @@ function columnsOf(tokenWidths, counts, influence, left, inside) {
     widths[k] += more * part;
   });
   const rest = Math.max(0, inside - sumOf(widths)) / widths.length;
+  const isLow = withMarks.every((k) => linesIn(k) <= FEW_LINES);
   let start = left;
   const columns = widths.map((own, k) => {
     const box = boxed.includes(k) ? Math.min(BOX.most, own / across[k] - GAP) : 0;
@@ -124,5 +125,5 @@ function columnsOf(tokenWidths, counts, influence, left, inside) {
     start += width;
     return column;
   });
-  return { columns, lines: Math.max(1, ...withMarks.map(linesIn)), isWhole };
+  return { columns, lines: sumOf(withMarks, linesIn), isWhole, isLow };
 }

@@ -21,8 +21,11 @@ export function shown() {
     const mark = ids.length > 1 ? markOfGroup(String(name), ids, all) : markOfNode(ids[0], all);
     for (const id of ids) markOf.set(id, mark);
   }
+  const marks = [...new Set(markOf.values())];
+  const ofTitle = Map.groupBy(marks, ({ title }) => title);
+  for (const mark of marks) if (ofTitle.get(mark.title).length > 1) mark.title = mark.name; // which may tell them apart
   const edges = edgesBetween(markOf, chosen, all);
-  return { marks: [...new Set(markOf.values())], edges, carried: carriedBy(all, [...chosen]), n: onPaths.size };
+  return { marks, edges, carried: carriedBy(all, [...chosen]), n: onPaths.size };
 }
 
 function markOfNode(id, { influence }) {

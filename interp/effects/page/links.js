@@ -5,11 +5,12 @@ import { byId, keyOf, logits, metadata, pairs } from "./graph.js";
 import { pin, state } from "./state.js";
 import { clipped, nameOf, numberOf, shortOf, visible, wordOf } from "./words.js";
 
-export function nodeButton(node) {
-  const place = visible(metadata.prompt_tokens[node.ctx_idx]);
-  const look = { onclick: () => pin(node.node_id), title: nameOf(node) };
-  return element("button", look, `${numberOf(node)}${clipped(shortOf(node))} @ ${place}`);
-}
+/** A node in a list: its number, its title and its token. */
+export const inList = (node) =>
+  `${numberOf(node)}${clipped(shortOf(node))} @ ${visible(metadata.prompt_tokens[node.ctx_idx])}`;
+
+export const nodeButton = (node) =>
+  element("button", { onclick: () => pin(node.node_id), title: nameOf(node) }, inList(node));
 
 export const edgeButton = (pair, name) =>
   element("button", { onclick: () => pin(keyOf(pair)), title: "show this edge" }, name);

@@ -3,8 +3,8 @@
 
 import { element, table, the } from "./elements.js";
 import { byId, data, logits } from "./graph.js";
-import { edgeButton } from "./links.js";
-import { clipped, numberOf, short, shortOf, wordOf } from "./words.js";
+import { edgeButton, inList } from "./links.js";
+import { short, wordOf } from "./words.js";
 
 const MOST_EFFECTS = 60;
 const MEANINGS = {
@@ -67,8 +67,7 @@ function scoreTable() {
 function disagreementList() {
   const { effects } = data;
   if (!effects.length) return null;
-  const written = (id) => numberOf(byId.get(id)) + clipped(shortOf(byId.get(id)));
-  const ends = (pair) => `${written(pair.source)} → ${written(pair.target)}`;
+  const ends = ({ source, target }) => `${inList(byId.get(source))} → ${inList(byId.get(target))}`;
   const rows = data.disagreements
     .slice(0, MOST_EFFECTS)
     .map((number) => effects[number])

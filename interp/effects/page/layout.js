@@ -88,8 +88,8 @@ function columnsIn(cells, left, inside) {
   return { columns: (isTall ? tall : flat).columns, isTall };
 }
 
-/* The columns of tokens of these widths. lines: how many marks stand below one another, in all columns. isWhole: whether
- * the columns fit, all with boxes. isLow: whether no stack needs more room. */
+/* The columns of tokens of these widths. lines: how many marks stand below one another, in all columns. isWhole:
+ * whether the columns fit, all with boxes. isLow: whether no stack needs more room. */
 function columnsOf(tokenWidths, counts, influence, left, inside) {
   const widths = [...tokenWidths];
   const across = counts.map(() => 1);

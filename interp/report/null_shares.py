@@ -39,17 +39,34 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the shares of all dictionaries, and sentences that describe them and name those from which the share
-    distinguishes this one."""
+    """Return the shares of all dictionaries, what they show (`finding`), and sentences that say how they are made
+    comparable."""
     rows = share_rows(inputs)
     if not rows:
         return None
-    return {"verdicts": _verdicts_in(inputs), "rows": rows, "sentences": _account(rows)}
+    return {"verdicts": _verdicts_in(inputs), "rows": rows, "finding": _finding(rows), "sentences": _account(rows)}
+
+
+def _finding(rows: list[dict[str, Any]]) -> str:
+    """Say from which dictionaries the share of one meaning distinguishes this one; nothing if it is not known."""
+    one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
+    others = [name for name in one if name not in (OWN_NAME, MATCHED, TWIN)]
+    if MATCHED not in one or not others:
+        return ""
+    share, low, high = one[MATCHED]
+    below = [name for name in others if one[name][2] < low]
+    near = ", ".join(name for name in others if name not in below)
+    more = f"More features have one meaning than in {', '.join(below)}" if below else ""
+    if near:
+        more = (
+            f"{more}; not clearly more than in {near}" if below else f"Not clearly more have one meaning than in {near}"
+        )
+    title = next(row["title"] for row in rows if row["dictionary"] == MATCHED)
+    return f"{more}: {format_percent(share)} [{format_interval(low, high)}], {title}."
 
 
 def _account(rows: list[dict[str, Any]]) -> list[str]:
-    """Explain how the dictionaries are made comparable, and from which of them the share of one meaning distinguishes
-    this one."""
+    """Explain how the dictionaries are made comparable."""
     rows_by_name = {row["dictionary"]: row for row in rows}
     if MATCHED not in rows_by_name:
         return []
@@ -67,19 +84,7 @@ def _account(rows: list[dict[str, Any]]) -> list[str]:
         share_of_this = f"The {format_percent(one[OWN_NAME][0])}" if is_larger else "The share"
         grows = ", and the share grows with training" if is_larger else ""
         sentences.insert(0, f"{share_of_this} of this dictionary cannot be set against its nulls: {longer}{grows}.")
-    other_intervals = {name: interval for name, interval in one.items() if name not in (OWN_NAME, MATCHED, TWIN)}
-    if MATCHED not in one or not other_intervals:
-        return sentences
-    share, low, high = one[MATCHED]
-    below = [name for name, (_, _, above) in other_intervals.items() if above < low]
-    near = [name for name in other_intervals if name not in below]
-    parts = {"more than in": below, "not clearly more than in": near}
-    comparison = "; ".join(f"{words} {', '.join(names)}" for words, names in parts.items() if names)
-    comparable = (
-        f"{alike['title'][0].upper()}{alike['title'][1:]}, {format_percent(share)} [{format_interval(low, high)}] of "
-        f"its features have one meaning: {comparison}."
-    )
-    return [*sentences[:-1], comparable, sentences[-1]]
+    return sentences
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:

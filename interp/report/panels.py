@@ -46,10 +46,12 @@ class Panel:
     """A table. At most MAX_TABLE_ROWS of its rows are shown, as text."""
     title: str = ""
     """A heading. By default the figure's heading."""
+    height: int | None = None
+    """Of the figure on the page, in pixels. By default a share of its height in print."""
 
     def payload(self) -> dict[str, Any]:
         """Return the panel as JSON, as the page's code reads it. Empty fields are left out."""
-        figure = {} if self.figure is None else _figure_payload(self.figure)
+        figure = {} if self.figure is None else _figure_payload(self.figure, self.height)
         values = {
             "title": self.title or figure.get("title"),
             "note": self.note,
@@ -60,14 +62,16 @@ class Panel:
         return {name: value for name, value in values.items() if value}
 
 
-def _figure_payload(figure: "go.Figure") -> dict[str, Any]:
-    """Return the title, height and plotly JSON of a figure that fills the available width, in the page's words."""
+def _figure_payload(figure: "go.Figure", height: int | None = None) -> dict[str, Any]:
+    """Return the title, height and plotly JSON of a figure that fills the available width, in the page's words.
+    height: in pixels, None for a share of that in print."""
     drawn = json.loads(figure.to_json())  # a copied figure would validate each of its properties again
     layout: dict[str, Any] = drawn["layout"]
     title = _in_its_words(_text_of(layout))
-    height = layout.get("height", HEIGHT)
-    if "ticktext" not in layout.get("yaxis", {}):
-        height = round((SHARE_OF_PANELS if "yaxis2" in layout else SHARE_OF_HEIGHT) * height)
+    if height is None:
+        share = SHARE_OF_PANELS if "yaxis2" in layout else SHARE_OF_HEIGHT
+        is_of_names = "ticktext" in layout.get("yaxis", {})
+        height = round((1 if is_of_names else share) * layout.get("height", HEIGHT))
     for name, axis in layout.items():
         if re.fullmatch(r"[xy]axis\d*", name) and (words := _text_of(axis)):
             is_long = name.startswith("y") and LETTER_WIDTH * len(words) > height - ABOVE_AND_BELOW

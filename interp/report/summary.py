@@ -44,6 +44,13 @@ QUALITY_COLUMNS = {
 """Column of the quality table → its heading, and the format of its numbers."""
 QUALITY_SHOWN = ("l0", "fvu", "ce_recovered", "dead_share", "faint_share")
 """The most important columns. The others are among the details."""
+BASELINES = {
+    "PCA": "the largest principal components",
+    "neurons": "the largest neurons",
+    "coordinates": "the largest coordinates",
+    "random": "the nearest of as many random directions as it has features",
+}
+"""What each dictionary that nobody trained keeps of an activation."""
 RECOVERED = "100 % is the model itself; 0 % is zeros in place of the activations, or unigrams, whichever is better."
 OWN_TOKENS = (
     "This table's cross-entropy is measured on the held-out tokens counted here. The held-out loss under “What was "
@@ -61,6 +68,8 @@ DENSITIES = (
 )
 SAE_SETTINGS = {"architecture": "{}", "k": "k = {}", "seed": "seed {}"}
 """Settings of a dictionary that tell it from others of its size."""
+SCATTER = 400
+"""Pixels, the height on the page of a figure with a point for each latent."""
 LIMITS = {
     "one meaning": "One meaning says that the firings of a feature have something in common in the text. It does not "
     "say that the model learnt it: dictionaries that could learn nothing have such features too.",
@@ -134,8 +143,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
         size.append(f"trained on {training['tokens'].max():,} tokens")
     rows.append(("Dictionary", ", ".join(size)))
     unit = "tokens" if features.has_text else "rows"
-    if inputs.quality is None:  # whose table has it
-        rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a {unit.removesuffix('s')}"))
+    rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a {unit.removesuffix('s')}"))
     if corpus := inputs.config.get("corpus"):
         names = [corpus.get("name") or corpus["source"], corpus.get("subset"), f"seed {corpus['seed']}"]
         rows.append(("Corpus", ", ".join(filter(None, names))))
@@ -191,7 +199,9 @@ def _population(inputs: ReportInputs) -> list[dict]:
         note = "If the score only followed how often a feature fires, the points would lie on one curve"
         correlation = float(points[["density", scores[0]]].corr(method="spearman").to_numpy()[0, 1])
         known = "" if math.isnan(correlation) else f"; their rank correlation is {correlation:.2f}".replace("-", "−")
-        panels.append(Panel(note=f"{note}{known}.", figure=figures.score_against_density(points, score=scores[0])))
+        panels.append(
+            Panel(note=f"{note}{known}.", figure=figures.score_against_density(points, score=scores[0]), height=SCATTER)
+        )
     return [panel.payload() for panel in panels]
 
 
@@ -206,6 +216,8 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         table = table.drop(columns="n_spliced")
     if "n_tokens" in table and table["n_tokens"].max() * ULTRA_LOW <= 1:  # so that no feature can be
         table = table.drop(columns="ultra_low_share", errors="ignore")
+    if "l0" in table and table["l0"].round(1).nunique() == 1:  # the facts have it
+        table = table.drop(columns="l0")
 
     def panel(title: str, note: str, columns: Iterable[str]) -> list[dict]:
         forms = [(name, *QUALITY_COLUMNS[name]) for name in columns if name in table]
@@ -214,16 +226,18 @@ def _quality(inputs: ReportInputs) -> list[dict]:
         return [Panel(title=title, note=note, table=shown).payload()] if rows else []
 
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
-    note = f"Cross-entropy recovered: {RECOVERED}{_describe_spliced_part(table)}{_random_above_pca(table)}"
+    kept = ", ".join(f"{name} {what}" for name, what in BASELINES.items() if name in set(table["dictionary"]))
+    others = f" The others keep as many a token as the dictionary does: {kept}." if kept else ""
+    note = f"Cross-entropy recovered: {RECOVERED}{others}{_describe_spliced_part(table)}{_random_above_pca(table)}"
     if remark := _worse_than_unigrams(table):
         note = f"{remark[0].upper()}{remark[1:]}. {note}"
     if {"dead_share", "faint_share"} & set(table):
         scanned = f"{inputs.features.meta['n_tokens']:,}"
         note += f" Dead and faint count these tokens alone here; the verdicts count all {scanned} scanned."
-    others = [name for name in QUALITY_COLUMNS if name not in QUALITY_SHOWN]
+    not_shown = [name for name in QUALITY_COLUMNS if name not in QUALITY_SHOWN]
     why = OWN_TOKENS if "ce_clean" in table and "val_loss" in inputs.model_results else ""
     shown = panel(f"Quality on{tokens} held-out tokens", note, QUALITY_SHOWN)
-    return [*shown, *panel("Quality, the other numbers", why, others)]
+    return [*shown, *panel("Quality, the other numbers", why, not_shown)]
 
 
 def _worse_than_unigrams(table: pd.DataFrame) -> str:
@@ -248,10 +262,7 @@ def _random_above_pca(table: pd.DataFrame) -> str:
     recovered = table.set_index("dictionary").get("ce_recovered", pd.Series(dtype=float))
     if not recovered.get("random", math.nan) > recovered.get("PCA", math.nan):
         return ""
-    return (
-        " Random recovers more than PCA, though it leaves more variance: each token has the nearest of as many "
-        "directions as the dictionary has; PCA has only as many as there are coordinates."
-    )
+    return " Random recovers more than PCA, though it leaves more variance: it has more directions to choose from."
 
 
 def _cell(value: Any, form: str) -> str:

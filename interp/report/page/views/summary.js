@@ -179,7 +179,8 @@ async function show(section) {
     h("div.sheet", null,
       h("div", null,
         isRanked || isMeasured
-          ? part("What was found", isMeasured ? sharesTable() : null,
+          ? part("What was found", data.nulls?.finding ? paragraphs([data.nulls.finding]) : null,
+            isMeasured ? sharesTable() : null,
             isRanked ? [verdictHeading("h3"), verdictBar()] : null)
           : "",
         part("What it is compared with", besideNulls(data.nulls))),

@@ -101,6 +101,9 @@ def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, 
     latent, judged, rule, *own = browser.wait("window.written").split("\t")
     assert [latent, *own] == [str(SPLIT), "two things", ""] and "a rule that holds" in rule
     assert judged.startswith(browser.text(".mine .verdict")[0]), "and then the probability"
+    day, time = browser.evaluate("document.querySelector('.mine time').innerText").split("\n")
+    assert day.split()[0] == str(browser.evaluate("new Date().getDate()")) and re.fullmatch(r"\d\d:\d\d", time)
+    assert browser.text(".kept .heads span")[1:] == ["Feature", "Fires on", "Your label", "Your note", "Changed"]
     browser.evaluate("localStorage.clear()")
 
 
@@ -192,7 +195,7 @@ def test_a_label_is_the_title_and_all_of_a_note_is_seen(browser, address, width)
     browser.evaluate("localStorage.clear()")
 
 
-def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
+def test_notes_are_sorted_by_number_last_change_or_label_and_grouped_by_that(browser, address):
     browser.open(f"{address}#notes")
     for latent, label in ((5, "pear"), (3, "apple"), (9, "")):
         browser.evaluate(f"report.setNote({latent}, {{ star: true, label: '{label}' }})")
@@ -210,6 +213,12 @@ def test_notes_are_sorted_by_number_last_change_or_label(browser, address):
         assert "".join(browser.evaluate(listed)) == expected, "what was changed is kept"
     links = "Array.from(document.querySelectorAll('.about-notes a'), (e) => e.getAttribute('href'))"
     assert browser.evaluate(links) == ["#map?starred=1", "#compare/5/3"], "the first two as they are sorted"
+    browser.evaluate("report.setNote(3, { label: 'a pear' })")
+    browser.evaluate(f"{field}.dispatchEvent(new Event('change'))")
+    groups = "Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.label ?? '')"
+    assert browser.evaluate(groups) == ["a pear, 2", "", "without a label, 1"]
+    browser.evaluate(f"{field}.value = 'number'; {field}.dispatchEvent(new Event('change'))")
+    assert set(browser.evaluate(groups)) == {""}
     browser.evaluate("localStorage.clear()")
 
 

@@ -88,20 +88,32 @@ export function noteEditor(latent) {
   return { label: Object.assign(label, { show }), note };
 }
 
+/* A day and a time of it, in two lines; nothing for 0, of which the time is not known. */
+function writtenTime(at) {
+  if (!at) return [];
+  const year = new Date(at).getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
+  const write = (how) => new Date(at).toLocaleString("en-GB", how);
+  return [write({ day: "numeric", month: "short", ...year }), h("br"), write({ hour: "2-digit", minute: "2-digit" })];
+}
+
 /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
 const inText = () => latentsKept().map((latent) => [
   latent,
   ...[judgedElements(latent), captionOf(latent)].map((content) => h("span", null, content).textContent),
   noteOf(latent).label, noteOf(latent).note.replaceAll("\n", " ")].join("\t")).join("\n");
 
-/* A row of the list: the star, the feature with its verdict, what it fires on with its strongest firing, and the
- * fields of the label and of the note. */
+/* The heads of the list's columns. */
+const heads = () => h("div.heads", { "aria-hidden": "true" },
+  ["", "Feature", "Fires on", "Your label", "Your note", "Changed"].map((head) => h("span", null, head)));
+
+/* A row of the list: the star, the feature with its verdict, what it fires on with its strongest firing, the fields of
+ * the label and of the note, and when one was changed. */
 function row(latent, removed) {
   const { label, note } = noteEditor(latent);
   const rule = h("span.rule", null, captionOf(latent));
   const firesOn = h("div.fires-on", null, rule);
   loadRows().then((rows) => {
-    const senses = isNamedByLabel(latent) ? undefined : sensesOfRow(latent, rows);
+    const senses = isNamedByLabel(latent) ? undefined : sensesOfRow(latent, rows, Infinity);
     firesOn.replaceChildren(...(senses ?? [rule, h("div.snippet", null, snippetOfRow(latent, rows))]));
   });
   const remove = () => {
@@ -114,11 +126,15 @@ function row(latent, removed) {
         setNote(latent, before);
       } }, "Undo"));
   };
+  const changed = h("time.muted");
   const element = h("li", { "data-latent": latent },
-    label, h("div.judged", null, featureLink(latent), h("div", null, judgedElements(latent))), firesOn, note,
+    label, h("div.judged", null, featureLink(latent), h("div", null, judgedElements(latent))), firesOn, note, changed,
     h("button.remove", { type: "button", title: "Remove the star, the label and the note",
       "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
-  const show = () => element.classList.toggle("unkept", !isKept(latent)); // it leaves the list with the reader
+  const show = () => {
+    element.classList.toggle("unkept", !isKept(latent)); // it leaves the list with the reader
+    changed.replaceChildren(...writtenTime(changedAt(latent)));
+  };
   show();
   return Object.assign(element, { show });
 }
@@ -141,6 +157,7 @@ function list() {
   const verdicts = h("select", { "aria-label": "Verdict", onchange: filter });
   const removed = h("output");
   const rows = h("ul.mine");
+  const columnHeads = heads();
   const press = (text, title, onclick) => h("button", { type: "button", title, onclick }, text);
   const save = press("Export", "as notes.json, to be kept, sent or imported", download);
   const copy = copyButton("Copy as text", inText);
@@ -152,12 +169,19 @@ function list() {
     const listed = Array.from(rows.children, (each) => Number(each.dataset.latent));
     listed.sort((a, b) => ORDERS[orders.value](a, b) || a - b);
     for (const latent of listed) rows.append(rows.querySelector(`[data-latent="${latent}"]`));
-    offerTwo();
+    arrange();
   }
-  function offerTwo() {
-    const two = Array.from(rows.querySelectorAll("li:not([hidden])"), (each) => each.dataset.latent).slice(0, 2);
-    firstTwo.hidden = two.length < 2;
-    firstTwo.href = `#compare/${two.join("/")}`;
+  /* Offer to compare the first two, and write above the first of each label what it is of, if they are sorted by it. */
+  function arrange() {
+    const shown = Array.from(rows.querySelectorAll("li:not([hidden])"), ({ dataset }) => Number(dataset.latent));
+    firstTwo.hidden = shown.length < 2;
+    firstTwo.href = `#compare/${shown.slice(0, 2).join("/")}`;
+    for (const each of rows.querySelectorAll("[data-label]")) delete each.dataset.label;
+    if (orders.value !== "label") return;
+    for (const [label, [first, ...others]] of Map.groupBy(shown, (latent) => noteOf(latent).label)) {
+      rows.querySelector(`[data-latent="${first}"]`).dataset.label =
+        `${label || "without a label"}, ${format.count(1 + others.length)}`;
+    }
   }
   /* Hide the rows that the text or the verdict asked for does not fit. */
   async function filter() {
@@ -168,7 +192,7 @@ function list() {
       each.hidden = (terms.length > 0 && !matchQuality(terms, latent))
         || (verdicts.value !== "" && verdictOf(latent) !== verdicts.value);
     }
-    offerTwo();
+    arrange();
   }
   const sorting = h("span", null, sought, " ", verdicts, " ", h("label", null, "Sort by ", orders));
   const files = h("span.files", null, sorting, " ", copy, " ", save, " ", open, file);
@@ -192,6 +216,7 @@ function list() {
     onMap.hidden = !nStarred();
     begin.parentElement.hidden = rows.childElementCount > 0;
     sorting.hidden = rows.childElementCount < 2;
+    columnHeads.hidden = !rows.childElementCount;
     repaint();
   };
   /* What may be starred first: the features that the run found worth a look. */
@@ -206,7 +231,7 @@ function list() {
   const element = h("div.kept", null,
     h("div.headed", null, h("h2", null, "Your notes"), noteLinks(), files),
     h("p.about-notes", null, about, onMap, firstTwo), removed,
-    h("section", null, h("h3", null, "To begin with, star one of these"), begin), rows);
+    h("section", null, h("h3", null, "To begin with, star one of these"), begin), columnHeads, rows);
   onNote(paint);
   paint();
   offer();

@@ -105,10 +105,10 @@ function snippetOn(i, rank) {
   return [place, share];
 }
 
-/* The places of two of its senses, those that a search has found before others. */
-function sensesShown(i) {
+/* The places of two of its senses, or of `most`, those that a search has found before others. */
+function sensesShown(i, most = 2) {
   const told = sensesInCaption(i);
-  return [...new Set([...sensesFound(i), ...told.keys()])].slice(0, 2).sort();
+  return [...new Set([...sensesFound(i), ...told.keys()])].slice(0, most).sort();
 }
 
 /* The places of its senses whose rules have what a search has found: if that is a token, the whole of it. */
@@ -130,13 +130,13 @@ function isBySense(i) {
   return sensesInCaption(i).length > 0 && (!isElsewhere || sensesFound(i).length > 0);
 }
 
-/** Two of its senses, each with its rule, its share of the activation and its strongest firing; with the second the
- * letters of the others, and the share that is of none. undefined where senses do not name it.
- * @type {(i: number, rows?: RowEvidence) => HTMLElement[]} */
-export function sensesOfRow(i, rows = evidence) {
+/** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the last
+ * the letters of the others, and the share that is of none. undefined where senses do not name it.
+ * @type {(i: number, rows?: RowEvidence, most?: number) => HTMLElement[]} */
+export function sensesOfRow(i, rows = evidence, most = 2) {
   const told = sensesInCaption(i);
   if (!told.length || !rows) return undefined;
-  const shown = sensesShown(i);
+  const shown = sensesShown(i, most);
   const ofNone = shareOfNoSense(i);
   const further = told.flatMap(([rule], k) => (shown.includes(k) ? [] : [[" ", senseMark(k, textOfRule(rule))]]));
   const rest = [further.length ? [" +", further] : null, ofNone ? `, of no sense ${format.percent(ofNone)}` : null];
@@ -146,7 +146,7 @@ export function sensesOfRow(i, rows = evidence) {
       h("div", null,
         h("span", { title: textOfRule(rule) }, senseMark(k, null), JOINED,
           rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
-        h("small", null, share === null ? null : ` ${format.percent(share)}`, at ? rest : null)),
+        h("small", null, share === null ? null : ` ${format.percent(share)}`, at && at === shown.length - 1 ? rest : null)),
       h("div.snippet", null, snippetOf(rows.senses[i][k])));
   });
 }

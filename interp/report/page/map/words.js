@@ -56,7 +56,9 @@ export function listedRule(latent) {
 export function nameAtPoint(latent, isNumbered) {
   const element = h("span.own", null, mapRule(latent));
   for (const part of element.querySelectorAll(".in-words")) part.replaceWith(part.firstChild);
-  for (const tokens of element.querySelectorAll(".of-script")) tokens.previousSibling.remove();
+  for (const { previousSibling: told } of element.querySelectorAll(".of-script")) {
+    if (!isFound(told.textContent)) told.remove();
+  }
   for (const token of element.querySelectorAll(":is(.short, .token):has(.byte)")) leaveOutRanges(token);
   keepQuotes(element);
   const words = foundWords(element);

@@ -16,13 +16,12 @@ import { squares } from "./plane.js";
 import { mapRegions } from "./regions.js";
 import { scatterPlot } from "./scatter.js";
 import { smallMap } from "./small_map.js";
-import { mapRule } from "./words.js";
+import { mapRule, strongestFiring } from "./words.js";
 import { activeFilters, offeredKind } from "../selection/active_filters.js";
 import { strongMatches } from "../selection/search.js";
 import {
   clearSelection, isSelected, onSelect, select, selectedLatents, selection, selectsAll, writeAddress,
 } from "../selection/selection.js";
-import { snippetOfRow } from "../views/table.js";
 
 const KEYS =
   "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
@@ -218,7 +217,7 @@ function hovered(k, isListed = false) {
     " ",
     ...judgedElements(latent).filter(Boolean),
     h("div.rule", null, mapRule(latent)),
-    h("div.snippet", null, snippetOfRow(latent, evidence)),
+    strongestFiring(latent, evidence),
   );
   placeCard(scatter.toPixels(points.x[k], points.y[k]));
   pointedIn = viewKey();

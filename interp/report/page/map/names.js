@@ -12,10 +12,9 @@ import { format } from "../elements/format.js";
 import { hueOfKind, inked } from "./colours.js";
 import { crosses, meet } from "./plane.js";
 import { tellingTokens } from "./regions.js";
-import { nameAtPoint } from "./words.js";
+import { nameAtPoint, strongestFiring } from "./words.js";
 import { selectedLatents } from "../selection/selection.js";
 import { drawSegments } from "../text/segments.js";
-import { snippetOfRow } from "../views/table.js";
 
 export function mapNames({ points, placeOf, scatter, regions, host }) {
   const NARROW = matchMedia("(max-width: 860px)");
@@ -147,7 +146,7 @@ export function mapNames({ points, placeOf, scatter, regions, host }) {
     const words = ownNames.get(latent);
     const copy = (selector, ...more) => () =>
       h(`span.own${selector}`, null, Array.from(words.cloneNode(true).childNodes), more);
-    const withText = () => copy(".with-text", h("div.snippet", null, snippetOfRow(latent, evidence)))();
+    const withText = () => copy(".with-text", strongestFiring(latent, evidence))();
     return [
       evidence && kept(`text of ${latent}`, withText),
       words,

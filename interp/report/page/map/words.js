@@ -1,12 +1,14 @@
-/* What the map tells of a feature in words, in its list and beside its point: what it fires on, from what a search has
- * found on, which is marked. */
+/* What the map tells of a feature, in its list and beside its point: what it fires on in words, from what a search has
+ * found on, which is marked, and its strongest firing. */
 
 import { columns } from "../data/features.js";
+import { page } from "../data/files.js";
 import { h, textsOf } from "../elements/elements.js";
 import { markMatchesIn, rankOfMatch, shareOnToken, splitAtMatches } from "../selection/search.js";
 import { selection } from "../selection/selection.js";
 import { labelOrCaption } from "../text/captions.js";
 import { textOfRule, wholeRule } from "../text/segments.js";
+import { snippetOfRow } from "../views/table.js";
 
 const BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
   NAME_BEGINNING = 14; // the same of a name
@@ -35,6 +37,11 @@ export function foundOn(latent) {
   const k = rankOfMatch(selection.terms, latent);
   return k < 0 ? null : h("small.muted", null, shareOnToken(latent, k));
 }
+
+/** A piece of text, or a picture, of the strongest firing of a feature.
+ * @type {(latent: number, evidence: RowEvidence) => HTMLElement} */
+export const strongestFiring = (latent, evidence) =>
+  h(page.has_text ? "div.snippet" : "div.snippet.of-picture", null, snippetOfRow(latent, evidence));
 
 /** The rule of a feature in the list.
  * @type {(latent: number) => HTMLElement} */

@@ -146,7 +146,8 @@ export function sensesOfRow(i, rows = evidence, most = 2) {
       h("div", null,
         h("span", { title: textOfRule(rule) }, senseMark(k, null), JOINED,
           rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
-        h("small", null, share === null ? null : ` ${format.percent(share)}`, at && at === shown.length - 1 ? rest : null)),
+        h("small", null, share === null ? null : ` ${format.percent(share)}`,
+          at && at === shown.length - 1 ? rest : null)),
       h("div.snippet", null, snippetOf(rows.senses[i][k])));
   });
 }

@@ -130,8 +130,8 @@ function isBySense(i) {
   return sensesInCaption(i).length > 0 && (!isElsewhere || sensesFound(i).length > 0);
 }
 
-/** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the last
- * the letters of the others, and the share that is of none. undefined where senses do not name it.
+/** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the
+ * last the letters of the others, and the share that is of none. undefined where senses do not name it.
  * @type {(i: number, rows?: RowEvidence, most?: number) => HTMLElement[]} */
 export function sensesOfRow(i, rows = evidence, most = 2) {
   const told = sensesInCaption(i);

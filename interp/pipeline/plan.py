@@ -92,8 +92,8 @@ class Plan:
         """The most bytes that there are at a time: of the stages made so far, of the existing ones that they have not
         replaced yet, and of what is kept meanwhile."""
         made = accumulate(row.cost.disk for row in self.rows)
-        left = [*accumulate(self.replaced.get(row.stage, 0) for row in reversed(self.rows))][::-1]
-        return max(map(sum, zip(made, left, strict=True)), default=0) + self.total.scratch
+        not_replaced = [*accumulate(self.replaced.get(row.stage, 0) for row in reversed(self.rows))][::-1]
+        return max(map(sum, zip(made, not_replaced, strict=True)), default=0) + self.total.scratch
 
     def faults(self) -> list[str]:
         """Return a line for each thing that does not fit, with settings that would."""

@@ -93,8 +93,8 @@ class Column(NamedTuple):
 
     def described(self) -> dict[str, Any]:
         """Return all but its values, as the page reads it."""
-        told = {name: value for name, value in self._asdict().items() if name not in ("values", "interval")}
-        return told | {"widths": None if self.widths is None else self.widths._asdict()}
+        fields = {name: value for name, value in self._asdict().items() if name not in ("values", "interval")}
+        return fields | {"widths": None if self.widths is None else self.widths._asdict()}
 
     def lists(self) -> dict[str, list]:
         """Return its values, and the ends of their intervals, by the names under which the page has them."""

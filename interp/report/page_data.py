@@ -120,7 +120,7 @@ class PageData:
         """Return the table of all features: its `columns`, lists over the latents, and the `order` in which it shows
         them at first. Verdicts, labels and kinds of text are indices into the page's lists of their names."""
         commonest = self.commonest
-        own = {
+        lists = {
             **{name: encoded.codes for name, encoded in self.encoded.items()},
             "sure": values_of(self.inputs.verdicts, "sure"),
             "tokens": commonest.tokens,
@@ -130,7 +130,7 @@ class PageData:
             "head": [one.head for one in self.captions],
             "brief": [one.brief for one in self.captions],
         }
-        return {"columns": own | lists_of(self.columns, own), "order": self.order}
+        return {"columns": lists | lists_of(self.columns, lists), "order": self.order}
 
     def vocab(self) -> dict[str, Any]:
         return {"tokens": self.features.vocab, "characters": self.characters}

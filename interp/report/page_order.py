@@ -153,9 +153,9 @@ def overview_examples(
         drawn = list[OverviewExample]()
         seen = set[frozenset[str]]()
         for why, latents in (kinds | by_effect).items():
-            left = [j for j in latents if j not in chosen]
-            unlike = (j for j in left if characters_of(j) not in seen)  # the same tokens twice teach a reader less
-            for latent in [next(unlike, left[0])] if left else []:
+            remaining = [j for j in latents if j not in chosen]
+            unlike = (j for j in remaining if characters_of(j) not in seen)  # the same tokens twice teach a reader less
+            for latent in [next(unlike, remaining[0])] if remaining else []:
                 chosen.add(latent)
                 seen.add(characters_of(latent))
                 by = f", {ablated['beyond_null'][latent]:+.2g} nats" if why in by_effect else ""
@@ -180,8 +180,8 @@ def with_next(
             continue
         seen.add(alike[latent])
         others.append(OverviewExample(latent, *(NEXT if chosen else ("", ""))))
-    left = iter(others)
-    filled = [[*draw, *islice(left, N_SHOWN - len(draw))] for draw in draws]
+    remaining = iter(others)
+    filled = [[*draw, *islice(remaining, N_SHOWN - len(draw))] for draw in draws]
     return [draw for draw in filled if draw]
 
 

@@ -1,6 +1,7 @@
 """The shares of each dictionary, from verdicts written by hand."""
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,13 +17,15 @@ from interp.cli import main, model_commands
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import null_dictionaries, null_trials
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, ComparedDictionary
 from interp.compare.null_dictionaries import Nulls, shares_of_verdicts
 from interp.compare.null_trials import TrainingConfigs
-from interp.compare.nulls_config import NullsConfig
+from interp.compare.nulls_config import NullsConfig, NullsWork
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import ONE_MEANING_ROW, UNTESTED, VERDICTS, WITHOUT_SCORES
 from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
 from interp.pipeline.stages.ranking import verdicts_summary
+from interp.report.null_shares import share_rows
 from interp.runtime.progress import no_progress
 from interp.sae import SAE, TopKConfig
 from interp.sae.architectures.sae_config import config_to_dict
@@ -89,6 +92,18 @@ def test_each_dictionary_has_shares_of_its_own():
     assert table.loc["neurons", "monosemantic"]["unsure_share"] == pytest.approx(1 / 6)
     shown = repr(Nulls(shares_of_verdicts(verdicts()).assign(trained_tokens=9), pd.DataFrame(), pd.DataFrame()))
     assert len(shown.splitlines()) == 4 and max(map(len, shown.splitlines())) <= 120
+
+
+def test_a_null_that_is_declared_is_planned_and_named_on_the_page(monkeypatch):
+    before = NullsWork.of(NullsConfig(), TopKConfig(d_sae=8, k=2, tokens=100), object())
+    mine = ComparedDictionary(role="null", meaning="of mine", config=lambda twin: replace(twin, k=1))
+    monkeypatch.setitem(COMPARED_DICTIONARIES, "mine", mine)
+    after = NullsWork.of(NullsConfig(), TopKConfig(d_sae=8, k=2, tokens=100), object())
+    assert after.from_store == before.from_store + 1 and after.other_models == before.other_models == 1
+    shares = shares_of_verdicts(ranking().assign(dictionary="mine", trained_tokens=9))
+    inputs: Any = SimpleNamespace(nulls=Nulls(shares, pd.DataFrame(), pd.DataFrame()), ranking=None)
+    [row] = share_rows(inputs)
+    assert (row["kind"], row["title"], row["means"]) == ("null", "mine", "of mine")
 
 
 def test_what_may_not_be_trained_on_is_refused():

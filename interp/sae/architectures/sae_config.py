@@ -121,8 +121,8 @@ class SAEConfig(CheckedFields):
         """Return the learning rate of a step, counted from 0."""
         rise = max(1, min(1000, round(self.warmup * self.steps)))
         fall = max(1, round(self.decay * self.steps))
-        left = min(1.0, (self.steps - step) / fall) if self.decay else 1.0
-        return self.peak_lr * min(1.0, (step + 1) / rise, left)
+        share_of_lr = min(1.0, (self.steps - step) / fall) if self.decay else 1.0
+        return self.peak_lr * min(1.0, (step + 1) / rise, share_of_lr)
 
     @property
     def expected_l0(self) -> float | None:

@@ -231,7 +231,10 @@ def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, add
     browser.evaluate(f"report.columns.brief[2] = {vague}; report.select({{}}); null")
     assert browser.text(lead)[0] == "only on  + 100 %", "and not with its rule"
     browser.search("after")
-    assert browser.text(lead)[0] == rule and browser.text(f"{lead} mark") == ["after"], "the rule, if it is found"
+    assert browser.text(lead)[0] == f"only on  + 100 % in words: {rule}", "and beside it the rule, if it is found there"
+    assert browser.text(f"{lead} mark") == ["after"]
+    browser.evaluate("report.columns.f1[2] = 0.125; report.select({}); null")
+    assert browser.text("tr[data-latent='2'] .f1") == ["0.13"], "of the name, found or not"
 
 
 def test_a_token_without_a_stored_example_is_told(browser, address):

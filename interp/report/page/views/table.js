@@ -191,12 +191,9 @@ function labelShown(i) {
   return best && (isNamedByLabel(i) || isFound) ? best : null;
 }
 
-/* Whether its row has its rule where its page may name it otherwise: a search or one's own label asks for it. */
-const isByRule = (i) => rankFound(i) >= 0 || isInRule(columns.rule[i]) || Boolean(noteOf(i).label);
-
-/* What it fires on: its senses, if it has several and no search has found something else; else one's own label,
- * a label that it detects, the tokens that name it on its page, its rule, and below them its strongest firing, or the
- * strongest on the token found. */
+/* What it fires on: its senses, if it has several and no search has found something else; else one's own label, and
+ * what names it on its page, with its rule beside that if a search has found something there alone; and below them its
+ * strongest firing, or the strongest on the token found. */
 function firesOn(i) {
   const { terms } = selection;
   const { label: readerLabel, note } = noteOf(i);
@@ -220,7 +217,7 @@ function firesOn(i) {
   if (apart && labelled) apart[0].firstElementChild.prepend(labelled, " ");
   if (apart) return h("div.senses", null, apart);
   if (isApart && !evidence) return [line(), h("div.snippet")]; // until its senses are read
-  const isBrief = !label && !isByRule(i);
+  const isByRule = Boolean(label) || columns.brief[i] === null || sensesInCaption(i).length > 0;
   const isWeak = columns.explanation_f1[i] < page.min_f1;
   const told = h("div", { title: named },
     labelled,
@@ -228,9 +225,10 @@ function firesOn(i) {
       ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
         markMatches(terms, "label", format.words(label)))
       : null,
-    isBrief ? captionOf(i, false)
-      : [rule.length ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null, distinction(i)]);
-  if (isBrief) markMatchesIn(terms, "rule", told);
+    isByRule ? [rule.length ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null, distinction(i)]
+      : captionOf(i, false));
+  if (!isByRule && !markMatchesIn(terms, "rule", told) && isInRule(rule))
+    told.append(" ", h("small.muted", null, "in words: "), h("span.weak", null, ruleFound(rule)));
   return [
     told,
     h(rank < 0 ? "div.snippet" : "div.snippet.found", null, rank < 0 ? snippetOfRow(i) : snippetOn(i, rank)),
@@ -257,10 +255,7 @@ function numberOf(column, i) {
 /* The F1 of what is told in its row: of senses, that of each of the two. */
 const f1Of = (i) => {
   const told = sensesInCaption(i);
-  if (!told.length) {
-    const isOfRule = !labelShown(i) && isByRule(i);
-    return line(format.fixed((isOfRule ? columns.explanation_f1 : columns.f1)[i]));
-  }
+  if (!told.length) return line(format.fixed(columns.f1[i]));
   if (!isBySense(i)) return line(format.fixed(columns.explanation_f1[i]));
   return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(told[k][2])));
 };

@@ -27,15 +27,19 @@ from torch import Tensor
 
 from analyses.record import check_run
 from interp import Run, figures
+from interp.display.verdict_names import ONE_MEANING_ROW
 from interp.effects import attribution_graph
 from interp.features.feature_store import FeatureStore
 from interp.figures.dictionaries import escape_latex
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.report import decoder_layout
+from interp.report.page_names import names_of_page
+from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
 from interp.verdict.measures import largest_cosines
 from interp.verdict.nulls import random_directions, second_moments
+from interp.verdict.verdict_shares import verdict_shares
 
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
@@ -56,6 +60,8 @@ class Results:
     """Further arguments. Only figures that take all of them are drawn."""
     note: str = ""
     """What a caption says about these results."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What it says instead, by the names of figures whose results are others."""
 
 
 def main(arguments: list[str] | None = None) -> Path:
@@ -90,15 +96,17 @@ def draw_figures(run: Run, latents: list[int], width: str | float, prompt: str =
             if required <= results.named.keys() and results.options.keys() <= parameters.keys():
                 named = {name: value for name, value in results.named.items() if name in parameters}
                 fig = draw(**named, **results.options)
-                fig.layout.meta = (fig.layout.meta or {}) | {"caption": caption_of(draw, results.note)}
+                fig.layout.meta = (fig.layout.meta or {}) | {"caption": caption_of(fig, draw, results)}
                 figures_by_name[f"{noun}_{results.suffix}".rstrip("_")] = fig
     return figures_by_name
 
 
-def caption_of(draw: Callable[..., go.Figure], note: str) -> str:
-    """Return the first paragraph of a figure's docstring as its caption, followed by a note on its results."""
+def caption_of(fig: go.Figure, draw: Callable[..., go.Figure], results: Results) -> str:
+    """Return what a figure draws, in its own words or else in the first paragraph of its docstring, and a note on its
+    results."""
     paragraph = (inspect.getdoc(draw) or "").partition("\n\n")[0].replace("\n", " ")
-    words = paragraph.removeprefix("Draw ").replace("`", "")
+    words = (fig.layout.meta or {}).get("caption") or paragraph.removeprefix("Draw ").replace("`", "")
+    note = results.notes.get(draw.__name__, results.note)
     return f"{words[:1].upper()}{words[1:]} {note}".strip()
 
 
@@ -107,14 +115,17 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
     if (run.path / "model" / "metrics.jsonl").is_file():
         levels = {name: run.results("model").get(f"{name}_cross_entropy") for name in ("unigram", "bigram")}
         finite_levels = {name: loss for name, loss in levels.items() if loss is not None}
-        yield Results({"run": run.path / "model"}, "model", {"levels": finite_levels})
+        yield Results({"run": run.path / "model"}, "model", {"levels": finite_levels}, note_on_model(run))
     if (run.path / "sae" / "metrics.jsonl").is_file():
-        yield Results({"run": run.path / "sae"}, "sae")
+        yield Results({"run": run.path / "sae"}, "sae", note=note_on_dictionary(run))
     store, table = run.features, run.features.table()
     results: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
+    results["names"] = names_of(run)
+    n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
+    notes = {}
     if run.has("quality"):
         results["quality_table"] = run.quality
-    n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
+        notes["quality"] = note_on_quality(run.quality, table, n_tokens)
     if run.has("concepts") and len(run.concepts):
         results |= {"concepts": run.concepts, "n_tokens": n_tokens}
     if run.has("ranking"):
@@ -128,7 +139,8 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
             yield Results({"points": points}, "density", {"colour": "density"}, note)
     if run.has("nulls"):
         results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
-    yield Results(results, note=f"{len(table):,} latents on {n_tokens:,} tokens.")
+        notes |= dict.fromkeys(("verdict_shares", "scores_beside_nulls"), note_on_nulls(run))
+    yield Results(results, note=f"{len(table):,} latents on {n_tokens:,} tokens.", notes=notes)
     yield from graph_of(run, prompt)
     if run.has("neurons"):
         neurons = run.neurons.table()
@@ -149,7 +161,73 @@ def graph_of(run: Run, prompt: str) -> Iterator[Results]:
     dictionaries = {hook: run.at(hook).sae for hook in run.hooks}
     graph = attribution_graph(model, prompt or wordy_prompt(run.val_tokens.tokens, run.features.vocab), dictionaries)
     text = "".join(graph.tokens).strip()
-    yield Results({"graph": graph}, note=f"The prompt is “{text}”.")
+    names: dict[str, str] = {}
+    nodes = graph.nodes.assign(node=graph.node_ids()).query("type == 'latent'")
+    for number, hook in enumerate(graph.hook_names):
+        of_hook = nodes[nodes["dictionary"] == number]
+        named = names_of(run.at(hook))
+        names |= {node: named[latent] for node, latent in zip(of_hook["node"], of_hook["latent"], strict=True) if named}
+    yield Results({"graph": graph, "names": names}, note=f"The prompt is “{text}”.")
+
+
+def names_of(run: Run) -> dict[int, str]:
+    """Return the short name of each latent on the run's page, if it has one."""
+    if not run.has("report"):
+        return {}
+    return {latent: name.short for latent, name in enumerate(names_of_page(run.page.parent))}
+
+
+def note_on_model(run: Run) -> str:
+    config = run.config.training
+    return (
+        f"Trained on {config.tokens:,} tokens, with {config.batch_size} sequences of {run.config.model.n_ctx} a step."
+    )
+
+
+def note_on_dictionary(run: Run) -> str:
+    """Return the tokens of the training, and what the steps and teeth of its curves are."""
+    config: Any = run.config.sae
+    notes = [f"{config.d_sae:,} latents trained on {config.tokens:,} tokens."]
+    if getattr(config, "k_anneal", 0) and getattr(config, "k", None):
+        notes.append(
+            f"The steps of L0 are k, which falls to {config.k} in the first {config.k_anneal:.0%} of the training."
+        )
+    if times := getattr(config, "resample_at", ()):
+        notes.append(
+            f"The teeth of the shares are resamplings: {len(times)} times, from {times[0]:.0%} to {times[-1]:.0%} of "
+            "the training, dead and faint latents get a new start at activations that are reconstructed badly."
+        )
+    return " ".join(notes)
+
+
+def note_on_quality(quality: pd.DataFrame, table: pd.DataFrame, n_tokens: int) -> str:
+    """Return on which tokens quality was measured, and why shares of dead latents differ from those of the scan."""
+    own, others = quality.iloc[0], quality.iloc[1:]
+    spliced = "" if others.empty else f" ({others['n_spliced'].iloc[0]:,} for the others)"
+    dead = (table["n_active"] == 0).mean()
+    return (
+        f"Measured on {own['n_tokens']:,} held-out tokens, the cross-entropy on {own['n_spliced']:,} of them{spliced}. "
+        f"{own['dead_share']:.1%} of the latents fire on none of these; {dead:.1%} on none of the scan's {n_tokens:,}."
+    )
+
+
+def note_on_nulls(run: Run) -> str:
+    """Return from how many tokens the compared dictionaries learnt, on how many they were judged, and how the ranked
+    dictionary differs from the one beside them."""
+    shares, config = run.nulls.shares, run.config.nulls
+    one = shares[shares["verdict"] == ONE_MEANING_ROW].set_index("dictionary")
+    learnt, trained = int(one["trained_tokens"].max()), getattr(run.config.sae, "tokens", None)
+    note = (
+        f"All dictionaries learnt from {learnt:,} tokens; {int(one['latents'].max()):,} latents of each were judged on "
+        f"the same {config.tokens:,} tokens, and those that are dead or faint are not counted."
+    )
+    if trained and trained > learnt and run.has("ranking"):
+        own = verdict_shares(run.ranking).set_index("verdict").loc[ONE_MEANING_ROW, "share"]
+        note += (
+            f" The SAE here is one of so few tokens: of the run's own, which learnt from {trained:,} and was judged on "
+            f"all of the scan, {own:.0%} have one meaning."
+        )
+    return note
 
 
 def wordy_prompt(tokens: Int[Tensor, "sequence pos"], vocab: Sequence[str], n: int = 8) -> Int[Tensor, " pos"]:
@@ -167,18 +245,21 @@ def cosines_of(run: Run) -> Iterator[Results]:
     if table["enc_dec_cosine"].notna().any():
         cosines = {"encoder and decoder": table["enc_dec_cosine"]}
         words = {"title": "Encoder against decoder", "axis": "cosine of a latent's encoder and decoder"}
-        yield Results({"cosines": cosines}, "encoder_decoder", words, f"{len(table):,} latents; no null.")
+        yield Results({"cosines": cosines}, "encoder_decoder", words, f"{len(table):,} latents.")
     if store.W_dec is not None:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
         cosines = {"nearest latent": nearest, "random directions": by_chance(store.W_dec)}
         words = {"null": "random directions", "axis": "cosine with the nearest other latent"}
-        note = f"{len(nearest):,} latents; the null is random directions, as unevenly spread as the decoder's."
+        note = f"{len(nearest):,} latents; the random directions are as unevenly spread as the decoder's."
         yield Results({"cosines": cosines}, "nearest_latent", words, note)
     if run.has("nulls"):
         twins = run.nulls.twins
         cosines = {"twin seed": twins["cosine"], "frozen decoder": twins["frozen_cosine"]}
         words = {"null": "frozen decoder", "title": "Nearest latent of another seed"}
-        note = f"{len(twins):,} latents, against a dictionary of another seed, and one whose decoder was not trained."
+        note = (
+            f"{len(twins):,} latents. The twin seed is a positive control: the same training from another seed. The "
+            "decoder of the null stayed random."
+        )
         yield Results({"cosines": cosines}, "twin_seed", words | {"axis": "cosine with the nearest latent there"}, note)
 
 
@@ -210,8 +291,14 @@ def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> d
     )
     strongest = examples[examples["kind"] == "top"].sort_values("rank")
     results = dict(latent=latent, histogram=histogram, intervals=intervals, examples=strongest, width=width)
-    results["vocab"] = store.vocab
+    results |= {"vocab": store.vocab, "following": following(store, latent)}
     return results | {"feature": feature.facts} if feature.has_logits else results
+
+
+def following(store: FeatureStore, latent: int) -> list[int]:
+    """Return the ids of the tokens that follow a latent's firings most often, as many as the page shows."""
+    after = store.table("tokens").query("latent == @latent and offset == 1")
+    return after.nlargest(N_CONTEXT_TOKENS, "n")["token"].tolist()
 
 
 def by_chance(W_dec: Float[Tensor, "n d"], seed: int = 0) -> np.ndarray:

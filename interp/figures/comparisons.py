@@ -15,6 +15,7 @@ import plotly.graph_objects as go
 from interp.checks.errors import InterpError
 from interp.figures.figure import figure
 from interp.figures.theme import (
+    DASHES,
     GREY,
     INK,
     SEQUENCE,
@@ -25,6 +26,7 @@ from interp.figures.theme import (
     shortened,
     token_label,
     with_colours,
+    with_meta,
     with_style,
 )
 
@@ -60,7 +62,7 @@ def matched_cosines(tables: pd.DataFrame | Mapping[str, pd.DataFrame], *, thresh
     """
     fig = _shares_above(tables, "cosine", "chance", "random directions")
     value = {"annotation_text": f"{threshold:g}", "annotation_position": "top right"}
-    fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": "dash"}, **value)
+    fig.add_vline(threshold, line={"color": INK, "width": 1, "dash": DASHES}, **value)
     with_style(fig, "Does another seed find the same directions?", height=380)
     fig.update_xaxes(title_text="|cosine| with the latent that it is matched to", range=[-0.02, 1.02])
     return fig.update_yaxes(title_text="share of latents with a larger |cosine|", tickformat=".0%", range=[-0.02, 1.02])
@@ -70,13 +72,13 @@ def _shares_above(
     tables: pd.DataFrame | Mapping[str, pd.DataFrame], column: str, null: str, null_name: str
 ) -> go.Figure:
     """Draw a line per table: the share of its values above each value, with a dot at the median. The line of the null
-    is dotted."""
+    is dashed."""
     fig = go.Figure()
     lines = list(with_colours(tables, column, null, alone="matches"))
     for i, (name, table, colour) in enumerate(lines):
-        dotted = {"color": GREY if len(lines) == 1 else colour, "width": 1.5, "dash": "dot"}
-        null_key = {"name": f"{null_name} (dotted)", "showlegend": i == len(lines) - 1}
-        sides = ((column, {"color": colour, "width": 2}, {"name": name}), (null, dotted, null_key))
+        dashed = {"color": GREY if len(lines) == 1 else colour, "width": 1.5, "dash": DASHES}
+        null_key = {"name": f"{null_name} (dashed)", "showlegend": i == len(lines) - 1}
+        sides = ((column, {"color": colour, "width": 2}, {"name": name}), (null, dashed, null_key))
         for drawn_column, line, key in sides:
             ordered = np.sort(table[drawn_column].dropna().to_numpy(float))
             share = 1 - np.arange(len(ordered)) / max(len(ordered), 1)
@@ -166,7 +168,7 @@ def splitting(
     with_style(fig, "Features that split in wider dictionaries", height=max(300, 140 + _NODE_HEIGHT * tallest))
     note = f"Width of a band: firings that both ends share, up to {max(firings, default=0):,}"
     fig.add_annotation(text=note, x=0, y=1, xref="paper", yref="paper", yanchor="bottom", yshift=4, showarrow=False)
-    return fig.update_layout(meta={"min_width": WIDTH})
+    return with_meta(fig, min_width=WIDTH)
 
 
 def _flow(

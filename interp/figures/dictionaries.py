@@ -18,6 +18,7 @@ from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
     COLOUR_SCALE,
+    DASHES,
     GREEN,
     GREY,
     INK,
@@ -30,15 +31,28 @@ from interp.figures.theme import (
     escape_markup,
     plain_name,
     share_ticks,
+    shortened,
     split_by_verdict,
     verdict_dots,
     verdict_name,
+    with_meta,
     with_style,
 )
 
 if TYPE_CHECKING:
     import pandas as pd
 
+_BAR_BELOW: dict[str, Any] = {
+    "orientation": "h",
+    "x": 0.5,
+    "y": -0.12,
+    "xanchor": "center",
+    "yanchor": "top",
+    "len": 0.8,
+}
+"""Where the scale of colours is, for a plot that needs the whole width."""
+_MAX_NAME_LETTERS = 17
+"""Number of letters of a name that are shown beside the number of its latent."""
 LATEX_COLUMNS = {
     "l0": ("$L_0$", ".1f"),
     "fvu": ("FVU", ".3f"),
@@ -115,43 +129,60 @@ def decoder_map(points: pd.DataFrame, *, colour: str = "verdict") -> go.Figure:
     if colour == "verdict":
         for verdict, rows in split_by_verdict(points):
             look = {"mode": "markers", "hoverinfo": "skip", "name": verdict_name(verdict)}
-            fig.add_scatter(x=rows["x"], y=rows["y"], **look, **verdict_dots(verdict, len(rows), len(points)))
+            dots = verdict_dots(verdict, len(rows), len(points), opacity=0.9)
+            fig.add_scatter(x=rows["x"], y=rows["y"], **look, **dots)
         fig.update_layout(legend_itemsizing="constant")
     else:
         values = points[colour].to_numpy(float)
         if colour == "density":
             values = np.log10(np.where(values > 0, values, np.nan))
         low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
-        bar = colour_bar(plain_name(colour))
+        bar = colour_bar(plain_name(colour), **_BAR_BELOW)
         if colour == "density":
             ticks = share_ticks(10**low, 10**high)
-            bar = colour_bar("density (share of tokens)", **ticks | {"tickvals": np.log10(ticks["tickvals"])})
+            bar = colour_bar(
+                "density (share of tokens)", **_BAR_BELOW | ticks | {"tickvals": np.log10(ticks["tickvals"])}
+            )
         hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": bar, "cmin": low, "cmax": high}
         marker = dot_style(len(points), **hues, opacity=1)  # as on the scale
         fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
+    ringed = points[points["name"].fillna("") != ""] if "name" in points else points.iloc[:0]
+    x_range = _with_margin(points["x"], 0.3 if len(ringed) else 0.05)  # names stand beside the dots
+    y_range = _with_margin(points["y"], 0.05)
+    shape = min((y_range[1] - y_range[0]) / (x_range[1] - x_range[0]), 1.0)
+    scale = "verdict" if colour == "verdict" else f"{colour.replace('_', ' ')}, from the 2nd to the 98th percentile"
+    caption = f"The directions of the decoder in the plane (UMAP), a dot per latent, coloured by {scale}."
+    if len(ringed):
+        caption += " A ring is the latent that detects the named concept best."
     title = f"Map of the decoder, coloured by {colour.replace('_', ' ')}"
-    with_style(fig, title, x="UMAP 1 (no unit)", y="UMAP 2 (no unit)", height=520)
-    fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["x"]))
-    fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=_with_margin(points["y"]))
+    with_style(
+        fig,
+        title,
+        x="UMAP 1 (no unit)",
+        y="UMAP 2 (no unit)",
+        height=round(130 + 560 * shape + 90 * (colour != "verdict")),
+        caption=caption,
+    )
+    fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=x_range)
+    fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=y_range)
     fig.update_yaxes(scaleanchor="x", constrain="domain")
-    if "name" in points:
-        ringed = points[points["name"].notna() & (points["name"] != "")]
+    if len(ringed):
         ring = {"symbol": "circle-open", "color": INK, "size": 6, "line": {"width": 1.2}}
         names: dict[str, Any] = {
             "mode": "markers+text",
             "text": list(map(plain_name, ringed["name"])),
             "textfont_size": 11,
             "name": "detects the named concept best",
-            "showlegend": len(ringed) > 0,
+            "showlegend": True,
         }
         fig.add_scatter(x=ringed["x"], y=ringed["y"], marker=ring, hoverinfo="skip", zorder=1, **names)
     return with_placed_names(fig)
 
 
-def _with_margin(values: pd.Series) -> list[float]:
-    """Return the range of an axis that shows all values, with a twentieth of it free on both sides."""
+def _with_margin(values: pd.Series, share: float) -> list[float]:
+    """Return the range of an axis that shows all values, with a share of it free on both sides."""
     low, high = float(values.min()), float(values.max())
-    margin = 0.05 * (high - low) or 1.0
+    margin = share * (high - low) or 1.0
     return [low - margin, high + margin]
 
 
@@ -163,7 +194,7 @@ def cosine_histogram(
     title: str = "Nearest latents",
     axis: str = "cosine",
 ) -> go.Figure:
-    """Draw the distribution of cosines of directions, in equally wide bins. A grey area is the null.
+    """Draw the distribution of cosines of directions, in equally wide bins. A null is drawn as a grey area.
 
     cosines: name → the cosine of each latent.
     null: the name of the null's cosines.
@@ -182,13 +213,15 @@ def cosine_histogram(
     fig.update_traces(line_shape="hv")
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
-    with_style(fig, title, x=escape_markup(axis), y="share of the latents")
-    return fig.update_layout(meta={"direct_labels": True})
+    of_null = "" if null is None else f" The grey area is the null, {null}."
+    caption = f"The share of the latents in equally wide bins of the {axis}.{of_null}"
+    with_style(fig, title, x=escape_markup(axis), y="share of the latents", caption=caption)
+    return with_meta(fig, direct_labels=True)
 
 
 @figure
 def coactivation_heatmap(
-    coactivations: pd.DataFrame, *, n: int = 24, names: Mapping[int, str] | None = None
+    coactivations: pd.DataFrame, *, n: int = 16, names: Mapping[int, str] | None = None
 ) -> go.Figure:
     """Draw which latents fire together: the Jaccard index of the tokens on which two latents fire, for latents around
     the closest pair. Latents that fire together are neighbours. A pair is white if neither latent has the other among
@@ -196,7 +229,7 @@ def coactivation_heatmap(
 
     coactivations: the FeatureStore's table of that name.
     n: the number of latents.
-    names: names of latents. By default these are their numbers."""
+    names: names of latents, which stand beside their numbers."""
     check_columns(coactivations, "latent", "other", "jaccard")
     pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
     jaccard_of_pair = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
@@ -205,7 +238,7 @@ def coactivation_heatmap(
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
     scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": max(jaccard_of_pair.values(), default=1.0)}
-    bar = colour_bar("Jaccard index")
+    bar = colour_bar("Jaccard index", **_BAR_BELOW | {"y": -0.22})
     fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, **scale, colorbar=bar, hoverongaps=False))
     itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
     grey = {"colorscale": [[0, GREY], [1, GREY]], "showscale": False}
@@ -213,18 +246,22 @@ def coactivation_heatmap(
     for symbol, name in (("square", "the latent itself"), ("square-open", "not among the closest")):
         marker = {"symbol": symbol, "color": GREY, "size": 9}
         fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, showlegend=True)
-    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=560)
+    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=480)
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
-    ticks = [escape_markup(named.get(latent, latent)) for latent in order]
+    numbers = list(map(str, order))
+    labels = {
+        n: f"{n} \u2068{escape_markup(shortened(named[n], _MAX_NAME_LETTERS))}\u2069" for n in order if n in named
+    }
     lines: dict[str, Any] = {
         "tickvals": cells,
-        "ticktext": ticks,
         "showgrid": False,
         "constrain": "domain",
         "ticks": "",
     }
-    fig.update_xaxes(**lines, tickangle=-90)
-    return fig.update_yaxes(**lines, autorange="reversed", scaleanchor="x")
+    fig.update_xaxes(**lines, ticktext=numbers, tickangle=-90)
+    return fig.update_yaxes(
+        **lines, ticktext=[labels.get(n, str(n)) for n in order], autorange="reversed", scaleanchor="x"
+    )
 
 
 def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> list[int]:
@@ -250,12 +287,12 @@ def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> 
 @figure
 def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
     """Draw the held-out F1 of the best feature against that of the best neuron for each labelled concept. Above the
-    dotted line the feature is better."""
+    dashed line the feature is better."""
     check_columns(concepts, "label", "f1_feature", "f1_neuron")
     rival = _rival(concepts)
     fig = go.Figure()
     equal: dict[str, Any] = {"name": "equally good", "showlegend": True, "hoverinfo": "skip"}
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": "dot", "width": 1}, **equal)
+    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": DASHES, "width": 1}, **equal)
     _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
     title = f"Concepts: best feature against best {rival}"
     with_style(fig, title, x=f"F1 of the best {rival} (held out)", height=520)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from itertools import groupby, pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -17,14 +17,17 @@ import plotly.graph_objects as go
 from interp.checks.errors import InterpError
 from interp.display.byte_parts import join_pieces
 from interp.features.bins import merge_bins
+from interp.features.logit_chance import chance_span
 from interp.figures.figure import figure
 from interp.figures.print_layout import MIN_FONT, to_pixels
 from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
     CJK_FONTS,
+    DASHES,
     GREY,
     INK,
+    LIGHT_GREY,
     VERMILLION,
     check_columns,
     digit_ticks,
@@ -50,6 +53,10 @@ EXAMPLE_GAP = 0.5
 """Space between examples, in lines."""
 EDGE_PIXELS = 6.0
 """Pixels that are free on both sides."""
+_KEY_SHARES = (0.25, 0.5, 0.75, 1.0)
+"""The shares of the largest activation whose shades are explained below the examples."""
+_KEY_CELLS = 6
+"""Width of a shade that is explained, in letters."""
 JOINER = "\u200d"
 """A sign without width, beside which an Arabic letter has the shape that it has beside another letter."""
 
@@ -58,7 +65,7 @@ JOINER = "\u200d"
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draw how strongly one latent fires: its firings in bars about equally wide on a logarithmic axis. Dotted lines
+    """Draw how strongly one latent fires: its firings in bars about equally wide on a logarithmic axis. Dashed lines
     show where the intervals begin from which examples are drawn.
 
     histogram, intervals: the latent's rows of these tables. The weakest firings are left out, and counted below the
@@ -83,7 +90,7 @@ def activation_histogram(
         begins = [float(low) for low in _one_latent(intervals, latent, "intervals")["low"] if low > edges[0]]
         x = np.repeat(begins, 3)
         y = np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
-        look = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": "dot"}, "hoverinfo": "skip"}
+        look = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": DASHES}, "hoverinfo": "skip"}
         fig.add_scatter(x=x, y=y, name="where an interval of examples begins", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
     x_title = f"activation (log scale{below})"
@@ -94,12 +101,16 @@ def activation_histogram(
 
 
 @figure
-def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10) -> go.Figure:
+def logit_bars(
+    feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10, following: Collection[int] = ()
+) -> go.Figure:
     """Draw the tokens that one latent makes most and least likely. Effects are direct: the decoder row through the
-    final norm's scale and the unembedding.
+    final norm's scale and the unembedding. Grey effects are no larger than chance makes the largest of all tokens, and
+    not on a token that is common after the firings.
 
     feature: its row of the table `features`.
-    n: the number of tokens of each sign."""
+    n: the number of tokens of each sign.
+    following: the ids of tokens that are common after its firings."""
     check_columns(feature, "top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     if not isinstance(feature["top_logit_tokens"], Sequence | np.ndarray):
         raise InterpError(
@@ -107,14 +118,22 @@ def logit_bars(feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, 
         )
     fig = go.Figure()
     rows: list[str] = []
+    low, high = chance_span(feature, len(vocab)) or (0.0, 0.0)
+    by_chance: dict[int, float] = {}
     for side, name, colour in (("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)):
         tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
-        y = list(range(len(rows), len(rows) + len(tokens)))
-        fig.add_bar(x=values, y=y, orientation="h", marker_color=colour, name=name)
+        effects = dict(enumerate(zip(tokens, map(float, values), strict=True), len(rows)))
+        by_chance |= {y: x for y, (token, x) in effects.items() if low <= x <= high and token not in following}
+        told = {y: x for y, (_, x) in effects.items() if y not in by_chance}
+        if told:
+            fig.add_bar(x=list(told.values()), y=list(told), orientation="h", marker_color=colour, name=name)
         # A long run of white space, which would push the bars aside, is shortened to one with its number.
         rows += [
             token_label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens
         ]
+    if by_chance:
+        chance = {"marker_color": LIGHT_GREY, "name": "as large by chance"}
+        fig.add_bar(x=list(by_chance.values()), y=list(by_chance), orientation="h", showlegend=True, **chance)
     title = _with_latent("Logit effects", int(feature["latent"]) if "latent" in feature else None)
     with_style(fig, title, x="logits per unit of activation", height=120 + 18 * len(rows))
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
@@ -167,10 +186,8 @@ def example_text(
                 x += cells
             y += 1
         y += EXAMPLE_GAP
-    xs, ys, texts = zip(*boxes, strict=True)
-    fig.add_scatter(x=xs, y=ys, text=texts, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
-    key = {"x": 0, "y": y + 0.5, "xanchor": "left", "showarrow": False, "font_size": MIN_FONT, "borderpad": 0}
-    fig.add_annotation(text=f"shade: share of the largest activation ({largest:.3g}); line: the firing", **key)
+    _add_texts(fig, boxes)
+    _add_key_of_shades(fig, y, largest)
     y += 1
     with_style(fig, _with_latent("Examples", latent), height=round(y * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14)
     bare = {"visible": False, "showgrid": False, "fixedrange": True}
@@ -178,6 +195,23 @@ def example_text(
         range=[y, 0], **bare
     )
     return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})
+
+
+def _add_texts(fig: go.Figure, texts: Sequence[tuple[float, float, str]]) -> None:
+    """Write texts, each around its place (x, y)."""
+    xs, ys, words = zip(*texts, strict=True)
+    fig.add_scatter(x=xs, y=ys, text=words, mode="text", textfont={"family": FONT, "size": MIN_FONT}, **BARE_TRACE)
+
+
+def _add_key_of_shades(fig: go.Figure, top: float, largest: float) -> None:
+    """Draw the shades of some shares of the largest activation side by side."""
+    ends = [_KEY_CELLS * k for k in range(len(_KEY_SHARES) + 1)]
+    for left, right, share in zip(ends, ends[1:], _KEY_SHARES, strict=False):
+        _shaded_token(fig, left, right, top, share, fires=False)
+    middles = [(end + _KEY_CELLS / 2, top + 0.5) for end in ends]
+    _add_texts(fig, [(x, y, f"{share:.0%}") for (x, y), share in zip(middles, _KEY_SHARES, strict=False)])
+    look = {"xanchor": "left", "yanchor": "middle", "showarrow": False, "font_size": MIN_FONT, "borderpad": 0}
+    fig.add_annotation(x=ends[-1] + 1, y=top + 0.5, text=f"of the largest activation, {largest:.3g}", **look)
 
 
 def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: float, *, fires: bool) -> None:

@@ -6,6 +6,7 @@ In: a FeatureStore's table `features`, and a ranking (one row per latent). Out: 
 
 from __future__ import annotations
 
+import html
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ import plotly.graph_objects as go
 
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.figures.figure import figure
+from interp.figures.roles import ROLE_COLOURS, ROLE_NAMES, ROLES_IN_WORDS, role_of
 from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
@@ -28,6 +30,7 @@ from interp.figures.theme import (
     verdict_dots,
     verdict_name,
     with_colours,
+    with_meta,
     with_style,
 )
 from interp.statistics.cutoffs import ULTRA_LOW
@@ -43,6 +46,10 @@ FEWEST_OF_A_VIOLIN = 5
 """The least number of latents for a violin, since a box has five numbers: its median, quartiles and ends. Fewer latents
 are drawn one by one."""
 N_BINS_OF_RIDGE = 25
+_CAPTION_OF_SEVERAL = (
+    "The share of each dictionary's units by the share of tokens on which they fire, in bins of its logarithm. Dots on "
+    "the left are dead units, which never fire. A bracket spans the range of ultra-low densities."
+)
 AXIS_TITLES = {
     "monosemanticity": "probability of one meaning",
     "concentration": "concentration (largest less next cluster)",
@@ -127,7 +134,7 @@ def _mark_ultra_low(
     at, labels = np.log10(ticks["tickvals"]), ticks["ticktext"]
     fig.update_xaxes(tickangle=0, tickvals=[spike, *at], ticktext=["none", *labels])
     if len(densities) > 1:
-        fig.update_layout(meta={"direct_labels": True})
+        with_meta(fig, direct_labels=True, caption=_CAPTION_OF_SEVERAL)
         fig.update_yaxes(rangemode="tozero", tickformat=".0%", title_text="share of each dictionary")
     return fig
 
@@ -153,13 +160,17 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
         look = {"box_visible": True, "points": False, "spanmode": "hard", "showlegend": False}
         fig.add_violin(y=rows[score], name=name, line_color=colour, **look)
     counts = f"{len(tested):,} of {len(ranking):,} latents tested"
-    return with_style(fig, f"{_title(score)} by verdict", x=f"verdict ({counts})", y=_unit(score))
+    caption = (
+        f"The {html.unescape(_unit(score))} of the tested latents of each verdict, with their number: a violin with "
+        f"the box of its quartiles, or a dot per latent if there are fewer than {FEWEST_OF_A_VIOLIN}."
+    )
+    return with_style(fig, f"{_title(score)} by verdict", x=f"verdict ({counts})", y=_unit(score), caption=caption)
 
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draw the distribution of a score in the dictionary, on top, and in each null: the share of the tested latents in
-    equally wide bins. All have the same scale.
+    """Draw the distribution of a score in the dictionary, on top, in references that may learn as it did, and in each
+    null: the share of the tested latents in equally wide bins, on one scale.
 
     verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent."""
     check_columns(verdicts, "dictionary", "verdict", score)
@@ -169,13 +180,22 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     shares = [np.histogram(of_dictionary, edges)[0] / len(of_dictionary) for of_dictionary in values]
     highest = max((float(share.max()) for share in shares), default=1.0)
     fig = go.Figure()
-    for row, share in enumerate(shares):
-        colour = GREY if row else BLUE
+    seen: set[str] = set()
+    for row, ((name, _), share) in enumerate(zip(groups, shares, strict=True)):
+        role = role_of(str(name))
         x = np.repeat(edges, 2)  # from the zero line up to the first bin, and down again after the last
         y = row - np.concatenate([[0.0], np.repeat(share, 2), [0.0]]) * 0.95 / highest
-        key = {"name": "share of the latents, on one scale", "showlegend": row == 0}
-        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": colour, "width": 1.5}, **key)
-    with_style(fig, f"{_title(score)} and its nulls", x=_unit(score), height=130 + 34 * len(groups))
+        key = {"name": ROLE_NAMES[role], "legendgroup": role, "showlegend": role not in seen}
+        seen.add(role)
+        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": ROLE_COLOURS[role], "width": 1.5}, **key)
+    caption = (
+        f"The {html.unescape(_unit(score))} of the tested latents of each dictionary, with their number: the share in "
+        f"each of {N_BINS_OF_RIDGE} bins, on one scale; the highest bar is {highest:.0%}. {ROLES_IN_WORDS}"
+    )
+    heading = f"{_title(score)} and its nulls"
+    with_style(fig, heading, x=_unit(score), height=130 + 34 * len(groups), caption=caption)
+    top = {"y": -0.95, "yanchor": "middle", "xanchor": "left", "showarrow": False}
+    fig.add_annotation(x=edges[0], text=f"highest bar: {highest:.0%}", **top)
     margin = 0.01 * (edges[-1] - edges[0])  # so that a line at an end of the axis is whole
     fig.update_xaxes(range=[edges[0] - margin, edges[-1] + margin])
     names = [f"{escape_markup(name)} ({len(rows):,})" for name, rows in groups]
@@ -190,7 +210,11 @@ def score_against_density(ranking: pd.DataFrame, *, score: str = "concentration"
     check_columns(ranking, "latent", "verdict", "density", score)
     rows = ranking[ranking["density"] > 0].dropna(subset=[score])
     fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escape_markup(score) + " %{y:.3f}")
-    with_style(fig, f"{_title(score)} against density", x=AXIS_TITLES["density"], y=_unit(score))
+    caption = (
+        f"The {html.unescape(_unit(score))} of each latent against its firing density, coloured by verdict. If it only "
+        "followed density, the dots would lie on one curve."
+    )
+    with_style(fig, f"{_title(score)} against density", x=AXIS_TITLES["density"], y=_unit(score), caption=caption)
     densities = rows["density"] if len(rows) else [0.1, 1.0]
     return fig.update_xaxes(type="log", **share_ticks(min(densities), max(densities)))
 

@@ -199,7 +199,7 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     names = [str(trace.name) for trace in traces]
     along, up = (peaks[:, 0] - low) / (high - low) * width, peaks[:, 1] / top * height
     drawn = [box for x, y in lines for box in boxes_along((x - low) / (high - low) * width, y / top * height)]
-    sides, _ = place_names(along, up, names, size, (width, height), _SIDES_OF_PEAKS, drawn)
+    sides, _ = place_names(along, up, names, size, (width, height), sides=_SIDES_OF_PEAKS, obstacles=drawn)
     if not all(sides):
         return fig
     for trace, (peak_x, peak_y), side in zip(traces, peaks.tolist(), sides, strict=True):

@@ -13,7 +13,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.figure import figure
-from interp.figures.theme import BLUE, GREY, VERMILLION, with_colours, with_panel_titles, with_style
+from interp.figures.theme import BLUE, DASHES, GREY, VERMILLION, with_colours, with_panel_titles, with_style
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,14 +32,14 @@ def steering(doses: pd.DataFrame | Mapping[str, pd.DataFrame], *, latent: int | 
     one was given, how often it then fires in the model's text, and the loss and KL divergence on the scan's text.
 
     doses: a table of `effects.dose_response`, or a mapping (name → table) for several latents. Its first row (with the
-    multiple NaN) is the unchanged model, which is drawn as a dotted line."""
+    multiple NaN) is the unchanged model, which is drawn as a dashed line."""
     curves = list(with_colours(doses, "multiple", "fires", "loss", "kl"))
     has_concept = all("concept" in table and table["concept"].notna().any() for _, table, _ in curves)
     panels = {name: title for name, title in _DOSED.items() if name != "concept" or has_concept}
     columns = 2 if len(panels) == 4 else 3
     space = {"horizontal_spacing": 0.12, "vertical_spacing": 0.2} if columns == 2 else {"horizontal_spacing": 0.1}
     fig = make_subplots(math.ceil(len(panels) / columns), columns, subplot_titles=list(panels.values()), **space)
-    unchanged = {"color": GREY, "dash": "dot", "width": 1}
+    unchanged = {"color": GREY, "dash": DASHES, "width": 1}
     for i, column in enumerate(panels):
         position: dict[str, Any] = {"row": i // columns + 1, "col": i % columns + 1}
         for name, table, hue in curves:

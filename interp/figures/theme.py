@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
-GREY, PALE, INK = "#8a8f98", "#dfe3e8", "#23272e"
+GREY, LIGHT_GREY, PALE, INK = "#8a8f98", "#c3c8d0", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 COLOUR_SCALE = "Cividis"
-LIGHT_TO_DARK = [[0, "#e3edf7"], [1, "#08306b"]]
-"""The colours of quantities on white ground that begin at 0: the larger, the darker."""
+DASHES = "4px,3px"
+"""The dashes of a line for comparison. Those of plotly are as long as a panel of print is wide."""
+LIGHT_TO_DARK = [[0, "#c6daec"], [0.5, "#3f7fb5"], [1, "#062750"]]
+"""The colours of quantities from 0: the larger, the darker. 0 differs clearly from a white that is no value."""
 CJK_FONTS = "WenQuanYi Zen Hei, Droid Sans Fallback"
 """TrueType fonts of Chinese, Japanese and Korean, which are requested first. In a PDF, fonts of the other kind, such as
 Noto CJK, become Type 3, which publishers refuse. The second font has no Korean."""
@@ -41,11 +43,17 @@ _PICTURES = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 _VISIBLE = _PICTURES | LINE_MARKS | {ord(" "): "␣", ord("\r"): ""}
 
 
-def with_style(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT) -> go.Figure:
+def with_style(
+    fig: go.Figure, title: str, *, x: str = "", y: str = "", height: int = HEIGHT, caption: str = ""
+) -> go.Figure:
     """Return `fig` with the common layout: a title, axis titles with units, thin grid lines, room for long tick labels.
 
     `title` is text. `x` and `y` may contain plotly's markup, such as <sub>: names in them need `escape_markup`.
+    caption: what is drawn, in plain text, where that depends on the figure's arguments; by default the caption of a
+    figure is the first paragraph of its function's docstring.
     """
+    if caption:
+        with_meta(fig, caption=caption)
     axis = {
         "showline": True,
         "linecolor": GREY,
@@ -73,6 +81,12 @@ def with_style(fig: go.Figure, title: str, *, x: str = "", y: str = "", height: 
     fig.update_traces(cliponaxis=False, selector={"type": "scatter", "mode": "markers"})  # whole at an axis' ends
     fig.update_xaxes(**axis, **({"title_text": x} if x else {}))
     return fig.update_yaxes(**axis, **({"title_text": y} if y else {}))
+
+
+def with_meta(fig: go.Figure, **facts: Any) -> go.Figure:
+    """Return `fig` with further facts in its `meta`."""
+    fig.layout.meta = (fig.layout.meta or {}) | facts
+    return fig
 
 
 def with_panel_titles(fig: go.Figure) -> go.Figure:
@@ -115,7 +129,8 @@ def with_minus_sign(number: int) -> str:
 
 
 def colour_bar(title: str, **position: Any) -> dict[str, Any]:
-    return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
+    side = "bottom" if position.get("orientation") == "h" else "right"
+    return {"title": {"text": title, "side": side}, "thickness": 10, "outlinewidth": 0, **position}
 
 
 def interval_bars(at: Any, low: Any, high: Any, **line: Any) -> dict[str, Any]:
@@ -141,11 +156,12 @@ def dot_style(n: int, **marker: Any) -> dict[str, Any]:
     return {"size": max(2.2, 5 * crowd), "opacity": max(0.45, 0.9 * crowd), "line_width": 0, **marker}
 
 
-def verdict_dots(verdict: str, n: int, n_all: int) -> dict[str, Any]:
+def verdict_dots(verdict: str, n: int, n_all: int, **marker: Any) -> dict[str, Any]:
     """Return the look of the dots of the n latents of a verdict among all. Those of rarer verdicts lie on top, and are
-    larger if there are few."""
-    crowd = n if n < n_all / 20 else n_all
-    return {"marker": dot_style(crowd, color=VERDICT_COLOURS.get(verdict, GREY)), "zorder": -n}
+    not pale if there are few."""
+    shade = {"opacity": 0.9} if n < n_all / 20 else {}
+    look = dot_style(n_all, color=VERDICT_COLOURS.get(verdict, GREY), **shade | marker)
+    return {"marker": look, "zorder": -n}
 
 
 def without_slider(fig: go.Figure) -> go.Figure:

@@ -17,6 +17,7 @@ from plotly.subplots import make_subplots
 from interp.checks.errors import InterpError, did_you_mean
 from interp.figures.figure import figure
 from interp.figures.theme import (
+    DASHES,
     GREY,
     HEIGHT,
     INK,
@@ -42,6 +43,10 @@ TITLES = {
     "grad_norm": "gradient norm",
     "lr": "learning rate",
     "tokens_per_second": "tokens per second",
+}
+_MEANINGS = {
+    "dead": "Dead latents have not fired for a while.",
+    "faint": "Faint ones fire, but no stronger than a quarter of the median latent.",
 }
 DRAWN_METRICS = ("loss", "fvu", "l0", "dead", "faint", "lr")
 """The columns that are drawn by default."""
@@ -112,10 +117,20 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
             "annotation_position": corner,
             "annotation_font_size": 11,
         }
-        fig.add_hline(y=loss, line={"color": GREY, "dash": "dash", "width": 1.5}, **places["loss"], **note)
+        fig.add_hline(y=loss, line={"color": GREY, "dash": DASHES, "width": 1.5}, **places["loss"], **note)
     noun, several = ("dictionary", "dictionaries") if is_dictionary else ("model", "models")
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
-    with_style(fig, title, height=HEIGHT if len(columns) == 1 else 110 + 160 * rows)
+    has_held_out = any("val_loss" in table for table in tables) and "loss" in columns
+    caption = (
+        f"{', '.join(axes[column] for column in columns)} of the {noun if len(tables) == 1 else several} in training."
+    )
+    caption = f"{caption[0].upper()}{caption[1:]}"
+    if has_held_out:
+        caption += " Circles are the loss on held-out text."
+    if levels:
+        caption += f" Dashed lines are the losses of {' and '.join(f'{name}s' for name in levels)}."
+    caption += "".join(f" {_MEANINGS[column]}" for column in columns if column in _MEANINGS)
+    with_style(fig, title, height=HEIGHT if len(columns) == 1 else 110 + 160 * rows, caption=caption)
     return _with_axes(fig, places, axes, is_dictionary)
 
 
@@ -129,7 +144,8 @@ def _with_axes(
 ) -> go.Figure:
     """Name the axes, with tokens below each column of panels. LOG_METRICS get a logarithmic axis.
     panels: the column that each draws → its row and col."""
-    fig.update_xaxes(nticks=5, rangemode="tozero")
+    end = max(float(max(trace.x)) for trace in fig.data if trace.x is not None and len(trace.x))
+    fig.update_xaxes(nticks=5, range=[0, 1.03 * end])  # with the tick just beyond the last step
     for i, (column, position) in enumerate(panels.items()):
         if i:  # the first axis cannot match itself
             fig.update_xaxes(matches="x", **position)

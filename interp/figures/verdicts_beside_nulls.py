@@ -14,9 +14,9 @@ from plotly.subplots import make_subplots
 
 from interp.display.verdict_names import ONE_MEANING_ROW, SINGLE_TOKEN
 from interp.figures.figure import figure
+from interp.figures.roles import ROLE_COLOURS, ROLE_NAMES, role_of
 from interp.figures.theme import (
     INK,
-    VERDICT_COLOURS,
     check_columns,
     escape_markup,
     interval_bars,
@@ -34,12 +34,14 @@ DRAWN_VERDICTS = (ONE_MEANING_ROW, SINGLE_TOKEN)
 
 @figure
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
-    """Draw for a dictionary and its nulls the share of latents with one meaning among those that are neither dead nor
-    faint, and the share that a single token explains, each with its 95% interval. An open mark is the share that surely
-    has one meaning.
+    """Draw for a dictionary, references that may learn as it did, and its nulls the share of latents with one meaning
+    among those that are neither dead nor faint, whose number is in brackets, and the share that a single token
+    explains, each with its 95% interval. An open mark is the share that surely has one meaning.
 
     shares: the table of that name of a run's nulls."""
-    check_columns(shares, "dictionary", "verdict", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high")
+    check_columns(
+        shares, "dictionary", "verdict", "n", "share", "ci_low", "ci_high", "sure_share", "sure_low", "sure_high"
+    )
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in DRAWN_VERDICTS]
     fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
@@ -50,31 +52,40 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     top = 0.05
     for i, verdict in enumerate(DRAWN_VERDICTS):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
-        colour = VERDICT_COLOURS.get(verdict, INK)
+        colours = [ROLE_COLOURS[role_of(name)] for name in names]
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
         for (part, (columns, caption, symbol)), shift in zip(parts.items(), shifts, strict=False):
-            look = {"name": caption, "legendgroup": part, "marker": {"color": colour, "symbol": symbol, "size": 7}}
-            points = _intervals(rows, columns, colour)
-            fig.add_scatter(y=np.arange(len(names)) + shift, **look, **points, row=1, col=i + 1)
+            for y, (name, colour) in enumerate(zip(names, colours, strict=True)):
+                look = {"name": caption, "legendgroup": part, "marker": {"color": colour, "symbol": symbol, "size": 7}}
+                points = _interval(rows.loc[[name]], columns, colour)
+                fig.add_scatter(y=[y + shift], **look, **points, row=1, col=i + 1)
         top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
     fig.update_xaxes(range=[-0.04 * top, 1.05 * top], tickformat=".0%", dtick=0.5 if top > 0.6 else None, nticks=3)
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
-    for part, (_, caption, symbol) in parts.items():
-        key = {"mode": "markers", "marker": {"color": INK, "symbol": symbol, "size": 7}, "name": caption}
-        fig.add_scatter(x=[None], y=[None], showlegend=True, legendgroup=part, **key, row=1, col=1)
+    keys = [(part, caption, INK, symbol) for part, (_, caption, symbol) in parts.items()]
+    keys += [(role, ROLE_NAMES[role], colour, "square") for role, colour in ROLE_COLOURS.items()]
+    for group, name, colour, symbol in keys:
+        key = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 7}, "name": name}
+        fig.add_scatter(x=[None], y=[None], showlegend=True, legendgroup=group, **key, row=1, col=1)
     fig.update_xaxes(title_text="share (95% CI)")
     with_panel_titles(fig)
     lines = {
         "tickvals": list(range(len(names))),
-        "ticktext": list(map(escape_markup, names)),
+        "ticktext": [f"{escape_markup(name)} ({_n_judged(shares, name):,})" for name in names],
         "range": [len(names) - 0.5, -0.5],
     }
     return fig.update_yaxes(**lines, ticks="")
 
 
-def _intervals(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
-    """Return points with their intervals, one row per dictionary.
-    columns: the columns of the share and of both ends."""
+def _n_judged(shares: pd.DataFrame, dictionary: str) -> int:
+    """Return how many latents of a dictionary the shares are of: those that are neither dead nor faint."""
+    rows = shares[(shares["dictionary"] == dictionary) & (shares["share"] > 0)]
+    return round(float((rows["n"] / rows["share"]).max())) if len(rows) else 0
+
+
+def _interval(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) -> dict[str, Any]:
+    """Return a point with its interval.
+    rows: that of a dictionary. columns: the columns of the share and of both ends."""
     share, low, high = (rows[name] for name in columns)
     return {
         "x": share,

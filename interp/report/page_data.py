@@ -9,7 +9,6 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from statistics import NormalDist
 from string import ascii_uppercase
 from typing import Any
 
@@ -64,11 +63,9 @@ from interp.report.verdict_evidence import (
     verdict_evidence,
 )
 from interp.statistics.cutoffs import MIN_F1
+from interp.statistics.extremes import largest_by_chance
 from interp.text.short_rules import segments_of
 from interp.verdict.similarity import MAX_SENSES
-
-QUANTILE = 0.975
-"""Of the largest of as many normal draws as there are tokens, which a logit effect exceeds to be more than chance."""
 
 
 class PageData:
@@ -110,7 +107,7 @@ class PageData:
             "shares": question_shares(inputs) if features.has_text else [],
             "null": closest_null(inputs),
             "logits": features.meta["logit_effects"],
-            "largest_by_chance": _largest_by_chance(len(features.vocab) if features.has_text else 2),
+            "largest_by_chance": largest_by_chance(len(features.vocab) if features.has_text else 2),
             "label_sets": self.contexts.label_sets,
             "evidence": [measure._asdict() for measure in self.evidence.measures],
             "worth_showing": self.shown,
@@ -298,11 +295,6 @@ class PageData:
         for (latent, other), shared in zip(pairs.tolist(), common_properties(self.features, pairs), strict=True):
             pairs_of.setdefault(latent, []).append([other, *shared])
         return pairs_of
-
-
-def _largest_by_chance(n_tokens: int) -> float:
-    """Return what the largest of as many normal draws hardly ever exceeds, in standard deviations."""
-    return NormalDist().inv_cdf(QUANTILE ** (1 / n_tokens))
 
 
 def _counted(encoded: EncodedNames) -> list[tuple[str, int]]:

@@ -77,7 +77,7 @@ def test_what_a_run_left_out_is_not_drawn(tmp_path):
         manifest=lambda stage: left_out,
     )
     names = [set(results.named) for results in make_figures.results_of(run, [], "column")]
-    assert names == [{"features", "coactivations"}, set()]
+    assert names == [{"features", "coactivations", "names"}, set()]
 
 
 def test_what_is_no_run_is_refused_in_a_line(tmp_path, capsys):

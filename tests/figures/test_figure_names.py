@@ -92,7 +92,11 @@ RESULTS: dict[str, Any] = {
 """What figures of the library draw, by the names of their required parameters."""
 OPTIONS: dict[str, Any] = {"title": NAME, "way": NAME, "score": NAME, "names": {1: NAME}}
 """Those of their other parameters that hold names."""
-SPECIAL: dict[str, dict] = {"splitting": {"names": [{1: NAME}]}, "corpus_differences": {"names": (NAME, NAME)}}
+SPECIAL: dict[str, dict] = {
+    "coactivation_heatmap": {"names": {1: "<a>&<b>"}},  # it shortens long ones
+    "splitting": {"names": [{1: NAME}]},
+    "corpus_differences": {"names": (NAME, NAME)},
+}
 
 
 def drawn_of(draw: Callable[..., go.Figure]) -> go.Figure:
@@ -252,7 +256,8 @@ def font_sizes(part: Any, key: str = "") -> Iterator[float]:
 
 
 def strings(part: Any) -> Iterator[str]:
-    """Yield all that plotly may show: not the arguments of a slider's steps, and not the names of frames."""
+    """Yield all that plotly may show: not the arguments of a slider's steps, the names of frames, or the caption in
+    `meta`, which is plain text."""
     if isinstance(part, str):
         yield part
     elif isinstance(part, list):
@@ -262,5 +267,5 @@ def strings(part: Any) -> Iterator[str]:
         for key, value in part.items():
             if key == "frames":
                 yield from strings([frame["data"] for frame in value])
-            elif key != "args":
+            elif key not in ("args", "meta"):
                 yield from strings(value)

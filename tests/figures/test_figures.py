@@ -1,5 +1,6 @@
 """Figures draw what they are given, with titles and units, and are written at the width of print."""
 
+import itertools
 import json
 import re
 import shutil
@@ -30,7 +31,7 @@ from interp.figures.name_placement import (
 )
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
-from interp.figures.theme import VERDICT_COLOURS, WIDTH, digit_ticks, share_ticks, visible_token
+from interp.figures.theme import BLUE, GREEN, GREY, VERDICT_COLOURS, WIDTH, digit_ticks, share_ticks, visible_token
 
 
 @pytest.fixture
@@ -473,28 +474,34 @@ def test_scores_of_any_world_are_compared_the_best_on_top():
 
 
 def test_verdict_shares_are_dots_with_intervals_on_one_scale():
-    verdicts, names = ["one_meaning", "monosemantic", "single-token", "dead"], ["SAE", "neurons"]
+    verdicts, names = ["one_meaning", "monosemantic", "single-token", "dead"], ["SAE", "twin seed", "frozen decoder"]
     known = list(zip(verdicts, (0.5, 0.2, 0.3, np.nan), strict=True))
-    rows = [(n, v, s, s - 0.1, s + 0.2) for n in names for v, s in known]
-    table = pd.DataFrame(rows, columns=["dictionary", "verdict", "share", "ci_low", "ci_high"])
+    rows = [(n, v, 40 * s, s, s - 0.1, s + 0.2) for n in names for v, s in known]
+    table = pd.DataFrame(rows, columns=["dictionary", "verdict", "n", "share", "ci_low", "ci_high"])
     is_one = table["verdict"] == "one_meaning"
     for column, value in (("sure_share", 0.4), ("sure_low", 0.35), ("sure_high", 0.43)):
         table[column] = np.where(is_one, value, np.nan)
     drawn = figures.verdict_shares(table)
-    every, sure, single = (trace for trace in drawn.data if trace.x[0] is not None)
-    assert [every.xaxis, sure.xaxis, single.xaxis] == ["x", "x", "x2"]
-    assert [list(trace.x) for trace in (every, sure, single)] == [[0.5] * 2, [0.4] * 2, [0.3] * 2]
-    for trace, above, below in ((every, 0.2, 0.1), (sure, 0.03, 0.05), (single, 0.2, 0.1)):
-        assert list(trace.error_x.array) == pytest.approx([above] * 2)
-        assert list(trace.error_x.arrayminus) == pytest.approx([below] * 2)
-    assert single.marker.color == VERDICT_COLOURS["single-token"]
-    assert not any(trace.cliponaxis for trace in (every, sure, single)), "a mark at 0% is whole"
+    shown = [trace for trace in drawn.data if trace.x[0] is not None]
+    every, sure, single = shown[:3], shown[3:6], shown[6:]
+    for traces, axis, share, above, below in (
+        (every, "x", 0.5, 0.2, 0.1),
+        (sure, "x", 0.4, 0.03, 0.05),
+        (single, "x2", 0.3, 0.2, 0.1),
+    ):
+        for trace in traces:
+            assert trace.xaxis == axis and trace.x[0] == share
+            assert trace.error_x.array[0] == pytest.approx(above)
+            assert trace.error_x.arrayminus[0] == pytest.approx(below)
+        assert [trace.marker.color for trace in traces] == [BLUE, GREEN, GREY], "the twin seed is no null"
+    assert not any(trace.cliponaxis for trace in shown), "a mark at 0% is whole"
     assert drawn.layout.xaxis.range[0] < 0, "and beside the axis"
     keys = [trace for trace in drawn.data if trace.showlegend]
-    assert [key.legendgroup for key in keys] == [every.legendgroup, sure.legendgroup], (
+    assert [key.legendgroup for key in keys[:2]] == [every[0].legendgroup, sure[0].legendgroup], (
         "a click on a key hides its marks"
     )
-    assert sure.marker.symbol == "circle-open" and list(drawn.layout.yaxis.ticktext) == names
+    assert sure[0].marker.symbol == "circle-open"
+    assert list(drawn.layout.yaxis.ticktext) == [f"{name} (40)" for name in names], "with the latents of each share"
     assert [note.text for note in drawn.layout.annotations] == ["one meaning", "single-token"]
     assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range
     with pytest.raises(ValueError, match="sure_share"):
@@ -544,13 +551,15 @@ def test_examples_are_laid_out_for_one_width():
     rows = {"tokens": [[3, 0, 1, 2, 3]], "values": [[0.0, 0.0, 2.0, 1.0, 0.0]], "row": [7], "start": [5]}
     vocab = [" a <b>", " firing", "\n" + "x" * 46, " cut"]
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
-    [trace] = figure.data
+    trace, shares = figure.data
     assert list(trace.text) == ["\u00a0cut", "\u00a0a\u00a0&lt;b&gt;", "\u00a0firing", "↵" + "x" * 46]
     assert [int(y) for y in trace.y] == [0, 0, 0, 1], "a word that does not fit is on the next line"
     [key] = figure.layout.annotations
-    assert "share of the largest activation (2)" in key.text and key.y > max(trace.y)
-    boxes = [shape for shape in figure.layout.shapes if shape.type == "rect"]
-    assert [box.fillcolor for box in boxes] == ["rgba(230,159,0,0.87)", "rgba(230,159,0,0.49)"]
+    assert key.text == "of the largest activation, 2" and key.y > max(trace.y)
+    boxes = [shape.fillcolor for shape in figure.layout.shapes if shape.type == "rect"]
+    assert boxes[:2] == ["rgba(230,159,0,0.87)", "rgba(230,159,0,0.49)"]
+    shades = dict(zip(shares.text, boxes[2:], strict=True))
+    assert shades["100%"] == boxes[0] and shades["50%"] == boxes[1], "the shades are explained below"
     [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
     assert (under.x0, under.x1) == (10, 17)
     assert with_print_layout(figure).layout.width == figure.layout.width
@@ -566,7 +575,7 @@ def test_examples_begin_and_end_with_whole_words_and_lines_do_not_break_them():
     def lines(tokens, fires):
         values = [float(i == fires) for i in range(len(tokens))]
         rows = pd.DataFrame({"tokens": [tokens], "values": [values], "row": [fires], "start": [0]})
-        [trace] = figures.example_text(rows, vocab, width=40).data  # 23 letters a line
+        trace = figures.example_text(rows, vocab, width=40).data[0]  # 23 letters a line
         found: dict[float, str] = {}
         for y, text in zip(trace.y, trace.text, strict=True):
             found[y] = found.get(y, "") + text.replace("\u00a0", " ")
@@ -582,11 +591,12 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
     vocab = [" ب⟨d9⟩", "⟨84⟩", "12", "34", "⟨d8⟩", "."]
     rows = [{"latent": 3, "tokens": [0, 1, 2, 3, 5, 4], "values": [0.0, 2, 0, 1, 0, 0], "row": 1, "start": 0}]
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
-    [trace] = figure.data
+    trace = figure.data[0]
     bare = [text.strip("\u2067\u2069").replace("\u200d", "|") for text in trace.text]
     assert bare[:2] == ["⟨d8… ء–غ⟩", "."] and bare[2:] == ["12", "34", "|ل", "\u00a0ب|"]
     assert list(trace.x) == sorted(trace.x) and trace.x[-1] > 40, "it ends at the right edge"
-    shades = sorted((shape.x0, shape.fillcolor) for shape in figure.layout.shapes if shape.type == "rect")
+    of_line = [shape for shape in figure.layout.shapes if shape.type == "rect" and shape.y0 < max(trace.y)]
+    shades = sorted((shape.x0, shape.fillcolor) for shape in of_line)
     assert [fill for _, fill in shades] == ["rgba(230,159,0,0.49)", "rgba(230,159,0,0.87)"]
     [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
     assert under.x1 - under.x0 == 1, "the letter, of which the firing token holds the last byte"
@@ -602,7 +612,7 @@ def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_em
     assert set(ticks) == {"0", "1", "4"} and np.nansum(np.array(heat.z)) == pytest.approx(1.6)
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5
     named = figures.coactivation_heatmap(pairs, n=3, names=pd.Series({1: "one"}))
-    assert set(named.layout.xaxis.ticktext) == {"0", "one", "4"}
+    assert set(named.layout.yaxis.ticktext) == {"0", "1 \u2068one\u2069", "4"}, "a name stands beside the number"
 
 
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):
@@ -742,3 +752,63 @@ def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     drawn = with_print_layout(figure, "column")
     letters = count_letters(note.text) * LETTER_WIDTH * drawn.layout.font.size
     assert letters < drawn.layout.width, "it is whole in a column"
+
+
+def test_effects_as_large_by_chance_are_grey_unless_the_token_is_common_after_the_firings():
+    counts = np.zeros(40, int)
+    counts[[0, 18, 20, 22, 39]] = 1, 300, 398, 300, 1
+    feature = {
+        **{"top_logit_tokens": [0, 1, 2], "top_logits": [2.0, 0.3, 0.2], "logit_counts": counts},
+        **{"bottom_logit_tokens": [3, 4], "bottom_logits": [-2.0, -0.1]},
+    }
+    vocab = [f"t{i}" for i in range(1000)]
+    drawn = {trace.name: list(trace.x) for trace in figures.logit_bars(feature, vocab, following=[2]).data}
+    assert drawn == {
+        "positive logits": [2.0, 0.2],
+        "negative logits": [-2.0],
+        "as large by chance": [0.3, -0.1],
+    }
+    without_counts = {name: cell for name, cell in feature.items() if name != "logit_counts"}
+    drawn = {trace.name: list(trace.x) for trace in figures.logit_bars(without_counts, vocab).data}
+    assert drawn == {"positive logits": [2.0, 0.3, 0.2], "negative logits": [-2.0, -0.1]}
+
+
+def test_lines_to_names_do_not_cross():
+    generator = np.random.default_rng(0)
+    x, y = 150 + 60 * generator.random((2, 16))
+    sides, leaders = place_names(x, y, ["a name of a point"] * 16, 10, (360, 360))
+    assert all(side or i in leaders for i, side in enumerate(sides)) and len(leaders) > 8
+    ends = {i: (np.array([x[i], y[i]]), np.array([x[i], y[i]]) + way) for i, way in leaders.items()}
+
+    def is_left(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> bool:
+        return bool(np.linalg.det([b - a, c - a]) > 0)
+
+    for (i, (a, b)), (j, (c, d)) in itertools.combinations(ends.items(), 2):
+        crosses = is_left(a, b, c) != is_left(a, b, d) and is_left(c, d, a) != is_left(c, d, b)
+        assert not crosses, (i, j)
+
+
+def test_names_stand_beside_a_crowd_of_dots():
+    x, y = np.meshgrid(np.arange(60.0, 240, 3), np.arange(60.0, 240, 3))
+    dots = np.column_stack([x.ravel(), y.ravel()])
+    at = np.array([[150.0, 100.0], [150.0, 200.0]])
+    names = ["one", "two"]
+    over, beside = (place_names(*at.T, names, 10, (300, 300), dots=each) for each in (None, dots))
+    assert not over.leaders and set(beside.leaders) == {0, 1}
+    for i, (right, up) in beside.leaders.items():
+        end = at[i] + (right, up)
+        assert not ((end > 60) & (end < 235)).all(), "its near end is outside the crowd"
+
+
+def test_captions_say_what_is_drawn_of_these_results(metrics, ranking):
+    def caption(figure: go.Figure) -> str:
+        return figure.layout.meta["caption"]
+
+    values = {"a": np.array([0.1, 0.5]), "b": np.array([0.2, 0.3])}
+    assert "null" not in caption(figures.cosine_histogram(values))
+    assert "The grey area is the null, b." in caption(figures.cosine_histogram(values, null="b"))
+    points = ranking.assign(x=0.0, y=1.0)
+    assert "coloured by verdict." in caption(figures.decoder_map(points))
+    assert "coloured by density, from the 2nd" in caption(figures.decoder_map(points, colour="density"))
+    assert "Dead latents" in caption(figures.training(metrics, panels=["dead"]))
+    assert "ead latents" not in caption(figures.training(metrics, panels=["l0"]))

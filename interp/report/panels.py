@@ -85,7 +85,7 @@ def _figure_payload(figure: "go.Figure", height: int | None = None) -> dict[str,
             _name_fewer(trace, is_log=layout.get("xaxis", {}).get("type") == "log")
     if other_notes := [note for note in notes if note.get("name") != POINT_NAME]:
         layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in other_notes]
-    for name in ("title", "width"):
+    for name in ("title", "width", "meta"):
         layout.pop(name, None)
     layout["margin"] = layout.get("margin", {}) | {"l": 56, "r": 12, "t": above, "b": 48}
     return {"title": title, "height": height, "figure": drawn}

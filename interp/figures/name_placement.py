@@ -118,7 +118,8 @@ def _dots(fig: go.Figure, room: Pixels) -> np.ndarray:
             axes = ((trace.x, fig.layout.xaxis, room[0]), (trace.y, fig.layout.yaxis, room[1]))
             at = np.column_stack([_axis_pixels(values, axis, length) for values, axis, length in axes])
             dots.append(at if trace.mode == "markers" else _along(at))
-    return np.vstack(dots)
+    places = np.vstack(dots)
+    return places[np.isfinite(places).all(1)]
 
 
 def _along(corners: np.ndarray) -> np.ndarray:
@@ -151,7 +152,9 @@ def _axis_pixels(values: object, axis: go.layout.XAxis | go.layout.YAxis, length
     """Return positions along an axis whose range is given, in pixels from its start."""
     numbers = np.asarray(values, float)
     low, high = axis.range
-    return ((np.log10(numbers) if axis.type == "log" else numbers) - low) / (high - low) * length
+    with np.errstate(divide="ignore"):  # 0 has no place on a logarithmic axis
+        along = np.log10(numbers) if axis.type == "log" else numbers
+    return (along - low) / (high - low) * length
 
 
 class Placement(NamedTuple):

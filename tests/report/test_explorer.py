@@ -480,6 +480,11 @@ def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(window,
     prompt = window.evaluate("document.querySelector('.steering textarea').value")
     plain, before = window.text(".written")
     assert prompt and plain.startswith("The unsteered model") and len(window.text(".doses circle")) == 16
+    window.click(".beginnings button:last-of-type")
+    assert window.evaluate("document.querySelector('.steering textarea').value") not in ("", prompt), "its own example"
+    window.click(".beginnings button")
+    assert window.evaluate("document.querySelector('.steering textarea').value") == prompt
+    window.wait("document.querySelector('.texts.waiting') === null")
     slider = "document.querySelector('.steering input')"
     window.evaluate(f"{slider}.value = 8; {slider}.dispatchEvent(new Event('input'))")
     window.wait(f"document.querySelectorAll('.written')[1].textContent !== {json.dumps(before)}")
@@ -490,7 +495,9 @@ def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(window,
 def test_steered_and_unsteered_text_are_shown_side_by_side(page):
     typed(page, TEXT)
     page.wait("document.querySelectorAll('.there .firing li').length")
+    assert page.text("nav a[href='#try']") == ["Try text"] and page.evaluate("document.querySelector('.shelf').hidden")
     page.click(".there .pin")
+    assert page.text(".shelf a") == page.text(".pinned .named > a"), "they stay in sight"
     field = "document.querySelector('.pinned input')"
     page.evaluate(f"{field}.value = 40; {field}.dispatchEvent(new Event('input'))")
     page.evaluate("document.querySelector('.options [name=tokens]').value = 12")

@@ -73,5 +73,6 @@ export function grid({ tokens, rows, most, isSigned, unit, named, onchoose, onpo
     const position = event.target.closest(".cell")?.dataset.position;
     if (position !== undefined) onchoose(Number(position));
   });
-  return h("div.gridded", { role: "region", tabindex: 0, "aria-label": "Features by tokens" }, table);
+  const onscroll = (event) => event.currentTarget.classList.toggle("scrolled", event.currentTarget.scrollLeft > 0);
+  return h("div.gridded", { role: "region", tabindex: 0, "aria-label": "Features by tokens", onscroll }, table);
 }

@@ -10,6 +10,8 @@ import { ask, showError } from "./ask.js";
 import { joinBytes } from "../text/bytes.js";
 import { visible } from "../text/tokens.js";
 
+/* A text in which few features fire, so that what holding one of them does is not there without it. */
+const NEUTRAL = "Once upon a time, in the middle of the night,";
 const PAUSE = 250,
   N_BEFORE = 16,
   LEAST = -4,
@@ -89,10 +91,12 @@ function charts(doses) {
     drawn.push(chart(title, "concept", doses, 2, format.percent));
   }
   const meaning =
-    "Over the multiple of its maximum: what the feature makes the model write when it is held there. Whether the " +
-    "model uses it at its own activations is another question: see its effect.";
+    "Measured on eight sequences of the scan, not on the text above, with the feature held at all their tokens. " +
+    "Whether the model uses it at its own activations is another question: see its effect.";
   const place = (held) => drawn.forEach((one) => one.place(held));
-  return Object.assign(h("div.doses", null, drawn.map((one) => one.element), h("p.muted", null, meaning)), { place });
+  const heading = h("h3", null, "What each multiple costs and brings, on average");
+  const figures = drawn.map((one) => one.element);
+  return Object.assign(h("div.doses", null, heading, h("p.muted", null, meaning), figures), { place });
 }
 
 /* The text up to the strongest firing, and its token. */
@@ -166,8 +170,20 @@ export function steering(latent, example) {
     }
   }
 
-  field.value = opening(example);
-  later();
+  const begin = (text) => {
+    field.value = text;
+    later();
+  };
+  const beginnings = h(
+    "p.beginnings",
+    null,
+    h("span.muted", null, "Continue "),
+    h("button.more", { type: "button", onclick: () => begin(NEUTRAL) }, "a neutral text"),
+    h("button.more", { type: "button", onclick: () => begin(opening(example)) }, "its strongest example"),
+    h("span.muted", null, " or your own"),
+  );
+  begin(NEUTRAL);
   cost();
-  return h("div.steering", null, h("div.typed", null, field, h("label.dose", null, slider, doseText)), texts, costs);
+  const typed = h("div.typed", null, field, h("label.dose", null, slider, doseText));
+  return h("div.steering", null, beginnings, typed, texts, costs);
 }

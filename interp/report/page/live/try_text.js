@@ -400,12 +400,33 @@ function showPinned() {
     ...(pinned.size < MOST_PINNED ? [] : [full]),
   );
   parts.sample.disabled = !pinned.size;
+  showShelf();
   history.replaceState(null, "", pinned.size ? `#try/${Array.from(pinned.keys()).join(",")}` : "#try");
   if (!read) return;
   shade();
   showFeatures();
   for (const button of parts.there.querySelectorAll(".pin"))
     button.replaceWith(pinButton(Number(button.dataset.latent)));
+}
+
+/* Keep the numbers of the pinned features in sight, with the way to what can be done with them. */
+function showShelf() {
+  const numbers = Array.from(pinned.keys(), (latent) => [featureLink(latent), " "]);
+  const steer = () => {
+    parts.form.closest("section").scrollIntoView({ block: "start" });
+    parts.form.requestSubmit();
+  };
+  const toEach = h("button", { type: "button", onclick: steer }, "Write with them held");
+  const [one, other] = pinned.keys();
+  const pair = pinned.size === 2 ? [h("a", { href: `#compare/${one}/${other}` }, "Compare")] : [];
+  const clear = () => {
+    pinned.clear();
+    showPinned();
+  };
+  const toNone = h("button", { type: "button", onclick: clear }, "Let all go");
+  const named = h("span", null, h("strong", null, "Pinned"), " ", numbers);
+  parts.shelf.hidden = !pinned.size;
+  parts.shelf.replaceChildren(named, toEach, ...pair, toNone);
 }
 
 function written(title, ids, prompt) {
@@ -573,9 +594,11 @@ function build(section) {
   );
   const left = h("div", null, parts.features, hold, edgesSection);
   parts.found = h("div.readout", null, parts.reading, h("div.split", null, left, parts.there));
+  parts.shelf = h("div.shelf", { role: "region", "aria-label": "Pinned features", hidden: true });
   section.replaceChildren(
     textForm(),
     parts.found,
+    parts.shelf,
   );
   parts.reading.replaceChildren(h("p.waiting", null, "Running the model …"));
 }
@@ -591,6 +614,4 @@ async function show(section, argument) {
   section.dataset.ready = "true";
 }
 
-document.querySelector("nav").append(h("a", { href: "#try", "data-view": "try" }, "Try text"));
-document.getElementById("main").append(h("section.view", { id: "try", "aria-label": "Try text", hidden: true }));
 export const tryText = { title: "Try text", show };

@@ -256,7 +256,7 @@ def test_what_a_feature_adds_is_what_ablating_it_by_hand_takes_away(run, hook):
 @pytest.mark.parametrize("hook", ["blocks.0.hook_resid_post", "blocks.0.hook_resid_pre"])
 def test_an_effect_is_what_ablation_costs_after_the_last_block_and_a_slope_before_it(run, hook):
     """After the last block each token has its own prediction; before it, the chosen one depends on all tokens."""
-    sae, token, position, step = load_sae(run.path / "sae"), 7, 4, 1e-2
+    sae, token, position, step = load_sae(run.path / "sae"), 7, 4, 1e-3
     sae.metadata["hook_name"] = hook
     live = LiveModel(
         SimpleNamespace(features=run.features, sae=sae, tokenizer=run.tokenizer, model=run.model, hook_name=hook)

@@ -4,6 +4,8 @@ import { h } from "../elements/elements.js";
 import { groundColour } from "./colours.js";
 import { pairs, pointPainter } from "./points.js";
 
+const CORNER = 8; // pixels between it and the edges of the map
+
 /* The whole map in a corner, with a frame around what is in view; a click moves the view there. It is hidden while the
  * whole is in view.
  *
@@ -47,5 +49,11 @@ export function mapInset(points, scatter, width, colours) {
     frame.style.transform = `translate(${left}px, ${top}px) translate(-50%, -50%)`;
   }
 
-  return { element, paint, place };
+  /* Its boxes on the map, [left, top, right, bottom]: one, or none where it is hidden. */
+  function boxes() {
+    const bottom = scatter.size()[1] - CORNER;
+    return scatter.isWhole() ? [] : [[CORNER, bottom - height(), CORNER + width, bottom]];
+  }
+
+  return { element, paint, place, boxes };
 }

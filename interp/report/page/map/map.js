@@ -35,6 +35,8 @@ const SHAPE = 4 / 3, // width by height of most of the stored map (latent_map.py
 const NARROW = matchMedia("(max-width: 860px)");
 const RING = 12, // pixels between a ringed point and what lies over the map
   EDGE = 6, // pixels between that and the edge of the map
+  CARD = 380, // pixels, the width of the small card of a point
+  BESIDE = 20, // pixels of that above a point that it stands beside, or below
   NEAR = NARROW.matches ? 50 : 100, // pixels, the longest line from the feature on the card to one of the nearest
   INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
   MOST_HITS = 600, // selected points that are drawn larger
@@ -192,17 +194,16 @@ function placeRing() {
   ring.dataset.latent = ringed === at ? "" : points.latents[ringed]; // the card says which it is
 }
 
-/* Put the small card of a point to its right, or else to its left or, where neither has room, below or above it. */
+/* Put the small card of a point to its right, or else to its left or, where neither has room, below or above it; of its
+ * height it is only taken that it is less than half of that of the map, since to measure it would delay each move. */
 function placeCard([px, py]) {
   const [width, height] = scatter.size();
-  const [wide, high] = [card.offsetWidth, card.offsetHeight];
-  const within = (begin, size, all) => Math.max(Math.min(begin, all - size - EDGE), EDGE);
-  const beginOf = (middle, size, all) =>
-    [middle + RING, middle - RING - size].find((begin) => begin > EDGE && begin + size < all - EDGE);
-  const left = beginOf(px, wide, width);
-  const top = left === undefined ? beginOf(py, high, height) ?? 0 : py - high / 2;
-  const place = [within(left ?? px - wide / 2, wide, width), within(top, high, height)];
-  card.style.transform = `translate(${place.map((v) => `${Math.round(v)}px`).join()})`;
+  const wide = Math.min(CARD, width - 2 * EDGE);
+  const left = [px + RING, px - RING - wide].find((begin) => begin > EDGE && begin + wide < width - EDGE);
+  const down = left === undefined ? RING : -BESIDE;
+  const isUpper = py < height / 2;
+  card.style.cssText = `width: ${wide}px; left: ${left ?? EDGE}px; ${isUpper ? "top" : "bottom"}: `
+    + `${Math.max((isUpper ? py : height - py) + down, EDGE)}px`;
 }
 
 /* Ring a point, or else the one on the card, and say beside it what it is unless the card does. */
@@ -242,7 +243,7 @@ function moved() {
     element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
   }
   const near = nearest();
-  const shown = names.place({ colours, beside, near, enlarged, covered: [inset.element], evidence, again: moved });
+  const shown = names.place({ colours, beside, near, enlarged, covered: inset.boxes(), evidence, again: moved });
   links.setAttribute("d", near.map((latent) => `M${placeIn(beside[0])}L${placeIn(latent)}`).join(""));
   const isLarger = (latent) => latent === beside[0] || enlarged.includes(latent);
   knobs.replaceChildren(...shown.filter((latent) => !isLarger(latent)).flatMap(rimmed));
@@ -393,7 +394,7 @@ function build(section) {
   });
   regions = mapRegions(tints, points);
   scatter.hold(regions.box);
-  names = mapNames({ points, placeOf, scatter, regions, host });
+  names = mapNames({ points, placeOf, scatter, regions });
   inset = mapInset(points, scatter, INSET, () => paintedColours(points.latents, colours, isSelected));
   list = mapList({ placeOf, scatter, selected, bestOf: strongest, chosenBy, zoomTo, hasCard: () => at >= 0,
     onpoint: (k) => hovered(k, true), onpick: pick });

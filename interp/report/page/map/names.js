@@ -16,7 +16,7 @@ import { nameAtPoint, strongestFiring } from "./words.js";
 import { selectedLatents } from "../selection/selection.js";
 import { drawSegments } from "../text/segments.js";
 
-export function mapNames({ points, placeOf, scatter, regions, host }) {
+export function mapNames({ points, placeOf, scatter, regions }) {
   const NARROW = matchMedia("(max-width: 860px)");
   const LEVELS = [0, 1.4], // times closer than the whole from which on the names of each level are shown
     OWN_CLOSE = 2, // and, instead of those of tokens, those of features
@@ -140,19 +140,17 @@ export function mapNames({ points, placeOf, scatter, regions, host }) {
     return latents.filter((latent) => ownNames.has(latent));
   }
 
-  /* The forms of the name of one of few features, the longest first: with a piece of text from `evidence`, unless that
-   * is null, its words in two lines and, of a selection, its number, or else the words in a short line. */
-  function formsOf(latent, evidence) {
+  /* The forms of the name of one of few features, the longest first, each made once it is needed: with a piece of text
+   * from `evidence`, unless that is null, its words in two lines and, of a selection, its number, or else the words in
+   * a short line. */
+  function* formsOf(latent, evidence) {
     const words = ownNames.get(latent);
-    const copy = (selector, ...more) => () =>
+    const copy = (selector, ...more) =>
       h(`span.own${selector}`, null, Array.from(words.cloneNode(true).childNodes), more);
-    const withText = () => copy(".with-text", strongestFiring(latent, evidence))();
-    return [
-      evidence && kept(`text of ${latent}`, withText),
-      words,
-      isNumbered ? kept(`number ${latent}`, () => h("span.own", null, String(latent)))
-        : kept(`short ${latent}`, copy(".short-line")),
-    ].filter(Boolean);
+    if (evidence) yield kept(`text of ${latent}`, () => copy(".with-text", strongestFiring(latent, evidence)));
+    yield words;
+    if (isNumbered) yield kept(`number ${latent}`, () => h("span.own", null, String(latent)));
+    else yield kept(`short ${latent}`, () => copy(".short-line"));
   }
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from],
@@ -264,7 +262,7 @@ export function mapNames({ points, placeOf, scatter, regions, host }) {
   /* Put all names at their places.
    *
    * colours: as `coloursOf` gives them. beside: the feature on the card and those nearest to it in the decoder; near:
-   * of these those to which lines lead; enlarged: those whose points are drawn larger; covered: elements over the map;
+   * of these those to which lines lead; enlarged: those whose points are drawn larger; covered: boxes over the map;
    * evidence: what the table shows of each feature beside numbers, null until it is read; again: called where some
    * names are not yet written. Returns the features that are named. */
   function place({ colours, beside, near, enlarged, covered, evidence, again }) {
@@ -272,9 +270,6 @@ export function mapNames({ points, placeOf, scatter, regions, host }) {
     const closeness = scatter.closeness();
     const isInView = (latent) => scatter.isInView(placeOf.get(latent));
     const isCrowded = NARROW.matches && closeness < LEVELS[1]; // a phone has room for the names of common kinds alone
-    const { left, top } = host.getBoundingClientRect();
-    const boxes = covered.filter((each) => !each.hidden).map((each) => each.getBoundingClientRect())
-      .map((box) => [box.left - left, box.top - top, box.right - left, box.bottom - top]);
     const selected = (beside.length ? beside : enlarged.toReversed()).filter(isInView);
     const isSelected = beside.length > 0 || selected.length > 0;
     const inView = isSelected || closeness < OWN_CLOSE ? selected : selectedLatents().filter(isInView);
@@ -285,13 +280,13 @@ export function mapNames({ points, placeOf, scatter, regions, host }) {
       wanting.sort((one, other) => density.get(other) - density.get(one));
     }
     const dots = (isSelected ? [...beside.slice(0, 1), ...enlarged] : isEach ? inView : []).map(pixelsOf);
-    const places = placing(boxes, dots, near.map((latent) => [beside[0], latent].map(pixelsOf)));
+    const places = placing(covered, dots, near.map((latent) => [beside[0], latent].map(pixelsOf)));
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     const written = ownNamesOf(wanting);
     if (written.length < wanting.length) setTimeout(again);
     const text = !isSelected && inView.length <= WITH_TEXT ? evidence : null;
     /* The sizes of all at once, before a place is set. */
-    for (const latent of written) (isEach ? formsOf(latent, text) : [ownNames.get(latent)]).forEach(halvesOf);
+    for (const latent of written) halvesOf(isEach ? formsOf(latent, text).next().value : ownNames.get(latent));
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const namedKinds = new Set();
     for (const { x, y, level, kind, element, again: part, outline } of kinds) {

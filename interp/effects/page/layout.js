@@ -12,7 +12,7 @@ export const LETTER = 6.2;
 export const MOST_LETTERS = 14; // of a token
 
 const LINE = { box: 40, dot: 20 };
-const FEW_LINES = 2; // of marks below one another, which need no more room beside them
+const FEW_LINES = 2; // of marks below one another, which are parted only where there is much room
 const GAP = 10; // between two columns
 const EMPTY = 26; // the height of a row without marks
 const SPACE = 44; // between two rows
@@ -105,8 +105,9 @@ function columnsOf(tokenWidths, counts, influence, left, inside) {
   const linesIn = (k) => Math.ceil(counts[k] / across[k]);
   for (const growing = new Set(boxed); growing.size;) {
     const highest = [...growing].reduce((a, b) => (linesIn(b) > linesIn(a) ? b : a));
-    const canGrow = linesIn(highest) > FEW_LINES && widen(highest, (across[highest] + 1) * (BOX.beside + GAP));
-    if (canGrow) across[highest] += 1;
+    const lines = linesIn(highest);
+    const room = (across[highest] + 1) * ((lines > FEW_LINES ? BOX.beside : BOX.most) + GAP);
+    if (lines > 1 && widen(highest, room)) across[highest] += 1;
     else growing.delete(highest);
   }
   const wished = counts.map((_, k) => (boxed.includes(k) ? Math.max(0, across[k] * (BOX.most + GAP) - widths[k]) : 0));

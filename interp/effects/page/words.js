@@ -28,7 +28,7 @@ export const clipped = (text, most = 56) => (text.length > most ? `${text.slice(
 export function inLines(text, letters) {
   if (text.length <= letters) return [text];
   const space = text.lastIndexOf(" ", letters);
-  const end = space > letters / 3 ? space : letters;
+  const end = space > letters / 4 ? space : letters;
   return [text.slice(0, end), clipped(text.slice(end).trim(), letters)];
 }
 

@@ -173,7 +173,7 @@ def test_labels_are_used_where_given():
     label = np.random.default_rng(4).random(tokens.shape) < 0.1
     fires = (label & (tokens == 3)).reshape(-1, 1)
     got = explained(tokens, fires, labels={"odd": torch.from_numpy(label)}).latents
-    assert got.phrases == ['"Delta" labelled odd'] and got.f1 == 1
+    assert got.phrases == ['"Delta" in odd'] and got.f1 == 1
     assert "odd" not in explained(tokens, fires).latents.phrases[0]
     assert explained(tokens, fires, labels={"odd": label}).latents.phrases == got.phrases, "as an array"
 

@@ -29,7 +29,7 @@ from interp.storage.locks import wait_for_lock
 from interp.storage.manifests import MANIFEST, write_manifest
 from tests.page_requests import post, request
 
-TEXT = "Once upon a time"
+TEXT = "Once upon a time the"
 
 
 @pytest.fixture(scope="module")
@@ -290,10 +290,10 @@ def test_an_effect_is_what_ablation_costs_after_the_last_block_and_a_slope_befor
 
 
 def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
-    asked = {"prompt": TEXT, "multiples": {"3": 2.5}, "n_tokens": 7, "temperature": 0.8, "seed": 5}
+    asked = {"prompt": TEXT, "multiples": {"15": 10.0}, "n_tokens": 7, "temperature": 0.8, "seed": 5}
     status, answer = post(server, "steer", asked)
     tokens = server.live.tokens(TEXT)
-    for name, held in (("plain", {}), ("steered", {3: 2.5})):
+    for name, held in (("plain", {}), ("steered", {15: 10.0})):
         arguments = (run.model, run.config.harvest.hook_name, run.sae, run.features, held, tokens)
         assert answer[name] == steer(*arguments, n_tokens=7, temperature=0.8, seed=5)[0].tolist()
     assert status == 200 and answer["prompt"] == tokens.shape[1] and answer["plain"] != answer["steered"]
@@ -448,19 +448,19 @@ def typed(browser, text: str) -> None:
 
 
 def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
-    typed(page, "<img src=x onerror=alert(1)> return")
+    typed(page, "<img src=x onerror=alert(1)> return the")
     page.wait("document.querySelectorAll('.there .firing li').length")
     assert page.evaluate("document.querySelector('#try img')") is None and "<img" not in page.text(".piece")
     shown = page.text(".piece")
-    assert "".join(shown[1:]) == "<img src=x onerror=alert(1)> return"
+    assert "".join(shown[1:]) == "<img src=x onerror=alert(1)> return the"
     assert page.faint() == [] and page.unnamed() == []
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
     side = "document.querySelector('{}').getBoundingClientRect()"
     assert page.evaluate(f"{side.format('#try .reading')}.bottom <= {side.format('#try .split')}.top"), "text first"
-    page.click(".piece:nth-of-type(4)")
-    page.wait(f"document.querySelector('.there h2')?.textContent.includes({json.dumps(shown[3])})")
+    page.click(".piece:nth-of-type(8)")
+    page.wait(f"document.querySelector('.there h2')?.textContent.includes({json.dumps(shown[7])})")
     page.wait("document.querySelector('.there .change') !== null")
-    assert page.evaluate("document.querySelector('.piece[aria-pressed=true]').textContent") == shown[3]
+    assert page.evaluate("document.querySelector('.piece[aria-pressed=true]').textContent") == shown[7]
     latent = page.text(".features .named a")[0]
     page.click(".features .named a")
     page.wait(f"document.getElementById('feature').dataset.latent === '{latent}'")

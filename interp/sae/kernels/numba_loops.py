@@ -22,6 +22,8 @@ from interp.statistics.bits import bit_count, lowest_bit
 
 LANES = 64
 """Entries that are compared at once. Tiles and buffers are filled up to a multiple of it, with keys of zero."""
+ZERO = np.int64(0)
+"""For a literal 0, numba would compile a loop that is given it once more."""
 _SUM = {"reassoc", "contract", "nsz"}
 
 
@@ -276,7 +278,7 @@ def top_k(tile, first, k, n_groups, bounds, latents, keys, counts):
 def finish_top_k(latents, keys, counts, k, kept_latents, kept_keys, kept_counts):
     limits = np.empty(LANES, keys.dtype)
     for i in range(len(counts)):
-        kept_counts[i], _ = largest(latents[i], keys[i], counts[i], k, 0, limits, kept_latents[i], kept_keys[i])
+        kept_counts[i], _ = largest(latents[i], keys[i], counts[i], k, ZERO, limits, kept_latents[i], kept_keys[i])
 
 
 @njit(nogil=True, cache=True)
@@ -289,7 +291,7 @@ def keep_top_k(offsets, entry_latents, entry_keys, k, latents, keys, counts, sta
     for i in range(start, stop):
         first, last = offsets[i], offsets[i + 1]
         scratch[: last - first] = entry_keys[first:last]
-        counts[i], _ = largest(entry_latents[first:last], scratch, last - first, k, 0, limits, latents[i], keys[i])
+        counts[i], _ = largest(entry_latents[first:last], scratch, last - first, k, ZERO, limits, latents[i], keys[i])
 
 
 @njit(nogil=True, cache=True)

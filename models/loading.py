@@ -51,7 +51,7 @@ def load_model(
     revision: for a model on the Hugging Face hub.
     tokenizer: replaces the source's own; a model object has no own one.
 
-    Raises ValueError or OSError, naming the source, if it is none of the above or cannot be read.
+    Raises ValueError or OSError, naming the source, if it is no model that can be loaded, or cannot be read.
 
     Example:
 

@@ -6,7 +6,7 @@ interface DataFiles {
   page: PageFacts;
   table: { columns: TableColumns & Record<string, any[]>; order: number[] }; // and columns that no script names
   vocab: Vocabulary;
-  rows: RowEvidence;
+  rows: RowData;
   map: DecoderMap;
   summary: Summary;
   [text: `text-${string}`]: string;
@@ -180,7 +180,7 @@ interface Vocabulary {
 type Snippet = [tokensOrRow: any, firing?: number];
 
 /* What the table shows beside numbers (payloads.py). */
-interface RowEvidence {
+interface RowData {
   snippets: (Snippet | null)[];
   histograms: string[];
   firsts: (number | null)[];

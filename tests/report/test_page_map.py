@@ -150,7 +150,7 @@ def test_few_features_in_view_each_have_a_name_and_fewer_also_a_piece_of_text(br
     for _ in range(2):
         browser.click(".zooms button[title='zoom in']")
     browser.wait("document.querySelector('.list h3').textContent.endsWith(' in view')")
-    in_view = int(browser.text(".list h3")[0].split()[0])
+    in_view = "parseInt(document.querySelector('.list h3').textContent)"
     browser.wait(f"document.querySelectorAll('.names .own[style*=visible]').length === {in_view}")
     browser.wait(own % "e.querySelector('.snippet .firing') !== null" + ".some(Boolean)")
 

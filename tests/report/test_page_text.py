@@ -167,7 +167,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     assert browser.evaluate(f"({drawn})(report.h('p', null, report.visible(' ⟨88⟩')))") == ["…88"], (
         "in a text it may be of another"
     )
-    around = "report.leadAround({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
+    around = "report.commonLead({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
     put = "report.vocabulary.splice(0, 2, {}); "
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
     assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
@@ -177,7 +177,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     said = f"report.h('p', null, report.raisedTokens({raised})).textContent.trim()"
     alike = browser.evaluate("report.vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
     assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
-    few = "report.leadAround({ tokens: [[0, 0, 50], [0, 1, 9]] })"
+    few = "report.commonLead({ tokens: [[0, 0, 50], [0, 1, 9]] })"
     assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 
 

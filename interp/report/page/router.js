@@ -7,6 +7,16 @@ import { steerTheme } from "./elements/theme.js";
 import { neighbour, selectByAddress, writeAddress } from "./selection/selection.js";
 import { latentAtCursor, moveCursor, starAtCursor } from "./views/table.js";
 
+/** A view of the page, which the address names. within: the view whose tab is marked in its place; clear: lets go of
+ * what is chosen, and returns whether there was anything.
+ * @typedef {{
+ *   title?: string,
+ *   titled?: (argument: string) => string,
+ *   within?: string,
+ *   show: (section: HTMLElement, argument?: string) => void,
+ *   clear?: () => boolean,
+ * }} View */
+
 /** Show one of these views, and another whenever the address names it.
  * @type {(views: Record<string, View>) => void} */
 export function start(views) {

@@ -8,5 +8,6 @@ import { overview } from "./views/overview.js";
 import { summary } from "./views/summary.js";
 import { features } from "./views/table.js";
 
+/** @import { View } from "./router.js" */
 /** @type {Record<string, View>} */
 export const views = { overview, features, feature, compare, map, summary, notes };

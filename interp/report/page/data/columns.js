@@ -5,6 +5,9 @@ import { columns } from "./features.js";
 import { page } from "./files.js";
 import { format } from "../elements/format.js";
 
+/** A scale of numbers: the least and the largest, and where each lies, from 0 to 1.
+ * @typedef {{ least: number, most: number, place: (x: number) => number }} Scale */
+
 export const allColumns = page.table;
 export const tableColumns = allColumns.filter(({ widths }) => widths);
 

@@ -6,6 +6,9 @@
 import { page } from "./files.js";
 import { trouble } from "../elements/errors.js";
 
+/** What a reader keeps of a feature.
+ * @typedef {{ star: boolean, label: string, note: string }} Note */
+
 const { key, latents } = page;
 const PLACE = `interp-notes/${key}`;
 const TIMES = `${PLACE}/times`; // of the last changes in this browser

@@ -11,13 +11,13 @@ document.querySelector("#trouble button").addEventListener("click", () => troubl
 window.addEventListener("error", (event) => trouble(`An error occurred: ${event.message || "a file is missing"}`));
 window.addEventListener("unhandledrejection", (event) => trouble(String(event.reason?.message || event.reason)));
 
-/* What `make` returns; where it fails, that is told above the page, and `instead` takes its place: one name or row that
- * fails keeps no other from being shown. */
-export function attempt(make, instead) {
+/* What `make` returns; where it fails, that is told above the page, and the fallback takes its place: one name or row
+ * that fails keeps no other from being shown. */
+export function withFallback(make, fallback) {
   try {
     return make();
   } catch (error) {
     reportError(error);
-    return instead;
+    return fallback;
   }
 }

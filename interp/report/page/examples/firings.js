@@ -136,7 +136,7 @@ function byToken(latent, feature, atFirst) {
   const ofToken = (some) =>
     headed(titleOfAll(latent, some, shares, feature), fixed(listed(some, N_OF_TOKEN)));
   const rest = 1 - shareOf([first, ...groups.map(([, some]) => some)].flat(), shares); // one token may be in both
-  const apart = () => [
+  const onOthers = () => [
     headed(["On its other tokens ",
       h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
         `the ${N_OF_TOKEN} strongest on each`)],
@@ -148,7 +148,7 @@ function byToken(latent, feature, atFirst) {
   return h("div", null,
     headed([titleOfAll(latent, first, shares, feature), order], fixed(listed(first, top.length))),
     groups.map(([, some]) => ofToken(some)),
-    others.length ? apart() : null,
+    others.length ? onOthers() : null,
     foldedInWords(alike));
 }
 
@@ -234,22 +234,22 @@ function activations(feature, onrange) {
   });
 }
 
-/* The firings shown of a sense, each part from the strongest; apart: those on other tokens than it is told by. */
+/* The firings shown of a sense, each part from the strongest; elsewhere: those on other tokens than it is told by. */
 function partsOf({ examples, named, n_weak: nWeak }) {
   const cut = examples.length - nWeak;
-  const isApart = (example) => named && !named.includes(tokenOf(example));
-  const onItsTokens = (some) => some.filter((example) => !isApart(example)).sort(byStrength);
+  const isElsewhere = (example) => named && !named.includes(tokenOf(example));
+  const onItsTokens = (some) => some.filter((example) => !isElsewhere(example)).sort(byStrength);
   return {
     strongest: onItsTokens(examples.slice(0, cut)),
     weakest: onItsTokens(examples.slice(cut)),
-    apart: examples.filter(isApart).sort(byStrength),
+    elsewhere: examples.filter(isElsewhere).sort(byStrength),
   };
 }
 
 /* The facts about one sense, and its firings: those on other tokens than the ones it is told by are set apart. */
 function sense(latent, feature, one) {
   const listed = (title, some) => (some.length ? headed(title, exampleList(latent, feature, some)) : null);
-  const { strongest: strong, weakest, apart } = partsOf(one);
+  const { strongest: strong, weakest, elsewhere } = partsOf(one);
   const isSame = textOfRule(one.common.flat()) === textOfRule(one.rule);
   const common = one.common.flatMap((each, k) => [k ? "; " : null, ruleElement(each)]);
   return [
@@ -262,7 +262,7 @@ function sense(latent, feature, one) {
     followedBy(one, feature),
     listed("Its strongest", strong),
     listed("Its weakest", weakest),
-    listed("Counted to it, though on other tokens", apart),
+    listed("Counted to it, though on other tokens", elsewhere),
   ];
 }
 

@@ -11,6 +11,14 @@ import {
   countsOf, isSelected, select, selectedLatents, selection, selectsAll, toggleVerdict,
 } from "../selection/selection.js";
 
+/** How the points of the map are coloured.
+ * @typedef {{
+ *   hueOf: (latent: number) => number[],
+ *   isRest?: (latent: number) => boolean,
+ *   inWords: (latent: number) => string,
+ *   legend: HTMLElement,
+ * }} Colours */
+
 const { names } = page;
 const [OTHER, MIXED] = REST;
 export const COLOURINGS = {
@@ -85,8 +93,8 @@ function grouped(latents, { nameOf, numberOf, hueOfGroup, write, pressed, press,
   };
 }
 
-function graded(latents, way) {
-  const isLog = way === "density",
+function graded(latents, colouring) {
+  const isLog = colouring === "density",
     values = (latent) => (isLog ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]);
   const isKnown = (v) => v !== null && Number.isFinite(v);
   const known = latents.map(values).filter(isKnown);
@@ -98,8 +106,8 @@ function graded(latents, way) {
   const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
   return {
     hueOf: (latent) => (isKnown(values(latent)) ? blend((values(latent) - low) / (high - low || 1)) : none),
-    inWords: (latent) => (isKnown(values(latent)) ? `${COLOURINGS[way]} ${write(values(latent))}` : "no value"),
-    legend: h("div.legend", null, h("span", null, COLOURINGS[way]), write(low), ladder, write(high), rest),
+    inWords: (latent) => (isKnown(values(latent)) ? `${COLOURINGS[colouring]} ${write(values(latent))}` : "no value"),
+    legend: h("div.legend", null, h("span", null, COLOURINGS[colouring]), write(low), ladder, write(high), rest),
   };
 }
 
@@ -107,8 +115,8 @@ function graded(latents, way) {
  * for; isRest whether it is of the rest; and the legend. onpoint: as of `grouped`.
  * @type {(points: DecoderMap, way: string, onpoint: (standsOut: (latent: number) => boolean,
  *   name: string) => void) => Colours} */
-export function coloursOf({ latents, deciders, decides }, way, onpoint) {
-  if (way === "verdict") {
+export function coloursOf({ latents, deciders, decides }, colouring, onpoint) {
+  if (colouring === "verdict") {
     return grouped(latents, {
       nameOf: verdictOf,
       numberOf: (name) => countsOf("verdict")[names.verdict.indexOf(name)],
@@ -119,7 +127,7 @@ export function coloursOf({ latents, deciders, decides }, way, onpoint) {
       onpoint,
     });
   }
-  if (way === "decides") {
+  if (colouring === "decides") {
     const decidersOf = new Map(latents.map((latent, k) => [latent, deciders[decides[k]]]));
     const nameOf = (latent) => decidersOf.get(latent);
     const selected = Map.groupBy(selectedLatents(), nameOf);
@@ -133,7 +141,7 @@ export function coloursOf({ latents, deciders, decides }, way, onpoint) {
       onpoint,
     });
   }
-  if (way !== "label") return graded(latents, way);
+  if (colouring !== "label") return graded(latents, colouring);
   const kinds = [...names.kind, null]; // as they are counted
   return grouped(latents, {
     nameOf: commonKindOf,

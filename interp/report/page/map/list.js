@@ -3,7 +3,7 @@
 import { loadFeature } from "../data/features.js";
 import { loadWords } from "../data/vocabulary.js";
 import { h } from "../elements/elements.js";
-import { attempt } from "../elements/errors.js";
+import { withFallback } from "../elements/errors.js";
 import { format } from "../elements/format.js";
 import { term } from "../elements/glossary.js";
 import { featureLink, judgedElements } from "../elements/latents.js";
@@ -36,7 +36,7 @@ export function mapList({ placeOf, scatter, selected, bestOf, chosenBy, hasCard,
   }
 
   function keptLine(latent) {
-    const make = () => attempt(() => line(latent, foundOn(latent)), h("li", null, String(latent)));
+    const make = () => withFallback(() => line(latent, foundOn(latent)), h("li", null, String(latent)));
     if (!rows.has(latent)) rows.set(latent, make());
     return rows.get(latent);
   }

@@ -41,32 +41,32 @@ const RING = 12, // pixels between a ringed point and what lies over the map
   INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
   MOST_HITS = 600, // selected points that are drawn larger
   MANY_HITS = 40; // from which on they are less large
-let host, overlays, tints, links, knobs, hits, part, marks, ring, card; // of the map
+let host, overlays, tints, links, namedPoints, hits, part, marks, ring, card; // of the map
 let legend, status, numberNamed, search, lasso, chosen; // around it
 let points, placeOf, scatter, regions, names, inset, list, colours, picture, typing,
   stretch = 1, // of the heights of the points drawn, as many times those stored
-  way = "verdict",
+  colouring = "verdict",
   stars = [],
   beside = [], // the latent that is on the card, and those nearest to it
   enlarged = [], // the latents whose points are drawn larger
   pointedIn = "", // the view in which the point under the pointer was named
-  evidence = null, // what the table shows of every feature beside numbers, once it is read
-  at = -1, // the place of the point that is on the card, and of that which is to be
-  wanted = -1,
-  ringed = -1;
+  rowData = null, // what the table shows of every feature beside numbers, once it is read
+  onCard = -1, // the place of the point that is on the card, and of that which is to be
+  cardAsked = -1,
+  ringedPoint = -1;
 
 /* Colour the points. */
 function repaint() {
   picture?.paint();
   if (!scatter) return;
   if (search.value !== selection.query) search.value = selection.query;
-  colours = coloursOf(points, way, shade);
+  colours = coloursOf(points, colouring, shade);
   drawPart();
-  regions.draw(way === "label");
+  regions.draw(colouring === "label");
   drawHits();
   shade();
   inset.paint();
-  names.paint(way === "label");
+  names.paint(colouring === "label");
   legend.replaceChildren(colours.legend);
   // as high for all colours, so that the map keeps its place
   legend.style.minHeight = `${legend.getBoundingClientRect().height}px`;
@@ -150,17 +150,17 @@ function rimmed(latent) {
  * none. */
 export async function mapPicture(width, height) {
   await read();
-  picture ??= points.missing ? null : smallMap(points, way, width, height);
+  picture ??= points.missing ? null : smallMap(points, colouring, width, height);
   return picture;
 }
 
 /* Show the card of a feature next to the map. */
 async function pick(k) {
-  wanted = k;
+  cardAsked = k;
   const latent = points.latents[k];
   const { element, nearest: near } = await list.card(latent, unpick);
-  if (wanted !== k) return;
-  at = k;
+  if (cardAsked !== k) return;
+  onCard = k;
   chosen.replaceChildren(element);
   setBeside([latent, ...near]);
   address(`#map/${latent}`);
@@ -173,7 +173,7 @@ async function pick(k) {
 /* Take the card away, and the ring and lines of its feature. */
 function unpick() {
   chosen.replaceChildren();
-  at = wanted = -1;
+  onCard = cardAsked = -1;
   setBeside([]);
   address("#map");
   hovered(-1);
@@ -187,11 +187,11 @@ function address(path) {
 }
 
 function placeRing() {
-  ring.hidden = ringed < 0;
+  ring.hidden = ringedPoint < 0;
   if (ring.hidden) return;
-  const [px, py] = scatter.toPixels(points.x[ringed], points.y[ringed]);
+  const [px, py] = scatter.toPixels(points.x[ringedPoint], points.y[ringedPoint]);
   ring.style.transform = `translate(${px}px, ${py}px)`;
-  ring.dataset.latent = ringed === at ? "" : points.latents[ringed]; // the card says which it is
+  ring.dataset.latent = ringedPoint === onCard ? "" : points.latents[ringedPoint]; // the card says which it is
 }
 
 /* Put the small card of a point to its right, or else to its left or, where neither has room, below or above it; of its
@@ -208,7 +208,7 @@ function placeCard([px, py]) {
 
 /* Ring a point, or else the one on the card, and say beside it what it is unless the card does. */
 function hovered(k, isListed = false) {
-  ringed = k < 0 ? at : k;
+  ringedPoint = k < 0 ? onCard : k;
   card.hidden = k < 0 || isListed;
   placeRing();
   if (card.hidden) return;
@@ -218,7 +218,7 @@ function hovered(k, isListed = false) {
     " ",
     ...judgedElements(latent).filter(Boolean),
     h("div.rule", null, mapRule(latent)),
-    strongestFiring(latent, evidence),
+    strongestFiring(latent, rowData),
   );
   placeCard(scatter.toPixels(points.x[k], points.y[k]));
   pointedIn = viewKey();
@@ -243,12 +243,12 @@ function moved() {
     element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
   }
   const near = nearest();
-  const shown = names.place({ colours, beside, near, enlarged, covered: inset.boxes(), evidence, again: moved });
+  const shown = names.place({ colours, beside, near, enlarged, covered: inset.boxes(), rowData, again: moved });
   links.setAttribute("d", near.map((latent) => `M${placeIn(beside[0])}L${placeIn(latent)}`).join(""));
   const isLarger = (latent) => latent === beside[0] || enlarged.includes(latent);
-  knobs.replaceChildren(...shown.filter((latent) => !isLarger(latent)).flatMap(rimmed));
+  namedPoints.replaceChildren(...shown.filter((latent) => !isLarger(latent)).flatMap(rimmed));
   numberNamed.textContent = !beside.length && shown.length < enlarged.length ? `${shown.length} named` : "";
-  knobs.style.setProperty("--size", `${scatter.diameter()}px`);
+  namedPoints.style.setProperty("--size", `${scatter.diameter()}px`);
 }
 
 function setLasso(isOn) {
@@ -259,7 +259,7 @@ function setLasso(isOn) {
 /* Take the card away; without one, let go of the lasso, of what it has ringed and of the kind of text; false where
  * there is none of these. */
 function clear() {
-  if (at >= 0 || wanted >= 0) {
+  if (onCard >= 0 || cardAsked >= 0) {
     unpick();
     return true;
   }
@@ -298,13 +298,13 @@ function setBeside(latents) {
 
 function controls() {
   const choose = ({ target }) => {
-    way = target.value;
+    colouring = target.value;
     repaint();
   };
   const isKnown = { label: page.names.kind.length > 0, decides: new Set(points.decides).size > 1 };
   const ways = Object.entries(COLOURINGS).filter(([name]) => isKnown[name] ?? true);
   const chooser = h("select", { onchange: choose },
-    ways.map(([value, text]) => h("option", { value, selected: value === way }, text)));
+    ways.map(([value, text]) => h("option", { value, selected: value === colouring }, text)));
   lasso = h("button", { type: "button", "aria-pressed": "false", title: "ring points by dragging; or hold Shift",
     onclick: () => setLasso(lasso.getAttribute("aria-pressed") !== "true") }, "Lasso");
   search = h("input", {
@@ -349,7 +349,7 @@ async function read() {
   points ??= await loadData("map");
   if (points.missing || placeOf) return;
   placeOf = new Map(points.latents.map((latent, k) => [latent, k]));
-  if (page.names.kind.length) way = "label";
+  if (page.names.kind.length) colouring = "label";
 }
 
 /* The points, their heights stretched so that most of them fill a frame of this shape. The axes of UMAP have no
@@ -368,10 +368,11 @@ function build(section) {
   status = h("output");
   numberNamed = h("span.muted");
   chosen = h("div.chosen-one", { "aria-live": "polite" });
-  [tints, knobs, hits] = ["regions", "hits knobs", "hits"].map((name) => svg("g", { class: name }));
+  [tints, namedPoints, hits] = ["regions", "hits knobs", "hits"].map((name) => svg("g", { class: name }));
   [part, links] = ["lasso", "links"].map((name) => svg("path", { class: name }));
   marks = h("div.names");
-  overlays = [[tints, links], [knobs, hits, part]].map((parts) => svg("g", null, parts)); // below names, and above
+  /* below names, and above them */
+  overlays = [[tints, links], [namedPoints, hits, part]].map((parts) => svg("g", null, parts));
   const [below, above] = overlays.map((overlay) => svg("svg", { "aria-hidden": "true" }, overlay));
   host = h("div.plot.map", { role: "application", tabindex: 0, "aria-label": KEYS }, below, above, marks, ring, card);
   const aside = h("aside", { "aria-label": "What is selected", tabindex: 0, role: "region" },
@@ -397,7 +398,7 @@ function build(section) {
   scatter.hold(regions.box);
   names = mapNames({ points, placeOf, scatter, regions });
   inset = mapInset(points, scatter, INSET, () => paintedColours(points.latents, colours, isSelected));
-  list = mapList({ placeOf, scatter, selected, bestOf: strongest, chosenBy, zoomTo, hasCard: () => at >= 0,
+  list = mapList({ placeOf, scatter, selected, bestOf: strongest, chosenBy, zoomTo, hasCard: () => onCard >= 0,
     onpoint: (k) => hovered(k, true), onpick: pick });
   above.before(names.element);
   host.append(inset.element);
@@ -419,7 +420,7 @@ async function show(section, argument) {
   }
   repaint();
   loadRows().then((rows) => {
-    evidence = rows;
+    rowData = rows;
     drawHits();
     moved();
   });

@@ -7,7 +7,7 @@
 import { page } from "../data/files.js";
 import { REST, commonKindOf } from "../data/latents.js";
 import { h, svg } from "../elements/elements.js";
-import { attempt } from "../elements/errors.js";
+import { withFallback } from "../elements/errors.js";
 import { format } from "../elements/format.js";
 import { hueOfKind, inked } from "./colours.js";
 import { crosses, meet } from "./plane.js";
@@ -135,19 +135,19 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   function ownNamesOf(latents) {
     for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
       const nameOf = () => nameAtPoint(latent, isNumbered);
-      kept(latent, () => attempt(nameOf, h("span.own", null, String(latent))));
+      kept(latent, () => withFallback(nameOf, h("span.own", null, String(latent))));
     }
     return latents.filter((latent) => ownNames.has(latent));
   }
 
   /* The forms of the name of one of few features, the longest first, each made once it is needed: with a piece of text
-   * from `evidence`, unless that is null, its words in two lines and, of a selection, its number, or else the words in
+   * from `rowData`, unless that is null, its words in two lines and, of a selection, its number, or else the words in
    * a short line. */
-  function* formsOf(latent, evidence) {
+  function* formsOf(latent, rowData) {
     const words = ownNames.get(latent);
     const copy = (selector, ...more) =>
       h(`span.own${selector}`, null, Array.from(words.cloneNode(true).childNodes), more);
-    if (evidence) yield kept(`text of ${latent}`, () => copy(".with-text", strongestFiring(latent, evidence)));
+    if (rowData) yield kept(`text of ${latent}`, () => copy(".with-text", strongestFiring(latent, rowData)));
     yield words;
     if (isNumbered) yield kept(`number ${latent}`, () => h("span.own", null, String(latent)));
     else yield kept(`short ${latent}`, () => copy(".short-line"));
@@ -230,14 +230,14 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   }
 
   /* Name features, at most `most`, at their points or at the end of a line. isEach: all are to be named. Of many that
-   * are not selected, names stand where they cover nothing, MOST_LED of them at the end of a short line. evidence: as
+   * are not selected, names stand where they cover nothing, MOST_LED of them at the end of a short line. rowData: as
    * of `formsOf`. Returns those that are named. */
-  function putOwn({ put, isCovered, leaders, radius }, latents, { colours, isSelected, isEach, most, evidence }) {
+  function putOwn({ put, isCovered, leaders, radius }, latents, { colours, isSelected, isEach, most, rowData }) {
     const named = [];
     for (const latent of latents) {
       if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
-      const forms = isEach ? formsOf(latent, evidence) : [ownNames.get(latent)];
+      const forms = isEach ? formsOf(latent, rowData) : [ownNames.get(latent)];
       const isSpared = !isEach && !isSelected;
       if (isCovered(px, py, isSpared)) continue;
       const beside = Math.max(scatter.diameter() / 2, isSpared ? 0 : radius) + BESIDE;
@@ -263,9 +263,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
    *
    * colours: as `coloursOf` gives them. beside: the feature on the card and those nearest to it in the decoder; near:
    * of these those to which lines lead; enlarged: those whose points are drawn larger; covered: boxes over the map;
-   * evidence: what the table shows of each feature beside numbers, null until it is read; again: called where some
+   * rowData: what the table shows of each feature beside numbers, null until it is read; again: called where some
    * names are not yet written. Returns the features that are named. */
-  function place({ colours, beside, near, enlarged, covered, evidence, again }) {
+  function place({ colours, beside, near, enlarged, covered, rowData, again }) {
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
     const isInView = (latent) => scatter.isInView(placeOf.get(latent));
@@ -284,7 +284,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
     const written = ownNamesOf(wanting);
     if (written.length < wanting.length) setTimeout(again);
-    const text = !isSelected && inView.length <= WITH_TEXT ? evidence : null;
+    const text = !isSelected && inView.length <= WITH_TEXT ? rowData : null;
     /* The sizes of all at once, before a place is set. */
     for (const latent of written) halvesOf(isEach ? formsOf(latent, text).next().value : ownNames.get(latent));
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
@@ -301,7 +301,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const { x, y, level, element } of clusters.filter(isOfClusters)) {
       places.put(element, around(x, y), { most: level && closeness >= LEVELS[1] ? MOST_COVERED : Infinity });
     }
-    const named = putOwn(places, written, { colours, isSelected, isEach, evidence: text,
+    const named = putOwn(places, written, { colours, isSelected, isEach, rowData: text,
       most: !isSelected ? MOST_OWN : beside.length ? Infinity : MOST_NAMED });
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
     return named;

@@ -1,6 +1,14 @@
 /* Points, polygons, lines and boxes in the plane, and contours of where points lie dense. A polygon is the list of its
  * corners, x, y, x, y, …. */
 
+/** @import { Points } from "./points.js" */
+/** Points by the squares of a grid: the nearest one, how many are in a box, and the box of all.
+ * @typedef {{
+ *   nearest: (x: number, y: number, within: number) => number,
+ *   inBox: (left: number, bottom: number, right: number, top: number) => number,
+ *   box: number[],
+ * }} Squares */
+
 /** Index points by the squares of a grid: nearest(x, y, within) returns the nearest one, −1 if none is within that
  * distance; inBox(left, bottom, right, top) returns how many lie in a box.
  * @type {(x: ArrayLike<number>, y: ArrayLike<number>) => Squares} */

@@ -10,7 +10,7 @@ export function handlePointer(
   const STEPS = { ArrowLeft: [1, 0], ArrowRight: [-1, 0], ArrowUp: [0, 1], ArrowDown: [0, -1] };
   const pointers = new Map();
   let lasso = null,
-    way = 0,
+    travelled = 0,
     at = -1;
 
   const place = (event) => {
@@ -43,7 +43,7 @@ export function handlePointer(
     if (event.button) return;
     canvas.setPointerCapture(event.pointerId);
     pointers.set(event.pointerId, place(event));
-    way = pointers.size > 1 ? Infinity : 0;
+    travelled = pointers.size > 1 ? Infinity : 0;
     lasso = pointers.size === 1 && (isLasso() || event.shiftKey) ? [toData(...place(event))] : null;
     hover(-1);
   });
@@ -53,24 +53,24 @@ export function handlePointer(
       last = pointers.get(event.pointerId);
     if (!last) return hover(near(...now));
     const step = now.map((p, axis) => p - last[axis]);
-    way += Math.hypot(...step);
+    travelled += Math.hypot(...step);
     pointers.set(event.pointerId, now);
     if (lasso) {
       lasso.push(toData(...now));
       drawLasso();
     } else if (pointers.size === 2) {
       const [other] = [...pointers].filter(([id]) => id !== event.pointerId).map(([, p]) => p);
-      const apart = (p) => Math.max(Math.hypot(p[0] - other[0], p[1] - other[1]), 1);
-      zoom(apart(now) / apart(last), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
+      const distance = (p) => Math.max(Math.hypot(p[0] - other[0], p[1] - other[1]), 1);
+      zoom(distance(now) / distance(last), (now[0] + other[0]) / 2, (now[1] + other[1]) / 2);
     } else move(...step);
   });
 
   for (const name of ["pointerup", "pointercancel"])
     canvas.addEventListener(name, (event) => {
       if (!pointers.delete(event.pointerId)) return;
-      if (lasso && way > 8) return close();
+      if (lasso && travelled > 8) return close();
       lasso = null;
-      if (name === "pointerup" && way < 4) {
+      if (name === "pointerup" && travelled < 4) {
         const i = near(...place(event));
         if (i >= 0) onpick(i);
       }

@@ -7,6 +7,8 @@
  * ground. draw(view, first, last): draw some of the points over the existing ones; with first = 0, over a clean ground.
  * view: { x, y } of the centre, pixels per unit, and the diameter of a point, all in the canvas's own pixels. */
 
+/** @typedef {{ x: ArrayLike<number>, y: ArrayLike<number> }} Points */
+
 /** The coordinates of points as x, y, x, y, ….
  * @type {(points: Points) => Float32Array} */
 export const pairs = ({ x, y }) => Float32Array.from({ length: 2 * x.length }, (_, k) => (k % 2 ? y : x)[k >> 1]);

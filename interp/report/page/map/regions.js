@@ -8,6 +8,15 @@ import { hueOfKind } from "./colours.js";
 import { centre, clipped, contours, inside, squares } from "./plane.js";
 import { tokensOfRule } from "../text/segments.js";
 
+/** @import { Squares } from "./plane.js" */
+/** Where a kind of text is at home on the map.
+ * @typedef {{
+ *   path: string,
+ *   corners: number[],
+ *   box: [left: number, right: number, bottom: number, top: number],
+ *   size: number,
+ * }} Outline */
+
 /** Where each common kind of text is at home: where its points lie dense among all. If `isOfKinds` is false, as for
  * colours that lie mixed, where all points are dense. Returns for each [kind, null for all; its outlines, the largest
  * first; the paths where it is densest].

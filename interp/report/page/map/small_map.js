@@ -14,7 +14,7 @@ import { homesOf } from "./regions.js";
  *
  * width, height: in CSS pixels. The returned element has paint(), which draws it again in the colours of the page.
  * @type {(points: DecoderMap, way: string, width: number, height: number) => HTMLElement & { paint: () => void }} */
-export function smallMap(points, way, width, height) {
+export function smallMap(points, colouring, width, height) {
   const N_NAMES = 8; // of kinds of text, the commonest
   const MARGIN = 16, GAP = 8, LINE = 24; // pixels of the canvas beside the names, between two, and of one's height
   const { x, y, latents } = points;
@@ -24,12 +24,12 @@ export function smallMap(points, way, width, height) {
   const scale = 1.9 * Math.min(width / (right - left || 1), height / (top - bottom || 1));
   const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
   const kinds = commonKinds.slice(0, N_NAMES).map((kind) => ({ kind, name: format.words(kind) }));
-  const homes = way === "label" ? homesOf(points, true) : [];
+  const homes = colouring === "label" ? homesOf(points, true) : [];
   const tints = new Map(homes.map(([kind, outlines]) => [kind, outlines]));
 
   function paint() {
     const plain = pointPainter(canvas, positions);
-    plain.paint(paintedColours(latents, coloursOf(points, way, null), () => true), groundColour());
+    plain.paint(paintedColours(latents, coloursOf(points, colouring, null), () => true), groundColour());
     plain.draw(view, 0, x.length);
     const context = canvas.getContext("2d");
     context.setTransform(scale, 0, 0, -scale, width - view.x * scale, height + view.y * scale);

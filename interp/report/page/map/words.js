@@ -8,7 +8,7 @@ import { markMatchesIn, rankOfMatch, shareOnToken, splitAtMatches } from "../sel
 import { selection } from "../selection/selection.js";
 import { labelOrCaption } from "../text/captions.js";
 import { textOfRule, wholeRule } from "../text/segments.js";
-import { snippetOfRow } from "../views/table.js";
+import { snippetOfRow } from "../views/table_cells.js";
 
 const BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
   NAME_BEGINNING = 14; // the same of a name
@@ -39,9 +39,9 @@ export function foundOn(latent) {
 }
 
 /** A piece of text, or a picture, of the strongest firing of a feature.
- * @type {(latent: number, evidence: RowEvidence) => HTMLElement} */
-export const strongestFiring = (latent, evidence) =>
-  h(page.has_text ? "div.snippet" : "div.snippet.of-picture", null, snippetOfRow(latent, evidence));
+ * @type {(latent: number, rowData: RowData) => HTMLElement} */
+export const strongestFiring = (latent, rowData) =>
+  h(page.has_text ? "div.snippet" : "div.snippet.of-picture", null, snippetOfRow(latent, rowData));
 
 /** The rule of a feature in the list.
  * @type {(latent: number) => HTMLElement} */

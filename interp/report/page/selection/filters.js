@@ -128,7 +128,7 @@ function ordering() {
   const hasAny = (key) => columns.verdict.some((_, i) => (SORTS[key].value(i) ?? null) !== null);
   const choices = Object.entries(SORTS).filter(([key]) => key === "mine" || hasAny(key))
     .map(([key, { title }]) => h("option", { value: key }, `By ${title}`));
-  const mine = choices.find(({ value }) => value === "mine");
+  const ownLabel = choices.find(({ value }) => value === "mine");
   const first = h("option", { value: "" });
   const field = h("select", {
     "aria-label": "Order",
@@ -136,13 +136,13 @@ function ordering() {
     onchange() { sortBy(this.value || null); },
   }, first, choices);
   const turn = h("button.turn", { type: "button", onclick: () => sortBy(selection.sort) });
-  const told = tipped(RECOMMENDED_FIRST, RECOMMENDED);
+  const hint = tipped(RECOMMENDED_FIRST, RECOMMENDED);
   const show = () => {
     first.textContent = selection.terms.length ? "Best matches first" : "Recommended";
-    told.textContent = selection.terms.length ? MATCHES_FIRST : RECOMMENDED_FIRST;
-    told.dataset.tip = selection.terms.length ? MATCHES : RECOMMENDED;
-    told.hidden = selection.sort !== null || !page.ranked || !page.has_text;
-    mine.disabled = !hasAny("mine"); // there is no label yet
+    hint.textContent = selection.terms.length ? MATCHES_FIRST : RECOMMENDED_FIRST;
+    hint.dataset.tip = selection.terms.length ? MATCHES : RECOMMENDED;
+    hint.hidden = selection.sort !== null || !page.ranked || !page.has_text;
+    ownLabel.disabled = !hasAny("mine"); // there is no label yet
     turn.hidden = selection.sort === null;
     turn.textContent = selection.up ? "↑" : "↓";
     turn.setAttribute("aria-label", selection.up ? "ascending: reverse" : "descending: reverse");
@@ -150,7 +150,7 @@ function ordering() {
   onSelect(show);
   onNote(show);
   show();
-  return h("span.ordering", null, field, turn, told);
+  return h("span.ordering", null, field, turn, hint);
 }
 
 /* A button that is on or off, which the browser keeps; apply: told which, at first too. */

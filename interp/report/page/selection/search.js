@@ -13,6 +13,10 @@ import { captionOf, isNamedByLabel } from "../text/captions.js";
 import { ruleElement, textOfRule, tokensOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 
+/** A word of a query: the number of a latent, or a text to be found.
+ * @typedef {{ latent?: number, field?: string, text?: string, quoted?: boolean, number?: boolean, word?: RegExp }} Term
+ */
+
 const lower = (text) => text.toLowerCase();
 const tokens = lazily(() => columns.tokens.map((texts) => texts.map(lower)));
 const rules = lazily(() => columns.rule.map((rule) => lower(textOfRule(rule))));
@@ -29,7 +33,7 @@ const DRAWN = { "·": " ", "␣": " ", "↵": "\n", "⇥": "\t" };
 const WHITE_SPACE = { newline: /\n/, "blank line": /\n\n/, space: / /, indentation: /\n +$/, tab: /\t/ };
 const MUCH = 0.1; // share of the firings on white space from which it is among the words of a latent
 const tokensOf = []; // the tokens that the rule of each latent names
-const tokensTold = []; // these, and the tokens and whole words of its caption
+const tokensInCaption = []; // these, and the tokens and whole words of its caption
 const shown = []; // the words for the caption of each latent, once they are needed
 
 const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
@@ -56,7 +60,7 @@ export const parseQuery = (query) => Array.from(query.matchAll(TERM), term);
 const namedBy = (i) =>
   (tokensOf[i] ??= new Set(tokensOfRule(columns.rule[i]).map(([text]) => lower(text))));
 
-const toldBy = (i) => (tokensTold[i] ??= [...namedBy(i),
+const captionTokens = (i) => (tokensInCaption[i] ??= [...namedBy(i),
   ...tokensOfRule(columns.brief[i] ?? []).map(([text]) => lower(text))]);
 
 /* The names of white space; none of a token that has anything else. */
@@ -126,7 +130,7 @@ function fit(each, i) {
   };
   if (within("tok")) most = Math.max(most, ...tokens()[i].map(ofToken));
   if (within("rule")) {
-    const isInToken = toldBy(i).some((token) => isIn(each, token));
+    const isInToken = captionTokens(i).some((token) => isIn(each, token));
     const asRule = (text) => asWords(each, text, heads()[i]);
     most = Math.max(most, asRule(rules()[i]), asRule(wordsOf(i)), isInToken ? 1 : 0);
   }

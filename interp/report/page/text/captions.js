@@ -8,10 +8,13 @@ import { word } from "../data/vocabulary.js";
 import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { featureLink } from "../elements/latents.js";
-import { isStrayByte, leadAround, leadReader } from "./leads.js";
+import { commonLead, isStrayByte, leadReader } from "./leads.js";
 import { drawSegments } from "./segments.js";
 import { tokenElement } from "./tokens.js";
 import { isBeyondChance } from "../views/logits.js";
+
+/** A label, and the share of a feature's firings at which it holds.
+ * @typedef {[label: string, share: number]} LabelShare */
 
 const { has_text: hasText } = page;
 const N_PREDICTED = 5;
@@ -103,7 +106,7 @@ export function titleOf(latent, feature) {
  * the firings.
  * @type {(feature: Feature) => Child[][]} */
 export function raisedTokens(feature) {
-  const lead = leadAround(feature);
+  const lead = commonLead(feature);
   const read = leadReader(feature);
   const all = feature.logits?.top.filter(isBeyondChance(feature)) ?? feature.effects?.likelier ?? [];
   const rows = all.filter(([token]) => !isStrayByte(token, lead));

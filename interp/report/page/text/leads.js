@@ -13,7 +13,7 @@ export const isStrayByte = (token, lead) => lead === null && meaningOfBytes(word
 
 /** A first byte of the letters on or beside which a feature fires; null if few of them are of one script but Latin.
  * @type {(feature: Feature) => number} */
-export function leadAround({ tokens }) {
+export function commonLead({ tokens }) {
   const counts = new Map();
   let all = 0;
   for (const [, token, n] of tokens ?? []) {
@@ -31,7 +31,7 @@ export function leadAround({ tokens }) {
  * @type {(feature: Feature) => (text: string) => number} */
 export function leadReader(feature) {
   if (readings.has(feature)) return readings.get(feature);
-  const around = leadAround(feature);
+  const around = commonLead(feature);
   const ofExamples = new Map();
   const examples = storedExamples(feature).filter((one) => tokenOf(one) !== null);
   for (const one of examples) {

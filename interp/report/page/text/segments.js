@@ -70,9 +70,9 @@ export function commonBeginning(rules) {
 
 /** A rule up to its first token, without some letters at its beginning.
  * @type {(whole: Rule, without?: number) => Child} */
-export function shortRule(whole, without = 0) {
+export function shortRule(whole, nLeftOut = 0) {
   const [first, ...others] = whole;
-  const rule = typeof first === "string" ? [first.slice(without), ...others] : whole;
+  const rule = typeof first === "string" ? [first.slice(nLeftOut), ...others] : whole;
   const k = rule.findIndex((one) => typeof one !== "string");
   const [token] = k < 0 ? [] : tokensOfRule([rule[k]]);
   return h("bdi.quoting", null, drawSegments([...rule.slice(0, k < 0 ? 1 : k), ...(token ? [token] : [])]));

@@ -16,7 +16,7 @@ import { groupExamples } from "../examples/firings.js";
 import { model } from "../model.js";
 import { bestMatches } from "../selection/search.js";
 import { labelOrCaption, labelOrCaptionText, leadElement, titleOf } from "../text/captions.js";
-import { leadAround, leadReader } from "../text/leads.js";
+import { commonLead, leadReader } from "../text/leads.js";
 import { ruleElement, tokensOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 import { byJaccard, openFeature } from "./feature.js";
@@ -185,18 +185,18 @@ function answer(pairs, known) {
   const expected = (n * m) / page.tokens;
   const jaccard = both / (n + m - both);
   const isMore = both - expected > 3 * Math.sqrt(Math.max(expected, 1));
-  const isTold = isMore || expected >= TELLING;
+  const isInformative = isMore || expected >= TELLING;
   const [more, less] = n >= m ? [a, b] : [b, a];
   const isWithin = both / Math.min(n, m) >= NEARLY_ALL;
   const extent = isMore
     ? (isWithin && jaccard < MOST
       ? `Feature ${more} fires on nearly all tokens of ${less}, and on others`
       : `Features ${a} and ${b} ${extentOf(jaccard)}`)
-    : `Features ${a} and ${b} ${isTold ? "are different" : "fire too rarely to be compared by where they fire"}`;
+    : `Features ${a} and ${b} ${isInformative ? "are different" : "fire too rarely to be compared by where they fire"}`;
   const counted = both
     ? `both fire on ${format.count(both)} ${both === 1 ? "token" : "tokens"}`
     : "they never fire on the same token";
-  const chance = isTold
+  const chance = isInformative
     ? ` (${about(expected)} by chance)`
     : `, where chance gives ${about(expected)}, so ${format.count(both)} means nothing`;
   const share = isMore
@@ -262,11 +262,11 @@ function examples([a, first], [b, second], known) {
       column("a", `Firings of ${a}`, varies, list(first.examples, a, first)),
       column("b", `Firings of ${b}`, varies.cloneNode(true), list(second.examples, b, second)));
   }
-  const parted = (feature, at) => {
+  const splitByOther = (feature, at) => {
     const places = new Set(at);
     return [true, false].map((isThere) => feature.examples.filter((_, k) => places.has(k) === isThere));
   };
-  const [[bothA, onlyA], [bothB, onlyB]] = [parted(first, known[3]), parted(second, known[4])];
+  const [[bothA, onlyA], [bothB, onlyB]] = [splitByOther(first, known[3]), splitByOther(second, known[4])];
   const of = (some, feature) => h("p.muted", null,
     `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
   /* Where one fires and the other does not: a column, or a line if there are no examples of it. */
@@ -431,7 +431,7 @@ function contents(pairs, known) {
   const [[a, first], [b, second]] = pairs;
   const raisedBy = ({ logits }) => logits?.top ?? [];
   const beside = [histograms(pairs), numberTable([a, b])];
-  const leads = [first, second].map(leadAround);
+  const leads = [first, second].map(commonLead);
   const reads = [first, second].map((one, k) => (text) => leadReader(one)(text) ?? leads[1 - k]);
   if (hasText) {
     const titled = (title, unit) => [title, h("small", null, ` ${unit}`)];

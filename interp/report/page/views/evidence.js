@@ -20,12 +20,12 @@ export function verdictEvidence(latent, feature) {
   ));
   const tooFew = "No evidence: it does not fire often enough to be judged.";
   if (!measures.length) return [summary, page.has_text ? nothing(tooFew) : null];
-  const deciding = measures.filter(({ decides }) => decides);
+  const decisive = measures.filter(({ decides }) => decides);
   const others = measures.filter(({ decides }) => !decides);
-  const speaking = contributions(latent, deciding);
+  const added = contributions(latent, decisive);
   return [
     summary,
-    deciding.length ? measureTable(deciding, speaking, columns.monosemanticity[latent]) : null,
+    decisive.length ? measureTable(decisive, added, columns.monosemanticity[latent]) : null,
     others.length ? foldedElement("details", `${format.count(others.length)} more measures, each with its null`,
       () => measureTable(others)) : null,
   ];
@@ -46,9 +46,9 @@ function verdictInWords(latent, feature) {
 
 /* By measure, how far it moves the logit of the probability from ½; null if there is no probability, or if another
  * calibration than the page's gave it. */
-function contributions(latent, deciding) {
+function contributions(latent, decisive) {
   const one = columns.monosemanticity[latent];
-  const weighed = deciding.filter(({ weight, value }) => weight !== null && weight !== undefined && value !== null);
+  const weighed = decisive.filter(({ weight, value }) => weight !== null && weight !== undefined && value !== null);
   if (one === null || !weighed.length) return null;
   const by = new Map(weighed.map(({ title, weight, boundary, value }) => [title, weight * (value - boundary)]));
   return sumOf(by) > 0 === one > 0.5 ? by : null;

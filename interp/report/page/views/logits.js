@@ -11,8 +11,10 @@ import { term, tipped } from "../elements/glossary.js";
 import { drawHistogram } from "../elements/histogram.js";
 import { senseMark } from "../elements/latents.js";
 import { bytesInLetters } from "../text/bytes.js";
-import { isStrayByte, leadAround, leadReader } from "../text/leads.js";
+import { commonLead, isStrayByte, leadReader } from "../text/leads.js";
 import { tokenElement } from "../text/tokens.js";
+
+/** @import { Scale } from "../data/columns.js" */
 
 const N_FIRST = 6;
 const N_MARKED = 3;
@@ -43,10 +45,10 @@ export function isBeyondChance({ logits: { counts, top, bottom }, tokens }) {
 const NONE_BEYOND_CHANCE = "No effect is larger than chance makes the largest of all tokens, and none is on a token "
   + "that is common after it.";
 
-/* read: as `reading` in captions.js gives it; marks: makes what stands beside a token; told: as `isTold` gives it. */
-function bars(caption, rows, kind, most, read, marks, told) {
+/* read: as `leadReader` gives it; marks: makes what stands beside a token; isNotable: as `isBeyondChance` gives it. */
+function bars(caption, rows, kind, most, read, marks, isNotable) {
   const line = ([token, value]) =>
-    h(told([token, value]) ? "tr" : "tr.muted", null,
+    h(isNotable([token, value]) ? "tr" : "tr.muted", null,
       rowHead(tokenElement(word(token), read(word(token))), marks(token)),
       barCell(Math.abs(value) / most),
       h("td", null, format.fixed(value)));
@@ -58,12 +60,12 @@ function bars(caption, rows, kind, most, read, marks, told) {
  * @param {[name: Child, rows: TokenValue[]]} raising
  * @param {[name: Child, rows: TokenValue[]]} lowering
  * @param {{ read: (text: string) => number, most?: number, marks?: (token: number) => Child,
- *   told?: (row: TokenValue) => boolean }} how */
+ *   isNotable?: (row: TokenValue) => boolean }} how */
 function ends([raised, raises], [lowered, lowers], how) {
-  const { read, most = largest(raises, lowers), marks = () => null, told = () => true } = how;
+  const { read, most = largest(raises, lowers), marks = () => null, isNotable = () => true } = how;
   return h("div.pair", null,
-    bars(raised, raises, "positive", most, read, marks, told),
-    bars(lowered, lowers, "negative", most, read, marks, told));
+    bars(raised, raises, "positive", most, read, marks, isNotable),
+    bars(lowered, lowers, "negative", most, read, marks, isNotable));
 }
 
 /** A linear scale that holds some numbers, null where one is not known, and 0.
@@ -244,7 +246,7 @@ export function logitsElement(feature) {
     const why = page.logits;
     return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
   }
-  const lead = leadAround(feature);
+  const lead = commonLead(feature);
   const read = leadReader(feature);
   const isStray = (/** @type {TokenValue} */ [token]) => isStrayByte(token, lead);
   const bySize = (/** @type {TokenValue} */ [, a], /** @type {TokenValue} */ [, b]) => Math.abs(b) - Math.abs(a);
@@ -255,10 +257,10 @@ export function logitsElement(feature) {
   });
   const nStray = [...top, ...bottom].filter(isStray).length;
   const marks = marksOf(feature);
-  const told = isBeyondChance(feature);
-  const how = { read, marks, told, most: largest(top, bottom) };
+  const isNotable = isBeyondChance(feature);
+  const how = { read, marks, isNotable, most: largest(top, bottom) };
   const [first, rest] = [true, false].map((isFirst) =>
-    [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && told(row)) === isFirst)));
+    [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && isNotable(row)) === isFirst)));
   /** @type {(sides: TokenValue[][]) => HTMLElement} */
   const named = ([raised, lowered]) => ends(["positive logits", raised], ["negative logits", lowered], how);
   const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
@@ -268,7 +270,7 @@ export function logitsElement(feature) {
     isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
     foldedElement("details", `More tokens${last}, and the whole vocabulary`, () => [
       rest.flat().length ? named(rest) : null,
-      rest.flat().every(told) ? null
+      rest.flat().every(isNotable) ? null
         : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
       spread(feature.logits, read)]),
   ];

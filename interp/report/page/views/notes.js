@@ -12,7 +12,7 @@ import { featureLink, judgedElements } from "../elements/latents.js";
 import { copyButton } from "../examples/copies.js";
 import { matchQuality, parseQuery } from "../selection/search.js";
 import { captionOf, isNamedByLabel, labelOrCaption } from "../text/captions.js";
-import { sensesOfRow, snippetOfRow } from "./table.js";
+import { sensesOfRow, snippetOfRow } from "./table_cells.js";
 
 const N_OFFERED = 6; // to begin with, where none is worth a look
 /* How the list is sorted, and how two latents are compared, where they are not by their numbers. */

@@ -117,9 +117,9 @@ function sharesTable() {
   /* The same at equal training, which can be compared. */
   const fair = () => {
     const { matched, null: { one: [closest, ...ends], title }, difference } = compared;
-    const told = difference[1] > 0 ? "told apart" : "not told apart";
+    const verdict = difference[1] > 0 ? "told apart" : "not told apart";
     return line("tr.aside", "one meaning", `at equal training, ${matched.title}`, matched.one,
-      [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, told)]);
+      [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, verdict)]);
   };
   const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
   const table = h("table.plain.findings", null, headElement(heads),

@@ -1,0 +1,257 @@
+/* The cells of the table: what stands in the row of a feature, and what a search has found in it. */
+
+import { ranksOf, valuesOf, writeValue } from "../data/columns.js";
+import { decodeIds } from "../data/decoding.js";
+import { columns, loadFeature } from "../data/features.js";
+import { page } from "../data/files.js";
+import { inputElement, isInputLoaded, loadInputs } from "../data/inputs.js";
+import { isUnsure, labelOf, verdictOf } from "../data/latents.js";
+import { noteOf } from "../data/notes.js";
+import { word } from "../data/vocabulary.js";
+import { h, svg } from "../elements/elements.js";
+import { format } from "../elements/format.js";
+import { featureLink, hueOfVerdict, intervalElement, senseMark } from "../elements/latents.js";
+import { exampleSnippet, plainLine } from "../examples/example_text.js";
+import { loadExamples, tokenOf, valueOf } from "../examples/examples.js";
+import {
+  isStored, markMatches, markMatchesIn, rankOfMatch, shareOnToken, splitAtMatches,
+} from "../selection/search.js";
+import { selection } from "../selection/selection.js";
+import { captionOf, distinction, isNamedByLabel, sensesInCaption, shareOfNoSense } from "../text/captions.js";
+import { JOINED, ruleElement, textOfRule, tokensOfRule, wholeRule } from "../text/segments.js";
+import { gauge } from "./logits.js";
+
+const { has_text: hasText, sense_letters: letters, tokens: scanned } = page;
+
+export const neverFires = (i) => columns.max[i] === null;
+const LETTERS_OF_NOTE = 40; // of a note in a row
+
+const none = () => h("span.muted", null, "–");
+
+/** The strongest firing in its context; null until the data of the rows are read.
+ * @type {(i: number, rowData: RowData) => HTMLElement} */
+export function snippetOfRow(i, rowData) {
+  if (!rowData?.snippets[i]) return null;
+  return hasText ? snippetOf(rowData.snippets[i]) : strongestInput(i, rowData);
+}
+
+const snippetOf = (packed) => packed && plainLine(decodeIds(packed[0]), packed[1]);
+
+/* The strongest stored firing on a token of its list that a search has found, once it is read, and the share of its
+ * firings that are on this token; where none is stored, the strongest of all, and that it is not on this token. */
+function snippetOn(i, rank, rowData) {
+  const token = columns.tokens[i][rank];
+  const share = h("small.on-token", { title: "the share of its firings" }, shareOnToken(i, rank));
+  const unstored = () => share.append(", no example");
+  const [packed, firing] = rowData?.snippets[i] ?? [];
+  const isItself = packed && word(decodeIds(packed)[firing]) === token;
+  const place = h("div.fitting", null, isItself || !isStored(i, rank) ? snippetOfRow(i, rowData)
+    : h("span.muted", null, "reading its example …"));
+  const isOn = (one) => word(tokenOf(one)) === token;
+  const find = async () => {
+    const { examples } = await loadFeature(i);
+    await loadExamples(examples);
+    const [one] = examples.filter(isOn).sort((a, b) => valueOf(b) - valueOf(a));
+    place.replaceChildren((one ? exampleSnippet(one) : snippetOfRow(i, rowData)) ?? "");
+    if (!one) unstored();
+  };
+  if (!isStored(i, rank)) unstored();
+  else if (packed && !isItself) find();
+  return [place, share];
+}
+
+/* The places of two of its senses, or of `most`, those that a search has found before others. */
+function sensesShown(i, most = 2) {
+  const senses = sensesInCaption(i);
+  return [...new Set([...sensesFound(i), ...senses.keys()])].slice(0, most).sort();
+}
+
+/* The places of its senses whose rules have what a search has found: if that is a token, the whole of it. */
+function sensesFound(i) {
+  const token = columns.tokens[i][rankFound(i)];
+  const hasFound = (rule) => (token === undefined ? isInRule(rule)
+    : tokensOfRule(rule).some(([text]) => text === token));
+  return sensesInCaption(i).flatMap(([rule], k) => (hasFound(rule) ? [k] : []));
+}
+
+/* The place in its list of the token that a search has found; −1 for none. */
+const rankFound = (i) => (hasText ? rankOfMatch(selection.terms, i) : -1);
+
+const isInRule = (rule) => splitAtMatches(selection.terms, "rule", textOfRule(rule)).length > 1;
+
+/* Whether its row has its senses: not where a search has found what is in none of them. */
+function isBySense(i) {
+  const isElsewhere = rankFound(i) >= 0 || isInRule(columns.rule[i]);
+  return sensesInCaption(i).length > 0 && (!isElsewhere || sensesFound(i).length > 0);
+}
+
+/** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the
+ * last the letters of the others, and the share that is of none. undefined where senses do not name it.
+ * @type {(i: number, rowData: RowData, most?: number) => HTMLElement[]} */
+export function sensesOfRow(i, rowData, most = 2) {
+  const senses = sensesInCaption(i);
+  if (!senses.length || !rowData) return undefined;
+  const shown = sensesShown(i, most);
+  const ofNone = shareOfNoSense(i);
+  const further = senses.flatMap(([rule], k) => (shown.includes(k) ? [] : [[" ", senseMark(k, textOfRule(rule))]]));
+  const rest = [further.length ? [" +", further] : null, ofNone ? `, of no sense ${format.percent(ofNone)}` : null];
+  return shown.map((k, at) => {
+    const [rule, share] = senses[k];
+    return h("div.of-sense", { "data-sense": k },
+      h("div", null,
+        h("span", { title: textOfRule(rule) }, senseMark(k, null), JOINED,
+          rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
+        h("small", null, share === null ? null : ` ${format.percent(share)}`,
+          at && at === shown.length - 1 ? rest : null)),
+      h("div.snippet", null, snippetOf(rowData.senses[i][k])));
+  });
+}
+
+/* For rows that are not text, the picture of the strongest firing, once its file is loaded. */
+function strongestInput(i, rowData) {
+  const [input] = rowData.snippets[i];
+  const place = h("span", null, isInputLoaded(input) ? inputElement(input) : null);
+  if (!isInputLoaded(input))
+    loadInputs([input]).then(() => place.replaceChildren(inputElement(input)));
+  return place;
+}
+
+/* Its histogram of activations, in digits, over an axis that has its ends. */
+function bars(i, rowData) {
+  const heights = Array.from(rowData?.histograms[i] ?? ""),
+    width = 64 / heights.length;
+  const path = heights
+    .map((height, k) => `M${(k * width).toFixed(1)} 27v${-3 * height}h${(width - 0.6).toFixed(1)}V27z`)
+    .join("");
+  const ends = [format.significant(rowData?.firsts[i], 1), format.digits(columns.max[i])];
+  return [svg("svg", { viewBox: "0 0 64 28", preserveAspectRatio: "none", "aria-hidden": "true" },
+    svg("path", { class: "bin", d: path })), h("div.muted.ends", null, ends.map((text) => h("span", null, text)))];
+}
+
+const line = (...content) => h("div", null, content);
+const second = (...content) => h("div.muted", null, content);
+
+/* A rule with what a search has found marked: all of it, where that does not show in short. */
+function ruleFound(rule) {
+  const short = ruleElement(rule);
+  if (markMatchesIn(selection.terms, "rule", short)) return short;
+  const whole = wholeRule(rule);
+  return markMatchesIn(selection.terms, "rule", whole) ? whole : short;
+}
+
+/* The label that stands in its row: one that names it, or that a search has found. */
+function labelShown(i) {
+  const best = labelOf(i);
+  const isFound = best && splitAtMatches(selection.terms, "label", format.words(best)).length > 1;
+  return best && (isNamedByLabel(i) || isFound) ? best : null;
+}
+
+/* What it fires on: its senses, if it has several and no search has found something else; else one's own label, and
+ * what names it on its page, with its rule beside that if a search has found something there alone; and below them its
+ * strongest firing, or the strongest on the token found. */
+function firesOn(i, rowData) {
+  const { terms } = selection;
+  const { label: readerLabel, note } = noteOf(i);
+  const label = labelShown(i);
+  const rule = columns.rule[i];
+  const ruleWords = textOfRule(rule);
+  const rank = rankFound(i);
+  const named = [readerLabel, label && format.words(label), ruleWords].filter(Boolean).join(" · ");
+  const [before, match] = splitAtMatches(terms, "note", note);
+  const from = match ? Math.max(before.length + match.length - LETTERS_OF_NOTE, 0) : 0;
+  const cut = note.slice(from, from + LETTERS_OF_NOTE);
+  const shortNote = [from ? "…" : null, markMatches(terms, "note", cut), from + cut.length < note.length ? "…" : null];
+  const labelled = readerLabel || note
+    ? h("bdi.tag.mine", { title: note || null },
+      readerLabel ? markMatches(terms, "label", readerLabel) : null,
+      readerLabel && match ? " · " : null,
+      !readerLabel || match ? shortNote : null)
+    : null;
+  const isSenses = !label && isBySense(i);
+  const senses = isSenses ? sensesOfRow(i, rowData) : undefined;
+  if (senses && labelled) senses[0].firstElementChild.prepend(labelled, " ");
+  if (senses) return h("div.senses", null, senses);
+  if (isSenses && !rowData) return [line(), h("div.snippet")]; // until its senses are read
+  const isByRule = Boolean(label) || columns.brief[i] === null || sensesInCaption(i).length > 0;
+  const isWeak = columns.explanation_f1[i] < page.min_f1;
+  const words = h("div", { title: named },
+    labelled,
+    label
+      ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
+        markMatches(terms, "label", format.words(label)))
+      : null,
+    isByRule ? [rule.length ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null, distinction(i)]
+      : captionOf(i, false));
+  if (!isByRule && !markMatchesIn(terms, "rule", words) && isInRule(rule))
+    words.append(" ", h("small.muted", null, "in words: "), h("span.weak", null, ruleFound(rule)));
+  return [
+    words,
+    rank < 0 ? h("div.snippet", null, snippetOfRow(i, rowData))
+      : h("div.snippet.found", null, snippetOn(i, rank, rowData)),
+  ];
+}
+
+/* A number, and below it its bar on the column's scale, if that has bars: around 0 with its interval, and in bold
+ * where that leaves 0 out. */
+function numberOf(column, i) {
+  const [x, low, high] = valuesOf(column.name, i);
+  const { scale, span, unit } = column;
+  if (!span) return line(writeValue(column, x));
+  if (x === null) return line(none());
+  if (scale !== "signed") {
+    const bar = h("span.scale", { "--share": Math.min(x / span[1], 1), "aria-hidden": "true" }, h("i"));
+    return [line(writeValue(column, x)), line(bar)];
+  }
+  const number = format.fixed(x, Math.abs(x) < 1 ? 2 : 1);
+  const isSure = low > 0 || high < 0;
+  return [line(h(isSure ? "b" : "span.muted", null, x > 0 && Number(number) ? `+${number}` : number)),
+    line(gauge([x, low, high], [null, null, null], ranksOf(column), false, unit))];
+}
+
+/* The F1 of what is told in its row: of senses, that of each of the two. */
+const f1Of = (i) => {
+  const senses = sensesInCaption(i);
+  if (!senses.length) return line(format.fixed(columns.f1[i]));
+  if (!isBySense(i)) return line(format.fixed(columns.explanation_f1[i]));
+  return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(senses[k][2])));
+};
+
+/* Its verdict in a short word, and what is uncertain or several about it. */
+function shortVerdict(i) {
+  const verdictWord = format.verdict(verdictOf(i));
+  const n = sensesInCaption(i).length;
+  const more = [isUnsure(i) ? "unsure" : null, n > 1 ? `${n} senses` : null].filter(Boolean);
+  const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [verdictWord, ...more].join(", ") };
+  return [h("span.verdict", { ...named, role: "img", "aria-label": verdictWord }, format.shortVerdict(verdictOf(i))),
+    more.length ? h("span.muted", null, `, ${more[0]}`) : null];
+}
+
+/* The number of a feature, and its star. */
+function latentOf(i) {
+  const { star: isStarred } = noteOf(i);
+  const isAsked = (each) => each.latent === i || (!each.field && each.number && Number(each.text) === i);
+  const number = selection.terms.some(isAsked) ? h("mark", null, String(i)) : String(i);
+  const toggle = { type: "button", title: "star (s)", "aria-label": `Star feature ${i}`,
+    "aria-pressed": String(isStarred) };
+  return line(h("button.gutter", toggle, isStarred ? "★" : "☆"), featureLink(i, number));
+}
+
+/* The cells that hold more than a number, and what is told of a feature that never fires. */
+const CELLS = {
+  latent: latentOf,
+  monosemanticity: (i) => [line(shortVerdict(i)), line(intervalElement(...valuesOf("monosemanticity", i)))],
+  explanation: firesOn,
+  f1: f1Of,
+  activations: bars,
+};
+const SILENT = {
+  latent: latentOf,
+  monosemanticity: (i) => line(shortVerdict(i)),
+  explanation: () =>
+    second(`It fired on none of the ${format.count(scanned)} ${hasText ? "tokens" : "rows"} scanned.`),
+};
+
+/** What a cell holds: of a latent in a column. rowData: null until it is read.
+ * @type {(column: Column, i: number, rowData: RowData) => Child} */
+export const cellOf = (column, i, rowData) => (neverFires(i) ? SILENT[column.name]?.(i)
+  : CELLS[column.name] ? CELLS[column.name](i, rowData) : numberOf(column, i));

@@ -63,10 +63,10 @@ def test_each_option_is_described(function):
 
 @pytest.mark.parametrize("section", SHARED)
 def test_a_section_and_its_command_have_all_shared_fields(section, capsys):
-    """With the defaults of the functions, but for the minutes of ablation, which a run limits."""
+    """With the defaults of the functions, but for the minutes of ablation and the labels in rules, which a run has."""
     config = getattr(RunConfig(), section)
     changed = {field.name for field in fields(SHARED[section]) if getattr(config, field.name) != field.default}
-    assert changed == ({"minutes"} if section == "effects" else set())
+    assert changed == {"effects": {"minutes"}, "ranking": {"use_labels"}}.get(section, set())
     command = {"ranking": "rank"}.get(section, section)
     assert command in COMMANDS and main([command, "--help"]) == 0
     help = " ".join(capsys.readouterr().out.split())

@@ -40,6 +40,7 @@ from interp.effects.steering import Steered, latent_activations, pins
 from interp.evaluation.downstream import Downstream
 from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.feature_store import FeatureStore
+from interp.runtime.model_sizes import size_of
 from interp.statistics.estimates import ratio
 
 MAX_MULTIPLE = 64.0
@@ -106,7 +107,7 @@ def steering_success(
     begun = features.tokens[chosen, :prompt_tokens]
     hooks = dictionary_hooks(model, hook, dictionary)
     free = Steered(model, hook, dictionary, {}).sample(begun, n_tokens, 1.0, seed)
-    concepts = FiringByToken.of(features, list(multiples), len(features.vocab), 1).share
+    concepts = FiringByToken.of(features, list(multiples), size_of(module_of(model), "d_vocab"), 1).share
 
     def shares(latent: int, written: Tensor, concept: Float[np.ndarray, " d_vocab"]) -> Float[np.ndarray, "2"]:
         z = latent_activations(model, hooks, dictionary, latent, written)[:, -n_tokens:]

@@ -191,8 +191,9 @@ def in_words(run: Run, prompts: torch.Tensor, at: torch.Tensor) -> list[int]:
 
 
 def strongest(table: pd.DataFrame, n: int, prompts: Sequence[int]) -> pd.DataFrame:
-    """Return the edges of the largest effect."""
+    """Return the edges of the largest effect in one of these prompts; in any where these have no edge."""
     chosen = table[table["prompt"].isin(prompts)]
+    chosen = table if chosen.empty else chosen
     rows = chosen[chosen["prompt"] == chosen.loc[chosen["activation"].idxmax(), "prompt"]].rename(
         columns={"ablation": "effect"}
     )

@@ -221,7 +221,7 @@ def cosine_histogram(
 
 @figure
 def coactivation_heatmap(
-    coactivations: pd.DataFrame, *, n: int = 16, names: Mapping[int, str] | None = None
+    coactivations: pd.DataFrame, *, n: int = 14, names: Mapping[int, str] | None = None
 ) -> go.Figure:
     """Draw which latents fire together: the Jaccard index of the tokens on which two latents fire, for latents around
     the closest pair. Latents that fire together are neighbours. A pair is white if neither latent has the other among
@@ -246,7 +246,7 @@ def coactivation_heatmap(
     for symbol, name in (("square", "the latent itself"), ("square-open", "not among the closest")):
         marker = {"symbol": symbol, "color": GREY, "size": 9}
         fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, showlegend=True)
-    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=480)
+    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=640)
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
     numbers = list(map(str, order))
     labels = {

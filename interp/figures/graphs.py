@@ -80,13 +80,9 @@ def graph(
         at = {"x": x[nodes_of_type], "y": y[nodes_of_type]}
         fig.add_scatter(**at, mode="markers", marker=look, name=node_type, hovertext=texts, hoverinfo="text")
     seen = np.flatnonzero(drawn)
-    words = [_name_of_latent(kept, node, names or {}) for node in seen.tolist()]
+    words = [_name_of(kept, node, names or {}) for node in seen.tolist()]
     named = {"x": x[seen], "y": y[seen], "text": words, "textfont_size": 10}  # no name stands on another node
     fig.add_scatter(**named, mode="markers+text", marker={"size": 9, "opacity": 0}, **BARE_TRACE)
-    logit_nodes = kept.nodes[kept.nodes["type"] == "logit"]
-    for node in logit_nodes.index:
-        word = token_label(kept.words.get(int(kept.nodes["latent"][node]), "?"))
-        fig.add_annotation(x=x[node], y=y[node], text=word, yshift=14, showarrow=False)
     count, n_latents = (int((each.nodes["type"] == "latent").sum()) for each in (kept, graph))
     caption = (
         f"The attribution graph of a prompt for its three likeliest next tokens: positions to the right, layers "
@@ -99,7 +95,7 @@ def graph(
     names_of_levels = ["tokens", *(f"layer {layer}" for layer in kept.layers[:-1]), "next token"]
     fig.update_yaxes(tickvals=levels, ticktext=names_of_levels, showgrid=False, range=[0.0, height])
     tokens = [token_label(token) for token in kept.tokens]
-    room = max((count_letters(word) for word in words), default=0) + 2  # for names to the right of the last position
+    room = max((count_letters(word) for word in words), default=0) + 5  # for names to the right of the last position
     span = [0.0, len(ticks) * (ticks[0] * 2) + room]
     fig.update_xaxes(tickvals=ticks, ticktext=tokens, tickangle=-45, showgrid=False, range=span)
     return with_placed_names(fig)
@@ -121,12 +117,14 @@ def _with_few_latents(
     return -share, part
 
 
-def _name_of_latent(graph: AttributionGraph, node: int, names: Mapping[str, str]) -> str:
-    """Return the name of a latent, or its number if it has none; "" for other nodes."""
-    if graph.nodes["type"].iat[node] != "latent":
+def _name_of(graph: AttributionGraph, node: int, names: Mapping[str, str]) -> str:
+    """Return the token of a logit, and the name of a latent, or its number if it has none; "" for other nodes."""
+    node_type, latent = graph.nodes["type"].iat[node], int(graph.nodes["latent"].to_numpy()[node])
+    if node_type == "logit":
+        return token_label(graph.words.get(latent, "?"))
+    if node_type != "latent":
         return ""
-    name = names.get(graph.node_ids()[node]) or str(graph.nodes["latent"].iat[node])
-    return escape_markup(shortened(name, _MAX_NAME_LETTERS))
+    return escape_markup(shortened(names.get(graph.node_ids()[node]) or str(latent), _MAX_NAME_LETTERS))
 
 
 def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float], list[float]]:

@@ -42,7 +42,7 @@ POINT_NAME = "name of a point"
 """The name of annotations that name a point."""
 N_PLACES = 64
 """Number of places of a name that are compared, those that cost least: fewer if there are more than 40 names."""
-N_MOVES, _N_MOVED = 200, 4
+N_MOVES, _N_MOVED = 300, 4
 """Number of times that some names are moved at random, and how many: neighbours, since names are in the way of those
 near them."""
 _NOWHERE = -1

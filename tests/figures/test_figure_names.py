@@ -202,8 +202,8 @@ def test_the_key_of_a_graph_has_what_is_drawn():
     keys = [{trace.name for trace in drawn.data if trace.name} for drawn in (part, whole)]
     assert keys[0] == {"positive effect", "logit"}, "all edges are positive"
     assert keys[1] == {"positive effect", "embedding", "latent", "error", "logit"}
-    numbers = [note.text for note in whole.layout.annotations if note.name == POINT_NAME]
-    assert numbers == ["0"], "the latent has its number"
+    words = {note.text for note in whole.layout.annotations if note.name == POINT_NAME}
+    assert words == {"0", token_label(NAME)}, "the latent has its number, and the logit its token"
 
 
 def test_every_figure_with_names_is_drawn_here():

@@ -58,7 +58,7 @@ def test_imports_go_down():
                 assert parts[1] in lower, f"{file} imports {name}, which `interp/__init__.py` lists below it"
             if parts[0] == "models":
                 assert package in JOINS, f"{file} imports {name}: only {', '.join(sorted(JOINS))} join the two"
-        assert parts[0] not in ("analyses", "tests")
+            assert parts[0] not in ("analyses", "tests"), f"{file} imports {name}, which is not installed"
 
 
 def module_of(file: Path) -> str:

@@ -71,8 +71,8 @@ class Column(NamedTuple):
     means: str = ""
     """The rest of a sentence on its range, which begins with the unit; "" if no range of it can be chosen."""
     style: str = ""
-    """How the page writes its values: a function of `format` in page.js, "text" for text; "" if it draws them in a way
-    of its own."""
+    """How the page writes its values: a function of `format` in elements/format.js, "text" for text; "" if it draws
+    them in a way of its own."""
     scale: str = ""
     """Where its numbers lie: "share", from 0 to 1; "signed", around 0; "log", above 0 and of all sizes."""
     span: tuple[float, float] | None = None

@@ -79,7 +79,7 @@ def number(value: Any, digits: int = N_DIGITS) -> Any:
 
 
 def format_percent(share: float) -> str:
-    """Format a share in [0, 1] as the page writes it, with two digits (`inPercent` in page.js)."""
+    """Format a share in [0, 1] as the page writes it, with two digits (`inPercent` in elements/format.js)."""
     percent = 100 * share
     if not share or share >= 0.0995:
         return f"{math.floor(percent + 0.5)} %"

@@ -1,5 +1,5 @@
-/* The controls of a selection: search, verdicts, labels, ranges; and the active filters, each with a button that
- * removes it. */
+/* What a selection leaves out, in words, each with a button that removes it; and the kind of text that a search may
+ * have meant. */
 
 import { columns } from "../data/features.js";
 import { page } from "../data/files.js";

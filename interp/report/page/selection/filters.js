@@ -1,5 +1,4 @@
-/* The controls of a selection: search, verdicts, labels, ranges; and the active filters, each with a button that
- * removes it. */
+/* The controls of a selection: search, verdicts, labels, ranges. */
 
 import { columns } from "../data/features.js";
 import { page } from "../data/files.js";

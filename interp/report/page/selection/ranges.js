@@ -1,5 +1,5 @@
-/* The selected latents and their order: by a search, filters, ranges of numbers and a part of the map. The address
- * holds all of it as its query. The description of each latent is here too, because both filters and views need it. */
+/* Ranges of the numbers of features: the bins between which a range of a column may begin and end, and how a range is
+ * written in an address. */
 
 import { numberColumns } from "../data/columns.js";
 import { columns } from "../data/features.js";

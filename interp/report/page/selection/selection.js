@@ -1,5 +1,5 @@
 /* The selected latents and their order: by a search, filters, ranges of numbers and a part of the map. The address
- * holds all of it as its query. The description of each latent is here too, because both filters and views need it. */
+ * holds all of it as its query. */
 
 import { allColumns } from "../data/columns.js";
 import { columns, order as recommended } from "../data/features.js";

@@ -21,7 +21,7 @@ from transformer_lens.hook_points import HookPoint
 from transformer_lens.HookedRootModule import HookedRootModule
 
 from interp.checks.errors import DamagedError, InterpError
-from interp.checks.limits import check_at_least
+from interp.checks.limits import NonNegative, check_at_least, check_value
 from interp.runtime.text_sampling import sample_tokens
 from interp.storage.addresses import as_local_path
 from interp.storage.files import read_json, write_json, write_tensors
@@ -142,7 +142,8 @@ class Transformer(HookedRootModule):
         At temperature 0 each is the likeliest. Each token sees the `window` (n_ctx) tokens before it; attached hooks
         are active.
         """
-        check_at_least(0, temperature=temperature)
+        check_at_least(0, seed=seed, n_tokens=n_tokens)
+        temperature = check_value("temperature", temperature, NonNegative)
         if tokens.ndim != 2 or tokens.shape[1] < 1:
             raise InterpError(f"tokens are {tuple(tokens.shape)}: [batch, pos] with at least one position is needed")
 

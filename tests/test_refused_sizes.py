@@ -2,11 +2,14 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
 from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
+from interp.checks.arguments import check_latents
 from interp.checks.limits import check_at_least
+from interp.storage.artifacts import looks_like_path
 from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import drop_rows_after
 from models.corpus import CorpusConfig, load_documents
@@ -205,6 +208,19 @@ def test_a_damaged_result_of_a_training_is_named(store, tmp_path):
             train_sae(store, "activations", config, tmp_path / "sae")
 
 
-def test_nan_is_not_at_least_anything():
-    with pytest.raises(ValueError, match="n_windows=nan must be at least 1"):
-        check_at_least(1, n_windows=float("nan"))
+@pytest.mark.parametrize("n_windows", [float("nan"), 8.0, True, "3"])
+def test_what_is_no_whole_number_is_not_at_least_anything(n_windows):
+    with pytest.raises(ValueError, match=f"n_windows={n_windows!r} must be a whole number"):
+        check_at_least(1, n_windows=n_windows)
+
+
+def test_latents_are_named_by_their_numbers_in_a_list_an_array_or_a_tensor_and_not_by_a_mask():
+    for latents in ([3, 1, 3], np.array([3, 1, 3]), torch.tensor([3, 1, 3])):
+        assert check_latents(latents, 4) == [3, 1]
+    for mask in (np.array([True, False]), torch.tensor([True, False])):
+        with pytest.raises(ValueError, match="latents is a mask: give the numbers of its latents"):
+            check_latents(mask, 4)
+
+
+def test_a_dictionary_whose_name_is_too_long_for_a_file_is_no_folder():
+    assert not looks_like_path("x" * 300) and not looks_like_path("x" * 300 + "/y")

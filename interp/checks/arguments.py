@@ -4,7 +4,7 @@ Nothing here imports torch before it is used.
 """
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from interp.checks.errors import InterpError
 from interp.checks.limits import is_whole_number
@@ -18,10 +18,13 @@ MAX_ID = (1 << 22) - 1
 is unknown."""
 
 
-def check_latents(latents: Iterable[int], d_sae: int) -> list[int]:
+def check_latents(latents: "Iterable[int] | Tensor", d_sae: int) -> list[int]:
     """Check latent ids of a dictionary, and return each once, in the given order. Raises ValueError if there are none,
     or if one is not a whole number in 0..d_sae − 1."""
-    chosen = list(latents)
+    to_list = getattr(latents, "tolist", None)  # of an array or a tensor
+    chosen = to_list() if to_list else list(cast("Iterable[int]", latents))
+    if to_list and any(isinstance(latent, bool) for latent in chosen):
+        raise InterpError("latents is a mask: give the numbers of its latents, as mask.nonzero() has them")
     for latent in chosen:
         if not is_whole_number(latent) or not 0 <= latent < d_sae:
             raise InterpError(f"latent {latent!r} must be a whole number in 0..{d_sae - 1}, the dictionary's latents")

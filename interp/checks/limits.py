@@ -106,10 +106,13 @@ def shortened_repr(value: Any) -> str:
     return text if len(text := repr(value)) <= 80 else f"{text[:50]}…{text[-20:]}"
 
 
-def check_at_least(least: int, **numbers: float | None) -> None:
-    """Check numbers, given by their names. Raises ValueError for the first below `least` or NaN; None passes."""
+def check_at_least(least: int, **numbers: int | None) -> None:
+    """Check whole numbers, given by their names. Raises ValueError for the first that is below `least` or not a whole
+    number; None passes."""
     for name, number in numbers.items():
-        if number is not None and not number >= least:
+        if number is not None and not is_whole_number(number):
+            raise InterpError(f"{name}={shortened_repr(number)} must be a whole number")
+        if number is not None and number < least:
             raise InterpError(f"{name}={number} must be at least {least}")
 
 
@@ -126,7 +129,7 @@ def _reader(hint: Any) -> TypeAdapter:
 def _to_python(value: Any, types_of_value: set[Any]) -> Any:
     if isinstance(value, list):
         return tuple(_to_python(item, types_of_value) for item in value)
-    if value == "none" and types.NoneType in types_of_value:
+    if isinstance(value, str) and value == "none" and types.NoneType in types_of_value:
         return None
     if isinstance(value, bool) or not isinstance(value, Real):
         return value

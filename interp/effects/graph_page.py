@@ -74,13 +74,19 @@ def page_content(
         ids = np.array(graph.node_ids())
         edges = effects.assign(source=ids[effects["source"]], target=ids[effects["target"]])
         edges = edges[edges[["source", "target"]].isin(shown.node_ids()).all(axis=1)]
-        page["effects"] = edges.to_dict("records")
+        page["effects"] = json_records(edges)
         unit = graph.nodes["activation"].where(graph.nodes["type"] == "latent", 1.0)  # logits are read in nats
         shares = edges[["attributed", "measured"]].div(unit[effects["target"][edges.index]].to_numpy(), axis=0)
         page["disagreements"] = disagreements(shares.reset_index(drop=True)).index.tolist()
     if scores is not None:
-        page["scores"] = scores.astype(object).where(scores.notna(), None).to_dict("records")  # JSON has no NaN
+        page["scores"] = json_records(scores)
     return page
+
+
+def json_records(table: pd.DataFrame) -> list[dict[Any, Any]]:
+    """Return the rows of a table, with None for what JSON lacks: NaN, and −∞, the logarithm of a probability of 0."""
+    finite = table.replace([np.inf, -np.inf], np.nan)
+    return finite.astype(object).where(finite.notna(), None).to_dict("records")
 
 
 def link_shares(graph: GraphNodes, links: Sequence[Mapping[str, Any]]) -> list[float]:

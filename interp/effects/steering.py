@@ -24,7 +24,7 @@ from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
-from interp.checks.limits import check_at_least
+from interp.checks.limits import NonNegative, check_at_least, check_value
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.untrained_rows import has_trained_token, is_included
@@ -75,7 +75,8 @@ def steer(
     if prompt.ndim != 2 or prompt.numel() == 0:
         raise InterpError(f"the prompt is {tuple(prompt.shape)}: [batch, pos] with at least one token is needed")
     check_at_least(1, n_tokens=n_tokens)
-    check_at_least(0, temperature=temperature)
+    check_at_least(0, seed=seed)
+    temperature = check_value("temperature", temperature, NonNegative)
     check_predicts_next(model, features.tokens)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
     steered = Steered(model, hook, dictionary, pins(features, multiples), output_hook)
@@ -116,6 +117,8 @@ def dose_response(
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     check_dictionary_of_scan(features, dictionary, model, hook)
     check_at_least(1, sequences=sequences, n_tokens=n_tokens)
+    check_at_least(0, seed=seed)
+    multiples = [check_value("multiple", multiple, float) for multiple in multiples]
     if len(concept):
         check_token_ids(torch.tensor([list(concept)]), size_of(module_of(model), "d_vocab"))
     check_predicts_next(model, features.tokens)
@@ -252,7 +255,10 @@ def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Ac
     maxima = dict(enumerate(features.column("max")))
     if never := [latent for latent in multiples if not maxima.get(latent, 0) > 0]:
         raise InterpError(f"latents {never} never fire in {features.path}, so they have no maximum: choose others")
-    return {latent: pin(multiple * float(maxima[latent])) for latent, multiple in multiples.items()}
+    return {
+        latent: pin(check_value("multiple", multiple, float) * float(maxima[latent]))
+        for latent, multiple in multiples.items()
+    }
 
 
 def latent_activations(

@@ -97,7 +97,8 @@ def index(title: str, pages: Mapping[str, str] | None = None) -> str:
     """Return the page without its data.
     pages: the addresses of other hooks' pages, by their names."""
     page = (PAGE / "page.html").read_text(encoding="utf-8")
-    return page.replace("{{title}}", html.escape(title)).replace("{{pages}}", _list_of(pages or {}))
+    parts = {"title": html.escape(title), "pages": _list_of(pages or {})}
+    return re.sub(r"\{\{(\w+)\}\}", lambda mark: parts[mark[1]], page)  # in one pass: a title may look like a mark
 
 
 def _list_of(pages: Mapping[str, str]) -> str:

@@ -193,6 +193,34 @@ def test_an_impossible_kl_and_a_silent_latent_are_refused(tokens, tmp_path):
         steering_success(features, model, POST, dictionary, {0: 1.0}, n_tokens=0)
 
 
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"multiples": {0: float("inf")}}, "multiple=inf must be a finite number"),
+        ({"multiples": {0: "x"}}, "multiple='x' must be a number"),
+        ({"multiples": {0: 1e300}}, "logits are NaN: hold its latents at lower values"),
+        ({"n_tokens": 1.5}, "n_tokens=1.5 must be a whole number"),
+        ({"n_tokens": True}, "n_tokens=True must be a whole number"),
+        ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"temperature": "a"}, "temperature='a' must be a number"),
+        ({"temperature": float("nan")}, "temperature=nan must be a finite number"),
+    ],
+)
+def test_numbers_with_which_no_text_can_be_written_are_named(tokens, tmp_path, changed, message):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    arguments = {"multiples": {0: 2.0}, "prompt": tokens[:1], "n_tokens": 2, **changed}
+    with pytest.raises(ValueError, match=message):
+        steer(model, POST, dictionary, features, **arguments)
+
+
+def test_a_dose_that_is_not_finite_is_named(tokens, tmp_path):
+    model, dictionary = ours(), sae().double()
+    features = scanned(model, POST, dictionary, tokens, tmp_path)
+    with pytest.raises(ValueError, match="multiple=nan must be a finite number"):
+        dose_response(model, POST, dictionary, features, 0, multiples=[1.0, float("nan")])
+
+
 def test_steering_reads_no_whole_table_of_the_scan(tokens, tmp_path, monkeypatch):
     model, dictionary = ours(), sae().double()
     features = scanned(model, POST, dictionary, tokens, tmp_path)

@@ -46,6 +46,7 @@ from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.summary import summary as summary_of
 from interp.report.three_questions import effect_accounts, effect_span, question_shares
 from interp.report.verdict_evidence import verdict_evidence
+from interp.report.writing import index
 from interp.text.rules import phrase, rule_json
 from interp.text.short_rules import Clause
 from interp.verdict.calibration import Calibration
@@ -277,6 +278,11 @@ def test_a_packed_text_is_read_back_whatever_its_length(length):
 def decode_tokens(text: str) -> list[int]:
     """Return what the page does with the tokens of an example."""
     return [(code if code < 0xD800 else code - 0x800) - 93 for code in map(ord, text)]
+
+
+def test_a_title_that_looks_like_the_template_is_shown_as_it_is():
+    title = "{{pages}} {{title}} {{other}}"
+    assert index(title, {"a hook": "there"}) == index("TITLE", {"a hook": "there"}).replace("TITLE", title)
 
 
 def test_page_loads_nothing_from_elsewhere(page):

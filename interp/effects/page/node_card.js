@@ -43,7 +43,7 @@ function factList(node, facts) {
     of("activation", short(node.activation) + share);
   }
   of(`influence on ${answerWord()}`, percent(pathsToAnswer().influence.get(node.node_id) ?? 0));
-  const nats = (value) => (value === undefined ? "" : `${short(value)} nats`);
+  const nats = (value) => ((value ?? null) === null ? "" : `${short(value)} nats`);
   of("adds, to first order", nats(attributed(node)));
   of("is lost without it", nats(measured(node)));
   return element("dl", {}, ...known);

@@ -76,7 +76,8 @@ class Caption(NamedTuple):
     measured: list | None
     """Its rule as its F1 was measured, if that is not `rule`; else None."""
     f1: float | None
-    """That of the label, rule or whole words that name it, or of the first of its senses; None for tokens."""
+    """That of the label, rule or whole words that name it, or the smaller one of its first two senses; None for tokens,
+    or if one of these senses has none."""
 
 
 class Name(NamedTuple):
@@ -135,7 +136,7 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
             return Name([_muted("It never fired.")], [_muted("It never fired.")])
         return Name([_muted("No label fits.")], [_muted("No label describes where it fires.")])
     if kind == "senses":
-        return Name(_senses_in_brief(latent.senses), _senses_in_title(latent), latent.senses[0].f1)
+        return Name(_senses_in_brief(latent.senses), _senses_in_title(latent), _smaller_f1(latent.senses[:2]))
     if kind == "words" and latent.whole:
         pieces = [_in_pieces(latent.whole, latent.kind), *apart]
         return Name(pieces, [*pieces, _f1(latent.whole.f1)], latent.whole.f1)
@@ -280,6 +281,11 @@ def _senses_in_title(latent: LatentFacts) -> Segments:
     if of_no_sense >= MUCH_OF_NO_SENSE and not is_first:
         out.append(Part("rest", [_muted("of no sense\u00a0"), _small(format_percent(of_no_sense))]))
     return out
+
+
+def _smaller_f1(senses: Sequence[SenseFacts]) -> float | None:
+    f1 = [sense.f1 for sense in senses if sense.f1 is not None]
+    return min(f1) if len(f1) == len(senses) else None
 
 
 def _share_of_no_sense(senses: Sequence[SenseFacts]) -> float:

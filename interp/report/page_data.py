@@ -254,7 +254,8 @@ class PageData:
 
     @cached_property
     def order(self) -> list[int]:
-        return page_order(self.inputs.table, self.inputs.verdicts, self.examples)
+        f1 = [one.f1 for one in self.captions]
+        return page_order(self.inputs.table, self.inputs.verdicts, f1, self.examples)
 
     @cached_property
     def shown(self) -> list[list[OverviewExample]]:

@@ -17,7 +17,6 @@ from interp.display.verdict_names import (
     FAINT,
     IDLE,
     MONOSEMANTIC,
-    NO_CONTEXT,
     POLYSEMANTIC,
     SINGLE_TOKEN,
 )
@@ -194,14 +193,17 @@ def _lists_words(rule: Rule) -> bool:
 
 
 def page_order(
-    table: pd.DataFrame, ranking: pd.DataFrame, examples: Sequence[Sequence[OverviewExample]] = ()
+    table: pd.DataFrame,
+    ranking: pd.DataFrame,
+    f1: Sequence[float | None],
+    examples: Sequence[Sequence[OverviewExample]] = (),
 ) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
     look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely
     have one meaning and whose rule holds, and tells most of their firings (first on many tokens, then on one token).
     Then come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each
-    group is sorted by the rule's F1 (if the rows are not text, by the F1 of the best label), then by the variance that
-    a latent explains or, if that is unknown, by the sum of its activations."""
+    group is sorted by `f1`, that of what names each latent, those without one last, then by the variance that a latent
+    explains or, if that is unknown, by the sum of its activations."""
     verdict, n_active = ranking["verdict"], table["n_active"]
     sure = ranking["sure"].eq(True)
     recall = ranking.get("explanation_recall", pd.Series(np.nan, ranking.index))
@@ -220,16 +222,13 @@ def page_order(
     group = np.select(conditions, [number for number, _ in groups], default=5)
     explains = table["fvu_rise"] if "fvu_rise" in table and table["fvu_rise"].notna().any() else None
     contribution = (table["mean"] * n_active if explains is None else explains).fillna(0)
-    f1 = ranking["explanation_f1"].fillna(0)
-    if "best_label_f1" in table:  # without text, only labels distinguish latents
-        f1 = f1.mask(verdict == NO_CONTEXT, table["best_label_f1"].fillna(0))
     readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy"))[tells_most], N_FIRST)
     unlike = [shown.latent for draw in examples for shown in draw if verdict[shown.latent] != MONOSEMANTIC][
         : len(readable) // 2
     ]
     by_turns = zip_longest(readable[::2], readable[1::2], unlike)
     shown = [j for turn in by_turns for j in turn if j is not None]
-    others = np.lexsort((ranking.index, -contribution, -f1, group)).tolist()
+    others = np.lexsort((ranking.index, -contribution, -np.array(f1, float), group)).tolist()
     first = set(shown)
     return shown + [latent for latent in others if latent not in first]
 

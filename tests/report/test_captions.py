@@ -216,7 +216,8 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
         {"more_senses": [[[], 0.05, None]]},
         {"no_sense": 0.15},
     ]
-    assert own.f1 == 0.9, "each sense has its own F1, and none that of a rule for all firings"
+    assert own.f1 == 0.2, "the smaller one of its first two senses, and none that of a rule for all firings"
+    assert caption(rule=A, rule_f1=0.7, senses=senses[::2]).f1 is None, "one of them has no rule"
     small = [replace(one, share=0.1) for one in senses]
     assert title(senses=small) == (
         "of no sense\u00a070 % of activation"

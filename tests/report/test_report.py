@@ -475,15 +475,23 @@ def test_the_recommended_order_puts_first_what_a_newcomer_should_see():
     table["mean"] = 1.0
     shuffled = np.random.default_rng(0).permutation(len(rows))
     given = table.iloc[shuffled].reset_index(drop=True)
-    assert shuffled[page_order(given, given)].tolist() == list(range(len(rows)))
+    assert shuffled[page_order(given, given, given["explanation_f1"].tolist())].tolist() == list(range(len(rows)))
 
 
 def test_a_rule_that_leaves_most_firings_unsaid_does_not_come_first():
     ranking = pd.DataFrame({"verdict": "monosemantic", "sure": True, "explanation": [f'"{k}"' for k in range(4)]})
     ranking = ranking.assign(explanation_f1=[0.6, 0.5, 0.55, 0.4], token_share=0.2, n_senses=1)
     table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2], "n_active": 10, "mean": 1.0})
-    assert page_order(table, ranking) == [0, 1, 2, 3]
-    assert page_order(table, ranking.assign(explanation_recall=[0.4, 0.6, 0.5, np.nan])) == [1, 2, 3, 0]
+    f1 = ranking["explanation_f1"].tolist()
+    assert page_order(table, ranking, f1) == [0, 1, 2, 3]
+    assert page_order(table, ranking.assign(explanation_recall=[0.4, 0.6, 0.5, np.nan]), f1) == [1, 2, 3, 0]
+
+
+def test_the_recommended_order_goes_by_the_f1_that_is_shown():
+    ranking = pd.DataFrame({"verdict": "polysemantic", "sure": True, "explanation": [f'"{k}"' for k in range(4)]})
+    ranking = ranking.assign(explanation_f1=[0.9, 0.8, 0.7, 0.6], token_share=0.2, n_senses=2)
+    table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2], "n_active": 10, "mean": 1.0})
+    assert page_order(table, ranking, [0.7, 0.9, None, 0.8]) == [1, 3, 0, 2]
 
 
 def test_the_first_in_the_order_are_of_several_verdicts():
@@ -494,8 +502,8 @@ def test_the_first_in_the_order_are_of_several_verdicts():
     table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2, 1, 0], "n_active": 10, "mean": 1.0})
     shown = [[(2, "a rule"), (5, "senses")], [(4, "one token")]]
     examples = [[OverviewExample(latent, why, "") for latent, why in some] for some in shown]
-    assert page_order(table, ranking, examples) == [0, 1, 5, 2, 3, 4]
-    assert page_order(table, ranking)[:4] == [0, 1, 2, 3]
+    assert page_order(table, ranking, [0.9] * 6, examples) == [0, 1, 5, 2, 3, 4]
+    assert page_order(table, ranking, [0.9] * 6)[:4] == [0, 1, 2, 3]
 
 
 def test_features_worth_a_look_surely_have_one_meaning_readable_rules_and_differ():

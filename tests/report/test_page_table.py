@@ -89,6 +89,8 @@ def test_search_ranks_by_the_match_and_shows_it(browser, address):
     assert found(browser, "return")[:2] == [1, 2], "the token itself, then a word of a rule"
     assert found(browser, "return")[2:] == [3], "then parts of tokens, and not of words in which a rule is told"
     assert browser.text("tr[data-latent='2'] mark") == ["return"] and browser.faint() == []
+    weaker = "Array.from(document.querySelectorAll('#features .weaker'), (row) => Number(row.dataset.latent))"
+    assert browser.evaluate(weaker) == [3] and "1 weaker" in browser.text(".count")[0]
     browser.wait("document.querySelector('tr[data-latent=\"1\"] .found .firing')?.textContent === ' return'")
     assert browser.text("tr[data-latent='1'] .on-token") == ["100 % on  return"]
     assert browser.text("th.explanation small") == ["and its strongest firing on the token found"]

@@ -29,6 +29,7 @@ const N_LISTED = 5;
 const N_NEAR = 3;
 const N_STRONGEST = 8; // firings, which stand first
 const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
+const CLEAR_F1 = 0.6; // from which on what names a feature stands in bold
 const SOME = 0.01; // Jaccard from which on two features fire together
 const N_AROUND = 6; // tokens before, on and after a firing
 const WIDE = matchMedia("(min-width: 1021px)"); // where the evidence stands beside the examples
@@ -156,7 +157,8 @@ function facts(feature) {
 }
 
 function heading(latent, feature) {
-  const title = h("h2.title", null, h("div", null, titleOf(latent, feature)));
+  const isUnclear = columns.f1[latent] !== null && columns.f1[latent] < CLEAR_F1 && !(feature.senses ?? []).length;
+  const title = h(isUnclear ? "h2.title.unclear" : "h2.title", null, h("div", null, titleOf(latent, feature)));
   retitle = () => title.replaceChildren(h("div", null, titleOf(latent, feature)));
   const { label, note } = noteEditor(latent);
   return h("header.feature", null,

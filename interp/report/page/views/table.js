@@ -10,6 +10,7 @@ import { format } from "../elements/format.js";
 import { MEANINGS } from "../elements/glossary.js";
 import { featureLink } from "../elements/latents.js";
 import { filters } from "../selection/filters.js";
+import { strongMatches } from "../selection/search.js";
 import {
   clearSelection, nIdleLeftOut, onSelect, select, selectedLatents, selection, sortBy,
 } from "../selection/selection.js";
@@ -23,19 +24,22 @@ let scroller,
   drawn = "",
   rowHeight = 56,
   order = [],
+  strong = new Set(), // of these, the ones that a search has found by more than a weak match
   cursor = 0,
   hasCursor = false; // shown once a key has moved it, or a feature was looked at
 
 /* Show what is selected now, from the top. */
 function refresh() {
   order = selectedLatents();
+  strong = new Set(selection.terms.length ? strongMatches(selection.terms, order) : order);
   drawn = "";
   scroller.scrollTop = 0;
   cursor = 0;
+  const nWeak = order.length - strong.size;
   const idle = nIdleLeftOut();
   count.replaceChildren(`${format.count(order.length)} of ${format.count(latents)}`,
     ...(idle ? [`, ${format.count(idle)} `, h("span.spelt", null, "faint or dead "), "hidden"]
-      : [h("span.spelt", null, " features")]));
+      : [h("span.spelt", null, " features")]), nWeak ? `, ${format.count(nWeak)} weaker` : "");
   if (hasText) {
     const { unit } = tableColumns.find(({ name }) => name === "explanation");
     const below = scroller.querySelector("th.explanation small");
@@ -68,7 +72,8 @@ export function row(place) {
   const contents = withFallback(() => tableColumns.map((column) => cellOf(column, i, rowData)), instead);
   return h(
     "tr",
-    { role: "row", "aria-rowindex": place + 2, class: hasCursor && place === cursor ? "at" : null, "data-latent": i },
+    { role: "row", "aria-rowindex": place + 2, "data-latent": i,
+      class: [hasCursor && place === cursor ? "at" : "", strong.has(i) ? "" : "weaker"].join(" ").trim() || null },
     tableColumns.map((column, k) => h(`td.${kindOf(column)}`, { role: "cell" }, contents[k] ?? null)),
   );
 }

@@ -31,7 +31,7 @@ from interp.runtime.processes import Processes, ProcessGrid, processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.runtime.threads import torch_on_one_thread
-from interp.sae.architectures.sae_config import SAEConfig, config_to_dict
+from interp.sae.architectures.sae_config import SAEConfig, code_digest, config_to_dict
 from interp.sae.metric_logs import Log, check_log
 from interp.sae.model import SAE
 from interp.sae.sharding import check_shards
@@ -89,8 +89,8 @@ def train_sae(
     progress: called with (steps done, all steps, note).
 
     Raises ValueError for an empty store, a missing hook, a batch that is not finite (with its rows), and a loss that is
-    not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store
-    (with the differences); and TooLargeError if the memory does not suffice.
+    not finite; DamagedError if `out` is damaged; OverwriteError if it contains a training with another config or store,
+    or with other code of your architecture (with the differences); and TooLargeError if the memory does not suffice.
 
     Example:
 
@@ -229,7 +229,8 @@ def _train(
 
 def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, resume: bool) -> TrainingRun:
     """Return a training: finished if its folder contains it, else with its folder, which `opened` completes."""
-    key = {**source.key, **config_to_dict(job.config)}
+    code = code_digest(job.config)
+    key = {**source.key, **config_to_dict(job.config), **({} if code is None else {"code": code})}
     world = source.grid.world
     folder = None
     if job.folder is not None:

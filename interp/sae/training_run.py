@@ -116,6 +116,8 @@ class TrainingRun:
                 part = tensors.items() if writers == self.shards.count else read_shard(file, i, writers)
                 if state["sha256"][i] != _digest_of(part):
                     raise DamagedError(f"{checkpoint} is altered: {_REMEDY}")
+        if missing := self.learner.state()[0].keys() - tensors.keys():
+            raise InterpError(f"{checkpoint} lacks {min(missing)}, which the architecture has now: {_REMEDY}")
         self.learner.load_state(tensors, state["learner"])
         self.reader_state = state["reader"]
         self._rows = state["rows"]

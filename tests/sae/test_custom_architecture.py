@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 import json
+import linecache
 import sys
 from dataclasses import dataclass
 from typing import ClassVar
@@ -17,15 +18,17 @@ from analyses import custom_architecture
 from analyses.custom_architecture import GroupLassoConfig
 from analyses.gradient_check import check_gradients
 from interp.activations import ActivationStore
+from interp.checks.errors import OverwriteError
 from interp.cli import main
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.plugins import import_plugin
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
+from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAEConfig, Threshold, TopKConfig, load_sae, train_sae
 from interp.sae.architectures.encoders import Encoder, StoredEncoder
-from interp.sae.architectures.sae_config import ARCHITECTURES, config_from_dict, config_to_dict
+from interp.sae.architectures.sae_config import ARCHITECTURES, code_digest, config_from_dict, config_to_dict
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
 from tests.tiny import SECTIONS
@@ -189,6 +192,52 @@ def mine(tmp_path):
 def forget() -> None:
     """Act like a process that never imported it."""
     del ARCHITECTURES["biased"], STAGES["widest"]
+
+
+def test_a_dictionary_of_code_that_was_edited_is_other_work(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
+    store = ActivationStore.from_batches([torch.randn(500, 4)], tmp_path / "store")
+
+    def train(name: str, progress: Progress = no_progress) -> bytes:
+        import_plugin(mine)
+        config = ARCHITECTURES["biased"](d_sae=8, tokens=500, batch_size=100, device="cpu")
+        train_sae(store, "activations", config, tmp_path / name, progress=progress)
+        return (tmp_path / name / "results.json").read_bytes()
+
+    def cut(done, total, note):
+        if done == 3:
+            raise InterruptedError
+
+    assert train("whole") == train("whole"), "it is not trained again"
+    with pytest.raises(InterruptedError):
+        train("cut", cut)
+    mine.write_text(mine.read_text().replace("self.level)", "2 * self.level)"))
+    for name in ("whole", "cut"):
+        with pytest.raises(OverwriteError, match=f"{name} .* other work: .*code"):
+            train(name)
+
+
+def test_code_of_an_architecture_in_a_notebook_is_told_apart_and_the_packages_is_its_version():
+    def config_of(cell: str, code: str) -> SAEConfig:
+        linecache.cache[cell] = (len(code), None, code.splitlines(keepends=True), cell)
+        cells = {"__name__": "a notebook"}
+        exec(compile(code, cell, "exec"), cells)
+        return cells["MineConfig"](d_sae=8, k=2, tokens=100)
+
+    cell = """
+from interp.sae import TopKConfig
+from dataclasses import dataclass
+
+@dataclass(frozen=True, kw_only=True)
+class MineConfig(TopKConfig):
+    def loss(self, step):
+        return 2 * super().loss(step)
+"""
+    first, again, edited = map(
+        config_of, ("cell 1", "cell 2", "cell 3"), (cell, "\n" + cell, cell.replace("2 *", "3 *"))
+    )
+    assert code_digest(first) == code_digest(again) != code_digest(edited)
+    assert code_digest(TopKConfig(d_sae=8, k=2, tokens=100)) is None
 
 
 def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, capsys):

@@ -229,6 +229,20 @@ def test_a_damaged_file_is_named(store, tmp_path, name):
     assert train_sae(store, HOOK, topk(), out).config == topk()
 
 
+def test_a_checkpoint_without_a_tensor_that_the_architecture_has_now_is_named(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
+
+    def cut_at_3(done, total, note):
+        if done == 3:
+            raise Cut
+
+    with pytest.raises(Cut):
+        train_sae(store, HOOK, topk(), tmp_path / "sae", progress=cut_at_3)
+    monkeypatch.setattr(TopKConfig, "initial_parameters", lambda config, pre_std: {"gain": 1.0})
+    with pytest.raises(ValueError, match=r"checkpoint.safetensors lacks gain, .*: delete its folder to train again"):
+        train_sae(store, HOOK, topk(), tmp_path / "sae")
+
+
 @pytest.mark.parametrize(("option", "first_step"), [({"overwrite": True}, 5), ({"resume": False}, 1)])
 def test_overwriting_resumes_after_an_interruption_unless_it_must_not(store, tmp_path, monkeypatch, option, first_step):
     monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)

@@ -20,6 +20,8 @@ Sources by Anthropic without an arXiv number are cited by their titles:
     Circuits Updates, January 2025           https://transformer-circuits.pub/2025/january-update
 """
 
+import inspect
+import linecache
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any, ClassVar, Literal
@@ -37,6 +39,7 @@ from interp.sae.auxk import auxk, revival_weight
 from interp.sae.encode_rows import Picker
 from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs
 from interp.sae.sparse_ops import Encoded
+from interp.storage.files import digest
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All registered architectures, by name."""
@@ -220,6 +223,26 @@ def missing_method(config: SAEConfig, name: str) -> str:
 def config_to_dict(config: SAEConfig) -> dict[str, Any]:
     """Return the config as JSON-able values; `config_from_dict` reads it."""
     return {"architecture": config.architecture, **asdict(config)}
+
+
+def code_digest(config: SAEConfig) -> str | None:
+    """Return the SHA-256 of the source of a user's architecture: of its class, and of those of its bases that are not
+    in this package; None if it is this package's. Functions that its methods call have no part in it."""
+    own = [each for each in type(config).__mro__ if issubclass(each, SAEConfig) and not _is_of_package(each)]
+    return digest(*map(_source_of, own)) if own else None
+
+
+def _is_of_package(config_class: type[SAEConfig]) -> bool:
+    return config_class.__module__.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _source_of(config_class: type[SAEConfig]) -> str:
+    try:
+        return inspect.getsource(config_class)
+    except (OSError, TypeError):  # a class in a notebook has no file: its methods have the cell
+        methods = [inspect.unwrap(each) for each in vars(config_class).values() if inspect.isfunction(each)]
+        written = [each for each in methods if linecache.getlines(each.__code__.co_filename)]  # not by `dataclass`
+        return "".join(map(inspect.getsource, written))
 
 
 def config_from_dict(values: Mapping[str, Any]) -> SAEConfig:

@@ -344,7 +344,10 @@ def test_examples_align_their_firing_tokens_and_open_to_the_context(browser, add
     firing = f"Array.from({fired}, (e) => e.getBoundingClientRect())"
     assert len(browser.evaluate(firing)) == 1 and browser.text(".alike") == ["+29 alike", "+9 alike"], "after one text"
     browser.click(".alike")
-    assert len(browser.evaluate(firing)) == 30 and browser.text(".alike") == ["+9 alike"]
+    assert len(browser.evaluate(firing)) == 30 and browser.text(".alike") == ["fold alike", "+9 alike"]
+    browser.click(".alike")
+    assert len(browser.evaluate(firing)) == 1 and browser.text(".alike") == ["+29 alike", "+9 alike"]
+    browser.click(".alike")
     assert browser.evaluate(f"new Set({firing}.map((b) => b.left)).size") == 1
     assert browser.evaluate(f"{firing}.every((b) => b.height < 30)"), "on one line each"
     places = """((texts) => {
@@ -524,3 +527,15 @@ def test_a_mark_on_which_a_feature_fires_is_drawn_with_the_letter_that_bears_it(
     assert browser.evaluate(f"{firing}(['xد', '{fatha}', 'ل'], 1)") == [f"د{fatha}", f"xد{fatha}ل", False]
     assert browser.evaluate(f"{firing}(['د', '{fatha}'], 0)") == ["د", f"د{fatha}", False], "not with the mark"
     assert browser.evaluate(f"{firing}(['{fatha}', 'ل'], 0)")[2], "one without a letter has a circle instead"
+    pieces = """((tokens, firing) => {
+        const first = report.vocabulary.push(...tokens) - tokens.length;
+        const all = report.piecesOf(tokens.map((_, k) => first + k), firing, () => true);
+        return all.map(({ text, tokens, parts }) => [text, tokens, parts.map(([part]) => part).join("")]);
+    })"""
+    word = json.dumps(["x", "أم", fatha, "ا"])
+    beside = [["x", [0], "x"], ["أ", [1], "أ"], [f"م{fatha}", [2], f"م{fatha}"], ["ا", [3], "ا"]]
+    assert browser.evaluate(f"{pieces}({word}, 0)") == beside, "beside a token that fires too"
+    whole = [["x", [0], "x"], [f"أم{fatha}", [1, 2], f"أم{fatha}"], ["ا", [3], "ا"]]
+    assert browser.evaluate(f"{pieces}({word}, 1)") == whole, "the firing token stays whole"
+    alone = [[f"م{fatha}", [0, 1], f"م{fatha}"]]
+    assert browser.evaluate(f"{pieces}({json.dumps(['م', fatha])}, 9)") == alone

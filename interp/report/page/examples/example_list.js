@@ -50,7 +50,8 @@ function opened(one, most, latent, beside) {
 export const writeActivation = (value, most) =>
   format.fixed(value, Math.min(Math.max(2 - Math.floor(Math.log10(most)), 0), 5));
 
-/* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below. */
+/* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below, further
+ * in, and folds them again. */
 function example(one, shown, alike = []) {
   const { latent, feature, most, how, senses, beside, remarkOn } = shown;
   let isOpen = false;
@@ -64,9 +65,10 @@ function example(one, shown, alike = []) {
   const scores = beside?.isFirst ? [other, button] : [button, other];
   const kind = mark ? "li.example.marked" : other ? "li.example.two-scores" : "li.example";
   const item = h(kind, { "data-row": one[1] }, scores, mark, place);
-  let more = alike.length
-    ? h("button.alike", { type: "button", onclick: showAlike }, `+${alike.length}`, h("span", null, " alike"))
-    : null;
+  const more = alike.length ? h("button.alike", { type: "button", onclick: turnAlike }) : null;
+  let unfolded = [];
+  const nameAlike = () => more?.replaceChildren(unfolded.length ? "fold" : `+${alike.length}`,
+    h("span", null, " alike"));
   const draw = () => {
     if (!isLoaded(one)) return loadExamples([one]).then(draw);
     const k = senseOf(one, senses);
@@ -79,11 +81,13 @@ function example(one, shown, alike = []) {
     if (more) place.append(more);
     if (remarkOn(one)) place.append(h("small.remark", null, remarkOn(one)));
   };
-  function showAlike(event) {
+  function turnAlike(event) {
     event.stopPropagation();
-    more.remove();
-    more = null;
-    item.after(...alike.map((each) => example(each, shown)));
+    for (const each of unfolded) each.remove();
+    unfolded = unfolded.length ? [] : alike.map((each) => example(each, shown));
+    for (const each of unfolded) each.classList.add("folds");
+    item.after(...unfolded);
+    nameAlike();
   }
   item.addEventListener("click", (event) => {
     if (event.target.closest("a, .about") || (event.target !== button && String(getSelection()))) return;
@@ -91,6 +95,7 @@ function example(one, shown, alike = []) {
     button.setAttribute("aria-expanded", String(isOpen));
     draw();
   });
+  nameAlike();
   draw();
   return Object.assign(item, { draw });
 }

@@ -27,6 +27,7 @@ const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
   IS_STRAY = /^(?:⟨[0-9a-f]{2}⟩)+$/,
   IS_SPECIAL = /^<\|.*\|>$/,
   IS_MARK = /^\p{M}/u, // a combining mark, which takes no room of its own
+  IS_BEARER = /\p{L}\p{M}*$/u, // the letter that bears it
   NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
 const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
 const SHORT = 10; // tokens of a passage below which it takes another line on either side
@@ -38,19 +39,26 @@ const FRAGMENT = 8; // tokens of a cut line from which on it is worth a line of 
 
 /* The pieces of some tokens (bytes.js). Those of the firing one are one piece: a token that ends one character and
  * begins the next fires once, in one box. A combining mark on which the latent fires, told by isOn, takes the letter
- * that bears it into its box. parts: [text, the token of each of its bytes], … */
-function piecesOf(tokens, firing, isOn = (token) => token === firing) {
+ * that bears it into its box, or stands in that of the letter: of the firing token, or of a token that is this letter
+ * alone and fires too. parts: [text, the token of each of its bytes], … */
+export function piecesOf(tokens, firing, isOn = (token) => token === firing) {
   const pieces = [];
   for (const { text, tokens: places } of joinBytes(Array.from(tokens, word))) {
     const before = pieces.at(-1);
-    if (places.includes(firing) && before?.tokens.includes(firing)) {
+    const [bearer] = (before && IS_MARK.test(text) && places.some(isOn) && IS_BEARER.exec(before.text)) || [""];
+    const isAfterFiring = before?.tokens.includes(firing);
+    const isOneBox = bearer ? isAfterFiring || (bearer === before.text && before.tokens.some(isOn))
+      : isAfterFiring && places.includes(firing);
+    if (isOneBox) {
       before.text += text;
       before.tokens = [...before.tokens, ...places];
       before.parts.push([text, places]);
     } else {
-      const borne = places.some(isOn) && before && !before.tokens.some(isOn) && /^\p{M}/u.test(text);
-      const [bearer] = (borne && /\p{L}\p{M}*$/u.exec(before.text)) || [""];
-      if (bearer) before.text = before.text.slice(0, -bearer.length);
+      if (bearer) {
+        before.text = before.text.slice(0, -bearer.length);
+        const last = before.parts.at(-1);
+        last[0] = last[0].slice(0, -bearer.length);
+      }
       pieces.push({ text: bearer + text, tokens: places, parts: [[bearer + text, places]] });
     }
   }

@@ -317,7 +317,7 @@ def _apart(raises: Sequence[str]) -> Segments:
     """Return what tells a latent from others of the same name: tokens that it raises."""
     tokens: Segments = []
     for k, token in enumerate(raises):
-        tokens += [*([" "] if k else []), name_of_token(token) or Token(token)]
+        tokens += [*([", "] if k else []), name_of_token(token) or Token(token)]
     return [Part("apart", [", raises ", Part("rule", tokens)])] if tokens else []
 
 

@@ -129,7 +129,7 @@ LISTED = '"a" or "b" F1 0.60'
             {"rule": a_rule(last_2=[("tokens that end in ", Token("er"))]), "precision": 0.7},
             'tokens that end in "er" F1 0.60',
         ),
-        ({"raises": ["And", ","]}, f'{LISTED}, raises "And" a comma'),
+        ({"raises": ["And", ","]}, f'{LISTED}, raises "And", a comma'),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, "no common rule; most strongly on [a]"),
         ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),

@@ -177,6 +177,12 @@ def test_an_address_rings_a_feature_on_the_map_and_shows_it_beside(browser, addr
     assert said == [f"{cosine:.2f}" for _, cosine in nearest] and browser.evaluate(
         "document.querySelector('.list').hidden"
     )
+    dots = "Array.from(document.querySelectorAll('.card .dot'), (e) => e.title)"
+    by_kind = browser.evaluate(dots)
+    browser.evaluate("""const ways = document.querySelector("#map label select");
+        ways.value = "verdict"; ways.dispatchEvent(new Event("change"))""")
+    by_verdict = browser.evaluate(dots)
+    assert len(by_verdict) == len(by_kind) and by_verdict != by_kind, "the dots have the colours chosen"
     browser.press("Escape")
     assert question(browser) == "#map" and browser.evaluate("document.querySelector('.mapped .card') === null")
     assert browser.evaluate("document.querySelector('.list').hidden") is False

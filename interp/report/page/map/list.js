@@ -30,10 +30,13 @@ export function mapList({ placeOf, scatter, selected, bestOf, chosenBy, hasCard,
     const point = () => onpoint(k);
     return h("li", { onpointerenter: point, onpointerleave: () => onpoint(-1), onfocusin: point },
       h("button.link", { type: "button", onclick: () => onpick(k) }, h("span.number", null, String(latent))),
-      h("i.dot", { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.inWords(latent) }),
+      dot(latent),
       listedRule(latent),
       more);
   }
+
+  const dot = (latent) => h("i.dot",
+    { "--hue": `rgb(${colours.hueOf(latent)})`, title: colours.inWords(latent), "data-latent": latent });
 
   function keptLine(latent) {
     const make = () => withFallback(() => line(latent, foundOn(latent)), h("li", null, String(latent)));
@@ -78,10 +81,12 @@ export function mapList({ placeOf, scatter, selected, bestOf, chosenBy, hasCard,
     }, STILL);
   }
 
-  /* Make the rows anew, as after a search or a note. painted: the colours of the points, as `coloursOf` gives them. */
-  function forget(painted) {
+  /* Make the rows anew, as after a search or a note, and the dots of a card. painted: the colours of the points, as
+   * `coloursOf` gives them; cards: the element that has the card. */
+  function forget(painted, cards) {
     colours = painted;
     rows.clear();
+    for (const old of cards.querySelectorAll("i.dot")) old.replaceWith(dot(Number(old.dataset.latent)));
   }
 
   /* A card of one feature; onclose: called to take it away. */

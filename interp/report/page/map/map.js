@@ -130,7 +130,7 @@ function follow() {
  * may have changed. */
 function drawHits() {
   const some = strongest();
-  list.forget(colours);
+  list.forget(colours, chosen);
   enlarged = [...(some.length > MOST_HITS ? [] : some), ...beside.slice(1)].reverse();
   names.forget(beside.length || enlarged.length);
   hits.classList.toggle("many", enlarged.length > MANY_HITS);
@@ -191,7 +191,8 @@ function placeRing() {
   if (ring.hidden) return;
   const [px, py] = scatter.toPixels(points.x[ringedPoint], points.y[ringedPoint]);
   ring.style.transform = `translate(${px}px, ${py}px)`;
-  ring.dataset.latent = ringedPoint === onCard ? "" : points.latents[ringedPoint]; // the card says which it is
+  const isTold = ringedPoint === onCard || !card.hidden; // by a card
+  ring.dataset.latent = isTold ? "" : points.latents[ringedPoint];
 }
 
 /* Put the small card of a point to its right, or else to its left or, where neither has room, below or above it; of its

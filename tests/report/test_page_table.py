@@ -312,10 +312,18 @@ def test_compact_rows_are_lower(browser, address):
     browser.open(f"{address}#features")
     height = "document.querySelector('tr[data-latent]').getBoundingClientRect().height"
     tall = browser.evaluate(height)
+    browser.size(1400, 260)
+    scroller = "document.querySelector('.scroller')"
+    browser.evaluate(f"{scroller}.scrollTop = 2 * {tall}; 0")
     browser.click(".turn.compact")
-    assert browser.evaluate(height) < 0.7 * tall
+    low = browser.evaluate(height)
+    assert low < 0.7 * tall
+    assert browser.evaluate(f"{scroller}.scrollTop") == 2 * low, "the rows in sight stay"
+    lines = f"document.querySelectorAll(\"tr[data-latent='{SPLIT}'] .snippet\")"
+    tops = f"Array.from({lines}, (e) => e.checkVisibility() && e.getBoundingClientRect().top).filter(Boolean)"
+    assert len(browser.evaluate(tops)) == 1, "one line of text, also of a feature with two senses"
     browser.click(".turn.compact")
-    assert browser.evaluate(height) == tall
+    assert browser.evaluate(height) == tall and browser.evaluate(f"{scroller}.scrollTop") == 2 * tall
 
 
 def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, address):

@@ -113,10 +113,13 @@ function measure() {
   draw();
 }
 
-/* Rows of one line each, or of two. */
+/* Rows of one line each, or of two; the first row in sight stays. */
 function setCompact(isCompact) {
+  const place = scroller.scrollTop / rowHeight;
   scroller.classList.toggle("compact", isCompact);
   measure();
+  scroller.scrollTop = place * rowHeight;
+  draw();
 }
 
 /** A head that sorts by its numbers, or tells what else its column has.

@@ -191,8 +191,8 @@ function firesOn(i, rowData) {
   ];
 }
 
-/* A number, and below it its bar on the column's scale, if that has bars: around 0 with its interval, and in bold
- * where that leaves 0 out. */
+/* A number, and below it its bar on the column's scale, if that has bars: around 0 with its interval, and in bold,
+ * with a digit that is not 0, where that leaves 0 out. */
 function numberOf(column, i) {
   const [x, low, high] = valuesOf(column.name, i);
   const { scale, span, unit } = column;
@@ -202,8 +202,9 @@ function numberOf(column, i) {
     const bar = h("span.scale", { "--share": Math.min(x / span[1], 1), "aria-hidden": "true" }, h("i"));
     return [line(writeValue(column, x)), line(bar)];
   }
-  const number = format.fixed(x, Math.abs(x) < 1 ? 2 : 1);
   const isSure = low > 0 || high < 0;
+  const digits = isSure && Math.abs(x) < 0.005 ? Math.ceil(-Math.log10(Math.abs(x))) : Math.abs(x) < 1 ? 2 : 1;
+  const number = format.fixed(x, digits);
   return [line(h(isSure ? "b" : "span.muted", null, x > 0 && Number(number) ? `+${number}` : number)),
     line(gauge([x, low, high], [null, null, null], ranksOf(column), false, unit))];
 }

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, rank_codes, train_sae
+from interp import ActivationStore, FeatureStore, ScanConfig, SparseCodes, TopKConfig, load_sae, rank_codes, train_sae
 from interp.checks.arguments import check_latents
+from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
-from interp.storage.artifacts import looks_like_path
 from interp.storage.files import digest_json, read_json, write_tensors
 from models.checkpoints import drop_rows_after
 from models.corpus import CorpusConfig, load_documents
@@ -222,5 +222,7 @@ def test_latents_are_named_by_their_numbers_in_a_list_an_array_or_a_tensor_and_n
             check_latents(mask, 4)
 
 
-def test_a_dictionary_whose_name_is_too_long_for_a_file_is_no_folder():
-    assert not looks_like_path("x" * 300) and not looks_like_path("x" * 300 + "/y")
+@pytest.mark.parametrize("name", ["x" * 300, "x" * 300 + "/y"])
+def test_the_name_of_a_dictionary_that_is_too_long_for_a_file_is_one_line(name):
+    with pytest.raises(InterpError, match="x… can be neither a folder nor a name: File name too long"):
+        load_sae(name)

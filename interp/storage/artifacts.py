@@ -10,7 +10,6 @@ Of a finished folder at an address, such as s3://bucket/features, a copy is foun
 """
 
 import difflib
-import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -162,11 +161,14 @@ def root_run(path: str | Path) -> Path:
 
 def looks_like_path(name: str) -> bool:
     """Return whether a name, which may be a folder's or a hub's, means a folder: it exists, or its first part does, or
-    it is an address."""
+    it is an address. Raises ValueError for a name that is too long for a file."""
     path = as_path(name)
-    if isinstance(path, RemoteAddress) or os.path.exists(path):  # pathlib's raises for a name that is too long
-        return True
-    return len(path.parts) > 1 and os.path.isdir(path.parts[0])
+    try:
+        return (
+            isinstance(path, RemoteAddress) or path.exists() or (len(path.parts) > 1 and Path(path.parts[0]).is_dir())
+        )
+    except OSError as error:
+        raise InterpError(f"{name[:50]}… can be neither a folder nor a name: {error.strerror}") from None
 
 
 def check_exists(path: str | Path, *artifacts: str, remedy: str = "") -> None:

@@ -145,7 +145,7 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     browser.open((page / "index.html").as_uri())
     assert browser.text(".share:first-child h2") == [f"80 % have one meaning of {D_SAE} in use"]
     assert browser.text(".share:first-child p") == [
-        "Not told apartfrom the closest null at equal training, after 1M tokens: 72 % against 71 %"
+        "Not told apart from the closest null at equal training, after 1M tokens: 72 % against 71 %"
     ]
     browser.open(f"{(page / 'index.html').as_uri()}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")

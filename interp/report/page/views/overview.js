@@ -35,8 +35,8 @@ function sentence() {
 }
 
 const { percent } = format;
-/* What a comparison says of a claim, as large as it, and what it was compared with. */
-const compared = (says, ...words) => h("p", null, h("b.figure", null, says), words);
+/* What a comparison says of a claim, and what it was compared with. */
+const compared = (says, ...words) => h("p", null, h("b.figure", null, says), " ", words);
 const toldApart = (is) => (is ? "Told apart" : "Not told apart");
 
 /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a

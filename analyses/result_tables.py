@@ -161,6 +161,19 @@ def speed_in_short(results: Results) -> str:
     return f"{'; '.join(steps)} as fast as SAELens's own.{comparison}"
 
 
+def speed_beside_peers(results: Results) -> str:
+    """Return a table of our steps at the first size, each beside SAELens's step for the same architecture."""
+    rows = [row for row in next(iter(results["speed"].values())) if row["ratios"].get("saelens_own")]
+    cells = []
+    for row in rows:
+        ms, ratio = row["ms"], row["ratios"]["saelens_own"]
+        cells.append([row["name"].removeprefix("interp "), f"{ms:.0f} ms", f"{ms * ratio:,.0f} ms", f"{ratio:.1f} ×"])
+    columns = ["one step of training", "interp", "SAELens", "as fast"]
+    sparsify = next((row["ms"] * row["ratios"]["sparsify"] for row in rows if row["ratios"]["sparsify"]), None)
+    comparison = f"\n\nsparsify, which has TopK, takes {sparsify:.0f} ms." if sparsify else ""
+    return table(columns, cells) + comparison
+
+
 def harvest(results: Results) -> str:
     rows = ([r["name"], r["tokens_per_second"], r.get("ratio"), r["cpu_seconds"]] for r in results["rows"])
     columns = ["one MLP hook", "tokens/s", "share of the forward pass", "CPU s"]

@@ -391,7 +391,7 @@ IN_PROSE = (
     (README, "smollm2", "smollm2", result_tables.pretrained_in_short),
     (GUIDE, "graphs", "attribution_graphs", result_tables.graphs_in_short),
     (GUIDE, "graphs of SmolLM2", "smollm2_graphs", result_tables.pretrained_graphs_in_short),
-    (README, "speed", "bench_sae", result_tables.speed_in_short),
+    (README, "speed", "bench_sae", result_tables.speed_beside_peers),
     (README, "quality", "bench_quality", result_tables.quality_in_short),
 )
 

@@ -113,6 +113,8 @@ def test_readme_is_filled_between_its_marks():
     filled = results.filled(text, "speed", result_tables.speed_in_short(SPEED))
     assert "old" not in filled and "TopK 50 ms, 11.0 × as fast as SAELens's own. TopK is 4.0 × as fast" in filled
     assert results.filled(filled, "speed", "old") == text
+    beside = result_tables.speed_beside_peers(SPEED)
+    assert "| TopK | 50 ms | 550 ms | 11.0 × |" in beside and "sparsify, which has TopK, takes 200 ms." in beside
 
 
 def test_results_keep_names_of_files_and_not_where_they_lay():

@@ -6,6 +6,7 @@ is the last that a process does with them.
 """
 
 import ast
+import dataclasses
 import importlib
 import inspect
 import os
@@ -30,6 +31,7 @@ nav.pdoc { top: 2.4rem; height: calc(100vh - 2.4rem) !important; }
 main.pdoc { padding-top: 4.4rem !important; width: calc(72rem + var(--sidebar-width)) !important; }
 main.pdoc section, main.pdoc .classattr { scroll-margin-top: 3rem; }
 .pdoc pre { white-space: pre-wrap; }
+.pdoc .docstring pre { font-size: 12.5px; }
 .pdoc td { padding: .15rem .8rem .15rem 0; vertical-align: top; }
 """
 
@@ -50,11 +52,14 @@ def write_api(out: Path, navigation: Callable[[str], str]) -> None:
     for function in [function for module in modules for function in functions_of(module)]:
         list_parameters(function)
         show_signature(function)
+    for record in [thing for module in modules for thing in defined_in(module) if is_record(thing)]:
+        show_fields(record)
     pdoc.render.configure(docformat="markdown", show_source=False, search=True)
     pdoc.pdoc(*names, output_directory=out)
     for page in out.rglob("*.html"):
         links = navigation("../" * len(page.relative_to(out).parts))
-        head, body, rest = re.split("(<body[^>]*>)", page.read_text(encoding="utf-8"), maxsplit=1)
+        text = re.sub(r"&lt;(?:function|class|built-in function) ([\w.]+)&gt;", r"\1", page.read_text(encoding="utf-8"))
+        head, body, rest = re.split("(<body[^>]*>)", text, maxsplit=1)
         head = head.replace("</head>", f"<style>{STYLE}</style></head>")
         page.write_text(f"{head}{body}{links}{rest}", encoding="utf-8")
 
@@ -89,12 +94,16 @@ def first_sentence(thing: Any) -> str:
 
 def functions_of(module: ModuleType) -> Iterator[FunctionType]:
     """The functions that a module defines, and the methods of its classes."""
-    own = [thing for thing in vars(module).values() if getattr(thing, "__module__", None) == module.__name__]
+    own = defined_in(module)
     methods = [each for thing in own if inspect.isclass(thing) for each in vars(thing).values()]
     for function in [*own, *methods]:
         function = getattr(function, "__func__", function)  # of a class method
         if inspect.isfunction(function):
-            yield function
+            yield inspect.unwrap(function)
+
+
+def defined_in(module: ModuleType) -> list[Any]:
+    return [thing for thing in vars(module).values() if getattr(thing, "__module__", None) == module.__name__]
 
 
 def list_parameters(function: FunctionType) -> None:
@@ -128,7 +137,6 @@ class Source:
 
 def show_signature(function: FunctionType) -> None:
     """Let the signature show itself as it is written. The function cannot be called afterwards."""
-    function = inspect.unwrap(function)
     try:
         definition = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     except (OSError, SyntaxError):  # of code that a dataclass made
@@ -141,3 +149,27 @@ def show_signature(function: FunctionType) -> None:
         function.__defaults__ = tuple(map(Source, given.defaults)) or None
         defaults = zip(given.kwonlyargs, given.kw_defaults, strict=True)
         function.__kwdefaults__ = {each.arg: Source(default) for each, default in defaults if default} or None
+
+
+def is_record(thing: Any) -> bool:
+    """Whether this is a dataclass or a named tuple, whose constructor is not written but made of its fields."""
+    return inspect.isclass(thing) and (dataclasses.is_dataclass(thing) or hasattr(thing, "_fields"))
+
+
+def show_fields(record: type) -> None:
+    """Let the fields of a class show their types as they are written, in its constructor too."""
+    fields: dict[str, Source] = {}
+    for each in reversed(record.__mro__):
+        if each.__module__.startswith(PACKAGES) and not each.__dict__.get("__slots__"):
+            try:
+                definition = ast.parse(textwrap.dedent(inspect.getsource(each))).body[0]
+            except (OSError, TypeError, SyntaxError):
+                continue
+            lines = definition.body if isinstance(definition, ast.ClassDef) else []
+            written = [line for line in lines if isinstance(line, ast.AnnAssign)]
+            fields |= {ast.unparse(line.target): Source(line.annotation) for line in written}
+    if (record.__doc__ or "").startswith(f"{record.__name__}("):  # made of the fields, for want of a docstring
+        record.__doc__ = ""
+    constructor = record.__new__ if hasattr(record, "_fields") else record.__init__
+    for annotations in (record.__dict__.get("__annotations__", {}), constructor.__annotations__):
+        annotations.update({name: fields[name] for name in annotations if name in fields})

@@ -83,6 +83,7 @@ def main() -> None:
     (out / "style.css").write_text(STYLE, encoding="utf-8")
     for source in PAGES:
         write_page(ROOT / source, out)
+    write_list_of_notebooks(out)
     (out / "notebooks" / "plotly.min.js").write_text(plotly.offline.get_plotlyjs(), encoding="utf-8")
     for notebook in NOTEBOOKS:
         write_notebook(notebook, run, out / "notebooks" / f"{notebook.stem}.html")
@@ -93,10 +94,19 @@ def main() -> None:
 
 def navigation(above: str) -> str:
     """The links at the top of each page; `above` leads from the page's folder to the site's."""
-    links = [(file, title) for file, title in PAGES.values()]
+    links = list(PAGES.values())
     links.insert(1, ("api/interp.html", "API"))
-    links[2:2] = [(f"notebooks/{path.stem}.html", path.stem.replace("_", " ").capitalize()) for path in NOTEBOOKS]
+    links.insert(3, ("notebooks.html", "Notebooks"))
     return "<nav>" + "".join(f'<a href="{above}{file}">{html.escape(title)}</a>' for file, title in links) + "</nav>"
+
+
+def write_list_of_notebooks(out: Path) -> None:
+    """The notebooks, each by its title, with what it says first."""
+    lines = ["# Notebooks", ""]
+    for path in NOTEBOOKS:
+        title, *rest = nbformat.read(path, as_version=4).cells[0].source.split("\n\n")
+        lines += [f"## [{title.lstrip('# ')}](notebooks/{path.stem}.html)", "", *rest[:1], ""]
+    write_site_page(out / "notebooks.html", "Notebooks", str(markdown2.markdown("\n".join(lines), extras=EXTRAS)))
 
 
 def write_page(source: Path, out: Path) -> None:
@@ -115,9 +125,13 @@ def write_page(source: Path, out: Path) -> None:
         return match[0]
 
     body = re.sub(r'\b(href|src)="([^":#]+)(#[^"]*|)"', local, body)
+    write_site_page(out / name, title, body)
+
+
+def write_site_page(file: Path, title: str, body: str) -> None:
     head = f'<meta charset="utf-8"><title>interp: {title}</title><link rel="stylesheet" href="style.css">'
     page = f"<!doctype html><html lang=en><head>{head}</head><body>{navigation('')}<main>{body}</main></body></html>"
-    (out / name).write_text(page, encoding="utf-8")
+    file.write_text(page, encoding="utf-8")
 
 
 def executed(source: Path, run: Path) -> nbformat.NotebookNode:

@@ -27,6 +27,7 @@ def docs():
 def test_pages_link_to_one_another_and_to_nothing_that_is_loaded_from_elsewhere(docs, tmp_path):
     for source in docs.PAGES:
         docs.write_page(ROOT / source, tmp_path)
+    docs.write_list_of_notebooks(tmp_path)
     for page in tmp_path.glob("*.html"):
         text = page.read_text()
         assert "<h1" in text and not re.search(r'src="(?!(page|explorer|figure|graph)\.png)', text), page
@@ -35,6 +36,7 @@ def test_pages_link_to_one_another_and_to_nothing_that_is_loaded_from_elsewhere(
             target = tmp_path / link if link else page
             assert not section or f'id="{section}"' in target.read_text(), (page, link, section)
     assert '<a href="evidence.html">' in (tmp_path / "index.html").read_text()
+    assert '<a href="notebooks/a_probe.html">A probe</a>' in (tmp_path / "notebooks.html").read_text()
 
 
 @pytest.fixture(scope="module")

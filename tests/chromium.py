@@ -232,10 +232,14 @@ class Chromium:
         field = "document.getElementById('search')"
         self.evaluate(f"{field}.value = {json.dumps(query)}; {field}.dispatchEvent(new Event('input'))")
 
-    def size(self, width: int, height: int, *, dark: bool = False) -> None:
-        """The window's, in CSS pixels, and its colour scheme."""
+    def size(self, width: int, height: int, *, dark: bool = False, scale: int = 1) -> None:
+        """The window's, in CSS pixels, each of `scale` pixels of a picture; and its colour scheme."""
         self.send(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=scale,
+            mobile=width < 600,
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.send("Emulation.setEmulatedMedia", features=[scheme])

@@ -49,16 +49,14 @@ LETTER_PIXELS = 0.602 * MIN_FONT
 """Width of a letter of these fonts in pixels."""
 EXAMPLE_LINE_HEIGHT = 1.5
 """Height of a line, in heights of a letter."""
-EXAMPLE_GAP = 0.5
-"""Space between examples, in lines."""
+CELLS_BEFORE = 0.6
+"""Share of a line that is before the firing: what a model has read tells more of it than what follows."""
 EDGE_PIXELS = 6.0
 """Pixels that are free on both sides."""
 _KEY_SHARES = (0.25, 0.5, 0.75, 1.0)
 """The shares of the largest activation whose shades are explained below the examples."""
 _KEY_CELLS = 6
 """Width of a shade that is explained, in letters."""
-JOINER = "\u200d"
-"""A sign without width, beside which an Arabic letter has the shape that it has beside another letter."""
 
 
 @figure
@@ -105,8 +103,8 @@ def logit_bars(
     feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10, following: Collection[int] = ()
 ) -> go.Figure:
     """Draw the tokens that one latent makes most and least likely. Effects are direct: the decoder row through the
-    final norm's scale and the unembedding. Grey effects are no larger than chance makes the largest of all tokens, and
-    not on a token that is common after the firings.
+    final norm's scale and the unembedding. Of the effects that are no larger than chance makes the largest of all
+    tokens, the largest of each sign is drawn, in grey, unless its token is common after the firings.
 
     feature: its row of the table `features`.
     n: the number of tokens of each sign.
@@ -116,28 +114,31 @@ def logit_bars(
         raise InterpError(
             "this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them"
         )
-    fig = go.Figure()
-    rows: list[str] = []
     low, high = chance_span(feature, len(vocab)) or (0.0, 0.0)
-    by_chance: dict[int, float] = {}
-    for side, name, colour in (("top", "positive logits", BLUE), ("bottom", "negative logits", VERMILLION)):
-        tokens, values = list(feature[f"{side}_logit_tokens"])[:n], list(feature[f"{side}_logits"])[:n]
-        effects = dict(enumerate(zip(tokens, map(float, values), strict=True), len(rows)))
-        by_chance |= {y: x for y, (token, x) in effects.items() if low <= x <= high and token not in following}
-        told = {y: x for y, (_, x) in effects.items() if y not in by_chance}
-        if told:
-            fig.add_bar(x=list(told.values()), y=list(told), orientation="h", marker_color=colour, name=name)
-        # A long run of white space, which would push the bars aside, is shortened to one with its number.
-        rows += [
-            token_label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])) for token in tokens
-        ]
-    if by_chance:
-        chance = {"marker_color": LIGHT_GREY, "name": "as large by chance"}
-        fig.add_bar(x=list(by_chance.values()), y=list(by_chance), orientation="h", showlegend=True, **chance)
+    bars: dict[str, list[tuple[int, float]]] = {"positive logits": [], "negative logits": [], "by chance": []}
+    names: list[str] = []
+    n_by_chance = 0
+    for side, name in (("top", "positive logits"), ("bottom", "negative logits")):
+        has_grey = False
+        for token, effect in zip(list(feature[f"{side}_logit_tokens"])[:n], feature[f"{side}_logits"], strict=False):
+            is_by_chance = low <= effect <= high and token not in following
+            n_by_chance += is_by_chance
+            if is_by_chance and has_grey:
+                continue
+            has_grey |= is_by_chance
+            bars["by chance" if is_by_chance else name].append((len(names), float(effect)))
+            # A long run of white space, which would push the bars aside, is shortened to one with its number.
+            names.append(token_label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])))
+    fig = go.Figure()
+    for (name, rows), colour in zip(bars.items(), (BLUE, VERMILLION, LIGHT_GREY), strict=True):
+        if rows:
+            y, x = zip(*rows, strict=True)
+            key = f"as large by chance ({len(rows)} of {n_by_chance})" if name == "by chance" else name
+            fig.add_bar(x=x, y=y, orientation="h", marker_color=colour, name=key, showlegend=True)
     title = _with_latent("Logit effects", int(feature["latent"]) if "latent" in feature else None)
-    with_style(fig, title, x="logits per unit of activation", height=120 + 18 * len(rows))
+    with_style(fig, title, x="logits per unit of activation", height=120 + 18 * len(names))
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
-    return fig.update_yaxes(tickvals=list(range(len(rows))), ticktext=rows, autorange="reversed", showgrid=False)
+    return fig.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", showgrid=False)
 
 
 @figure
@@ -149,14 +150,15 @@ def example_text(
     n: int = 8,
     latent: int | None = None,
 ) -> go.Figure:
-    """Draw examples of text on which a latent fires. Each token is shaded by its share of the largest activation shown,
-    and the firing that the example is about is underlined.
+    """Draw examples of text on which a latent fires, each on a line, with the firing that it is about underlined, below
+    that of the example above. Each token is shaded by its share of the largest activation shown.
 
-    examples: a table with the columns tokens, values, row, start, of which the first `n` rows are drawn.
-    width: as in `figures.save`, for which lines are broken. Letters stay letters in SVG and PDF.
+    examples: a table with the columns tokens, values, row, start. Of these, `n` are drawn in their order: the first
+    ones but for those that fire on the same token after the same token as another, which come last.
+    width: as in `figures.save`, for which lines are cut. Letters stay letters in SVG and PDF.
 
-    Tokens whose bytes make one character together are drawn as that character. Words that the ends of an example cut
-    are left out. Lines break between words; Hebrew and Arabic are read from the right.
+    Tokens whose bytes make one character together are drawn as that character. Words that the ends of a line cut are
+    left out. Hebrew and Arabic are read from the right.
     Raises ValueError if there is no example.
     """
     check_columns(examples, "tokens", "values", "row", "start")
@@ -164,37 +166,51 @@ def example_text(
         raise InterpError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
-    drawn = examples.head(n)
+    n_before = int(CELLS_BEFORE * n_cells)
+    drawn = _unlike(examples, n)
     largest = max(max(float(value) for value in values) for values in drawn["values"]) or 1.0
     fig = go.Figure()
     boxes = []
-    y = 0.0
-    for tokens, values, row, start in drawn[["tokens", "values", "row", "start"]].itertuples(index=False):
+    rows = drawn[["tokens", "values", "row", "start"]].itertuples(index=False)
+    for y, (tokens, values, row, start) in enumerate(rows):
         pieces = list(join_pieces([vocab[token] for token in tokens]))
-        chunks = _whole_words([text for text, _ in pieces], [row - start in positions for _, positions in pieces])
-        words = [visible_token(text.replace(" ", "\u00a0")) for text, _ in pieces]
-        is_leftward = _is_leftward(words)
-        for line in _broken_lines(chunks, words, n_cells):
-            x = n_cells - sum(_cells(words[piece]) for piece in line) if is_leftward else 0
-            for piece in _from_left(line, words) if is_leftward else line:
-                cells = _cells(words[piece])
-                text = escape_markup(_with_joints(words, piece))
-                boxes.append((x + cells / 2, y + 0.5, f"\u2067{text}\u2069" if is_leftward else text))
-                positions = pieces[piece][1]
-                share = max(float(values[position]) for position in positions) / largest
-                _shaded_token(fig, x, x + cells, y, share, fires=row - start in positions)
+        fires = next(place for place, (_, positions) in enumerate(pieces) if row - start in positions)
+        plain = [text for text, _ in pieces]
+        word_of = _words_of(plain)
+        line = _line_around(fires, plain, word_of, n_before, n_cells - n_before)
+        texts = [visible_token(text.replace(" ", "\u00a0")) for text in plain]
+        before = n_before - sum(_cells(texts[place]) for place in line if place < fires)
+        is_leftward = _is_leftward(texts)
+        x = n_cells - before - sum(_cells(texts[place]) for place in line) if is_leftward else before
+        parts = list(zip(word_of, map(_is_rightward, texts), strict=True))
+        for _, places in groupby(_from_left(line, texts) if is_leftward else line, parts.__getitem__):
+            of_word = list(places)
+            text = escape_markup("".join(texts[place] for place in sorted(of_word)))
+            width_of_word = sum(_cells(texts[place]) for place in of_word)
+            boxes.append((x + width_of_word / 2, y + 0.5, f"\u2067{text}\u2069" if is_leftward else text))
+            for place in of_word:
+                cells = _cells(texts[place])
+                share = max(float(values[position]) for position in pieces[place][1]) / largest
+                _shaded_token(fig, x, x + cells, y, share, fires=place == fires)
                 x += cells
-            y += 1
-        y += EXAMPLE_GAP
     _add_texts(fig, boxes)
-    _add_key_of_shades(fig, y, largest)
-    y += 1
-    with_style(fig, _with_latent("Examples", latent), height=round(y * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14)
+    bottom = len(drawn) + 0.5
+    _add_key_of_shades(fig, bottom, largest)
+    bottom += 1
+    with_style(fig, _with_latent("Examples", latent), height=round(bottom * EXAMPLE_LINE_HEIGHT * MIN_FONT) + 14)
     bare = {"visible": False, "showgrid": False, "fixedrange": True}
     fig.update_xaxes(range=[-EDGE_PIXELS / LETTER_PIXELS, n_cells + EDGE_PIXELS / LETTER_PIXELS], **bare).update_yaxes(
-        range=[y, 0], **bare
+        range=[bottom, 0], **bare
     )
     return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})
+
+
+def _unlike(examples: pd.DataFrame, n: int) -> pd.DataFrame:
+    """Return n examples, in their order: as many as possible that fire on another token, or after another."""
+    fires = examples["row"] - examples["start"]
+    pairs = [tuple(tokens[max(at - 1, 0) : at + 1]) for tokens, at in zip(examples["tokens"], fires, strict=True)]
+    seen = [pairs[:place].count(pair) for place, pair in enumerate(pairs)]
+    return examples.iloc[sorted(np.argsort(seen, kind="stable")[:n])]
 
 
 def _add_texts(fig: go.Figure, texts: Sequence[tuple[float, float, str]]) -> None:
@@ -224,40 +240,29 @@ def _shaded_token(fig: go.Figure, left: int, right: int, top: float, share: floa
         fig.add_shape(type="line", x0=left, x1=right, **underline)
 
 
-def _whole_words(texts: Sequence[str], fires: Sequence[bool]) -> list[list[int]]:
-    """Return the places of the pieces of each word, without the words at both ends of a text that may be cut, unless a
-    piece of them fires. Words end at white space; East Asian characters are words each."""
-    words = [[0]]
-    for left, right in pairwise(range(len(texts))):
-        ends = texts[left][-1:] + texts[right][:1]
-        if any(end.isspace() or unicodedata.east_asian_width(end) in "WF" for end in ends):
-            words.append([])
-        words[-1].append(right)
-    if not texts[0][:1].isspace() and not any(fires[place] for place in words[0]):
-        words = words[1:]
-    if not texts[-1][-1:].isspace() and not any(fires[place] for place in words[-1]):
-        words = words[:-1]
-    return words
+def _words_of(texts: Sequence[str]) -> list[int]:
+    """Return the number of the word of each piece of a text. Words end at white space; East Asian characters are words
+    each."""
+    numbers = [0]
+    for left, right in pairwise(texts):
+        ends = left[-1:] + right[:1]
+        is_next = any(end.isspace() or unicodedata.east_asian_width(end) in "WF" for end in ends)
+        numbers.append(numbers[-1] + is_next)
+    return numbers
 
 
-def _broken_lines(chunks: Sequence[list[int]], words: Sequence[str], n_cells: int) -> list[list[int]]:
-    """Return the places of some words in lines of at most `n_cells` letters. A chunk is broken if it is longer than a
-    line, and a word is not.
-    chunks: the places of the words that belong together."""
-    lines: list[list[int]] = [[]]
-    x = 0
-    for chunk in chunks:
-        width = sum(_cells(words[place]) for place in chunk)
-        if x and width <= n_cells < x + width:
-            lines.append([])
-            x = 0
-        for place in chunk:
-            if x and x + _cells(words[place]) > n_cells:
-                lines.append([])
-                x = 0
-            lines[-1].append(place)
-            x += _cells(words[place])
-    return lines
+def _line_around(fires: int, texts: Sequence[str], word_of: Sequence[int], before: int, after: int) -> list[int]:
+    """Return the places of the pieces of a text on a line with room for so many letters before that which fires, and
+    from it on. Words that the line or an end of the text may cut are left out, unless it lies in them."""
+    cells = [_cells(visible_token(text)) for text in texts]
+    first, last = fires, fires + 1
+    while first > 0 and sum(cells[first - 1 : fires]) <= before:
+        first -= 1
+    while last < len(texts) and sum(cells[fires : last + 1]) <= after:
+        last += 1
+    with_ends = [word_of[0] - texts[0][:1].isspace(), *word_of, word_of[-1] + texts[-1][-1:].isspace()]
+    cut = {with_ends[first], with_ends[last + 1]} - {word_of[fires]}
+    return [place for place in range(first, last) if word_of[place] not in cut]
 
 
 def _directions(word: str) -> list[str]:
@@ -271,25 +276,16 @@ def _is_leftward(words: Sequence[str]) -> bool:
     return sum(way in ("R", "AL") for way in ways) > ways.count("L")
 
 
+def _is_rightward(word: str) -> bool:
+    """Return whether a word in leftward text runs rightwards, as Latin words and numbers do."""
+    return bool(ways := _directions(word)) and not {"R", "AL"} & set(ways)
+
+
 def _from_left(line: Sequence[int], words: Sequence[str]) -> Iterator[int]:
-    """Yield the places of a line of leftward text from left to right. In it, Latin words and numbers run rightwards."""
-
-    def is_rightward(place: int) -> bool:
-        return bool(ways := _directions(words[place])) and not {"R", "AL"} & set(ways)
-
-    runs = [(rightward, list(run)) for rightward, run in groupby(line, is_rightward)]
+    """Yield the places of a line of leftward text from left to right."""
+    runs = [(rightward, list(run)) for rightward, run in groupby(line, lambda place: _is_rightward(words[place]))]
     for rightward, run in reversed(runs):
         yield from run if rightward else reversed(run)
-
-
-def _with_joints(words: Sequence[str], place: int) -> str:
-    """Return a word with the sign that joins an Arabic letter to that of the word beside it."""
-
-    def is_joined(left: int) -> bool:
-        ends = words[left][-1:] + words[left + 1][:1] if 0 <= left < len(words) - 1 else ""
-        return len(ends) == 2 and all(unicodedata.bidirectional(end) == "AL" and end.isalpha() for end in ends)
-
-    return JOINER * is_joined(place - 1) + words[place] + JOINER * is_joined(place)
 
 
 def _cells(word: str) -> int:

@@ -552,16 +552,14 @@ def test_examples_are_laid_out_for_one_width():
     vocab = [" a <b>", " firing", "\n" + "x" * 46, " cut"]
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
     trace, shares = figure.data
-    assert list(trace.text) == ["\u00a0cut", "\u00a0a\u00a0&lt;b&gt;", "\u00a0firing", "↵" + "x" * 46]
-    assert [int(y) for y in trace.y] == [0, 0, 0, 1], "a word that does not fit is on the next line"
+    assert list(trace.text) == ["\u00a0cut", "\u00a0a\u00a0&lt;b&gt;", "\u00a0firing"], "another does not fit"
     [key] = figure.layout.annotations
     assert key.text == "of the largest activation, 2" and key.y > max(trace.y)
     boxes = [shape.fillcolor for shape in figure.layout.shapes if shape.type == "rect"]
-    assert boxes[:2] == ["rgba(230,159,0,0.87)", "rgba(230,159,0,0.49)"]
-    shades = dict(zip(shares.text, boxes[2:], strict=True))
-    assert shades["100%"] == boxes[0] and shades["50%"] == boxes[1], "the shades are explained below"
+    shades = dict(zip(shares.text, boxes[1:], strict=True))
+    assert boxes[0] == shades["100%"] == "rgba(230,159,0,0.87)", "the shades are explained below"
     [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
-    assert (under.x0, under.x1) == (10, 17)
+    assert (under.x0, under.x1) == (32, 39), "of 54 letters"
     assert with_print_layout(figure).layout.width == figure.layout.width
     with pytest.raises(ValueError, match="laid out 84.5 mm wide, not 139.7"):
         with_print_layout(figure, "page")
@@ -569,22 +567,31 @@ def test_examples_are_laid_out_for_one_width():
         figures.example_text(pd.DataFrame(rows).head(0), vocab)
 
 
-def test_examples_begin_and_end_with_whole_words_and_lines_do_not_break_them():
+def test_examples_begin_and_end_with_whole_words():
     vocab = ["ERT", "RUDE", " said", " HAM", "LET", " the", " pri", "北", "京"]
 
-    def lines(tokens, fires):
+    def line(tokens, fires, width=60):
         values = [float(i == fires) for i in range(len(tokens))]
         rows = pd.DataFrame({"tokens": [tokens], "values": [values], "row": [fires], "start": [0]})
-        trace = figures.example_text(rows, vocab, width=40).data[0]  # 23 letters a line
-        found: dict[float, str] = {}
-        for y, text in zip(trace.y, trace.text, strict=True):
-            found[y] = found.get(y, "") + text.replace("\u00a0", " ")
-        return list(found.values())
+        trace = figures.example_text(rows, vocab, width=width).data[0]
+        return "".join(trace.text).replace("\u00a0", " ")
 
-    assert lines([0, 1, 2, 3, 4, 5, 6], 4) == [" said HAMLET the"], "without the words at its ends, which may be cut"
-    assert lines([0, 1, 2, 5, 6], 1) == ["ERTRUDE said the"], "the firing stays"
-    assert lines([2, 2, 2, 2, 3, 4, 5, 6], 4) == [" said said said said", " HAMLET the"]
-    assert lines([7, 8, 7, 8], 1) == ["京北"], "each of these is a word"
+    assert line([0, 1, 2, 3, 4, 5, 6], 4) == " said HAMLET the", "without the words at its ends, which may be cut"
+    assert line([0, 1, 2, 5, 6], 1) == "ERTRUDE said the", "the firing stays"
+    assert line([2, 2, 2, 2, 3, 4, 5, 6], 4) == " said said said said HAMLET the"
+    assert line([2, 2, 2, 0, 1, 2, 3, 4], 4, width=40) == " said saidERTRUDE said", "HAM would fit"
+    assert line([7, 8, 7, 8], 1) == "京北", "each of these is a word"
+
+
+def test_examples_are_below_one_another_where_they_fire_and_unlike_ones_come_first():
+    rows = pd.DataFrame({"tokens": [[0, 1], [0, 1], [0, 2, 1]], "row": [1, 11, 22], "start": [0, 10, 20]})
+    rows["values"] = rows["tokens"].map(lambda tokens: [1.0] * len(tokens))
+    figure = figures.example_text(rows, [" a", " be", " cat"])
+    under = [(shape.x0, shape.y0) for shape in figure.layout.shapes if shape.type == "line"]
+    assert len({x for x, _ in under}) == 1 and len({y for _, y in under}) == 3
+    texts = figures.example_text(rows, [" a", " be", " cat"], n=2).data[0].text
+    shown = "".join(texts).replace("\u00a0", " ")
+    assert shown == " a be a cat be", "the second fires as the first does"
 
 
 def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_right():
@@ -592,14 +599,14 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
     rows = [{"latent": 3, "tokens": [0, 1, 2, 3, 5, 4], "values": [0.0, 2, 0, 1, 0, 0], "row": 1, "start": 0}]
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
     trace = figure.data[0]
-    bare = [text.strip("\u2067\u2069").replace("\u200d", "|") for text in trace.text]
-    assert bare[:2] == ["⟨d8… ء–غ⟩", "."] and bare[2:] == ["12", "34", "|ل", "\u00a0ب|"]
-    assert list(trace.x) == sorted(trace.x) and trace.x[-1] > 40, "it ends at the right edge"
+    bare = [text.strip("\u2067\u2069") for text in trace.text]
+    assert bare == [".⟨d8… ء–غ⟩", "1234", "\u00a0بل"], "the letters of a word are one text, in which they are joined"
+    assert list(trace.x) == sorted(trace.x)
     of_line = [shape for shape in figure.layout.shapes if shape.type == "rect" and shape.y0 < max(trace.y)]
     shades = sorted((shape.x0, shape.fillcolor) for shape in of_line)
     assert [fill for _, fill in shades] == ["rgba(230,159,0,0.49)", "rgba(230,159,0,0.87)"]
     [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
-    assert under.x1 - under.x0 == 1, "the letter, of which the firing token holds the last byte"
+    assert (under.x0, under.x1) == (21, 22), "the letter, of which the firing token holds the last byte, from the right"
 
 
 def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
@@ -754,11 +761,11 @@ def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     assert letters < drawn.layout.width, "it is whole in a column"
 
 
-def test_effects_as_large_by_chance_are_grey_unless_the_token_is_common_after_the_firings():
+def test_of_effects_as_large_by_chance_the_largest_are_drawn_unless_the_token_is_common_after_the_firings():
     counts = np.zeros(40, int)
     counts[[0, 18, 20, 22, 39]] = 1, 300, 398, 300, 1
     feature = {
-        **{"top_logit_tokens": [0, 1, 2], "top_logits": [2.0, 0.3, 0.2], "logit_counts": counts},
+        **{"top_logit_tokens": [0, 1, 5, 2], "top_logits": [2.0, 0.3, 0.25, 0.2], "logit_counts": counts},
         **{"bottom_logit_tokens": [3, 4], "bottom_logits": [-2.0, -0.1]},
     }
     vocab = [f"t{i}" for i in range(1000)]
@@ -766,11 +773,11 @@ def test_effects_as_large_by_chance_are_grey_unless_the_token_is_common_after_th
     assert drawn == {
         "positive logits": [2.0, 0.2],
         "negative logits": [-2.0],
-        "as large by chance": [0.3, -0.1],
+        "as large by chance (2 of 3)": [0.3, -0.1],
     }
     without_counts = {name: cell for name, cell in feature.items() if name != "logit_counts"}
     drawn = {trace.name: list(trace.x) for trace in figures.logit_bars(without_counts, vocab).data}
-    assert drawn == {"positive logits": [2.0, 0.3, 0.2], "negative logits": [-2.0, -0.1]}
+    assert drawn == {"positive logits": [2.0, 0.3, 0.25, 0.2], "negative logits": [-2.0, -0.1]}
 
 
 def test_lines_to_names_do_not_cross():

@@ -33,7 +33,10 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.dictionaries import escape_latex
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
-from interp.report import decoder_layout
+from interp.figures.theme import MANY_HUES
+from interp.report.label_names import label_names
+from interp.report.latent_facts import surroundings
+from interp.report.latent_map import decoder_layout, map_names
 from interp.report.page_names import names_of_page
 from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
@@ -44,8 +47,6 @@ from interp.verdict.verdict_shares import verdict_shares
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
 """Number of latents that are drawn one by one, unless `--latents` names them."""
-NAMED_FROM = 0.6
-"""The least F1 at which a latent has the name of a concept on the map."""
 
 
 @dataclass(frozen=True)
@@ -131,12 +132,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
     if run.has("ranking"):
         results["ranking"] = run.ranking
         if store.W_dec is not None:
-            points = on_the_map(run, run.ranking)
-            note = (
-                f"{len(points):,} latents that fire. A concept is named if one detects it with an F1 of {NAMED_FROM}."
-            )
-            yield Results({"points": points}, note=note)
-            yield Results({"points": points}, "density", {"colour": "density"}, note)
+            yield from map_of(run)
     if run.has("nulls"):
         results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
         notes |= dict.fromkeys(("verdict_shares", "scores_beside_nulls"), note_on_nulls(run))
@@ -263,17 +259,26 @@ def cosines_of(run: Run) -> Iterator[Results]:
         yield Results({"cosines": cosines}, "twin_seed", words | {"axis": "cosine with the nearest latent there"}, note)
 
 
-def on_the_map(run: Run, ranking: pd.DataFrame) -> pd.DataFrame:
-    """Return the rows of latents that fire, with the coordinates of their decoder directions. `name` is the concept
-    that a latent detects better than all other latents, or ""."""
-    fires = ranking[ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
-    points = decoder_layout(np.asarray(run.features.W_dec, np.float32)[fires["latent"]])
-    concepts = run.concepts if run.has("concepts") else pd.DataFrame({"feature": [], "f1_feature": []})
-    named_latents = (
-        concepts[concepts["f1_feature"] >= NAMED_FROM].sort_values("f1_feature").drop_duplicates("feature", keep="last")
+def map_of(run: Run) -> Iterator[Results]:
+    """Yield the coordinates of the latents that fire, with the kind of text in which each does most, and the names of
+    these; by verdict, if the tokens have no labels."""
+    store = run.features
+    fires = run.ranking[run.ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
+    at = decoder_layout(np.asarray(store.W_dec, np.float32)[fires["latent"]])
+    kinds = {latent: kind.name for latent, kind in surroundings(store, label_names(store.meta["labels"], {})).items()}
+    points = fires.assign(x=at[:, 0], y=at[:, 1])
+    points["kind of text"] = fires["latent"].map(kinds)
+    note = f"{len(points):,} latents that fire."
+    if not kinds:
+        yield Results({"points": points}, note=note)
+        return
+    commonest_first = map_names(at, [kinds.get(latent) for latent in fires["latent"]], [()] * len(at))
+    names = [(x, y, name) for x, y, name, _ in commonest_first[: len(MANY_HUES)]]
+    note += (
+        f" The {len(MANY_HUES)} commonest kinds have a colour: that in which half or more of a latent's firings lie. A "
+        "kind is named where its latents are densest."
     )
-    names = named_latents.set_index("feature")["label"] if len(named_latents) else {}
-    return fires.assign(x=points[:, 0], y=points[:, 1], name=fires["latent"].map(names).fillna(""))
+    yield Results({"points": points, "names": names}, options={"colour": "kind of text"}, note=note)
 
 
 def shown_latents(run: Run) -> list[int]:

@@ -4,8 +4,6 @@ from .comparisons import splitting as splitting
 from .comparisons import universality as universality
 from .dictionaries import coactivation_heatmap as coactivation_heatmap
 from .dictionaries import concept_dots as concept_dots
-from .dictionaries import concept_frequency as concept_frequency
-from .dictionaries import concept_scatter as concept_scatter
 from .dictionaries import cosine_histogram as cosine_histogram
 from .dictionaries import decoder_map as decoder_map
 from .dictionaries import quality as quality

@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from interp.figures.figure import figure
-from interp.figures.name_placement import with_placed_names
+from interp.figures.name_placement import LETTER_WIDTH, LINE_HEIGHT, NAME_GROUND
+from interp.figures.print_layout import MIN_FONT, to_pixels
 from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
-    COLOUR_SCALE,
-    DASHES,
     GREEN,
     GREY,
     INK,
+    LIGHT_GREY,
     LIGHT_TO_DARK,
+    MANY_HUES,
     SEQUENCE,
+    VERDICT_COLOURS,
     VERMILLION,
+    WIDTH,
     check_columns,
     colour_bar,
     dot_style,
@@ -33,7 +37,6 @@ from interp.figures.theme import (
     share_ticks,
     shortened,
     split_by_verdict,
-    verdict_dots,
     verdict_name,
     with_meta,
     with_style,
@@ -51,6 +54,12 @@ _BAR_BELOW: dict[str, Any] = {
     "len": 0.8,
 }
 """Where the scale of colours is, for a plot that needs the whole width."""
+_MAP_MARGIN = 0.03
+"""Share of the longer side of a map that is free on each side."""
+_MAP_DOT = 3.0
+"""Diameter of a dot of a map, in pixels."""
+_LINES_ASIDE = (0, 1.1, -1.1, 2.2, -2.2)
+"""By how many lines above its place a name on a map may stand, the best first."""
 _MAX_NAME_LETTERS = 17
 """Number of letters of a name that are shown beside the number of its latent."""
 LATEX_COLUMNS = {
@@ -116,74 +125,65 @@ def escape_latex(text: str) -> str:
 
 
 @figure
-def decoder_map(points: pd.DataFrame, *, colour: str = "verdict") -> go.Figure:
-    """Draw the directions of the decoder in the plane (UMAP), a dot per latent, coloured by verdict or by a number.
-    Distances have no unit. A ring is the latent that detects the named concept best.
+def decoder_map(
+    points: pd.DataFrame, *, colour: str = "verdict", names: Sequence[tuple[float, float, str]] = ()
+) -> go.Figure:
+    """Draw the directions of the decoder in the plane (UMAP), a dot per latent. Distances have no unit.
 
-    points: a table with x, y and the column `colour`. A point that has an entry in an optional column `name` has a ring
-    and this name.
-    colour: "verdict", or a column of numbers; "density" is drawn on a logarithmic scale. The scale ends at the 2nd and
-    98th percentiles, so that a few outliers do not compress it."""
+    points: a table with x, y and the column `colour`.
+    colour: the column by which dots are coloured: "verdict", or one of words, of which the commonest have a colour.
+    names: x, y and the name of what lies there, the most important first. One without room near there is left out."""
     check_columns(points, "x", "y", colour)
     fig = go.Figure()
-    if colour == "verdict":
-        for verdict, rows in split_by_verdict(points):
-            look = {"mode": "markers", "hoverinfo": "skip", "name": verdict_name(verdict)}
-            dots = verdict_dots(verdict, len(rows), len(points), opacity=0.9)
-            fig.add_scatter(x=rows["x"], y=rows["y"], **look, **dots)
-        fig.update_layout(legend_itemsizing="constant")
-    else:
-        values = points[colour].to_numpy(float)
-        if colour == "density":
-            values = np.log10(np.where(values > 0, values, np.nan))
-        low, high = np.nanpercentile(values, [2, 98]) if np.isfinite(values).any() else (0, 1)
-        bar = colour_bar(plain_name(colour), **_BAR_BELOW)
-        if colour == "density":
-            ticks = share_ticks(10**low, 10**high)
-            bar = colour_bar(
-                "density (share of tokens)", **_BAR_BELOW | ticks | {"tickvals": np.log10(ticks["tickvals"])}
-            )
-        hues = {"color": values, "colorscale": COLOUR_SCALE, "colorbar": bar, "cmin": low, "cmax": high}
-        marker = dot_style(len(points), **hues, opacity=1)  # as on the scale
-        fig.add_scatter(x=points["x"], y=points["y"], mode="markers", marker=marker, hoverinfo="skip")
-    ringed = points[points["name"].fillna("") != ""] if "name" in points else points.iloc[:0]
-    x_range = _with_margin(points["x"], 0.3 if len(ringed) else 0.05)  # names stand beside the dots
-    y_range = _with_margin(points["y"], 0.05)
-    shape = min((y_range[1] - y_range[0]) / (x_range[1] - x_range[0]), 1.0)
-    scale = "verdict" if colour == "verdict" else f"{colour.replace('_', ' ')}, from the 2nd to the 98th percentile"
-    caption = f"The directions of the decoder in the plane (UMAP), a dot per latent, coloured by {scale}."
-    if len(ringed):
-        caption += " A ring is the latent that detects the named concept best."
-    title = f"Map of the decoder, coloured by {colour.replace('_', ' ')}"
-    with_style(
-        fig,
-        title,
-        x="UMAP 1 (no unit)",
-        y="UMAP 2 (no unit)",
-        height=round(130 + 560 * shape + 90 * (colour != "verdict")),
-        caption=caption,
+    hues = {}
+    for name, rows, hue in _groups_of_map(points, colour):
+        hues[name] = hue
+        dots = {"marker": dot_style(len(points), color=hue, opacity=0.9, size=_MAP_DOT), "zorder": -len(rows)}
+        key = {"name": name, "showlegend": colour == "verdict" or hue == LIGHT_GREY}
+        fig.add_scatter(x=rows["x"], y=rows["y"], mode="markers", hoverinfo="skip", **key, **dots)
+    caption = (
+        "The directions of the decoder in the plane (UMAP), a dot per latent. Places and distances have no unit. The "
+        f"colour is the {plain_name(colour)}."
     )
-    fig.update_xaxes(ticks="", showticklabels=False, showgrid=False, range=x_range)
-    fig.update_yaxes(ticks="", showticklabels=False, showgrid=False, range=y_range)
-    fig.update_yaxes(scaleanchor="x", constrain="domain")
-    if len(ringed):
-        ring = {"symbol": "circle-open", "color": INK, "size": 6, "line": {"width": 1.2}}
-        names: dict[str, Any] = {
-            "mode": "markers+text",
-            "text": list(map(plain_name, ringed["name"])),
-            "textfont_size": 11,
-            "name": "detects the named concept best",
-            "showlegend": True,
-        }
-        fig.add_scatter(x=ringed["x"], y=ringed["y"], marker=ring, hoverinfo="skip", zorder=1, **names)
-    return with_placed_names(fig)
+    low, high = points[["x", "y"]].min(), points[["x", "y"]].max()
+    across, up = (high - low + 2 * _MAP_MARGIN * (high - low).max()).replace(0, 1.0)
+    title = f"Map of the decoder, coloured by {plain_name(colour)}"
+    with_style(fig, title, height=round(80 + WIDTH * up / across), caption=caption)
+    fig.update_layout(legend_itemsizing="constant")
+    middle = (low + high) / 2
+    fig.update_xaxes(visible=False, range=[middle["x"] - across / 2, middle["x"] + across / 2])
+    fig.update_yaxes(visible=False, range=[middle["y"] - up / 2, middle["y"] + up / 2], scaleanchor="x")
+    letter = across * MIN_FONT / to_pixels("column")  # as large as letters are in a column, where they are largest
+    boxes = np.empty((0, 4))
+    for x, y, name in names:
+        half = np.array([LETTER_WIDTH * letter * (len(name) + 1), LINE_HEIGHT * letter]) / 2
+        for lines in _LINES_ASIDE:
+            at = np.array([x, y + lines * LINE_HEIGHT * letter])
+            box = np.concatenate([at - half, at + half])
+            if not ((boxes[:, :2] < box[2:]) & (box[:2] < boxes[:, 2:])).all(1).any():
+                boxes = np.vstack([boxes, box])
+                ink = {"color": _inked(hues.get(plain_name(name), INK))}
+                look = {"showarrow": False, "bgcolor": NAME_GROUND, "borderpad": 0, "font": ink}
+                fig.add_annotation(x=at[0], y=at[1], text=f"<b>{plain_name(name)}</b>", **look)
+                break
+    return fig
 
 
-def _with_margin(values: pd.Series, share: float) -> list[float]:
-    """Return the range of an axis that shows all values, with a share of it free on both sides."""
-    low, high = float(values.min()), float(values.max())
-    margin = share * (high - low) or 1.0
-    return [low - margin, high + margin]
+def _inked(hue: str) -> str:
+    """Return a colour closer to that of text, so that letters in it are readable."""
+    parts = ([int(each[at : at + 2], 16) for at in (1, 3, 5)] for each in (hue, INK))
+    return f"rgb({','.join(str(round(0.6 * of_hue + 0.4 * of_ink)) for of_hue, of_ink in zip(*parts, strict=True))})"
+
+
+def _groups_of_map(points: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, str]]:
+    """Return the name, the rows and the colour of each group of dots."""
+    if colour == "verdict":
+        return [(verdict_name(v), rows, VERDICT_COLOURS.get(v, GREY)) for v, rows in split_by_verdict(points)]
+    words = points[colour].fillna("")
+    common = words[words != ""].value_counts().index[: len(MANY_HUES)]
+    rest = points[~words.isin(common)]
+    groups = [(plain_name(word), points[words == word], hue) for word, hue in zip(common, MANY_HUES, strict=False)]
+    return [("another, or none", rest, LIGHT_GREY)] * bool(len(rest)) + groups
 
 
 @figure
@@ -285,31 +285,18 @@ def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> 
 
 
 @figure
-def concept_scatter(concepts: pd.DataFrame) -> go.Figure:
-    """Draw the held-out F1 of the best feature against that of the best neuron for each labelled concept. Above the
-    dashed line the feature is better."""
-    check_columns(concepts, "label", "f1_feature", "f1_neuron")
-    rival = _rival(concepts)
-    fig = go.Figure()
-    equal: dict[str, Any] = {"name": "equally good", "showlegend": True, "hoverinfo": "skip"}
-    fig.add_scatter(x=[0, 1], y=[0, 1], mode="lines", line={"color": GREY, "dash": DASHES, "width": 1}, **equal)
-    _named_points(fig, concepts, concepts["f1_neuron"], f"feature %{{y:.3f}}, {rival} %{{x:.3f}}")
-    title = f"Concepts: best feature against best {rival}"
-    with_style(fig, title, x=f"F1 of the best {rival} (held out)", height=520)
-    fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
-    return with_placed_names(fig.update_xaxes(range=[-0.03, 1.05]))
-
-
-@figure
-def concept_dots(concepts: pd.DataFrame) -> go.Figure:
+def concept_dots(concepts: pd.DataFrame, *, n_tokens: int | None = None) -> go.Figure:
     """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. The concept that is
-    detected best is on top."""
-    check_columns(concepts, "label", "f1_feature", "f1_neuron")
+    detected best is on top. Beside it is how frequent the concept is.
+
+    n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones. Without it, frequencies are
+    not drawn."""
+    check_columns(concepts, "label", "f1_feature", "f1_neuron", *(["n_label"] if n_tokens else []))
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
     names = list(map(plain_name, rows["label"]))
     rival = _rival(concepts)
-    fig = go.Figure()
+    fig = make_subplots(1, 2, column_widths=[0.7, 0.3], horizontal_spacing=0.08) if n_tokens else go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
     fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE_TRACE)
@@ -318,10 +305,25 @@ def concept_dots(concepts: pd.DataFrame) -> go.Figure:
         hover = f"%{{hovertext}}<br>{name} %{{x:.3f}}{'<br>latent %{customdata}' if hover_data else ''}<extra></extra>"
         look = {"mode": "markers", "marker": {"color": colour, "size": 7}, "hovertext": names, "hovertemplate": hover}
         fig.add_scatter(x=rows[column], y=y, name=name, **look, **hover_data)
+    caption = (
+        f"The held-out F1 of the best feature and of the best {rival} for each labelled concept, the best detected one "
+        f"on top{', and the share of the tokens that have the label' if n_tokens else ''}."
+    )
     height = 130 + 15 * len(rows)
-    with_style(fig, f"Each concept's best feature and {rival}", x="F1 (held out)", height=height)
+    with_style(fig, f"Each concept's best feature and {rival}", x="F1 (held out)", height=height, caption=caption)
     fig.update_xaxes(range=[-0.02, 1.02])
-    return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], showgrid=False, ticks="")
+    if n_tokens:
+        share = rows["n_label"] / n_tokens
+        dots: dict[str, Any] = {"mode": "markers", "marker": {"color": INK, "size": 5}, "showlegend": False}
+        dots |= {"hovertext": names, "hovertemplate": "%{hovertext}<br>%{x:.2%} of the tokens<extra></extra>"}
+        fig.add_scatter(x=share, y=y, cliponaxis=False, **dots, row=1, col=2)
+        logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
+        ends_of_axis = [logs.min() - 0.15, logs.max() + 0.15]
+        ticks = share_ticks(10 ** logs.min(), 10 ** logs.max())
+        fig.update_xaxes(type="log", range=ends_of_axis, **ticks, title_text="share of tokens", row=1, col=2)
+        fig.update_yaxes(showticklabels=False, row=1, col=2)
+    grid = {"showgrid": True, "gridcolor": "#f0f0f0", "ticks": ""}
+    return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], **grid)
 
 
 def _latents(concepts: pd.DataFrame) -> dict[str, list[int | None]]:
@@ -334,39 +336,3 @@ def _latents(concepts: pd.DataFrame) -> dict[str, list[int | None]]:
 def _rival(concepts: pd.DataFrame) -> str:
     """Return the word for the units with which the features are compared: the table's `rival`, by default "neuron"."""
     return concepts["rival"].iloc[0] if "rival" in concepts and len(concepts) else "neuron"
-
-
-@figure
-def concept_frequency(concepts: pd.DataFrame, *, n_tokens: int) -> go.Figure:
-    """Draw how well the best feature detects each labelled concept, against how frequent the concept is. For a
-    dictionary with only frequent concepts, the points rise from left to right.
-
-    n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones."""
-    check_columns(concepts, "label", "f1_feature", "n_label")
-    fig = go.Figure()
-    share = concepts["n_label"].to_numpy(float) / max(n_tokens, 1)
-    _named_points(fig, concepts, share, "on %{x:.2%} of tokens, F1 %{y:.3f}")
-    with_style(fig, "Concepts: detection against frequency", x="frequency of the concept (share of tokens)", height=420)
-    fig.update_yaxes(title_text="F1 of the best feature (held out)", range=[-0.03, 1.05])
-    logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
-    ticks = share_ticks(10 ** logs.min(), 10 ** logs.max())
-    fig.update_xaxes(type="log", range=[logs.min() - 0.25, logs.max() + 0.25], **ticks)
-    return with_placed_names(fig)
-
-
-def _named_points(fig: go.Figure, concepts: pd.DataFrame, x: pd.Series | np.ndarray, hover: str) -> None:
-    """Draw a dot per concept at the F1 of its best feature, with its name. Hovering tells the latent, if the table has
-    it. Spaces in names stay spaces, and are not marked as in tokens."""
-    look: dict[str, Any] = {
-        "mode": "markers+text",
-        "textfont_size": 11,
-        "marker": {"color": BLUE, "size": 7},
-        "showlegend": False,
-    }
-    if hover_data := _latents(concepts):
-        look |= hover_data
-        hover += "<br>latent %{customdata}"
-    shown = f"%{{hovertext}}<br>{hover}<extra></extra>"
-    fig.add_scatter(
-        x=x, y=concepts["f1_feature"], text=list(map(plain_name, concepts["label"])), hovertemplate=shown, **look
-    )

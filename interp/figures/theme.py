@@ -25,6 +25,11 @@ WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
 GREY, LIGHT_GREY, PALE, INK = "#8a8f98", "#c3c8d0", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
+MANY_HUES = (
+    *("#7299c6", "#e0902c", "#2e7924", "#9b3b6f", "#4456c2", "#e08392", "#cb4644"),
+    *("#848f1d", "#17c082", "#d36ed6", "#885a33", "#8e6dbd", "#04bbd5", "#388fdf"),
+)
+"""As many colours as can be told apart, those of the kinds of text on a page's map (`report/page/map/colours.js`)."""
 COLOUR_SCALE = "Cividis"
 DASHES = "4px,3px"
 """The dashes of a line for comparison. Those of plotly are as long as a panel of print is wide."""

@@ -28,7 +28,7 @@ def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, drawn
     assert asked == [([], "icml", "")]
     names = {file.stem for file in out.glob("*.html")} - {"index"}
     whole = {"density_histogram", "verdict_shares", "concept_dots", "decoder_map", "coactivation_heatmap", "quality"}
-    parts = {"training_sae", "cosine_histogram_twin_seed", "decoder_map_density", "graph"}
+    parts = {"training_sae", "cosine_histogram_twin_seed", "graph"}
     assert whole | parts <= names
     for noun in ("example_text", "logit_bars", "activation_histogram"):
         assert any(re.fullmatch(rf"{noun}_latent_\d+", name) for name in names)

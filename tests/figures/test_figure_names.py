@@ -94,6 +94,7 @@ OPTIONS: dict[str, Any] = {"title": NAME, "way": NAME, "score": NAME, "names": {
 """Those of their other parameters that hold names."""
 SPECIAL: dict[str, dict] = {
     "coactivation_heatmap": {"names": {1: "<a>&<b>"}},  # it shortens long ones
+    "decoder_map": {"colour": "label", "names": [(0.5, 0.5, NAME)]},
     "splitting": {"names": [{1: NAME}]},
     "corpus_differences": {"names": (NAME, NAME)},
 }

@@ -28,10 +28,23 @@ from interp.figures.name_placement import (
     POINT_NAME,
     count_letters,
     place_names,
+    with_placed_names,
 )
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
-from interp.figures.theme import BLUE, GREEN, GREY, VERDICT_COLOURS, WIDTH, digit_ticks, share_ticks, visible_token
+from interp.figures.theme import (
+    BLUE,
+    GREEN,
+    GREY,
+    LIGHT_GREY,
+    MANY_HUES,
+    VERDICT_COLOURS,
+    WIDTH,
+    digit_ticks,
+    share_ticks,
+    visible_token,
+    with_style,
+)
 
 
 @pytest.fixture
@@ -103,12 +116,9 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.quality(QUALITY),
         figures.score_distributions(ranking, score="monosemanticity"),
         figures.score_against_density(ranking),
-        figures.concept_scatter(CONCEPTS),
         figures.concept_dots(CONCEPTS),
-        figures.concept_frequency(CONCEPTS.assign(n_label=[10, 200]), n_tokens=1000),
+        figures.concept_dots(CONCEPTS.assign(n_label=[10, 200]), n_tokens=1000),
         figures.precision_recall(ranking.assign(explanation_precision=0.5, explanation_recall=0.5)),
-        figures.decoder_map(ranking),
-        figures.decoder_map(ranking, colour="density"),
         figures.cosine_histogram({"twin": [0.1, 0.9], "chance": [0.1, 0.2]}, null="chance"),
         figures.coactivation_heatmap(pd.DataFrame({"latent": [0, 1], "other": [1, 2], "jaccard": [0.5, 0.2]})),
         figures.steering(DOSES),
@@ -309,19 +319,46 @@ def names_in(figure: go.Figure) -> list[go.layout.Annotation]:
     return [note for note in figure.layout.annotations if note.name == POINT_NAME]
 
 
+def named_points(names: list[str], x: np.ndarray, y: np.ndarray) -> go.Figure:
+    figure = go.Figure(go.Scatter(x=x, y=y, text=names, mode="markers+text"))
+    with_style(figure, "Points with names", height=520).update_xaxes(range=[0, 1]).update_yaxes(range=[0, 1])
+    return with_placed_names(figure)
+
+
 def test_every_point_of_a_crowd_is_named_once_in_print():
-    generator = np.random.default_rng(1)
-    labels = ["python comment", "html", "python keyword", "dna", "python_string", "latex", "uuid", "german"]
-    crowd = pd.DataFrame({"label": labels, "f1_neuron": 0.4 + generator.random(8) / 50})
-    crowd["f1_feature"] = 0.7 + generator.random(8) / 50
-    figure = figures.concept_scatter(crowd)
-    shown = [label.replace("_", " ") for label in labels]
+    x, y = np.array([[0.4], [0.7]]) + np.random.default_rng(1).random((2, 8)) / 50
+    names = ["python comment", "html", "python keyword", "dna", "python string", "latex", "uuid", "german"]
+    figure = named_points(names, x, y)
     for drawn in (figure, *(with_print_layout(figure, width) for width in ("column", "icml", "page"))):
-        assert sorted(name.text for name in names_in(drawn)) == sorted(shown), "laid out anew, each stands once"
-        assert list(drawn.data[1].hovertext) == shown and {name.showarrow for name in names_in(drawn)} == {True, False}
+        assert sorted(name.text for name in names_in(drawn)) == sorted(names), "laid out anew, each stands once"
+        assert list(drawn.data[0].hovertext) == names and {name.showarrow for name in names_in(drawn)} == {True, False}
         assert all("255,255,255" in name.bgcolor for name in names_in(drawn)), "a name is legible on other points"
-    apart = pd.DataFrame({"label": ["a b", "c"], "f1_neuron": [0.2, 0.8], "f1_feature": [0.2, 0.8]})
-    assert [name.text for name in names_in(figures.concept_scatter(apart))] == ["a b", "c"], "no mark of a token"
+
+
+def test_on_a_map_the_commonest_words_have_colours_and_names_without_room_are_left_out():
+    words = [f"word {k}" for k in range(len(MANY_HUES) + 1)]
+    kinds = [word for k, word in enumerate(words) for _ in range(20 - k)] + [None]
+    y = np.where(np.arange(len(kinds)) % 2, 3.0, 0.0)
+    points = pd.DataFrame({"kind": kinds, "x": np.linspace(0, 4, len(kinds)), "y": y})
+    names = [*((2.0, 1.5, word) for word in words), (2.0, 0.2, "another place")]
+    figure = figures.decoder_map(points, colour="kind", names=names)
+    assert sum(len(trace.x) for trace in figure.data) == len(points)
+    hues = {trace.name: trace.marker.color for trace in figure.data}
+    assert hues == {"another, or none": LIGHT_GREY, **dict(zip(words, MANY_HUES, strict=False))}
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["another, or none"]
+    shown = [note.text.removeprefix("<b>").removesuffix("</b>") for note in figure.layout.annotations]
+    assert shown == [*words[:5], "another place"]
+    by_verdict = figures.decoder_map(points.assign(verdict="faint"))
+    assert [trace.marker.color for trace in by_verdict.data] == [VERDICT_COLOURS["faint"]]
+
+
+def test_the_frequency_of_a_concept_stands_beside_what_detects_it():
+    concepts = CONCEPTS.assign(n_label=[10, 200])
+    alone, beside = figures.concept_dots(concepts), figures.concept_dots(concepts, n_tokens=1000)
+    assert len(beside.data) == len(alone.data) + 1
+    order = concepts["f1_feature"].argsort()[::-1]
+    assert list(beside.data[-1].x) == (concepts["n_label"] / 1000).iloc[order].tolist()
+    assert beside.layout.xaxis2.type == "log" and beside.layout.yaxis2.range == beside.layout.yaxis.range
 
 
 def test_another_order_names_what_the_first_leaves_out():
@@ -416,9 +453,8 @@ def test_a_logarithmic_axis_has_several_ticks_and_no_crowd_of_them(span):
 
 
 def test_a_figure_that_was_read_from_json_is_laid_out_as_before():
-    labels = CONCEPTS["label"].tolist()
-    concepts = pd.DataFrame({"label": labels, "f1_feature": np.array([0.9, 0.7]), "f1_neuron": np.array([0.6, 0.8])})
-    for figure in (figures.concept_scatter(concepts), figures.cosine_histogram({"a": [0.1], "b": [0.9]})):
+    points = named_points(["a", "b"], np.array([0.6, 0.8]), np.array([0.9, 0.7]))
+    for figure in (points, figures.cosine_histogram({"a": [0.1], "b": [0.9]})):
         read = plotly.io.from_json(figure.to_json())
         assert with_print_layout(read).to_json() == with_print_layout(figure).to_json()
 
@@ -439,7 +475,7 @@ def test_corpus_text_is_never_markup():
     assert "<" not in ticks[0] and "&lt;" in ticks[0]
     assert visible_token("\x06\r\t ") == "␆⇥␣"
     assert visible_token(" ⟨e3⟩⟨82⟩") == "␣⟨e3 82… む–タ⟩", "the spaces of a name are not the token's"
-    assert figures.concept_scatter(CONCEPTS).data[1].text[1].count("<") == 0
+    assert figures.concept_dots(CONCEPTS).layout.yaxis.ticktext[1].count("<") == 0
 
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
@@ -451,9 +487,7 @@ def test_a_table_without_its_columns_is_refused_by_name(ranking):
             figures.logit_bars(dict.fromkeys(names, missing), [])
 
 
-def test_names_and_rules_that_are_missing_are_not_written(ranking):
-    named = figures.decoder_map(ranking.assign(name=["first", *[np.nan] * (len(ranking) - 1)])).data[-1]
-    assert list(named.hovertext) == ["first"]
+def test_a_rule_that_is_missing_is_not_written():
     row = {"latent": 7, "differs": True, "difference": 0.2, "low": 0.1, "high": 0.3, "rule": np.nan}
     assert figures.corpus_differences(pd.DataFrame([row])).layout.yaxis.ticktext == ("#7",)
 
@@ -815,7 +849,6 @@ def test_captions_say_what_is_drawn_of_these_results(metrics, ranking):
     assert "null" not in caption(figures.cosine_histogram(values))
     assert "The grey area is the null, b." in caption(figures.cosine_histogram(values, null="b"))
     points = ranking.assign(x=0.0, y=1.0)
-    assert "coloured by verdict." in caption(figures.decoder_map(points))
-    assert "coloured by density, from the 2nd" in caption(figures.decoder_map(points, colour="density"))
+    assert "The colour is the verdict." in caption(figures.decoder_map(points))
     assert "Dead latents" in caption(figures.training(metrics, panels=["dead"]))
     assert "ead latents" not in caption(figures.training(metrics, panels=["l0"]))

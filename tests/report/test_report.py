@@ -25,8 +25,9 @@ from interp.compare.null_dictionaries import Nulls
 from interp.display.segments import CharacterPart, Token, to_json_text
 from interp.display.verdict_looks import verdict_css
 from interp.features.feature_store import FeatureStore
+from interp.figures.name_placement import with_placed_names
 from interp.figures.print_layout import with_print_layout
-from interp.figures.theme import VERDICT_COLOURS
+from interp.figures.theme import VERDICT_COLOURS, with_style
 from interp.pipeline.stages import STAGES
 from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import Column, table_columns
@@ -883,12 +884,14 @@ def test_what_was_found_is_counted_and_its_shares_are_of_what_they_say(page):
 
 def test_few_points_of_a_figure_show_their_names_on_the_page_and_fewer_on_a_phone():
     places = np.random.default_rng(0).random((40, 2))
-    concepts = pd.DataFrame(places, columns=["f1_feature", "f1_neuron"]).assign(label=[f"c{i}" for i in range(40)])
-    concepts["feature"] = [np.nan, *range(1, 40)]
-    shown = Panel(note="", figure=figures.concept_scatter(concepts)).payload()["figure"]
-    [points] = [trace for trace in shown["data"] if trace.get("mode") == "markers+text"]
+    latents = {"customdata": [None, *range(1, 40)], "hovertemplate": "latent %{customdata}"}
+    names = [f"c{i}" for i in range(40)]
+    named = go.Scatter(x=places[:, 1], y=places[:, 0], text=names, mode="markers+text", **latents)
+    figure = with_style(go.Figure(named), "Named").update_xaxes(range=[0, 1]).update_yaxes(range=[0, 1])
+    shown = Panel(note="", figure=with_placed_names(figure)).payload()["figure"]
+    [points] = shown["data"]
     assert sum(map(bool, points["text"])) == 20 and len(points["hovertext"]) == 40
-    assert points["customdata"] == [None, *range(1, 40)] and "feature %{customdata}" in points["hovertemplate"]
+    assert points["customdata"] == [None, *range(1, 40)] and points["hovertemplate"] == "feature %{customdata}"
     is_right = places[:, 1] > places[:, 1].mean()
     assert points["meta"]["inwards"] == ["middle left" if right else "middle right" for right in is_right]
     assert len(points["meta"]["first"]) == 6 and all(points["text"][k] for k in points["meta"]["first"])

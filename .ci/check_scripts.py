@@ -29,7 +29,7 @@ UNTYPED = re.compile(r".*: error TS70\d\d: .*\n(?: .*\n)*")
 """What TypeScript says of names without a type, which are allowed. `--noImplicitAny false` says so too, but then each
 object of a script is allowed any property."""
 PAGES = ("interp/report/page/**/*.js", "interp/effects/page/*.js", "analyses/essay/page.js")
-TYPES = sorted((ROOT / ".ci").glob("*.d.ts"))
+TYPES = sorted((ROOT / "interp/report/page").glob("*.d.ts"))
 
 
 def has_compiler() -> bool:

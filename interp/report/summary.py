@@ -8,7 +8,7 @@ JSON; otherwise the note gives the reason.
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 
 import pandas as pd
 
@@ -102,23 +102,24 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     }
 
 
-def describe_page(inputs: ReportInputs) -> str:
+def describe_page(inputs: ReportInputs) -> list[tuple[str, Literal["words", "term", "code"]]]:
     """Describe the page's subject in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
-    cross-entropy its reconstruction recovers, as far as these are known."""
+    cross-entropy its reconstruction recovers, as far as these are known. Return its parts: words, terms whose meaning
+    the page tells, and the name of the hook, which is code."""
     parameters = inputs.model_results.get("parameters")
     quality = inputs.quality
-    size = f"A dictionary of {inputs.features.d_sae:,} features"
     hook = inputs.features.meta["hook_name"]
-    places = [hook] if hook else []
+    parts: list[tuple[str, Literal["words", "term", "code"]]] = []
+    parts.append((f"A dictionary of {inputs.features.d_sae:,} features", "words"))
+    if hook:
+        parts += [(" for ", "words"), (hook, "code")]
     if parameters:
-        places.append(f"a model with {parameters:,} parameters")
-    parts = [f"{size} for {' of '.join(places)}" if places else size]
-    parts.append(f"L0 {inputs.table['density'].fillna(0).sum():.1f}")
-    if quality is not None and {"dictionary", "ce_recovered"} <= set(quality):
-        recovered = quality.loc[quality["dictionary"] == MATCHED, "ce_recovered"].dropna()
-        recovered = recovered[:0] if _worse_than_unigrams(quality) else recovered
-        parts += [f"{format_percent(share)} of the cross-entropy recovered" for share in recovered[:1]]
-    return ", ".join(parts) + "."
+        parts.append((f"{' of' if hook else ' for'} a model with {parameters:,} parameters", "words"))
+    parts += [(", ", "words"), ("L0", "term"), (f" {inputs.table['density'].fillna(0).sum():.1f}", "words")]
+    if quality is not None and {"dictionary", "ce_recovered"} <= set(quality) and not _worse_than_unigrams(quality):
+        for share in quality.loc[quality["dictionary"] == MATCHED, "ce_recovered"].dropna()[:1]:
+            parts += [(f", {format_percent(share)} of the ", "words"), ("cross-entropy recovered", "term")]
+    return [*parts, (".", "words")]
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:

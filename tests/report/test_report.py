@@ -316,8 +316,8 @@ def test_the_types_by_which_scripts_are_checked_are_those_of_the_data_of_a_page(
 
 
 def declarations(page: Path) -> list[str]:
-    """Return lines of TypeScript that declare the data of a page to be of the types in `.ci/data.d.ts`; of the latents
-    that have the same fields, one."""
+    """Return lines of TypeScript that declare the data of a page to be of the types in `report/page/data.d.ts`; of
+    the latents that have the same fields, one."""
     files = {file.stem: data(page, file.stem) for file in (page.parent / "data").glob("*.js")}
     latents = [latent for name, chunk in files.items() if name.startswith("features-") for latent in chunk.values()]
     unlike = {tuple(map(bool, latent.values())): latent for latent in latents}
@@ -869,8 +869,10 @@ def test_summary_has_the_run_in_order(page):
     rows = [[HOSTILE, "1,200"], ["b", "–"]]
     assert (table["title"], table["note"]) == (HOSTILE, HOSTILE)
     assert table["table"] == {"columns": [HOSTILE, "n"], "rows": rows}
-    assert data(page, "page")["about"].startswith(f"A dictionary of {D_SAE} features")
-    assert data(page, "page")["about"].endswith(", L0 3.5, 90 % of the cross-entropy recovered.")
+    about = data(page, "page")["about"]
+    assert about[0] == [f"A dictionary of {D_SAE} features", "words"]
+    assert [text for text, kind in about if kind == "term"] == ["L0", "cross-entropy recovered"]
+    assert "".join(text for text, _ in about).endswith(", L0 3.5, 90 % of the cross-entropy recovered.")
 
 
 def test_what_was_found_is_counted_and_its_shares_are_of_what_they_say(page):

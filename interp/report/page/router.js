@@ -4,16 +4,17 @@ import { lastTabShown, readAddress, rememberTab } from "./address.js";
 import { loadTable, order } from "./data/features.js";
 import { page } from "./data/files.js";
 import { steerTheme } from "./elements/theme.js";
-import { neighbour, selectByAddress, writeAddress } from "./selection/selection.js";
-import { latentAtCursor, moveCursor, starAtCursor } from "./views/table.js";
+import { selectByAddress, writeAddress } from "./selection/selection.js";
+import { latentAtCursor, starAtCursor } from "./views/table.js";
 
-/** A view of the page, which the address names. within: the view whose tab is marked in its place; clear: lets go of
- * what is chosen, and returns whether there was anything.
+/** A view of the page, which the address names. within: the view whose tab is marked in its place; step: goes to the
+ * next feature, or the one before it; clear: lets go of what is chosen, and returns whether there was anything.
  * @typedef {{
  *   title?: string,
  *   titled?: (argument: string) => string,
  *   within?: string,
  *   show: (section: HTMLElement, argument?: string) => void,
+ *   step?: (by: number) => void,
  *   clear?: () => boolean,
  * }} View */
 
@@ -72,9 +73,9 @@ export function start(views) {
     else if (event.key === "/") {
       event.preventDefault();
       focusSearch();
-    } else if (event.key in steps && view.startsWith("feature")) {
+    } else if (event.key in steps && views[view].step) {
       event.preventDefault();
-      step(steps[event.key]);
+      if (order.length) views[view].step(steps[event.key]);
     } else if (
       event.key === "Enter" &&
       view === "features" &&
@@ -88,14 +89,6 @@ export function start(views) {
   window.addEventListener("hashchange", route);
   steerTheme(document.getElementById("theme"));
   route();
-}
-
-function step(by) {
-  if (!order.length) return;
-  if (document.body.dataset.view === "features") return moveCursor(by);
-  if (document.body.dataset.view !== "feature") return;
-  const next = neighbour(Number(readAddress().argument), by);
-  if (next !== undefined) location.replace(`#feature/${next}`);
 }
 
 function focusSearch() {

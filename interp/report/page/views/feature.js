@@ -1,6 +1,6 @@
 /* One feature: its verdict and the evidence, where it fires, what it writes, its neighbours. */
 
-import { lastTabShown } from "../address.js";
+import { lastTabShown, readAddress } from "../address.js";
 import { columns, loadFeature } from "../data/features.js";
 import { page } from "../data/files.js";
 import { isIdle, isInseparable, isUnsure, verdictOf } from "../data/latents.js";
@@ -368,4 +368,12 @@ function readNext(latent) {
 onNote(() => retitle?.());
 
 const titled = (latent) => `Feature ${latent}`;
-export const feature = { within: "features", titled, show };
+export const feature = {
+  within: "features",
+  titled,
+  show,
+  step(by) {
+    const next = neighbour(Number(readAddress().argument), by);
+    if (next !== undefined) location.replace(`#feature/${next}`);
+  },
+};

@@ -7,7 +7,7 @@ import { verdictCounts, verdictOf } from "../data/latents.js";
 import { loadWords } from "../data/vocabulary.js";
 import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
-import { MEANINGS, term, tipped } from "../elements/glossary.js";
+import { term, tipped } from "../elements/glossary.js";
 import { featureLink, hueOfVerdict, unsureElement, verdictElement } from "../elements/latents.js";
 import { verdictBar, verdictHeading } from "../elements/verdict_bar.js";
 import { exampleList } from "../examples/example_list.js";
@@ -162,13 +162,11 @@ async function show(section) {
   const another = choices.length > 1
     ? h("button.more", { type: "button", onclick: draw }, `${choices[1].length} other features`) : null;
   const map = h("figure.overview-map");
-  const parts = about.split(/(L0|cross-entropy recovered|(?<=for )\S+(?= of))/);
-  const inTerms = (part, k) =>
-    (k % 2 ? (MEANINGS[part] ? term(part) : h("code", null, part)) : part);
+  const part = ([text, kind]) => (kind === "term" ? term(text) : kind === "code" ? h("code", null, text) : text);
   section.replaceChildren(
     h("div.top", null,
       h("div", null,
-        h("p.about", null, parts.map(inTerms)),
+        h("p.about", null, about.map(part)),
         h("p.intro", null, sentence()),
         shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null),
       map,

@@ -125,7 +125,7 @@ function sharesTable() {
   const table = h("table.plain.findings", null, headElement(heads),
     h("tbody", null, shares.map(lineOf)));
   const cells = ({ cells: all }) => Array.from(all, (cell) => cell.innerText.replaceAll("\n", ", ")).join("\t");
-  const written = () => [page.about, ...Array.from(table.rows, cells)].join("\n");
+  const written = () => [page.about.map(([text]) => text).join(""), ...Array.from(table.rows, cells)].join("\n");
   return [scrollable("Shares, scrollable", table),
     h("p.copies", null, copyButton("Copy as text", written))];
 }

@@ -162,9 +162,8 @@ async function readRowData() {
   measure();
 }
 
-/** Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before.
- * @type {(step: number) => void} */
-export function moveCursor(step) {
+/* Move the cursor and the focus, and keep both in sight: Enter opens this row, whatever was clicked before. */
+function moveCursor(step) {
   if (!order.length) return;
   hasCursor ||= step !== 0;
   cursor = Math.min(Math.max(cursor + step, 0), order.length - 1);
@@ -191,6 +190,7 @@ export const features = {
     measure();
     refresh();
   },
+  step: moveCursor,
 };
 
 /* Star a feature, or no longer; the cursor moves there. */

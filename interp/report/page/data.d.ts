@@ -26,7 +26,7 @@ type PackedColumns = any[] | {
 /* What the first view needs, and the others besides the table (page_data.py). */
 interface PageFacts {
   title: string;
-  about: string;
+  about: [text: string, kind: "words" | "term" | "code"][];
   key: string;
   latents: number;
   tokens: number;

@@ -34,7 +34,7 @@ PAGES = {
     "analyses/README.md": ("evidence.html", "Evidence"),
     "analyses/RESULTS.md": ("results.html", "Results"),
     "analyses/GLOSSARY.md": ("glossary.html", "Glossary"),
-    ".ci/CONTRIBUTING.md": ("contributing.html", "Contributing"),
+    "CONTRIBUTING.md": ("contributing.html", "Contributing"),
     "CHANGELOG.md": ("changelog.html", "Changes"),
 }
 NOTEBOOKS = sorted((ROOT / "analyses" / "notebooks").glob("*.ipynb"))

@@ -75,7 +75,7 @@ def test_commands_and_their_options_exist():
         assert importlib.util.find_spec(module), module
 
 
-@pytest.mark.parametrize("file", ["README.md", "analyses/GUIDE.md", "analyses/README.md", ".ci/CONTRIBUTING.md"])
+@pytest.mark.parametrize("file", ["README.md", "analyses/GUIDE.md", "analyses/README.md", "CONTRIBUTING.md"])
 def test_links_lead_to_files(file):
     text = (ROOT / file).read_text(encoding="utf-8")
     for link, section in re.findall(r"\]\(([^)#:]*)(?:#([^)]+))?\)", text):
@@ -88,7 +88,7 @@ def test_links_lead_to_files(file):
 def test_files_to_read_first_exist():
     """A name without a folder is of the folder of the file before it, or of the repository."""
     folder = ROOT / "interp"
-    for file in re.findall(r"`([\w/]+\.(?:py|js))`", (ROOT / ".ci/CONTRIBUTING.md").read_text(encoding="utf-8")):
+    for file in re.findall(r"`([\w/]+\.(?:py|js))`", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")):
         found = [path for path in (folder / file, ROOT / "interp" / file, ROOT / file) if path.is_file()]
         assert found, file
         folder = found[0].parent

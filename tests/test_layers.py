@@ -61,6 +61,14 @@ def test_imports_go_down():
             assert parts[0] not in ("analyses", "tests"), f"{file} imports {name}, which is not installed"
 
 
+def test_nothing_else_needs_the_evidence_for_claims_and_scores():
+    """So that these folders can be frozen or deleted, with their folders in `tests/analyses`."""
+    folders = [ROOT / name for name in (".ci", "interp", "models", "tests")]
+    for file in (file for folder in folders for file in folder.rglob("*.py") if "analyses" not in file.parts):
+        for name in imported_modules(file):
+            assert not re.match(r"analyses\.(essay|claims|scorecard)\b", name), f"{file} imports {name}"
+
+
 def module_of(file: Path) -> str:
     return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 

@@ -12,7 +12,6 @@ import pytest
 import scipy.sparse
 import torch
 
-from analyses.essay.model_diffing import LatentScaling, diff_table, latent_scaling, mean_difference
 from interp import (
     ActivationStore,
     FeatureStore,
@@ -32,7 +31,7 @@ from interp.compare.null_dictionaries import Nulls, compare_with_nulls
 from interp.evaluation.baselines import shuffled_model
 from interp.evaluation.quality import decoder_digest
 from interp.features.scan_checks import check_store_of_scan, check_table, scan_identity
-from interp.sae import SAE, Crosscoder, TopK, TopKConfig, load_sae
+from interp.sae import SAE, TopK, TopKConfig, load_sae
 from interp.storage.manifests import write_manifest
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer
@@ -58,16 +57,6 @@ def dictionary(hook_name: str, *, ours: bool = True, d_sae: int = D_SAE) -> SAE:
     biases = {"b_enc": torch.zeros(d_sae), "b_dec": torch.zeros(D_IN)}
     config = TopKConfig(d_sae=d_sae, k=4, tokens=1000) if ours else None
     return SAE(W_enc=W.T, W_dec=W, encoder=TopK(4), config=config, metadata={"hook_name": hook_name}, **biases)
-
-
-def _crosscoder() -> Crosscoder:
-    W = torch.randn(D_SAE, 2 * D_IN, generator=torch.Generator().manual_seed(4))
-    biases = {"b_enc": torch.zeros(D_SAE), "b_dec": torch.zeros(2 * D_IN)}
-    metadata = {"hook_names": [HOOK, OTHER_HOOK]}
-    return Crosscoder(W_enc=W.T, W_dec=W, encoder=TopK(4), metadata=metadata, widths=(D_IN, D_IN), **biases)
-
-
-CROSSCODER = _crosscoder()
 
 
 class Files(NamedTuple):
@@ -209,15 +198,6 @@ IN_PYTHON: dict[str, tuple[Callable[[Files, Path], Any], str]] = {
         lambda f, out: rank_codes(f.features.tokens, f.features.codes, vocab=["a"]),
         "the vocabulary has 1 tokens, but token id 19 occurs",
     ),
-    "crosscoder and batches": (
-        lambda f, out: latent_scaling(CROSSCODER, two_hooks(f, OTHER_HOOK, HOOK)),
-        rf"the batches are of {OTHER_HOOK}, {HOOK}, the crosscoder reads {HOOK}, {OTHER_HOOK}",
-    ),
-    "crosscoder and scaling": (
-        lambda f, out: diff_table(CROSSCODER, LatentScaling(*[torch.zeros(3)] * 3, (0, 0), 0)),
-        f"scaling is of 3 latents, the crosscoder has {D_SAE}",
-    ),
-    "rows of two widths": (lambda f, out: mean_difference([torch.zeros(2, 5)]), "the rows are 5 wide: two models"),
     "folder and id of a release": (
         lambda f, out: load_sae(f.folder / "sae", "blocks.0"),
         r"sae is one dictionary's folder, not a release with 'blocks.0': leave sae_id out",
@@ -265,10 +245,6 @@ def evaluate(files: Files, hook: str, tokens: torch.Tensor) -> Any:
 
 def endpoint(folder: Path) -> Endpoint:
     return Endpoint(EndpointConfig(model="none", base_url="http://127.0.0.1:9/v1"), "key", folder)
-
-
-def two_hooks(files: Files, *hooks: str) -> Any:
-    return ActivationStore.open(files.folder / "store").batches(hooks, 64)
 
 
 def over_sparsify(folder: Path) -> None:

@@ -16,8 +16,6 @@ import plotly.io
 import pytest
 from kaleido.errors import ChromeNotFoundError
 
-from analyses.claims import circuit_figures
-from analyses.scorecard.figures import score_comparison
 from interp import figures
 from interp.features.bins import merge_bins
 from interp.features.firing_statistics import bin_edges
@@ -123,9 +121,6 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.coactivation_heatmap(pd.DataFrame({"latent": [0, 1], "other": [1, 2], "jaccard": [0.5, 0.2]})),
         figures.steering(DOSES),
         figures.steering({"a": DOSES.assign(concept=0.1), "b": DOSES.assign(concept=0.2)}),
-        circuit_figures.steering_scores(
-            pd.DataFrame({"output": [0.1, 0.2], "input": [0.3, 0.2], "success": [0.2, 0.1]})
-        ),
         figures.scores_beside_nulls(ranking.assign(dictionary="SAE")),
     ]
     for figure in made:
@@ -490,21 +485,6 @@ def test_a_table_without_its_columns_is_refused_by_name(ranking):
 def test_a_rule_that_is_missing_is_not_written():
     row = {"latent": 7, "differs": True, "difference": 0.2, "low": 0.1, "high": 0.3, "rule": np.nan}
     assert figures.corpus_differences(pd.DataFrame([row])).layout.yaxis.ticktext == ("#7",)
-
-
-def test_scores_of_any_world_are_compared_the_best_on_top():
-    def table(**auroc):
-        rows = [(name, value, value - 0.1, value + 0.05) for name, value in auroc.items()]
-        return pd.DataFrame(rows, columns=["score", "auroc", "auroc_low", "auroc_high"])
-
-    drawn = score_comparison({"A": table(core=0.9, token_set=0.6), "B": table(token_set=0.7, twin_cosine=0.8)})
-    assert list(drawn.layout.yaxis.categoryarray) == ["token set", "twin cosine", "core"]
-    points = {(world.name, score): x for world in drawn.data for score, x in zip(world.y, world.x, strict=True)}
-    assert points == {("A", "core"): 0.9, ("A", "token set"): 0.6, ("B", "token set"): 0.7, ("B", "twin cosine"): 0.8}
-    assert list(drawn.data[1].error_x.array) == pytest.approx([0.05, 0.05])
-    assert list(drawn.data[1].error_x.arrayminus) == pytest.approx([0.1, 0.1])
-    with pytest.raises(ValueError, match="auroc_low"):
-        score_comparison({"A": table(core=0.9).drop(columns="auroc_low")})
 
 
 def test_verdict_shares_are_dots_with_intervals_on_one_scale():

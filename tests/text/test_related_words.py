@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-from analyses.scorecard.related_words import whitened
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.text.predicates import Predicates
@@ -49,13 +48,3 @@ def test_positions_share_what_the_lists_of_their_words_have_in_common(kind, offs
         assert set(found.tolist()) == (set(each[sequence[position]].tolist()) if is_whole else {-1})
     per, battle = set(each[0]), set(each[STRINGS.index(" battle")])
     assert per & set(each[1]) and battle & set(each[2]) and not per & battle
-
-
-def test_whitened_rows_have_the_cosines_of_the_formula():
-    rows = np.random.default_rng(0).normal(size=(200, 5)) @ np.diag([9.0, 3, 1, 1, 0.5])
-    centred = rows - rows.mean(0)
-    values, vectors = np.linalg.eigh(np.cov(centred.T, bias=True))
-    naive = centred @ vectors @ np.diag(values**-0.5) @ vectors.T
-    naive /= np.linalg.norm(naive, axis=1, keepdims=True)
-    found = whitened(rows.astype(np.float32))
-    np.testing.assert_allclose(found @ found.T, naive @ naive.T, atol=1e-3)

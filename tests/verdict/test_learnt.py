@@ -1,13 +1,11 @@
 """Did the model learn a latent? The probability against its predictors, and its column in a run."""
 
-import json
 from copy import copy
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.claims import learnt_latents
 from interp.display.verdict_names import UNTESTED
 from interp.verdict.learnt import LEARNT_INPUTS, NEXT_RANGE, LearntFit, learnt_inputs
 
@@ -27,32 +25,6 @@ def test_a_direct_effect_says_no_more_from_some_size_on():
 def test_the_shipped_curve_separates_trained_from_random_weights():
     own, random, unknown = LearntFit.load().probability(evidence(OWN, RANDOM, OWN | {"random_correlation": np.nan}))
     assert own > 0.9 and random < 0.1 and np.isnan(unknown)
-
-
-def test_a_fit_is_calibrated_and_survives_a_file(tmp_path):
-    rng = np.random.default_rng(0)
-    learnt = rng.random(4000) < 0.3
-    given = evidence(OWN, RANDOM)
-    middle = {name: (values[0] + values[1]) / 2 for name, values in given.items()}
-    spread = {name: abs(values[0] - values[1]) for name, values in given.items()}
-    drawn = {
-        name: middle[name] + spread[name] * (np.where(learnt, 0.25, -0.25) + rng.normal(0, 0.6, 4000))
-        for name in LEARNT_INPUTS
-    }
-    fitted = learnt_latents.fit_learnt(drawn, learnt, np.where(learnt, 1 / 0.3, 1 / 0.7))
-    p = fitted.probability(drawn)
-    weight = np.where(learnt, 0.5 / learnt.mean(), 0.5 / (~learnt).mean())
-    for low in (0.0, 0.25, 0.5, 0.75):
-        own = (p >= low) & (p < low + 0.25)
-        assert np.average(learnt[own], weights=weight[own]) == pytest.approx(
-            np.average(p[own], weights=weight[own]), abs=0.06
-        )
-    fitted.save(tmp_path / "fit.json")
-    np.testing.assert_allclose(LearntFit.load(tmp_path / "fit.json").probability(drawn), p, atol=1e-4)
-    content = json.loads((tmp_path / "fit.json").read_text()) | {"evidence": ["another"]}
-    (tmp_path / "fit.json").write_text(json.dumps(content))
-    with pytest.raises(ValueError, match="learnt_latents --calibrate"):
-        LearntFit.load(tmp_path / "fit.json")
 
 
 def test_a_run_says_of_each_tested_latent_whether_it_is_learnt(tiny_run):
@@ -79,16 +51,6 @@ def test_a_twins_correlation_is_the_largest_of_all(tiny_run):
     for latent in found.dropna().index[:5]:
         each = [np.corrcoef(ours[:, latent], column)[0, 1] for column in theirs.T if column.any()]
         assert found[latent] == pytest.approx(max(each), abs=2e-3)
-
-
-def test_the_calibration_is_made_again_from_what_is_kept(tmp_path):
-    results = learnt_latents.main(["--quick", "--out", str(tmp_path)])
-    kinds = {"frozen decoder", "frozen encoder", "soft-frozen decoder", "shuffled model", "untrained model"}
-    assert [row["corpus"] for row in results["held out"]] == [*learnt_latents.CORPORA, "all"]
-    assert all(kinds <= row.keys() and 0 <= row["auroc"] <= 1 for row in results["held out"])
-    times = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("latents.parquet")}
-    assert len(times) == 2 and learnt_latents.main(["--quick", "--out", str(tmp_path)]) == results
-    assert times == {file: file.stat().st_mtime_ns for file in times}
 
 
 def test_learnt_is_nan_before_later_blocks(tiny_run, caplog):

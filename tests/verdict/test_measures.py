@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.scorecard.rivals import tokens_around
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare.concepts import concept_table
@@ -31,27 +30,6 @@ from tests.planted_scan import N_CTX, N_SEQ, ROWS, VOCAB, D, bigrams, features, 
 __all__ = ["bigrams", "features", "labels", "tokens", "twin", "z"]
 
 
-def test_tokens_around_follow_their_formulas(features, tokens, z):
-    around = tokens_around(features)
-    assert around.offsets == (-3, -2, -1, 0, 1)
-    text = np.bincount(tokens.flatten(), minlength=VOCAB) / ROWS
-    for j, (i, offset) in itertools.product(range(D), enumerate(around.offsets)):
-        rows = np.flatnonzero(z[:, j])
-        rows = rows[(rows % N_CTX + offset >= 0) & (rows % N_CTX + offset < N_CTX)] + offset
-        if not len(rows):
-            assert j == 3 and np.isnan(around.entropy[j, i]) and np.isnan(around.concentration[j, i])
-            continue
-        share = np.bincount(tokens.flatten()[rows], minlength=VOCAB) / len(rows)
-        seen = share > 0
-        entropy = -(share[seen] * np.log(share[seen])).sum()
-        kl = (share[seen] * np.log(share[seen] / text[seen])).sum()
-        assert around.entropy[j, i] == pytest.approx(entropy, abs=1e-9)
-        assert around.concentration[j, i] == pytest.approx(kl / (kl + entropy), abs=1e-9)
-        assert around.n_80[j, i] == 1 + (np.sort(share)[::-1].cumsum() < 0.8 - 1e-12).sum()
-        assert around.top_share[j, i] == pytest.approx(share.max())
-    np.testing.assert_allclose(token_entropy(features), around.entropy[:, 3], rtol=1e-6)
-
-
 def test_a_token_detector_is_found_where_it_looks(features):
     best = best_token_concentration(features)
     assert best[0] == best[2] == 1 and np.isnan(best[3])
@@ -64,16 +42,6 @@ def test_token_entropy_fails_on_a_broad_meaning(tokens, tmp_path):
     flat = tokens.flatten().numpy()
     entropy = token_entropy(scan(np.stack([flat < 15, (flat == 3) | (flat == 20)], 1), tokens, tmp_path))
     assert entropy[0] > 2.5 > 0.7 > entropy[1]
-
-
-def test_few_firings_by_the_edge_are_not_where_a_latent_looks(tokens, tmp_path):
-    """A latent of last positions: what follows it is seen once, so it is not what it is about."""
-    fires = np.zeros((N_SEQ, N_CTX, 1))
-    fires[:, -1] = 1
-    fires[3, 4] = 1
-    store = scan(fires.reshape(ROWS, 1), tokens, tmp_path)
-    around = tokens_around(store)
-    assert around.concentration[0, 4] == 1 and not around.is_looked_at[0, 4] and best_token_concentration(store)[0] < 1
 
 
 def test_the_share_of_a_token_counts_its_variants_in_case_and_space_as_one(tokens, z, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from analyses.essay.model_diffing import diff_table, latent_scaling, mean_difference, relative_norms
+from analyses.essay.model_diffing import LatentScaling, diff_table, latent_scaling, mean_difference, relative_norms
 from interp.sae import Crosscoder, Threshold
 
 D = 6
@@ -102,3 +102,18 @@ def test_rare_latents_are_left_out_and_other_crosscoders_refused():
     coder.widths = (4, 8)
     with pytest.raises(ValueError, match=r"\(4, 8\)"):
         latent_scaling(coder, [x])
+    with pytest.raises(ValueError, match="scaling is of 3 latents, the crosscoder has 7"):
+        diff_table(crosscoder(), LatentScaling(*[torch.zeros(3)] * 3, (0, 0), 0))
+    with pytest.raises(ValueError, match="the rows are 5 wide: two models"):
+        mean_difference([torch.zeros(2, 5)])
+
+
+class BatchesOfHooks(list):
+    hook_names = ("b", "a")
+
+
+def test_batches_of_the_hooks_in_another_order_are_refused():
+    coder = crosscoder()
+    coder.metadata["hook_names"] = ["a", "b"]
+    with pytest.raises(ValueError, match="the batches are of b, a, the crosscoder reads a, b"):
+        latent_scaling(coder, BatchesOfHooks([planted(40)]))

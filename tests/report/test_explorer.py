@@ -19,7 +19,7 @@ from interp.activations.hooks import evaluating
 from interp.cli import main
 from interp.codes.dictionary_hooks import DictionaryHooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.effects import ABLATE, Action, add, dose_response, intervene, steer
+from interp.effects import ABLATE, Action, add, dose_response, intervene, pin, steer
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import _write_config
 from interp.report.live import Explorer, LiveModel
@@ -297,6 +297,33 @@ def test_samples_are_those_of_the_library_under_the_same_seed(server, run):
         arguments = (run.model, run.config.harvest.hook_name, run.sae, run.features, held, tokens)
         assert answer[name] == steer(*arguments, n_tokens=7, temperature=0.8, seed=5)[0].tolist()
     assert status == 200 and answer["prompt"] == tokens.shape[1] and answer["plain"] != answer["steered"]
+    held_at = pin(10.0 * run.features[15].facts["max"])
+    log_p, steered = next_tokens(run, tokens, {15: add(0.0)}), next_tokens(run, tokens, {15: held_at})
+    kl = (log_p.exp() * (log_p - steered)).sum(-1)[1:].mean()
+    assert answer["kl"] == pytest.approx(float(kl), rel=1e-3) and answer["is_far"] == (kl > 0.5)
+
+
+def next_tokens(run: Run, tokens: torch.Tensor, actions: dict[int, Action]) -> torch.Tensor:
+    """Return the log-probabilities after each token of a text, with actions at all but the first."""
+    hook, positions = run.config.harvest.hook_name, list(range(1, tokens.shape[1]))
+    with evaluating(run.model), intervene(run.model, hook, run.sae, actions, positions=positions):
+        return run.model(tokens.long())[0].log_softmax(-1)
+
+
+def test_a_latent_is_held_at_the_largest_multiple_that_moves_the_predictions_little(server, run):
+    latents = run.features.table().nlargest(12, "n_active")["latent"].tolist()
+    chosen = set()
+    for latent in latents:
+        status, multiple = post(server, "multiple", {"text": TEXT, "latent": latent})
+        asked = {"prompt": TEXT, "n_tokens": 1, "temperature": 0, "seed": 0}
+        is_far = [
+            post(server, "steer", {**asked, "multiples": {str(latent): held}})[1]["is_far"]
+            for held in (0.5, 1, 2, 4, 8)
+        ]
+        allowed = [held for held, far in zip((0.5, 1, 2, 4, 8), is_far, strict=True) if not far]
+        assert status == 200 and multiple == max(allowed, default=0.5)
+        chosen.add(multiple)
+    assert len(chosen) > 1
 
 
 def test_the_loss_without_a_feature_is_that_of_ablating_it_by_hand(server, run):
@@ -449,17 +476,17 @@ def typed(browser, text: str) -> None:
 
 def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
     typed(page, "<img src=x onerror=alert(1)> return the")
-    page.wait("document.querySelectorAll('.there .firing li').length")
+    page.wait("document.querySelectorAll('.rows [data-latent]').length")
     assert page.evaluate("document.querySelector('#try img')") is None and "<img" not in page.text(".piece")
     shown = page.text(".piece")
     assert "".join(shown[1:]) == "<img src=x onerror=alert(1)> return the"
     assert page.faint() == [] and page.unnamed() == []
     assert page.evaluate("document.documentElement.scrollWidth") == 1280
     side = "document.querySelector('{}').getBoundingClientRect()"
-    assert page.evaluate(f"{side.format('#try .reading')}.bottom <= {side.format('#try .split')}.top"), "text first"
+    assert page.evaluate(f"{side.format('#try .reading')}.bottom <= {side.format('#try .tried')}.top"), "text first"
     page.click(".piece:nth-of-type(8)")
-    page.wait(f"document.querySelector('.there h2')?.textContent.includes({json.dumps(shown[7])})")
-    page.wait("document.querySelector('.there .change') !== null")
+    page.wait(f"document.querySelector('.next h2')?.textContent.includes({json.dumps(shown[7])})")
+    page.wait("document.querySelector('.rows .change') !== null")
     assert page.evaluate("document.querySelector('.piece[aria-pressed=true]').textContent") == shown[7]
     latent = page.text(".features .named a")[0]
     page.click(".features .named a")
@@ -478,88 +505,121 @@ def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(window,
     window.click(".tab:last-child")
     window.wait("document.querySelectorAll('.written').length === 2 && document.querySelector('.doses svg') !== null")
     prompt = window.evaluate("document.querySelector('.steering textarea').value")
-    plain, before = window.text(".written")
-    assert prompt and plain.startswith("The unsteered model") and len(window.text(".doses circle")) == 16
+    before, plain = window.text(".written")
+    assert prompt and plain.startswith("Unsteered") and len(window.text(".doses circle")) == 16
     window.click(".beginnings button:last-of-type")
     assert window.evaluate("document.querySelector('.steering textarea').value") not in ("", prompt), "its own example"
     window.click(".beginnings button")
     assert window.evaluate("document.querySelector('.steering textarea').value") == prompt
     window.wait("document.querySelector('.texts.waiting') === null")
     slider = "document.querySelector('.steering input')"
-    window.evaluate(f"{slider}.value = 8; {slider}.dispatchEvent(new Event('input'))")
-    window.wait(f"document.querySelectorAll('.written')[1].textContent !== {json.dumps(before)}")
-    assert window.text(".steering output") == ["held at 8 × its maximum"] and window.text(".written .won")
+    window.evaluate(f"{slider}.value = -4; {slider}.dispatchEvent(new Event('input'))")
+    window.wait(f"document.querySelector('.written').textContent !== {json.dumps(before)}")
+    assert window.text(".steering output") == ["held at −4 × its maximum"] and window.text(".written .won")
     assert window.faint() == [] and not window.complaints
 
 
-def test_steered_and_unsteered_text_are_shown_side_by_side(page):
+def test_the_model_writes_with_a_feature_held_as_soon_as_it_is_chosen(page, server):
     typed(page, TEXT)
-    page.wait("document.querySelectorAll('.there .firing li').length")
-    assert page.text("nav a[href='#try']") == ["Try text"] and page.evaluate("document.querySelector('.shelf').hidden")
-    page.click(".there .pin")
-    assert page.text(".shelf a") == page.text(".pinned .named > a"), "they stay in sight"
-    field = "document.querySelector('.pinned input')"
+    page.wait("document.querySelectorAll('.rows [data-latent]').length")
+    assert page.text("nav a[href='#try']") == ["Try text"] and not page.text(".heldlist a")
+    latent = int(page.evaluate("document.querySelector('.rows [data-latent]').dataset.latent"))
+    page.click(".rows .hold")
+    page.wait("document.querySelectorAll('.written').length === 2")
+    field = "document.querySelector('.heldlist input')"
+    assert page.text(".heldlist a") == [str(latent)]
+    assert page.evaluate(f"{field}.valueAsNumber") == server.live.multiple(TEXT, latent)
+    before = page.text(".texts")
     page.evaluate(f"{field}.value = 40; {field}.dispatchEvent(new Event('input'))")
-    page.evaluate("document.querySelector('.options [name=tokens]').value = 12")
-    page.click("#try button[type=submit]")
-    page.wait("document.querySelectorAll('.sampled').length === 2")
-    plain, steered = page.text(".sampled")
-    assert plain != steered and all(text.startswith(f"<|bos|>{TEXT}") for text in (plain, steered))
-    page.click(".pinned button")
-    assert page.evaluate("document.querySelector('#try button[type=submit]').disabled")
+    page.wait(f"document.querySelector('.texts').textContent !== {json.dumps(before[0])}")
+    steered, plain = page.text(".written .text")
+    assert plain != steered and all(TEXT in text for text in (plain, steered))
+    assert page.text(".written .won") and "expect noise" in page.text(".texts p")[0]
+    page.click(".heldlist button")
+    page.wait("document.querySelectorAll('.written').length === 0")
+    assert not page.complaints
 
 
-def test_pinned_features_stay_in_the_grid_and_in_the_address_while_the_text_changes(window, server, run):
+def test_held_features_stay_in_the_list_and_in_the_address_while_the_text_changes(window, server, run):
     never = int(run.features.table().sort_values("n_active").latent.iloc[0])
     window.open(f"{server.address}/#try/{never}")
     typed(window, TEXT)
-    rows = "Array.from(document.querySelectorAll('.grid tbody tr'), (e) => Number(e.dataset.latent))"
-    assert window.evaluate(rows)[0] == never and window.text(".grid thead .column") == window.text(".piece")
+    rows = "Array.from(document.querySelectorAll('.rows [data-latent]'), (e) => Number(e.dataset.latent))"
+    assert window.evaluate(rows)[0] == never and window.text(".rows .heads button") == window.text(".piece")
     second = window.evaluate(rows)[1]
-    window.click(f".grid tr[data-latent='{second}'] .pin")
+    window.click(f".rows tr[data-latent='{second}'] .hold")
     assert window.evaluate("location.hash") == f"#try/{never},{second}"
     typed(window, "and <b>another</b>")
     assert window.evaluate(rows)[:2] == [never, second] and "another" not in window.text("#try b")
-    window.click(f".grid tr[data-latent='{never}'] .pin")
+    window.click(f".rows tr[data-latent='{never}'] .hold")
     assert window.evaluate("location.hash") == f"#try/{second}" and window.evaluate(rows)[0] == second
     assert not window.complaints
 
 
-def test_more_features_than_can_be_held_are_not_pinned_and_the_page_says_so(window, server):
+def test_features_that_matter_at_the_chosen_token_come_first_by_what_the_prediction_loses(page, server):
+    typed(page, TEXT)
+    page.click("#try input[type=checkbox]")
+    page.evaluate("document.querySelector('.features .more')?.click()")
+    *_, here, elsewhere = page.evaluate("""Array.from(document.querySelectorAll('.rows tbody'), (e) =>
+        Array.from(e.querySelectorAll('[data-latent]'), (row) => Number(row.dataset.latent)))""")
+    at = server.live.at(TEXT, len(page.text(".piece")) - 1)["features"]
+    assert here == [one["latent"] for one in sorted(at, key=lambda one: -one["kl"])] and len(here) > 3
+    sums = {
+        latent: sum(z for _, z in places) * strength / max(z for _, z in places)
+        for latent, strength, places in server.live.read(TEXT)["features"]
+    }
+    assert elsewhere == sorted(set(sums) - set(here), key=lambda latent: -sums[latent]) and len(elsewhere) > 3
+
+
+def test_a_point_of_a_strip_shows_its_token_and_chooses_it(page):
+    typed(page, TEXT)
+    strip = "document.querySelector('.textstrip').getBoundingClientRect()"
+    x, y, width = page.evaluate(f"(({{ x, y, width }}) => [x, y, width])({strip})")
+    n = len(page.text(".piece"))
+    page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + width * 2.5 / n, y=y + 5)
+    page.wait("document.querySelector('.piece.pointed') !== null")
+    assert page.text(".piece.pointed") == page.text(".piece")[2:3]
+    page.click_at(x + width * 2.5 / n, y + 5)
+    page.wait(
+        f"document.querySelector('.piece[aria-pressed=true]').textContent === {json.dumps(page.text('.piece')[2])}"
+    )
+    assert not page.complaints
+
+
+def test_more_features_than_can_be_held_are_not_held_and_the_page_says_so(window, server):
     window.open(f"{server.address}/#try/{','.join(map(str, range(20)))}")
     typed(window, TEXT)
-    *held, told = window.text(".pinned li")
-    assert len(held) == 16 and told == "No more than 16 can be pinned at a time."
-    pins = "Array.from(document.querySelectorAll('.grid .pin'), (e) => [e.getAttribute('aria-pressed'), e.disabled])"
-    assert {tuple(pin) for pin in window.evaluate(pins)} == {("true", False), ("false", True)}
-    window.click(".pinned button")
-    assert len(window.text(".pinned li")) == 15 and ["false", True] not in window.evaluate(pins)
+    *held, told = window.text(".heldlist li")
+    assert len(held) == 16 and told == "No more than 16 can be held at a time."
+    holds = "Array.from(document.querySelectorAll('.rows .hold'), (e) => [e.getAttribute('aria-pressed'), e.disabled])"
+    assert {tuple(hold) for hold in window.evaluate(holds)} == {("true", False), ("false", True)}
+    window.click(".heldlist button")
+    assert len(window.text(".heldlist li")) == 15 and ["false", True] not in window.evaluate(holds)
     assert window.faint() == [] and not window.complaints
 
 
 def test_features_of_a_single_token_are_shown_by_a_switch_alone(page, run):
     typed(page, TEXT)
     single = set(run.ranking.latent[run.ranking.verdict == "single-token"].tolist())
-    rows = "Array.from(document.querySelectorAll('.grid tbody tr'), (e) => Number(e.dataset.latent))"
+    rows = "Array.from(document.querySelectorAll('.rows [data-latent]'), (e) => Number(e.dataset.latent))"
     without = set(page.evaluate(rows))
     page.click("#try input[type=checkbox]")
-    page.wait("!document.querySelector('.readout.stale')")
     page.evaluate("document.querySelector('.features .more')?.click()")
     assert not without & single and set(page.evaluate(rows)) >= without
 
 
 def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(page, server):
     typed(page, TEXT)
-    page.click(".there tr:nth-child(2) .aim")
+    page.click(".next tr:nth-child(2) .aim")
     page.wait("!document.querySelector('.readout.stale') && document.querySelector('.aim[aria-pressed=true]') !== null")
     token = page.evaluate("report.vocabulary.indexOf(document.querySelector('.aim[aria-pressed=true]').textContent)")
-    found = server.live.effects(TEXT, len(page.text(".grid .column")) - 1, token)
+    found = server.live.effects(TEXT, len(page.text(".piece")) - 1, token)
     effects = {latent: dict(map(tuple, places)) for latent, _, places in found["features"]}
-    cells = page.evaluate("""Array.from(document.querySelectorAll('.cell:is(.raised, .lowered)'), (e) =>
-        [Number(e.parentElement.dataset.latent), Number(e.dataset.position), e.classList.contains('raised')])""")
+    cells = page.evaluate("""Array.from(document.querySelectorAll('.textstrip :is(.raised, .lowered)'), (e) =>
+        [Number(e.closest('tr').dataset.latent), Number(e.dataset.position), e.classList.contains('raised')])""")
     assert len(cells) > 3 and all((effects[latent][position] > 0) == raised for latent, position, raised in cells)
     assert page.evaluate("document.querySelectorAll('.piece:is(.raised, .lowered)').length") > 0
-    assert page.faint() == [] and "less that without it" in page.text(".key")[0]
+    assert page.faint() == [] and "the sum over all features" in page.text(".reading .key")[0]
     page.click("#try .widths button")
     page.wait("document.querySelectorAll('.piece.raised, .piece.lowered').length === 0")
     assert not page.complaints

@@ -6,6 +6,7 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
     live.read("Once upon a time")                 which latents fire at each token, and which in the text
     live.at("Once upon a time", 3)                the contribution of each latent there to the next token
     live.effects("Once upon a time", 3, 42)       the effect of each firing on the log-probability of token 42
+    live.multiple("Once upon", 476)               the multiple at which a latent may be held in a text
     live.steer("Once upon", {476: 2.0})           the text of the unchanged model, and with a latent held
     live.dose(476)                                the cost and benefit of holding a latent at each multiple
     live.without(476, 12)                         the loss of each token of a scanned sequence without a latent
@@ -36,9 +37,11 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
 from interp.codes.dictionary_hooks import dictionary_hooks
+from interp.codes.untrained_rows import is_included
 from interp.display.segments import to_json
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
+from interp.effects.steering import Steered, pins
 from interp.evaluation.rerun_shortcuts import downstream_of
 from interp.features.text_features import encode_with_opening_token
 from interp.report.inputs import ReadableRun
@@ -57,6 +60,10 @@ N_MOVED = 4
 """Number of tokens that are listed as raised, and as lowered, by a latent."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
+MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0)
+"""Multiples from which that of a latent is chosen, if the reader chooses none."""
+MOST_KL = 0.5
+"""Nats a token by which a chosen multiple may move the predictions: beyond it a small model soon repeats itself."""
 N_CONCEPT = 5
 N_TARGETS = 8
 """Number of latents of the later hook to which edges are listed."""
@@ -170,18 +177,41 @@ class LiveModel:
         self, prompt: str, multiples: Mapping[int, float], *, n_tokens: int = 40, **options: Any
     ) -> dict[str, Any]:
         """Return the model's text, `plain` and `steered`: the ids of the prompt and `n_tokens` more, with the same
-        seed. `prompt` is the number of ids of the prompt.
+        seed. `prompt` is the number of ids of the prompt. `kl` is the mean KL(unchanged ‖ steered) of the predictions
+        at its tokens, in nats; `is_far` is whether this is more than MOST_KL.
         options: temperature and seed.
 
         Raises ValueError as `interp.effects.steer` does."""
         tokens = self.tokens(prompt)
         parts_of_run = (self.model, self.hook, self.sae, self.features)
         with self._lock:
-            both = [
+            plain, steered = [
                 steer(*parts_of_run, multiples_held, tokens, n_tokens=n_tokens, **options)[0].tolist()
                 for multiples_held in ({}, multiples)
             ]
-        return {"prompt": tokens.shape[1], "plain": both[0], "steered": both[1]}
+            kl = self._kl(tokens, [multiples])[0]
+        return {"prompt": tokens.shape[1], "plain": plain, "steered": steered, "kl": kl, "is_far": kl > MOST_KL}
+
+    def multiple(self, text: str, latent: int) -> float:
+        """Return the largest of MULTIPLES at which a latent, held in a text, moves the predictions there by at most
+        MOST_KL nats a token (`steer`), or the smallest if none does. Raises ValueError for a latent that never fires.
+        """
+        tokens = self.tokens(text)
+        with self._lock:
+            kls = self._kl(tokens, [{latent: multiple} for multiple in MULTIPLES])
+        return max(
+            (multiple for multiple, kl in zip(MULTIPLES, kls, strict=True) if kl <= MOST_KL), default=MULTIPLES[0]
+        )
+
+    def _kl(self, tokens: Int[Tensor, "1 pos"], held: list[Mapping[int, float]]) -> list[float]:
+        """Return the mean KL(unchanged ‖ steered), in nats, of the predictions at the steered tokens, for each set of
+        held latents with their multiples."""
+        models = [Steered(self.model, self.hook, self.sae, pins(self.features, multiples)) for multiples in ({}, *held)]
+        is_steered = is_included(to_model(self.model, tokens), module_of(self.model), self.sae)[0]
+        log_p, *steered = [model.logits(tokens)[0, is_steered].float().log_softmax(-1) for model in models]
+        p = log_p.exp()
+        divergences = [torch.where(p > 0, p * (log_p - other), 0.0).sum(-1) for other in steered]
+        return [float(divergence.mean()) if len(divergence) else 0.0 for divergence in divergences]
 
     def dose(self, latent: int) -> list[list[float | None]]:
         """Return [multiple, kl, concept] for each of DOSES, and for the unchanged model with the multiple None

@@ -3,7 +3,8 @@
     GET  /, /assets/…              the page, with its live parts
     GET  /data/…                   the data that the stage `report` wrote
     GET  /api/{notes,hooks}        the notes in the run folder; the run's hooks in the model's order
-    POST /api/{read,at,effects,edges,common,steer,dose,without,notes}   JSON in, JSON out; a refusal is {"error": "…"}
+    POST /api/{read,at,effects,edges,common,multiple,steer,dose,without,notes}
+                                   JSON in, JSON out; a refusal is {"error": "…"}
 
 `interp.report.live.local_server` restricts who may ask.
 
@@ -49,6 +50,10 @@ class _At(_Read):
 
 class _Effects(_At):
     token: AtLeastZero
+
+
+class _OfLatent(_Read):
+    latent: AtLeastZero
 
 
 class _Edges(_At):
@@ -145,6 +150,7 @@ class Explorer(LocalServer):
             "/api/effects": (_Effects, self.live.effects),
             "/api/common": (_Common, self.live.common),
             "/api/edges": (_Edges, self.live.edges),
+            "/api/multiple": (_OfLatent, self.live.multiple),
             "/api/steer": (_Steer, self._steer),
             "/api/dose": (_Dose, self.live.dose),
             "/api/without": (_Without, self.live.without),

@@ -7,8 +7,8 @@ import { word } from "../data/vocabulary.js";
 import { h, svg } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { ask, showError } from "./ask.js";
+import { writtenElements } from "./written.js";
 import { joinBytes } from "../text/bytes.js";
-import { visible } from "../text/tokens.js";
 
 /* A text in which few features fire, so that what holding one of them does is not there without it. */
 const NEUTRAL = "Once upon a time, in the middle of the night,";
@@ -16,33 +16,8 @@ const PAUSE = 250,
   N_BEFORE = 16,
   LEAST = -4,
   MOST = 8,
-  FIRST = 2,
+  TEMPERATURE = 0.7, // less noise than at 1, in which a change is hard to see
   N_TOKENS = 48;
-
-/* The tokens of one text that are not in its longest common subsequence with the other. */
-function changed(before, after) {
-  const length = Array.from({ length: before.length + 1 }, () => new Array(after.length + 1).fill(0));
-  for (let i = before.length - 1; i >= 0; i--) {
-    for (let k = after.length - 1; k >= 0; k--) {
-      length[i][k] = before[i] === after[k] ? length[i + 1][k + 1] + 1 : Math.max(length[i + 1][k], length[i][k + 1]);
-    }
-  }
-  const [lost, won] = [new Set(), new Set()];
-  for (let i = 0, k = 0; i < before.length || k < after.length;) {
-    if (i < before.length && k < after.length && before[i] === after[k]) [i, k] = [i + 1, k + 1];
-    else if (k < after.length && (i === before.length || length[i][k + 1] >= length[i + 1][k])) won.add(k++);
-    else lost.add(i++);
-  }
-  return [lost, won];
-}
-
-function written(title, ids, prompt, marks, kind) {
-  const kindOf = ({ tokens }) =>
-    tokens[0] < prompt ? ".muted" : tokens.some((at) => marks.has(at - prompt)) ? kind : "";
-  const token = (piece) => h(`span.token${kindOf(piece)}`, null, visible(piece.text, 3, true));
-  const pieces = joinBytes(ids.map(word)).map(token);
-  return h("div.written", null, h("h3", null, title), h("div.text", { dir: "auto" }, pieces));
-}
 
 const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 170, 44, 10, 12, 146];
 const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
@@ -127,11 +102,12 @@ export function steering(latent, example) {
     "aria-label": "A text that the model continues",
     oninput,
   });
-  const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: FIRST };
+  const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: 1 };
   const slider = h("input", { ...range, "aria-label": "Times the maximum of the feature", oninput });
 
   function later() {
     const multiple = slider.valueAsNumber;
+    newest++;
     doseText.textContent = `held at ${multiple} × its maximum`.replace("-", "−");
     slider.setAttribute("aria-valuetext", doseText.textContent);
     doses?.place(multiple);
@@ -143,16 +119,12 @@ export function steering(latent, example) {
   async function write() {
     const question = ++newest,
       multiples = { [latent]: slider.valueAsNumber };
-    const asked = { prompt: field.value, multiples, n_tokens: N_TOKENS, temperature: 1, seed: 0 };
+    const asked = { prompt: field.value, multiples, n_tokens: N_TOKENS, temperature: TEMPERATURE, seed: 0 };
     texts.classList.add("waiting");
     try {
-      const { prompt, plain, steered } = await ask("steer", asked);
+      const answer = await ask("steer", asked);
       if (question !== newest) return;
-      const [lost, won] = changed(plain.slice(prompt), steered.slice(prompt));
-      texts.replaceChildren(
-        written("The unsteered model", plain, prompt, lost, ".lost"),
-        written("With the feature held", steered, prompt, won, ".won"),
-      );
+      texts.replaceChildren(...writtenElements(answer));
     } catch (error) {
       if (question === newest) showError(texts, error);
     }
@@ -170,10 +142,21 @@ export function steering(latent, example) {
     }
   }
 
-  const begin = (text) => {
+  /* Continue another text, at the multiple that moves its predictions no further than the server allows. */
+  async function begin(text) {
+    const question = ++newest;
     field.value = text;
-    later();
-  };
+    texts.classList.add("waiting");
+    try {
+      const multiple = await ask("multiple", { text, latent });
+      if (question !== newest) return;
+      slider.value = multiple;
+      later();
+    } catch (error) {
+      showError(texts, error);
+    }
+  }
+
   const beginnings = h(
     "p.beginnings",
     null,

@@ -1,0 +1,157 @@
+/* The features that are held while the model continues the text: at which multiples, and what it writes. */
+
+import { page } from "../data/files.js";
+import { h } from "../elements/elements.js";
+import { featureLink } from "../elements/latents.js";
+import { ask, showError } from "./ask.js";
+import { writtenElements } from "./written.js";
+import { labelOrCaption } from "../text/captions.js";
+
+const { latents } = page;
+const PAUSE = 250;
+const MOST_HELD = 16;
+/* Latent → the multiple of its maximum at which it is held. */
+const held = new Map();
+/** @type {Record<string, any>} */
+const parts = { list: h("ul.heldlist"), texts: h("div.texts", { "aria-live": "polite" }) };
+let textOf;
+let onchange;
+let timer;
+let newest = 0;
+
+export const heldLatents = () => Array.from(held.keys());
+
+/** A button that holds a feature, or lets it go.
+ * @type {(latent: number) => HTMLElement} */
+export function holdButton(latent) {
+  const isHeld = held.has(latent);
+  const isFull = !isHeld && held.size >= MOST_HELD;
+  const title = isFull
+    ? `${MOST_HELD} features are held, which are the most: let one go first`
+    : "hold it at a multiple of its maximum while the model continues the text";
+  return h("button.hold", {
+    type: "button",
+    "aria-pressed": String(isHeld),
+    "aria-label": `Steer with feature ${latent}`,
+    title: isHeld ? "let it go" : title,
+    disabled: isFull,
+    onclick: () => (held.has(latent) ? release([latent]) : hold([latent])),
+  }, "Steer");
+}
+
+/** Hold features, each at the multiple that moves the predictions in the text no further than the server allows.
+ * @type {(all: number[]) => Promise<void>} */
+export async function hold(all) {
+  const added = all.filter((latent) => !held.has(latent)).slice(0, MOST_HELD - held.size);
+  for (const latent of added) held.set(latent, 1);
+  show();
+  if (!added.length) return;
+  try {
+    for (const latent of added) {
+      const multiple = await ask("multiple", { text: textOf(), latent });
+      if (held.get(latent) === 1) held.set(latent, multiple);
+    }
+    showList();
+    writeSoon();
+  } catch (error) {
+    showError(parts.texts, error);
+  }
+}
+
+function release(all) {
+  for (const latent of all) held.delete(latent);
+  show();
+  writeSoon();
+}
+
+function show() {
+  showList();
+  onchange();
+}
+
+function showList() {
+  const multiple = (latent) => {
+    const oninput = (event) => {
+      held.set(latent, event.target.valueAsNumber);
+      writeSoon();
+    };
+    const bounds = { value: held.get(latent), step: 0.5, min: -100, max: 100, required: true };
+    return h("label", null, h("input", { type: "number", ...bounds, oninput }), " × its maximum");
+  };
+  const row = (latent) => h("li", null,
+    featureLink(latent), h("span.rule", null, labelOrCaption(latent)), multiple(latent),
+    h("button", { type: "button", "aria-label": `Let feature ${latent} go`, onclick: () => release([latent]) }, "×"));
+  const [one, other] = heldLatents();
+  const how = "Press Steer at a feature: the model continues the text with it held at a multiple of its maximum.";
+  const few = held.size ? null : h("li.muted", null, how);
+  const full = held.size < MOST_HELD ? null : h("li.muted", null, `No more than ${MOST_HELD} can be held at a time.`);
+  const compare = h("li", null, h("a", { href: `#compare/${one}/${other}` }, "Compare the two"));
+  const all = [few, ...heldLatents().map(row), full, held.size === 2 ? compare : null];
+  parts.list.replaceChildren(...all.filter(Boolean));
+}
+
+function writeSoon() {
+  clearTimeout(timer);
+  timer = setTimeout(write, PAUSE);
+}
+
+/* Continue the text. Only the answer to the last question is shown. */
+async function write() {
+  const question = ++newest;
+  if (!held.size) return parts.texts.replaceChildren();
+  if (!parts.form.reportValidity()) return;
+  const value = (name) => parts.form.elements[name].valueAsNumber;
+  const asked = {
+    prompt: textOf(),
+    multiples: Object.fromEntries(held),
+    n_tokens: value("tokens"),
+    temperature: value("temperature"),
+    seed: value("seed"),
+  };
+  parts.texts.classList.add("waiting");
+  try {
+    const answer = await ask("steer", asked);
+    if (question === newest) parts.texts.replaceChildren(...writtenElements(answer));
+  } catch (error) {
+    if (question === newest) showError(parts.texts, error);
+  }
+  if (question === newest) parts.texts.classList.remove("waiting");
+}
+
+/* A feature by its number, and how the model writes. */
+function settings() {
+  const number = (name, value, min, max, step) =>
+    h("input", { type: "number", name, value, min, max, step, required: true, oninput: writeSoon });
+  const fields = {
+    Tokens: number("tokens", 40, 1, 200, 1),
+    Temperature: number("temperature", 0.7, 0, 10, "any"),
+    Seed: number("seed", 0, 0, 2 ** 31 - 1, 1),
+  };
+  const last = latents - 1;
+  const feature = h("input", { type: "number", min: 0, max: last, step: 1, placeholder: `0 to ${last}` });
+  const add = () => {
+    if (!feature.value || !feature.reportValidity()) return;
+    hold([feature.valueAsNumber]);
+    feature.value = "";
+  };
+  return h("details", null,
+    h("summary", null, "A feature by its number, and how the model writes"),
+    h("p.options", null,
+      h("label", null, "Feature ", feature),
+      h("button", { type: "button", onclick: add }, "Steer"),
+      Object.entries(fields).map(([name, field]) => h("label", null, `${name} `, field))));
+}
+
+/** The form and the texts. text: the text to continue. changed: called when another set of features is held.
+ * @type {(text: () => string, changed: () => void) => HTMLElement} */
+export function heldElement(text, changed) {
+  textOf = text;
+  onchange = changed;
+  const onsubmit = (event) => {
+    event.preventDefault();
+    write();
+  };
+  const again = h("button.again", { type: "submit" }, "Write again");
+  parts.form = h("form", { onsubmit }, parts.list, parts.texts, settings(), again);
+  return h("section.held", { "aria-label": "Steer" }, h("h2", null, "Steer"), parts.form);
+}

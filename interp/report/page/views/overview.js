@@ -35,19 +35,17 @@ function sentence() {
 }
 
 const { percent } = format;
-/* What a comparison says of a claim, and what it was compared with. */
-const compared = (says, ...words) => h("p", null, h("b.figure", null, says), " ", words);
 const toldApart = (is) => (is ? "Told apart" : "Not told apart");
 
 /** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a
- * mark at the share that it is compared with. Below it what a comparison says.
- * @type {(share: Share, words: Child, beside: number, below: HTMLElement) => HTMLElement} */
-const claim = ([share, low, high], words, beside, below) => h("section.share", null,
+ * mark at the share that it is compared with. Below it, small, what a comparison says.
+ * @type {(share: Share, words: Child, beside: number, ...below: Child[]) => HTMLElement} */
+const claim = ([share, low, high], words, beside, ...below) => h("section.share", null,
   h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),
     " ", h("span", null, words)),
   h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" },
     h("i"), beside === null ? null : h("i.beside", { "--at": beside }), h("i.range")),
-  below);
+  h("p", null, below));
 const shareOf = ({ n, of, interval: [low, high] }) => /** @type {Share} */ ([n / of, low, high]);
 const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
   tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`)];
@@ -56,25 +54,24 @@ const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
  * as the nulls and judged on as many latents. */
 const oneMeaning = (known) => claim(shareOf(known),
   ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
-  page.null ? besideNull(page.null)
-    : h("p", null, "No null was run, so there is nothing to compare this with."));
+  page.null ? besideNull(page.null) : "No null was run, so there is nothing to compare this with.");
 
 function besideNull({ matched, null: nearest, difference }) {
   const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
   const of = ({ title, means, judged, one: [share] }, ...rest) => tipped(percent(share),
     [`${title}: ${means}; of ${format.count(judged)} features, drawn at random.`, ...rest].join(" "));
   const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-  return compared(toldApart(difference[1] > 0), `from the closest null at equal training, ${matched.title}: `,
-    of(matched), " against ", of(nearest, apart));
+  return [`${toldApart(difference[1] > 0)} from the closest null at equal training, ${matched.title}: `,
+    of(matched), " against ", of(nearest, apart)];
 }
 
 const learnt = (known) => claim(shareOf(known),
   ["are ", term("learnt"), " ", h("small", null, ofAll(known, "tested"))], null,
-  compared(percent(1 - known.n / known.of), "look like features of a model with random weights"));
+  `${percent(1 - known.n / known.of)} look like features of a model with random weights`);
 
 const effect = (known) => claim(shareOf(known),
   ["have an ", term("effect"), " ", h("small", null, ofAll(known, "ablated"))], known.chance,
-  compared(toldApart(known.interval[0] > known.chance), `from chance, ${percent(known.chance)}`));
+  `${toldApart(known.interval[0] > known.chance)} from chance, ${percent(known.chance)}`);
 
 const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
@@ -180,8 +177,8 @@ async function show(section) {
   section.dataset.ready = "true";
   const picture = await mapPicture(...MAP_SIZE);
   if (!picture) return map.remove();
-  const colour = names.kind.length ? "the kind of text where it mostly fires" : "its verdict";
-  map.append(picture, h("figcaption", null, `A point is a feature, its colour ${colour}. Near means alike. `,
+  const colour = names.kind.length ? "the kind of text" : "the verdict";
+  map.append(picture, h("figcaption", null, `Near means alike; the colour is ${colour}. `,
     h("a", { href: "#map" }, "Open the map")));
 }
 export const overview = { title: "Overview", show };

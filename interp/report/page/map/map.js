@@ -36,6 +36,7 @@ const NARROW = matchMedia("(max-width: 860px)");
 const RING = 12, // pixels between a ringed point and what lies over the map
   EDGE = 6, // pixels between that and the edge of the map
   CARD = 380, // pixels, the width of the small card of a point
+  AROUND = 64, // pixels between them, so that the card covers none of its neighbours
   BESIDE = 20, // pixels of that above a point that it stands beside, or below
   NEAR = NARROW.matches ? 50 : 100, // pixels, the longest line from the feature on the card to one of the nearest
   INSET = NARROW.matches ? 60 : 90, // pixels, the width of the whole map in a corner
@@ -200,8 +201,8 @@ function placeRing() {
 function placeCard([px, py]) {
   const [width, height] = scatter.size();
   const wide = Math.min(CARD, width - 2 * EDGE);
-  const left = [px + RING, px - RING - wide].find((begin) => begin > EDGE && begin + wide < width - EDGE);
-  const down = left === undefined ? RING : -BESIDE;
+  const left = [px + AROUND, px - AROUND - wide].find((begin) => begin > EDGE && begin + wide < width - EDGE);
+  const down = left === undefined ? AROUND : -BESIDE;
   const isUpper = py < height / 2;
   card.style.cssText = `width: ${wide}px; left: ${left ?? EDGE}px; ${isUpper ? "top" : "bottom"}: `
     + `${Math.max((isUpper ? py : height - py) + down, EDGE)}px`;

@@ -1,11 +1,12 @@
-/* The names on the map: of kinds of text, of clusters and, in a closer view or of what is selected, of features; those
- * of a selection have their numbers, and of few features in view each has what it fires on and a piece of text. None
- * lies over another, over a corner of the map that is covered or, but for those of kinds of text, over a point that is
- * drawn larger. Those of kinds of text stay as far as they cover none. The name of a feature stands at its point, or
- * at the end of a line from it. */
+/* The names on the map: of the whole those of common kinds of text, each as large as its kind; in a closer view also
+ * those of rare kinds and of clusters, and then of features. Those of features that are selected have their numbers,
+ * and of few features in view each has what it fires on and a piece of text. None is cut: one that has no room waits
+ * for a closer view. None lies over another, over a corner of the map that is covered or, but for those of kinds of
+ * text, over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line from
+ * it. */
 
 import { page } from "../data/files.js";
-import { REST, commonKindOf } from "../data/latents.js";
+import { commonKindOf } from "../data/latents.js";
 import { h, svg } from "../elements/elements.js";
 import { withFallback } from "../elements/errors.js";
 import { format } from "../elements/format.js";
@@ -18,11 +19,11 @@ import { drawSegments } from "../text/segments.js";
 
 export function mapNames({ points, placeOf, scatter, regions }) {
   const NARROW = matchMedia("(max-width: 860px)");
-  const LEVELS = [0, 1.4], // times closer than the whole from which on the names of each level are shown
+  const CLOSER = 1.4, // times closer than the whole, from which on rare kinds and clusters are named
     OWN_CLOSE = 2, // and, instead of those of tokens, those of features
     MOST_OWN = 250, // features in view for which a name is tried
     NEW_NAMES = 25, // of those, written at once
-    EACH = 150, // features in view, up to which each has a name
+    EACH = 150, // features in view, up to which each has a name where there is room
     WITH_TEXT = NARROW.matches ? 8 : 30, // and up to which each has a piece of text
     MOST_TRIED = 100, // of a selection in view, for which a name is tried
     MOST_NAMED = NARROW.matches ? 8 : 15, // and which are named
@@ -32,7 +33,6 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
     MANY_HITS = 40, // from which on they are many
     ONE_LINE = 24, // pixels, of a name in one line the height at most
-    DOTS = 14, // pixels, the width of the dots at which a name in one line is cut
     MOST_COVERED = 4, // points under the name of a small cluster
     CORE = 40, // pixels around a point within which other points make its place dense
     MOST_LED = 32, // names at the end of a line, where nothing is selected
@@ -50,8 +50,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   const ownLayer = h("div");
   let isNumbered = false; // whether they have their numbers
   const leading = svg("path", { class: "leaders" });
-  /* Names that stay: of clusters, and of kinds of text. What tells the outlines of one kind apart stands below its
-   * name, which only the largest in view has; the others have it alone. */
+  const numbers = Map.groupBy(points.latents, commonKindOf);
+  /* Names that stay: of clusters, and of kinds of text. Of the outlines of one kind the largest in view has its name,
+   * and in a closer view the others have what tells them apart. */
   const fixed = points.names.flatMap(([x, y, name, level]) => {
     const kind = page.names.kind.find((each) => format.words(each) === name) ?? null;
     if (kind === null) {
@@ -59,49 +60,33 @@ export function mapNames({ points, placeOf, scatter, regions }) {
       const element = h(isToken ? "span.name" : "span.name.phrase", null, drawSegments([name]));
       return [{ x, y, level, kind, element }];
     }
+    const size = Math.sqrt(numbers.get(kind)?.length ?? 0);
+    const make = (selector, ...parts) =>
+      h(`span.name.region${selector}`, { "data-kind": kind, "--root": size.toFixed(1) }, parts);
     const outlines = regions.outlinesOf(kind);
-    if (!outlines.length) return [{ x, y, level, kind, element: h("span.name.region", { "data-kind": kind }, name) }];
+    if (!outlines.length) return [{ x, y, kind, element: make("", name) }];
     const telling = tellingTokens(kind, outlines, points);
     return outlines.map((outline, n) => {
-      const make = (selector, ...parts) => h(`span.name.region${selector}`, { "data-kind": kind }, parts,
-        h("span.telling", null, telling[n].map(([text, pieces], k) =>
-          [k ? " " : null, drawSegments([pieces ? [text, pieces] : [text]])])));
-      return { x, y, level, kind, outline, isLargest: n === 0, element: make("", name),
-        again: telling[n].length ? make(".again") : null };
+      const tokens = telling[n].map(([text, pieces], k) =>
+        [k ? " " : null, drawSegments([pieces ? [text, pieces] : [text]])]);
+      return { x, y, kind, outline, isLargest: n === 0, element: make("", name),
+        again: tokens.length ? make(".again", tokens) : null };
     });
   });
-  /* In their midst, those that fire in several kinds of text. */
-  const [, MIXED] = REST;
-  const mixed = page.names.kind.length
-    ? [...placeOf.keys()].filter((latent) => commonKindOf(latent) === MIXED).map((latent) => placeOf.get(latent)) : [];
-  const middleOf = (axis) => mixed.map((k) => axis[k]).sort((a, b) => a - b)[mixed.length >> 1];
-  if (mixed.length > 0) {
-    fixed.push({ x: middleOf(points.x), y: middleOf(points.y), level: 0, kind: MIXED,
-      element: h("span.name.region", { "data-kind": MIXED }, format.words(MIXED)) });
-  }
   /* The largest outlines before others, and of each the smaller ones first: larger ones have more places. */
   const sizeOf = ({ outline, isLargest }) => (isLargest === false ? 1e9 : 0) + (outline?.size ?? 1e6);
   const kinds = fixed.filter(({ kind }) => kind !== null).sort((one, other) => sizeOf(one) - sizeOf(other));
   const clusters = fixed.filter(({ kind }) => kind === null);
 
-  /* Half the width, up to the dots of one that is cut, and half the height of a name. One of two lines is as wide as
-   * the longer, and of one that is cut no box in a third line is seen. */
+  /* Half the width and half the height of a name, infinite of one that would be cut. One of several lines is as wide
+   * as the longest. */
   function halvesOf(element) {
     if (!sizes.has(element)) {
-      const isCut = element.scrollHeight > element.clientHeight + 4;
-      element.classList.toggle("cut", isCut);
-      if (isCut) hideBelow(element);
-      else if (element.offsetHeight > ONE_LINE) shrink(element);
-      sizes.set(element, [widthOf(element) / 2, element.offsetHeight / 2]);
+      const isCut = element.scrollHeight > element.clientHeight + 4 || element.scrollWidth > element.clientWidth + 1;
+      if (!isCut && element.offsetHeight > ONE_LINE) shrink(element);
+      sizes.set(element, isCut ? [Infinity, Infinity] : [element.offsetWidth / 2, element.offsetHeight / 2]);
     }
     return sizes.get(element);
-  }
-
-  function hideBelow(element) {
-    const { bottom } = element.getBoundingClientRect();
-    const parts = Array.from(element.querySelectorAll(".byte, .sense, .token"));
-    const below = parts.filter((part) => part.getBoundingClientRect().bottom > bottom + 4);
-    for (const part of below) part.style.visibility = "hidden";
   }
 
   function shrink(element) {
@@ -110,16 +95,6 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     range.selectNodeContents(element);
     const end = Math.max(...Array.from(range.getClientRects(), (line) => line.right));
     if (end < right - 2) element.style.maxWidth = `${Math.ceil(end - left) + 1}px`;
-  }
-
-  /* A token that has no room before the dots is left out whole, so that they stand at its place. */
-  function widthOf(element) {
-    if (element.scrollWidth <= element.clientWidth) return element.offsetWidth;
-    const { left, right } = element.getBoundingClientRect();
-    const whole = Array.from(element.querySelectorAll(".short"), (token) => token.getBoundingClientRect());
-    const cut = whole.find((token) => token.right > right - DOTS)?.left;
-    if (cut > left + DOTS && cut < right - DOTS) element.style.maxWidth = `${cut - left + DOTS}px`;
-    return element.offsetWidth;
   }
 
   /* An element that is made once for a key, and stays on the page, since the browser would measure it again. */
@@ -141,8 +116,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   }
 
   /* The forms of the name of one of few features, the longest first, each made once it is needed: with a piece of text
-   * from `rowData`, unless that is null, its words in two lines and, of a selection, its number, or else the words in
-   * a short line. */
+   * from `rowData`, unless that is null, its words and, of a selection, its number. */
   function* formsOf(latent, rowData) {
     const words = ownNames.get(latent);
     const copy = (selector, ...more) =>
@@ -150,7 +124,6 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     if (rowData) yield kept(`text of ${latent}`, () => copy(".with-text", strongestFiring(latent, rowData)));
     yield words;
     if (isNumbered) yield kept(`number ${latent}`, () => h("span.own", null, String(latent)));
-    else yield kept(`short ${latent}`, () => copy(".short-line"));
   }
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from],
@@ -250,8 +223,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
         const spot = put(each, [...near, ...far], { isOwn: true, most: isSpared ? 0 : Infinity });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
-        /* Its lines end at the point, unless the dots at which they are cut would lie outside. */
-        each.style.textAlign = spot[0] < px && !each.matches(".cut, .with-text") ? "right" : "";
+        each.style.textAlign = spot[0] < px && !each.matches(".with-text") ? "right" : ""; // lines end at the point
         named.push(latent);
         break;
       }
@@ -269,7 +241,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
     const isInView = (latent) => scatter.isInView(placeOf.get(latent));
-    const isCrowded = NARROW.matches && closeness < LEVELS[1]; // a phone has room for the names of common kinds alone
+    const isCloser = closeness >= CLOSER;
     const selected = (beside.length ? beside : enlarged.toReversed()).filter(isInView);
     const isSelected = beside.length > 0 || selected.length > 0;
     const inView = isSelected || closeness < OWN_CLOSE ? selected : selectedLatents().filter(isInView);
@@ -289,17 +261,14 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const latent of written) halvesOf(isEach ? formsOf(latent, text).next().value : ownNames.get(latent));
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     const namedKinds = new Set();
-    for (const { x, y, level, kind, element, again: part, outline } of kinds) {
-      const isMinor = !outline && !hueOfKind(kind);
-      if (isMinor && (isCrowded || closeness < LEVELS[level])) continue;
+    for (const { x, y, kind, element, again: part, outline } of kinds) {
+      if (!outline && !hueOfKind(kind) && !isCloser) continue;
       const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
-      const name = namedKinds.has(kind) ? part : element;
+      const name = !namedKinds.has(kind) ? element : isCloser ? part : null;
       if (name && places.put(name, homes.flatMap(([across, up]) => around(across, up)), { kind })) namedKinds.add(kind);
     }
-    const isOfClusters = ({ x, y }) => closeness < OWN_CLOSE && !isCrowded && !isSelected
-      && (closeness >= LEVELS[1] || regions.isAtHome(null, x, y)); // of the whole, outside of kinds
-    for (const { x, y, level, element } of clusters.filter(isOfClusters)) {
-      places.put(element, around(x, y), { most: level && closeness >= LEVELS[1] ? MOST_COVERED : Infinity });
+    for (const { x, y, level, element } of isCloser && closeness < OWN_CLOSE && !isSelected ? clusters : []) {
+      places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });
     }
     const named = putOwn(places, written, { colours, isSelected, isEach, rowData: text,
       most: !isSelected ? MOST_OWN : beside.length ? Infinity : MOST_NAMED });

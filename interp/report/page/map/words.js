@@ -57,8 +57,9 @@ export function listedRule(latent) {
 }
 
 /** The element of its name beside its point: what the list says of it, in short. Parts of characters are drawn, and
- * of tokens in a list it is not told what they are. Of a feature that a search has found, only what is found is its
- * name, with its sense: a token and the words that belong to it, or words from there on, or its share of the firings.
+ * of tokens in a list it is not told what they are. Of a feature that a search has found, its name is the token that is
+ * found, with its sense and the words that belong to it, or its share of the firings; or, where words are found, which
+ * many have in common, the first token, or else the words from there on.
  * @type {(latent: number, isNumbered: boolean) => HTMLElement} */
 export function nameAtPoint(latent, isNumbered) {
   const element = h("span.own", null, mapRule(latent));
@@ -69,16 +70,23 @@ export function nameAtPoint(latent, isNumbered) {
   for (const token of element.querySelectorAll(":is(.short, .token):has(.byte)")) leaveOutRanges(token);
   keepQuotes(element);
   const words = foundWords(element);
-  const token = words ? undefined : foundToken(element);
-  const sense = (words?.parentElement ?? token)?.closest(".of-lead");
+  const inSense = words?.parentElement.closest(".of-lead");
+  const token = words ? (inSense ?? element).querySelector(":is(.short, .token)") : foundToken(element);
+  const sense = inSense ?? token?.closest(".of-lead");
   if (token) keepToken(element, token, sense);
   else if (sense) element.replaceChildren(sense);
   else if (words) beginAt(element, words, NAME_BEGINNING);
+  if (!words || !token) markName(element, latent, token);
+  if (isNumbered) element.prepend(`${latent} `);
+  return element;
+}
+
+/* Mark in a name what a search has found, or else all of the token; where it has neither, it is the share of its firings
+ * on the token that is found. */
+function markName(element, latent, token) {
   const k = markFound(element) ? -1 : rankOfMatch(selection.terms, latent);
   if (k >= 0) element.replaceChildren(h("mark", null, shareOnToken(latent, k)));
   else if (token && !element.querySelector("mark")) token.replaceWith(h("mark", null, token.cloneNode(true)));
-  if (isNumbered) element.prepend(`${latent} `);
-  return element;
 }
 
 /* Write … for the parts of a token that may begin any letter of a script, where it has more: by that names differ. */

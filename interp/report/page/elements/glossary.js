@@ -66,6 +66,7 @@ export const glossaryList = () => {
     h("div", null, h("dt", null, name), h("dd", null, meaning)))));
 };
 
+const EDGE = 6; // pixels between a tip and the edge of the window
 const SIGNS = [["space", "space"], ["line", "line end"], ["tab", "tab"]];
 
 /* The tip of an element: the activation of its token, its amount of white space, its meaning. */
@@ -86,9 +87,8 @@ function show(element) {
   tip.textContent = text;
   tip.classList.toggle("meaning", element.matches(".term"));
   const box = element.getClientRects()[0];
-  const half = tip.offsetWidth / 2 + 6;
-  const middle = box.left + box.width / 2;
-  tip.style.left = `${Math.max(Math.min(middle, innerWidth - half), half)}px`;
+  const left = box.left + (box.width - tip.offsetWidth) / 2;
+  tip.style.left = `${Math.max(Math.min(left, innerWidth - tip.offsetWidth - EDGE), EDGE)}px`;
   const isRoom = box.top > tip.offsetHeight && !element.closest("header.feature"); // whose fields stand above
   tip.style.top = `${isRoom ? box.top - tip.offsetHeight : box.bottom}px`;
 }

@@ -29,6 +29,10 @@ const RIGHT_TO_LEFT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/gu,
   IS_MARK = /^\p{M}/u, // a combining mark, which takes no room of its own
   IS_BEARER = /\p{L}\p{M}*$/u, // the letter that bears it
   NO_TEXT = /⟨[0-9a-f]{2}⟩|<\|.*\|>/; // a stray byte or a special token, which keep their own direction
+/* The end and the beginning of two texts that Arabic writes as one stroke: letters that join the next one, with their
+ * marks, and any letter. */
+const JOINS_NEXT = /[\u0626\u0628\u062a-\u062e\u0633-\u063f\u0641-\u0647\u0649\u064a]\p{M}*$/u,
+  IS_JOINED = /^\p{M}*[\u0620-\u064a]/u;
 const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the line of its firing token
 const SHORT = 10; // tokens of a passage below which it takes another line on either side
 const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
@@ -227,7 +231,9 @@ export function textLine(pieces, elements, firing, isStart = false) {
     });
   };
   const middle = direction === "rtl" ? firing + 1 : firing;
-  return h("div.line.text", { dir: direction },
+  const isJoined = JOINS_NEXT.test(textOfPieces(pieces.slice(0, middle)))
+    && IS_JOINED.test(textOfPieces(pieces.slice(middle)));
+  return h(isJoined ? "div.line.text.joined" : "div.line.text", { dir: direction },
     h("span.before", null, stretches(0, middle, true)),
     h("span.after", null, stretches(middle, elements.length, false)));
 }

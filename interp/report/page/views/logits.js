@@ -22,9 +22,10 @@ const LONGEST = 12;
 /* Odds below 3 to 1 are "not worth more than a bare mention" (Kass and Raftery 1995). */
 const UNSURE = 0.25;
 
-/** A change in two digits, also where it is a whole number.
+/** A change in two digits, also where it is a whole number or near 0.
  * @type {(x: number) => string} */
-export const inNats = (x) => format.digits(x).replace(/^−?\d$/, "$&.0");
+export const inNats = (x) => (x && Math.abs(x) < 1e-3 ? format.fixed(x, Math.min(1 - Math.floor(Math.log10(Math.abs(x))), 7))
+  : format.digits(x).replace(/^−?\d$/, "$&.0"));
 const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
 /** Whether an effect on a token tells something: it is larger than chance makes the largest of so many, or the token

@@ -1,5 +1,6 @@
 """The table of features and its search, filters and order, tried in Chromium."""
 
+import itertools
 import json
 
 import pytest
@@ -212,7 +213,27 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     browser.click(".turn.compact")
     assert SPLIT in found(browser, "rule:byte")
     assert browser.text(f"tr[data-latent='{SPLIT}'] mark") == ["byte"], "why it is found"
-    assert browser.text(f"tr[data-latent='{SPLIT}'] .f1") == ["0.20"], "of the rule that is shown"
+    assert browser.text(f"tr[data-latent='{SPLIT}'] .of-sense .sense") == ["A", "B"], "its title stays"
+
+
+def test_on_a_phone_a_card_is_as_high_as_its_lines_and_has_an_example_of_each_sense(browser, address):
+    browser.size(390, 844)
+    browser.open(f"{address}#features")
+    browser.wait(f"document.querySelectorAll('tr[data-latent=\"{SPLIT}\"] .snippet .firing').length === 2")
+    rows = browser.evaluate("""Array.from(document.querySelectorAll("tr[data-latent]"), (row) => {
+        const { top, bottom } = row.getBoundingClientRect();
+        const snippets = Array.from(row.querySelectorAll(".snippet"), (e) => e.getBoundingClientRect());
+        return [row.dataset.latent, top, bottom, snippets.every((e) => e.height > 0 && e.bottom <= bottom)];
+    })""")
+    heights = {int(latent): bottom - top for latent, top, bottom, _ in rows}
+    assert all(is_within for *_, is_within in rows) and heights[SPLIT] > max(
+        height for latent, height in heights.items() if latent != SPLIT
+    )
+    assert all(12 > later[1] - row[2] > 4 for row, later in itertools.pairwise(rows)), "one below the other"
+    end = "document.querySelector('.scroller').scrollTop = 1e6, document.querySelector('.scroller').scrollTop"
+    scrolled = browser.evaluate(end)
+    expected = sum(heights.values()) + 8 * len(heights)
+    assert abs(scrolled + browser.evaluate("document.querySelector('.scroller').clientHeight") - expected) < 12
 
 
 def test_a_search_shows_the_sense_in_which_it_has_found_something(browser, address):
@@ -250,7 +271,7 @@ def test_a_token_without_a_stored_example_is_told(browser, address):
     assert 1 >= share[0] >= share[1] > 0 and before == pytest.approx(2 + 3 * share[1], abs=1e-3)
     browser.evaluate(f"report.columns.token_shares[{SPLIT}][1] = 0.01")
     assert browser.evaluate(rank % (token, SPLIT)) == pytest.approx(2.03, abs=1e-3), "the rarer its firings, the lower"
-    browser.evaluate(f"{stored}[{SPLIT}] = 1")
+    browser.evaluate(f"{stored}[{SPLIT}] = 1; report.columns.brief[{SPLIT}] = null")
     found(browser, f"tok:{token}")
     assert browser.text(f"tr[data-latent='{SPLIT}'] .on-token") == [f"1.0 % on {token}, no example"]
 

@@ -14,7 +14,7 @@ import { strongMatches } from "../selection/search.js";
 import {
   clearSelection, nIdleLeftOut, onSelect, select, selectedLatents, selection, sortBy,
 } from "../selection/selection.js";
-import { cellOf, neverFires } from "./table_cells.js";
+import { cellOf, hasSenses, neverFires } from "./table_cells.js";
 
 const { latents, has_text: hasText } = page;
 let scroller,
@@ -22,8 +22,8 @@ let scroller,
   count,
   rowData = null, // once it is read
   drawn = "",
-  rowHeight = 56,
   order = [],
+  tops = new Float64Array(1), // of the rows of these, in pixels, and the end of the last
   strong = new Set(), // of these, the ones that a search has found by more than a weak match
   cursor = 0,
   hasCursor = false; // shown once a key has moved it, or a feature was looked at
@@ -73,21 +73,34 @@ export function row(place) {
   return h(
     "tr",
     { role: "row", "aria-rowindex": place + 2, "data-latent": i,
-      class: [hasCursor && place === cursor ? "at" : "", strong.has(i) ? "" : "weaker"].join(" ").trim() || null },
+      class: [hasCursor && place === cursor ? "at" : "", strong.has(i) ? "" : "weaker", hasSenses(i) ? "of-senses" : ""]
+        .filter(Boolean).join(" ") || null },
     tableColumns.map((column, k) => h(`td.${kindOf(column)}`, { role: "cell" }, contents[k] ?? null)),
   );
 }
 
+/* The place of the row at a height. */
+function placeAt(y) {
+  let [from, to] = [0, order.length];
+  while (to - from > 1) {
+    const middle = (from + to) >> 1;
+    if (tops[middle] <= y) from = middle;
+    else to = middle;
+  }
+  return from;
+}
+
 /* Visible rows, and a dozen on either side; the rest is two empty rows of its height. */
 function draw(all = 0) {
-  const first = Math.max(0, Math.floor(scroller.scrollTop / rowHeight) - 12);
-  const last = all || Math.min(order.length, first + Math.ceil(scroller.clientHeight / rowHeight) + 24);
-  const key = `${all ? 0 : first},${last},${hasCursor && cursor},${rowHeight}`;
+  const [highest, lowest] = [0, scroller.clientHeight].map((y) => placeAt(scroller.scrollTop + y));
+  const first = Math.max(0, highest - 12);
+  const last = all || Math.min(order.length, first + lowest - highest + 25);
+  const key = `${all ? 0 : first},${last},${hasCursor && cursor}`;
   if (key === drawn) return;
   drawn = key;
   const focused = body.contains(document.activeElement) ? document.activeElement : null;
   const from = all ? 0 : first;
-  const gap = (n) => h("tr.gap", { "aria-hidden": "true", "--height": `${n * rowHeight}px` });
+  const gap = (height) => h("tr.gap", { "aria-hidden": "true", "--height": `${height}px` });
   const rows = [];
   for (let place = from; place < last; place++) rows.push(row(place));
   /* Where the search is the name of a verdict, which no row is searched for: those that have it. */
@@ -101,24 +114,30 @@ function draw(all = 0) {
   const clear = () => h("button.more", { type: "button", onclick: clearSelection }, "Clear the filters");
   if (!order.length)
     rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", ofVerdict(), clear())));
-  body.replaceChildren(gap(from), ...rows, gap(Math.max(0, order.length - last)));
+  body.replaceChildren(gap(tops[from]), ...rows, gap(tops[order.length] - tops[last]));
   if (focused) focusRow(focused.matches(".gutter") ? ".gutter" : "a");
 }
 
 const focusRow = (part = "a") => body.querySelector(`tr.at ${part}`)?.focus({ preventScroll: true });
 
+/* Read the heights of the rows: on a phone those with senses are higher than others. */
 function measure() {
-  rowHeight = parseFloat(getComputedStyle(scroller).getPropertyValue("--row")) || 56;
+  const style = getComputedStyle(scroller);
+  const [height, ofSenses] = ["--row", "--of-senses"].map((name) => parseFloat(style.getPropertyValue(name)));
+  const isHigher = (latent) => ofSenses !== height && hasSenses(latent);
+  tops = new Float64Array(order.length + 1);
+  order.forEach((latent, k) => { tops[k + 1] = tops[k] + (isHigher(latent) ? ofSenses : height); });
   drawn = "";
   draw();
 }
 
 /* Rows of one line each, or of two; the first row in sight stays. */
 function setCompact(isCompact) {
-  const place = scroller.scrollTop / rowHeight;
+  const place = placeAt(scroller.scrollTop);
+  const share = (scroller.scrollTop - tops[place]) / (tops[place + 1] - tops[place] || 1);
   scroller.classList.toggle("compact", isCompact);
   measure();
-  scroller.scrollTop = place * rowHeight;
+  scroller.scrollTop = tops[place] + share * (tops[place + 1] - tops[place] || 0);
   draw();
 }
 
@@ -167,10 +186,10 @@ function moveCursor(step) {
   if (!order.length) return;
   hasCursor ||= step !== 0;
   cursor = Math.min(Math.max(cursor + step, 0), order.length - 1);
-  const top = cursor * rowHeight;
-  const room = scroller.clientHeight - scroller.querySelector("thead").offsetHeight - rowHeight;
+  const top = tops[cursor];
+  const room = scroller.clientHeight - scroller.querySelector("thead").offsetHeight;
   if (top < scroller.scrollTop) scroller.scrollTop = top;
-  else if (top > scroller.scrollTop + room) scroller.scrollTop = top - room;
+  else scroller.scrollTop = Math.max(scroller.scrollTop, tops[cursor + 1] - room);
   draw();
   focusRow();
 }

@@ -79,14 +79,21 @@ const rankFound = (i) => (hasText ? rankOfMatch(selection.terms, i) : -1);
 
 const isInRule = (rule) => splitAtMatches(selection.terms, "rule", textOfRule(rule)).length > 1;
 
-/* Whether its row has its senses: not where a search has found what is in none of them. */
-function isBySense(i) {
-  const isElsewhere = rankFound(i) >= 0 || isInRule(columns.rule[i]);
-  return sensesInCaption(i).length > 0 && (!isElsewhere || sensesFound(i).length > 0);
+/** Whether its row has its senses.
+ * @type {(i: number) => boolean} */
+export const hasSenses = (i) => !labelShown(i) && sensesInCaption(i).length > 0;
+
+/* What a search has found in none of its senses: its share of the firings on a token, or the rule of all of them. */
+function foundOutside(i) {
+  const rank = rankFound(i);
+  if (sensesFound(i).length) return null;
+  return rank >= 0 ? [", ", shareOnToken(i, rank)]
+    : isInRule(columns.rule[i]) ? [", in words: ", ruleFound(columns.rule[i])] : null;
 }
 
 /** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the
- * last the letters of the others, and the share that is of none. undefined where senses do not name it.
+ * last the letters of the others, the share that is of none, and what a search has found elsewhere. undefined where
+ * senses do not name it.
  * @type {(i: number, rowData: RowData, most?: number) => HTMLElement[]} */
 export function sensesOfRow(i, rowData, most = 2) {
   const senses = sensesInCaption(i);
@@ -94,7 +101,8 @@ export function sensesOfRow(i, rowData, most = 2) {
   const shown = sensesShown(i, most);
   const ofNone = shareOfNoSense(i);
   const further = senses.flatMap(([rule], k) => (shown.includes(k) ? [] : [[" ", senseMark(k, textOfRule(rule))]]));
-  const rest = [further.length ? [" +", further] : null, ofNone ? `, of no sense ${format.percent(ofNone)}` : null];
+  const rest = foundOutside(i)
+    ?? [further.length ? [" +", further] : null, ofNone ? `, of no sense ${format.percent(ofNone)}` : null];
   return shown.map((k, at) => {
     const [rule, share] = senses[k];
     return h("div.of-sense", { "data-sense": k },
@@ -146,9 +154,9 @@ function labelShown(i) {
   return best && (isNamedByLabel(i) || isFound) ? best : null;
 }
 
-/* What it fires on: its senses, if it has several and no search has found something else; else one's own label, and
- * what names it on its page, with its rule beside that if a search has found something there alone; and below them its
- * strongest firing, or the strongest on the token found. */
+/* What it fires on: its senses, if it has several; else one's own label, and what names it on its page, with its rule
+ * beside that if a search has found something there alone; and below them its strongest firing, or the strongest on the
+ * token found. */
 function firesOn(i, rowData) {
   const { terms } = selection;
   const { label: readerLabel, note } = noteOf(i);
@@ -167,7 +175,7 @@ function firesOn(i, rowData) {
       readerLabel && match ? " · " : null,
       !readerLabel || match ? shortNote : null)
     : null;
-  const isSenses = !label && isBySense(i);
+  const isSenses = hasSenses(i);
   const senses = isSenses ? sensesOfRow(i, rowData) : undefined;
   if (senses && labelled) senses[0].firstElementChild.prepend(labelled, " ");
   if (senses) return h("div.senses", null, senses);
@@ -213,7 +221,6 @@ function numberOf(column, i) {
 const f1Of = (i) => {
   const senses = sensesInCaption(i);
   if (!senses.length) return line(format.fixed(columns.f1[i]));
-  if (!isBySense(i)) return line(format.fixed(columns.explanation_f1[i]));
   return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(senses[k][2])));
 };
 

@@ -101,7 +101,8 @@ def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, 
     latent, judged, rule, *own = browser.wait("window.written").split("\t")
     assert [latent, *own] == [str(SPLIT), "two things", ""] and "a rule that holds" in rule
     assert judged.startswith(browser.text(".mine .verdict")[0]), "and then the probability"
-    day, time = browser.evaluate("document.querySelector('.mine time').innerText").split("\n")
+    [day] = browser.text(".mine time")
+    time = browser.evaluate("document.querySelector('.mine time span').dataset.tip")
     assert day.split()[0] == str(browser.evaluate("new Date().getDate()")) and re.fullmatch(r"\d\d:\d\d", time)
     assert browser.text(".kept .heads span")[1:] == ["Feature", "Fires on", "Your label", "Your note", "Changed"]
     browser.evaluate("localStorage.clear()")
@@ -213,6 +214,11 @@ def test_notes_are_sorted_by_number_last_change_or_label_and_grouped_by_that(bro
         assert "".join(browser.evaluate(listed)) == expected, "what was changed is kept"
     links = "Array.from(document.querySelectorAll('.about-notes a'), (e) => e.getAttribute('href'))"
     assert browser.evaluate(links) == ["#map?starred=1", "#compare/5/3"], "the first two as they are sorted"
+    for latent in (9, 3):
+        browser.click(f".mine [data-latent='{latent}'] .choose")
+    assert browser.evaluate(links)[1] == "#compare/9/3" and browser.text(".about-notes a")[1] == "Compare 9 and 3"
+    browser.click(".mine [data-latent='9'] .choose")
+    assert browser.text(".about-notes a")[1] == "Compare the first two"
     browser.evaluate("report.setNote(3, { label: 'a pear' })")
     browser.evaluate(f"{field}.dispatchEvent(new Event('change'))")
     groups = "Array.from(document.querySelectorAll('.mine li'), (e) => e.dataset.label ?? '')"

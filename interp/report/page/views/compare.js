@@ -26,7 +26,6 @@ const { latents, ranked, has_text: hasText } = page;
 const N_HITS = 6;
 const N_OFFERED = 12; // to begin with, where none is named
 const N_EXAMPLES = 6;
-const N_AS_HIGH = 5; // further ones, which are as high as the picture above those where both fire
 const N_STRONGEST = 3; // before those on other tokens
 const N_ALONE = 4;
 const N_SHARED = 8; // tokens in both lists
@@ -239,17 +238,33 @@ function overlap([a, first], [b, second], known) {
       parts.map(([kind, count, text]) => h(`span.${kind}`, null, h("b", null, format.count(count)), ` ${text}`))));
 }
 
-/* Stored examples of the two, divided by whether the other fires there too; if that is not known, each one's own. */
-function examples([a, first], [b, second], known) {
+/* The stored examples of the two, divided by whether the other fires there too, and those where both do.
+ *
+ * These are of the one (`of`) with more such examples stored, or the lower one (latent_pairs.py), whose activations the
+ * page holds on all their tokens; those of the other where it fires with it (`others`, by row), and in sequences of its
+ * own examples. isByA: whether the one is the first. */
+function dividedExamples([[a, first], [b, second]], known) {
+  const splitByOther = (feature, at) => {
+    const places = new Set(at);
+    return [true, false].map((isThere) => feature.examples.filter((_, k) => places.has(k) === isThere));
+  };
+  const [[bothA, onlyA], [bothB, onlyB]] = [splitByOther(first, known[3]), splitByOther(second, known[4])];
+  const isByA = bothA.length > bothB.length || (bothA.length === bothB.length && a < b);
+  const [both, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
+  const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
+  return { onlyA, onlyB, both, latent, feature, others, isByA };
+}
+
+/* The same as lists; if it is not known where the other fires, each one's own. */
+function exampleLists([[a, first], [b, second]], divided) {
   const list = (some, latent, feature, beside) => {
     const { top, same, others, further, alike } = groupExamples(some, N_STRONGEST);
     const senses = beside ? [] : feature.senses ?? []; // whose letters would stand where the other's activation does
     const isStored = (one) => Number(beside?.isStored(one) ?? true);
-    const few = N_EXAMPLES + (known && !beside ? N_AS_HIGH : 0);
-    const remarkOn = (one) => (isStored(one) ? null : `${beside.name} not stored`);
-    const how = { few, how: "line", beside, senses, remarkOn, alikeOf: (one) => alike.get(one) };
+    const remarkOn = (one) => (isStored(one) ? null : "◦");
+    const how = { few: N_EXAMPLES, how: "line", beside, senses, remarkOn, alikeOf: (one) => alike.get(one) };
     const all = [...top, ...others, ...same, ...further].sort((one, other) => isStored(other) - isStored(one));
-    const shown = all.splice(0, few)
+    const shown = all.splice(0, N_EXAMPLES)
       .sort((one, other) => isStored(other) - isStored(one) || valueOf(other) - valueOf(one));
     return some.length
       ? exampleList(latent, feature, [...shown, ...all], how)
@@ -257,69 +272,63 @@ function examples([a, first], [b, second], known) {
   };
   const varies = h("p.muted", null, `the ${N_STRONGEST} strongest, then the strongest on other tokens`);
   const column = (kind, title, ...rest) => h(`section.${kind}`, null, h("h3", null, title), rest);
-  if (!known) {
+  if (!divided) {
     return h("div.where", null,
       column("a", `Firings of ${a}`, varies, list(first.examples, a, first)),
       column("b", `Firings of ${b}`, varies.cloneNode(true), list(second.examples, b, second)));
   }
-  const splitByOther = (feature, at) => {
-    const places = new Set(at);
-    return [true, false].map((isThere) => feature.examples.filter((_, k) => places.has(k) === isThere));
-  };
-  const [[bothA, onlyA], [bothB, onlyB]] = [splitByOther(first, known[3]), splitByOther(second, known[4])];
-  const of = (some, feature) => h("p.muted", null,
-    `${format.count(some.length)} of the ${format.count(feature.examples.length)} examples stored`);
+  const { onlyA, onlyB, both, latent, feature, others, isByA } = divided;
+  const of = (some, all) => `${format.count(some.length)} of the ${format.count(all.length)} examples stored`;
   /* Where one fires and the other does not: a column, or a line if there are no examples of it. */
-  const alone = (kind, some, [x, feature], y) => (some.length
-    ? column(kind, `${x} fires, ${y} does not`, of(some, feature), list(some, x, feature))
-    : h("p.muted", null, feature.examples.length
-      ? `Feature ${y} fires in each of the ${format.count(feature.examples.length)} examples of ${x}.`
+  const alone = (kind, some, [x, its], y) => (some.length
+    ? column(kind, `${x} fires, ${y} does not`, h("p.muted", null, of(some, its.examples)), list(some, x, its))
+    : h("p.muted", null, its.examples.length
+      ? `Feature ${y} fires in each of the ${format.count(its.examples.length)} examples of ${x}.`
       : `No example of feature ${x} is stored.`));
-  const hasBoth = bothA.length + bothB.length > 0;
-  /* Led by the feature with more such examples stored, or the lower one (latent_pairs.py), whose activations the page
-   * holds on all their tokens; those of the other where it fires with it, and in sequences of its own examples. */
-  const isByA = bothA.length > bothB.length || (bothA.length === bothB.length && a < b);
-  const [some, latent, feature, at] = isByA ? [bothA, a, first, known[3]] : [bothB, b, second, known[4]];
   const [name, other] = isByA ? [b, second] : [a, first];
-  const others = new Map(at.map((place, k) => [feature.examples[place][1], known[5][k]]));
   const stored = new Set(other.examples.map(sequenceOf)); // of whose activations the page holds all
-  const inOrder = (ofLed, ofOther) => (isByA ? [ofLed, ofOther] : [ofOther, ofLed]);
   const beside = {
     isFirst: !isByA, name, most: other.facts.max, valueOf: ([, row]) => others.get(row),
     isStored: (one) => stored.has(sequenceOf(one)),
     activationsOf: (one) => activationsIn(one, other.examples, others.get(one[1])),
   };
+  const ofBoth = () => column(isByA ? "both" : "both.by-b", "Both fire",
+    h("p.muted", null, `${of(both, feature.examples)} of ${latent}. Underlined: `, tipped("where each fires",
+      `The page holds the activations of ${name} only in sequences of its own examples; ◦ marks others.`)),
+    h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
+    list(both, latent, feature, beside));
   return h("div.where", null,
-    hasBoth ? null : h("p.muted", null, "Both fire in none of the examples stored."),
+    both.length ? null : h("p.muted", null, "Both fire in none of the examples stored."),
     alone("a", onlyA, [a, first], b),
-    hasBoth ? column(isByA ? "both" : "both.by-b", "Both fire",
-      h("p.muted", null, `${format.count(some.length)} of these ${format.count(known[0])} firings are among the `
-        + `${format.count(feature.examples.length)} examples stored of ${latent}. Underlined: `,
-      tipped("where each fires", `The page holds the activations of ${name} only in sequences of its own examples.`)),
-      agreement([a, b], [first, second], some.map((one) => inOrder(valueOf(one), others.get(one[1])))),
-      h("p.scores", { "aria-hidden": "true" }, h("b.a", null, String(a)), h("b.b", null, String(b))),
-      list(some, latent, feature, beside)) : null,
+    both.length ? ofBoth() : null,
     alone("b", onlyB, [b, second], a));
 }
 
-/* The activations of the two where both fire, [of the first, of the second], as points on scales from 0 to the
- * largest of each. */
-function agreement(names, features, activations) {
+/* The activations of the two where both fire. */
+function agreement(pairs, { both, others, isByA }) {
+  if (!both.length) return null;
+  const activations = both.map((one) => [valueOf(one), others.get(one[1])]);
+  return h("section", null, h("h3", null, "Activations where both fire"),
+    agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))));
+}
+
+/* [Of the first, of the second], as points on scales from 0 to the largest of each. */
+function agreementPicture(pairs, activations) {
   const [W, H, left, base, top, right] = [400, 150, 54, 116, 6, 8];
-  const [across, up] = features.map(({ facts }) => facts.max || 1);
+  const [across, up] = pairs.map(([, { facts }]) => facts.max || 1);
   const x = (v) => left + (v / across) * (W - left - right);
   const y = (v) => base - (v / up) * (base - top);
   const text = (at, words) => svg("text", at, words);
   return h("div.histogram.agreement", null,
     svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Activations where both fire" },
       svg("path", { class: "axis", d: `M${left} ${top}V${base}H${W - right}`, fill: "none" }),
-      activations.map(([of, other]) => svg("circle", { cx: x(of).toFixed(1), cy: y(other).toFixed(1), r: 3.5 })),
+      activations.map(([of, other]) => svg("circle", { cx: x(of).toFixed(1), cy: y(other).toFixed(1), r: 3 })),
       text({ x: left - 5, y: top + 9, "text-anchor": "end" }, format.significant(up, 2)),
       text({ x: left - 5, y: base, "text-anchor": "end" }, "0"),
       text({ x: W - right, y: base + 14, "text-anchor": "end" }, format.significant(across, 2)),
-      text({ x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, `activation of ${names[0]}`),
+      text({ x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, `activation of ${pairs[0][0]}`),
       text({ transform: `translate(9 ${(top + base) / 2}) rotate(-90)`, "text-anchor": "middle" },
-        `of ${names[1]}`)));
+        `of ${pairs[1][0]}`)));
 }
 
 /* The numbers of both side by side, each on a scale of its own: probabilities and F1 up to 1, others up to the larger
@@ -430,7 +439,8 @@ function histograms(pairs) {
 function contents(pairs, known) {
   const [[a, first], [b, second]] = pairs;
   const raisedBy = ({ logits }) => logits?.top ?? [];
-  const beside = [histograms(pairs), numberTable([a, b])];
+  const divided = known && dividedExamples(pairs, known);
+  const beside = [h("div", null, histograms(pairs), divided && agreement(pairs, divided)), numberTable([a, b])];
   const leads = [first, second].map(commonLead);
   const reads = [first, second].map((one, k) => (text) => leadReader(one)(text) ?? leads[1 - k]);
   if (hasText) {
@@ -445,8 +455,8 @@ function contents(pairs, known) {
     answer(pairs, known),
     h("div.heads", null, head("a", a, first), head("b", b, second)),
     overlap(...pairs, known),
-    examples(...pairs, known),
     h("div.beside", null, beside),
+    exampleLists(pairs, divided),
   ];
 }
 

@@ -88,12 +88,12 @@ export function noteEditor(latent) {
   return { label: Object.assign(label, { show }), note };
 }
 
-/* A day and a time of it, in two lines; nothing for 0, of which the time is not known. */
+/* A day, and as its tip the time; nothing for 0, of which the time is not known. */
 function writtenTime(at) {
   if (!at) return [];
   const year = new Date(at).getFullYear() === new Date().getFullYear() ? {} : { year: "numeric" };
   const write = (how) => new Date(at).toLocaleString("en-GB", how);
-  return [write({ day: "numeric", month: "short", ...year }), h("br"), write({ hour: "2-digit", minute: "2-digit" })];
+  return [h("span", { "data-tip": write({ timeStyle: "short" }) }, write({ day: "numeric", month: "short", ...year }))];
 }
 
 /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
@@ -107,10 +107,10 @@ const heads = () => h("div.heads", { "aria-hidden": "true" },
   ["", "Feature", "Fires on", "Your label", "Your note", "Changed"].map((head) => h("span", null, head)));
 
 /* A row of the list: the star, the feature with its verdict, what it fires on with its strongest firing, the fields of
- * the label and of the note, and when one was changed. */
-function row(latent, removed) {
+ * the label and of the note, and when one was changed. onchoose: called where it is chosen to be compared. */
+function row(latent, removed, onchoose) {
   const { label, note } = noteEditor(latent);
-  const rule = h("span.rule", null, captionOf(latent));
+  const rule = h("span.rule", null, captionOf(latent, false));
   const firesOn = h("div.fires-on", null, rule);
   loadRows().then((rows) => {
     const senses = isNamedByLabel(latent) ? undefined : sensesOfRow(latent, rows, Infinity);
@@ -129,6 +129,8 @@ function row(latent, removed) {
   const changed = h("time.muted");
   const element = h("li", { "data-latent": latent },
     label, h("div.judged", null, featureLink(latent), h("div", null, judgedElements(latent))), firesOn, note, changed,
+    h("button.choose", { type: "button", title: "Compare with another one that is chosen", "aria-pressed": "false",
+      "aria-label": `Choose feature ${latent} to compare`, onclick: onchoose }, "⇄"),
     h("button.remove", { type: "button", title: "Remove the star, the label and the note",
       "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
   const show = () => {
@@ -164,18 +166,28 @@ function list() {
   const open = press("Import", "adds what a notes.json has to these notes", () => file.click());
   const orders = h("select", { onchange: sort }, Object.keys(ORDERS).map((value) => h("option", { value }, value)));
   const onMap = h("a", { href: "#map?starred=1" }, "The starred on the map");
-  const firstTwo = h("a", null, "Compare the first two");
+  const two = h("a");
+  let chosen = []; // to be compared, at most two
   function sort() {
     const listed = Array.from(rows.children, (each) => Number(each.dataset.latent));
     listed.sort((a, b) => ORDERS[orders.value](a, b) || a - b);
     for (const latent of listed) rows.append(rows.querySelector(`[data-latent="${latent}"]`));
     arrange();
   }
-  /* Offer to compare the first two, and write above the first of each label what it is of, if they are sorted by it. */
+  function choose(latent) {
+    chosen = chosen.includes(latent) ? chosen.filter((each) => each !== latent) : [...chosen, latent].slice(-2);
+    arrange();
+  }
+  /* Offer to compare the two chosen, or else the first two, and write above the first of each label what it is of, if they are sorted by it. */
   function arrange() {
     const shown = Array.from(rows.querySelectorAll("li:not([hidden])"), ({ dataset }) => Number(dataset.latent));
-    firstTwo.hidden = shown.length < 2;
-    firstTwo.href = `#compare/${shown.slice(0, 2).join("/")}`;
+    chosen = chosen.filter((latent) => shown.includes(latent));
+    for (const each of rows.querySelectorAll("li")) {
+      each.querySelector(".choose").ariaPressed = String(chosen.includes(Number(each.dataset.latent)));
+    }
+    two.hidden = shown.length < 2;
+    two.href = `#compare/${(chosen.length === 2 ? chosen : shown.slice(0, 2)).join("/")}`;
+    two.textContent = chosen.length === 2 ? `Compare ${chosen.join(" and ")}` : "Compare the first two";
     for (const each of rows.querySelectorAll("[data-label]")) delete each.dataset.label;
     if (orders.value !== "label") return;
     for (const [label, [first, ...others]] of Map.groupBy(shown, (latent) => noteOf(latent).label)) {
@@ -202,15 +214,15 @@ function list() {
     const shown = Array.from(rows.children);
     const isShown = (latent) => shown.some(({ dataset }) => Number(dataset.latent) === latent);
     const added = latentsKept().filter((each) => !isShown(each));
-    rows.append(...added.map((latent) => row(latent, removed)));
+    rows.append(...added.map((latent) => row(latent, removed, () => choose(latent))));
     if (added.length) sort();
     const where = areInRun() ? "in the run folder" : "in this browser alone: export them to keep or send them";
     about.textContent = rows.childElementCount ? `Kept ${where}.`
       : `Nothing yet. Star a feature in its row or on its page, and label or note it there. Notes stay ${where}.`;
     const listed = Array.from(rows.children, (each) => verdictOf(Number(each.dataset.latent)));
-    const chosen = verdicts.value;
+    const wanted = verdicts.value;
     verdicts.replaceChildren(h("option", { value: "" }, "Any verdict"), ...[...new Set(listed)].map((name) =>
-      h("option", { value: name, selected: name === chosen }, format.verdict(name))));
+      h("option", { value: name, selected: name === wanted }, format.verdict(name))));
     filter();
     save.disabled = copy.disabled = !latentsKept().length;
     onMap.hidden = !nStarred();
@@ -230,7 +242,7 @@ function list() {
   }
   const element = h("div.kept", null,
     h("div.headed", null, h("h2", null, "Your notes"), noteLinks(), files),
-    h("p.about-notes", null, about, onMap, firstTwo), removed,
+    h("p.about-notes", null, about, onMap, two), removed,
     h("section", null, h("h3", null, "To begin with, star one of these"), begin), columnHeads, rows);
   onNote(paint);
   paint();

@@ -102,7 +102,7 @@ function sharesTable() {
   const words = { "one meaning": "have ", learnt: "are ", effect: "have an " };
   const share = (x) => h("b", null, `${format.inPercent(x)}\u00a0%`);
   const beside = ({ name, chance }) => {
-    if (name === "one meaning" && compared) return "no null had as much training: see the next line";
+    if (name === "one meaning" && compared) return "no null had as much training";
     if (name === "learnt") return "features of a model with random weights";
     return chance === undefined ? "no null was run" : [share(chance), " by chance"];
   };

@@ -69,7 +69,7 @@ CHOICES = {
     "The clearest senses": "Of the polysemantic features, first those that surely are, then those whose rules name no "
     "part of a character; of these, the one whose senses have the clearest rules and divide its firings most evenly.",
     "An effect beyond one token": "The largest effect that is surely above that of its null, of a feature that is not "
-    "single-token; first those whose rule names letters or digits.",
+    "single-token; first those whose rule names no part of a character, and of these those with letters or digits.",
     "Largest effect of one token": "The largest sure effect of a single-token feature.",
 }
 """What the overview shows, and how each is chosen."""
@@ -119,9 +119,15 @@ def overview_examples(
     def names_text(latent: int) -> bool:
         return any(map(_LETTER.match, characters_of(latent)))
 
-    def names_cut_characters(latent: int) -> bool:
-        rules = (read_rule(sense.get("rule"), sense.get("rule_json")) for sense in senses[latent])
+    def name_cut_characters(*rules: Rule) -> bool:
         return any(has_parts(token) for rule in rules for atom in rule for token in atom.tokens)
+
+    def by_readability(latent: int) -> tuple[bool, bool]:
+        return name_cut_characters(rule_of(latent)), not names_text(latent)
+
+    def by_senses(latent: int) -> tuple[bool, bool, float]:
+        rules = [read_rule(sense.get("rule"), sense.get("rule_json")) for sense in senses[latent]]
+        return not ranking["sure"][latent], name_cut_characters(*rules), -clarity[latent]
 
     def by_clarity(latent: int) -> tuple[bool, bool, float]:
         f1 = ranking["explanation_f1"][latent]
@@ -137,13 +143,11 @@ def overview_examples(
         "A clear rule": sorted(ruled, key=by_clarity),
         "Looks back over several tokens": [j for j in ruled if looks_back(j)],
         "Learnt, without an effect": [j for j in readable if ranking["learnt"][j] >= SURELY_LEARNT and j in without],
-        "The clearest senses": sorted(
-            clarity, key=lambda j: (not ranking["sure"][j], names_cut_characters(j), -clarity[j])
-        ),
+        "The clearest senses": sorted(clarity, key=by_senses),
     }
     of_one_token = (verdict[low.index] == SINGLE_TOKEN).to_numpy()
     by_effect: dict[str, list[int]] = {
-        "An effect beyond one token": sorted(low.index[~of_one_token], key=lambda j: not names_text(j)),
+        "An effect beyond one token": sorted(low.index[~of_one_token], key=by_readability),
         "Largest effect of one token": low.index[of_one_token].tolist(),
     }
     chosen = set[int]()

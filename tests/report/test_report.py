@@ -676,6 +676,9 @@ def test_the_overview_shows_latents_of_several_kinds_and_says_why():
     of_stray = {"rule": phrase(stray), "rule_json": rule_json(stray)}
     cut = {4: [{**sense, **of_stray} for sense in senses[4]], 6: [{"share": 0.5, "f1": 0.6, "rule": '"a"'}] * 2}
     assert [latent for latent, why, _ in overview_examples(table, table, cut)[0] if "senses" in why] == [6]
+    parts = table.assign(**in_words([stray, *rules[1:]]))
+    both = effects.assign(beyond_null_low=[0.9, 0.2, 0.5, 0.1])
+    assert [latent for latent, why, _ in overview_examples(parts, parts, senses, both)[0] if "beyond" in why] != [0]
     alike = in_words([a_rule(token=["##", "#"]), rules[1], a_rule(token=["###"]), *rules[3:]])
     rows = table.assign(**alike, explanation_f1=[0.6, *[0.9] * 6])
     single = table["verdict"].mask(table.index == 2, "single-token")

@@ -48,21 +48,23 @@ def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def _finding(rows: list[dict[str, Any]]) -> str:
-    """Say from which dictionaries the share of one meaning distinguishes this one; nothing if it is not known."""
+    """Say from which dictionaries the share of one meaning distinguishes this one, and what follows where it does not;
+    nothing if it is not known."""
     one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
     others = [name for name in one if name not in (OWN_NAME, MATCHED, TWIN)]
     if MATCHED not in one or not others:
         return ""
     share, low, high = one[MATCHED]
     below = [name for name in others if one[name][2] < low]
-    near = ", ".join(name for name in others if name not in below)
-    more = f"More features have one meaning than in {', '.join(below)}" if below else ""
-    if near:
-        more = (
-            f"{more}; not clearly more than in {near}" if below else f"Not clearly more have one meaning than in {near}"
-        )
+    near = [f"{name} ({format_percent(one[name][0])})" for name in others if name not in below]
     title = next(row["title"] for row in rows if row["dictionary"] == MATCHED)
-    return f"{more}: {format_percent(share)} [{format_interval(low, high)}], {title}."
+    of_all = f"{format_percent(share)} [{format_interval(low, high)}]"
+    finding = f"{title[0].upper()}{title[1:]}, {of_all} of its features have one meaning"
+    more = f", more than in {', '.join(below)}" if below else ""
+    if not near:
+        return f"{finding}{more}."
+    less = f"{', but' if below else ','} not clearly more than in {', '.join(near)}"
+    return f"{finding}{more}{less}: a feature that has one meaning need not be one that the model learnt."
 
 
 def _account(rows: list[dict[str, Any]]) -> list[str]:

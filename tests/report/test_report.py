@@ -824,8 +824,8 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
         "on 3,000,000, and the share grows with training."
     )
     assert account["finding"] == (
-        "More features have one meaning than in shuffled model; not clearly more than in frozen decoder: 50 % [40–60], "
-        "after 3M tokens."
+        "After 3M tokens, 50 % [40–60] of its features have one meaning, more than in shuffled model, but not clearly "
+        "more than in frozen decoder (55 %): a feature that has one meaning need not be one that the model learnt."
     )
     assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]

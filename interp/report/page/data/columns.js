@@ -43,9 +43,9 @@ export function ranksOf({ name }) {
 }
 const ranks = {};
 
-/* What a column is, in a word or two, with the ends of its bars, or how their scale is that is not linear. */
-export const unitOf = ({ unit, scale, span }) => (!span ? unit
-  : `${unit}, ${scale === "signed" ? "by rank" : span.map((x) => format.significant(x, 1)).join(" to ")}`);
+/* What a column is, in a word or two, with the ends of its bars, if their scale is linear. */
+export const unitOf = ({ unit, scale, span }) =>
+  (span && scale !== "signed" ? `${unit}, ${span.map((x) => format.significant(x, 1)).join(" to ")}` : unit);
 
 /* Its title within a line. */
 export const titleInLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());

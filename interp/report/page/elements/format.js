@@ -26,6 +26,8 @@ export const format = {
   inPercent: (x) => (!x || x >= 0.0995 ? (100 * x).toFixed(0) : x >= 1e-5 ? (100 * x).toPrecision(2)
     : (100 * x).toExponential(1).replace("e-", "e−")),
   percent: (share) => `${format.inPercent(share)} %`,
+  /* A sentence in which no line ends between a number and its sign. */
+  unbroken: (text) => text.replace(/(\d) %/g, "$1\u00a0%"),
   notable: (share) => (share < 0.01 ? "under 1 %" : format.percent(share)),
   share: (x) => (x ? format.percent(x) : "–"),
   range: (ends) => ends.map(format.inPercent).join(" to "),

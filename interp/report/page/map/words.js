@@ -81,8 +81,8 @@ export function nameAtPoint(latent, isNumbered) {
   return element;
 }
 
-/* Mark in a name what a search has found, or else all of the token; where it has neither, it is the share of its firings
- * on the token that is found. */
+/* Mark in a name what a search has found, or else all of the token; where it has neither, its name is the share of its
+ * firings on the token that is found. */
 function markName(element, latent, token) {
   const k = markFound(element) ? -1 : rankOfMatch(selection.terms, latent);
   if (k >= 0) element.replaceChildren(h("mark", null, shareOnToken(latent, k)));

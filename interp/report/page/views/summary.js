@@ -57,8 +57,7 @@ function plainTable(title, { columns, rows }) {
   return scrollable(`${title}, scrollable`, table);
 }
 
-const unbroken = (text) => text.replace(/(\d) %/g, "$1\u00a0%");
-const paragraphs = (sentences) => sentences.map((text) => h("p", null, unbroken(text)));
+const paragraphs = (sentences) => sentences.map((text) => h("p", null, format.unbroken(text)));
 /* The share of each dictionary with one meaning. */
 function besideNulls(data) {
   if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");

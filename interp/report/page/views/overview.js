@@ -178,7 +178,7 @@ async function show(section) {
   const picture = await mapPicture(...MAP_SIZE);
   if (!picture) return map.remove();
   const colour = names.kind.length ? "the kind of text" : "the verdict";
-  map.append(picture, h("figcaption", null, `Near means alike; the colour is ${colour}. `,
+  map.append(picture, h("figcaption", null, `Near means alike, colour ${colour}. `,
     h("a", { href: "#map" }, "Open the map")));
 }
 export const overview = { title: "Overview", show };

@@ -201,7 +201,8 @@ function answer(pairs, known) {
   const share = isMore
     ? `, ${format.percent(both / n)} of those of ${a} and ${format.percent(both / m)} of those of ${b}`
     : "";
-  return h("p.answer", null, h("b", null, extent), format.unbroken(`: ${counted}${chance}${share}.`), inBothRules(a, b), onOwn(pairs));
+  return h("p.answer", null, h("b", null, extent), format.unbroken(`: ${counted}${chance}${share}.`),
+    inBothRules(a, b), onOwn(pairs));
 }
 
 /* What differs, in a line: the tokens on which one of the two fires often, and which are none of those listed of the

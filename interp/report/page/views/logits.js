@@ -24,8 +24,10 @@ const UNSURE = 0.25;
 
 /** A change in two digits, also where it is a whole number or near 0.
  * @type {(x: number) => string} */
-export const inNats = (x) => (x && Math.abs(x) < 1e-3 ? format.fixed(x, Math.min(1 - Math.floor(Math.log10(Math.abs(x))), 7))
-  : format.digits(x).replace(/^−?\d$/, "$&.0"));
+export function inNats(x) {
+  const digits = 1 - Math.floor(Math.log10(Math.abs(x))); // after the point
+  return x && Math.abs(x) < 1e-3 ? format.fixed(x, Math.min(digits, 7)) : format.digits(x).replace(/^−?\d$/, "$&.0");
+}
 const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v)), 1e-12);
 
 /** Whether an effect on a token tells something: it is larger than chance makes the largest of so many, or the token

@@ -178,7 +178,8 @@ function list() {
     chosen = chosen.includes(latent) ? chosen.filter((each) => each !== latent) : [...chosen, latent].slice(-2);
     arrange();
   }
-  /* Offer to compare the two chosen, or else the first two, and write above the first of each label what it is of, if they are sorted by it. */
+  /* Offer to compare the two chosen, or else the first two, and write above the first of each label what it is of, if
+   * they are sorted by it. */
   function arrange() {
     const shown = Array.from(rows.querySelectorAll("li:not([hidden])"), ({ dataset }) => Number(dataset.latent));
     chosen = chosen.filter((latent) => shown.includes(latent));

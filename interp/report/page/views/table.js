@@ -73,8 +73,7 @@ export function row(place) {
   return h(
     "tr",
     { role: "row", "aria-rowindex": place + 2, "data-latent": i,
-      class: [hasCursor && place === cursor ? "at" : "", strong.has(i) ? "" : "weaker", hasSenses(i) ? "of-senses" : ""]
-        .filter(Boolean).join(" ") || null },
+      class: [strong.has(i) ? "" : "weaker", hasSenses(i) ? "of-senses" : ""].filter(Boolean).join(" ") || null },
     tableColumns.map((column, k) => h(`td.${kindOf(column)}`, { role: "cell" }, contents[k] ?? null)),
   );
 }
@@ -90,16 +89,24 @@ function placeAt(y) {
   return from;
 }
 
-/* Visible rows, and a dozen on either side; the rest is two empty rows of its height. */
+/* Visible rows, and a dozen on either side; the rest is two empty rows of its height. They are made anew only once
+ * eight of them are out of sight. */
 function draw(all = 0) {
   const [highest, lowest] = [0, scroller.clientHeight].map((y) => placeAt(scroller.scrollTop + y));
-  const first = Math.max(0, highest - 12);
-  const last = all || Math.min(order.length, first + lowest - highest + 25);
-  const key = `${all ? 0 : first},${last},${hasCursor && cursor}`;
-  if (key === drawn) return;
-  drawn = key;
+  const first = Math.max(0, 8 * Math.floor(highest / 8) - 8);
+  const last = all || Math.min(order.length, first + 8 * Math.ceil((lowest - highest) / 8) + 24);
+  const key = `${all ? 0 : first},${last}`;
   const focused = body.contains(document.activeElement) ? document.activeElement : null;
-  const from = all ? 0 : first;
+  if (key !== drawn) drawRows(all ? 0 : first, last);
+  drawn = key;
+  for (const each of body.querySelectorAll("tr[data-latent]")) {
+    each.classList.toggle("at", hasCursor && Number(each.dataset.latent) === order[cursor]);
+  }
+  if (focused && !focused.isConnected) focusRow(focused.matches(".gutter") ? ".gutter" : "a");
+}
+
+/* The rows between two places. */
+function drawRows(from, last) {
   const gap = (height) => h("tr.gap", { "aria-hidden": "true", "--height": `${height}px` });
   const rows = [];
   for (let place = from; place < last; place++) rows.push(row(place));
@@ -115,7 +122,6 @@ function draw(all = 0) {
   if (!order.length)
     rows.push(h("tr.none", { role: "row" }, h("td", { role: "cell" }, "No feature fits. ", ofVerdict(), clear())));
   body.replaceChildren(gap(tops[from]), ...rows, gap(tops[order.length] - tops[last]));
-  if (focused) focusRow(focused.matches(".gutter") ? ".gutter" : "a");
 }
 
 const focusRow = (part = "a") => body.querySelector(`tr.at ${part}`)?.focus({ preventScroll: true });

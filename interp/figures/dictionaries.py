@@ -25,12 +25,13 @@ from interp.figures.theme import (
     LIGHT_GREY,
     LIGHT_TO_DARK,
     MANY_HUES,
+    PALE,
     SEQUENCE,
     VERDICT_COLOURS,
     VERMILLION,
     WIDTH,
+    add_shades,
     check_columns,
-    colour_bar,
     dot_style,
     escape_markup,
     plain_name,
@@ -45,22 +46,13 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-_BAR_BELOW: dict[str, Any] = {
-    "orientation": "h",
-    "x": 0.5,
-    "y": -0.12,
-    "xanchor": "center",
-    "yanchor": "top",
-    "len": 0.8,
-}
-"""Where the scale of colours is, for a plot that needs the whole width."""
 _MAP_MARGIN = 0.03
 """Share of the longer side of a map that is free on each side."""
 _MAP_DOT = 3.0
 """Diameter of a dot of a map, in pixels."""
 _LINES_ASIDE = (0, 1.1, -1.1, 2.2, -2.2)
 """By how many lines above its place a name on a map may stand, the best first."""
-_MAX_NAME_LETTERS = 17
+_MAX_NAME_LETTERS = 24
 """Number of letters of a name that are shown beside the number of its latent."""
 LATEX_COLUMNS = {
     "l0": ("$L_0$", ".1f"),
@@ -78,7 +70,8 @@ _LATEX |= {ord("−"): "$-$", ord("␣"): r"\textvisiblespace{}"}
 def quality(quality_table: pd.DataFrame) -> go.Figure:
     """Draw the quality of each dictionary with its L0, the mean number of active latents per token. A disc is the
     variance explained (1 − FVU), which is 0 for the mean activation. A diamond is the cross-entropy recovered, which is
-    0 for zero ablation or unigrams, whichever is better for the model."""
+    0 for zero ablation or unigrams, whichever is better for the model, with its 95% interval if the table has the
+    standard error `ce_recovered_se`."""
     check_columns(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = list(map(escape_markup, quality_table["dictionary"]))
     l0 = [f"L0 {value:.0f}" for value in quality_table["l0"]]
@@ -94,7 +87,9 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
     y = np.arange(len(names))
     fig = go.Figure()
     for name, values, colour, symbol, shift in measures:
-        look = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 9}}
+        look: dict[str, Any] = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 7}}
+        if symbol == "diamond" and "ce_recovered_se" in quality_table:
+            look["error_x"] = {"array": 1.96 * quality_table["ce_recovered_se"], "thickness": 1.5, "width": 0}
         fig.add_scatter(x=values, y=y + shift, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     with_style(fig, "Quality of the dictionaries", x=x_title, height=130 + 34 * len(names))
     drawn_values = np.concatenate([values.to_numpy(float) for _, values, *_ in measures])
@@ -221,10 +216,10 @@ def cosine_histogram(
 
 @figure
 def coactivation_heatmap(
-    coactivations: pd.DataFrame, *, n: int = 14, names: Mapping[int, str] | None = None
+    coactivations: pd.DataFrame, *, n: int = 12, names: Mapping[int, str] | None = None
 ) -> go.Figure:
     """Draw which latents fire together: the Jaccard index of the tokens on which two latents fire, for latents around
-    the closest pair. Latents that fire together are neighbours. A pair is white if neither latent has the other among
+    the closest pair. Latents that fire together are neighbours. A pair is grey if neither latent has the other among
     its closest.
 
     coactivations: the FeatureStore's table of that name.
@@ -237,16 +232,16 @@ def coactivation_heatmap(
     order = _chained_order(jaccard_of_pair, n)
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
-    scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": max(jaccard_of_pair.values(), default=1.0)}
-    bar = colour_bar("Jaccard index", **_BAR_BELOW | {"y": -0.22})
-    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, **scale, colorbar=bar, hoverongaps=False))
-    itself = np.where(np.eye(len(order)) > 0, 1.0, np.nan)
-    grey = {"colorscale": [[0, GREY], [1, GREY]], "showscale": False}
-    fig.add_heatmap(z=itself, x=cells, y=cells, **grey, hoverinfo="skip")
-    for symbol, name in (("square", "the latent itself"), ("square-open", "not among the closest")):
-        marker = {"symbol": symbol, "color": GREY, "size": 9}
-        fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name, showlegend=True)
-    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=640)
+    largest = max(jaccard_of_pair.values(), default=1.0)
+    scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": largest, "showscale": False}
+    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, **scale, hoverongaps=False, xgap=1, ygap=1))
+    add_shades(fig, {"0": 0.0, f"{largest / 2:.2g}": 0.5, f"{largest:.2g} Jaccard index": 1.0})
+    unknown = np.where(np.isnan(grid) & (np.eye(len(order)) == 0), 1.0, np.nan)
+    grey = {"colorscale": [[0, PALE], [1, PALE]], "showscale": False, "xgap": 1, "ygap": 1}
+    fig.add_heatmap(z=unknown, x=cells, y=cells, **grey, hoverinfo="skip")
+    marker = {"symbol": "square", "color": PALE, "size": 9}
+    fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name="not among the closest", showlegend=True)
+    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=350)
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
     numbers = list(map(str, order))
     labels = {
@@ -255,13 +250,11 @@ def coactivation_heatmap(
     lines: dict[str, Any] = {
         "tickvals": cells,
         "showgrid": False,
-        "constrain": "domain",
+        "showline": False,
         "ticks": "",
     }
     fig.update_xaxes(**lines, ticktext=numbers, tickangle=-90)
-    return fig.update_yaxes(
-        **lines, ticktext=[labels.get(n, str(n)) for n in order], autorange="reversed", scaleanchor="x"
-    )
+    return fig.update_yaxes(**lines, ticktext=[labels.get(n, str(n)) for n in order], autorange="reversed")
 
 
 def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> list[int]:

@@ -64,7 +64,7 @@ height."""
 _BARE_AXIS_SIZE = 2.5
 """The same for an axis without numbers."""
 _BAR_SIZE = 7.0
-"""Sizes of a letter that a colour bar takes of the width, or below the plot of the height."""
+"""Sizes of a letter that a colour bar takes of the width."""
 _CLOSE = 2.5 * NAME_GAP
 """Pixels between two points of which a line from one cannot always avoid the other."""
 _DOT_REACH = 4.0
@@ -136,9 +136,7 @@ def plot_size(fig: go.Figure) -> Pixels:
     bare = layout.xaxis.showticklabels is False
     left, bottom = ((_BARE_AXIS_SIZE if bare else numbered) * size for numbered in _AXIS_SIZE)
     bars = [trace.marker.colorbar for trace in fig.select_traces({"type": "scatter"})]
-    bars = [bar.orientation for bar in bars if bar.to_plotly_json()]
-    right = layout.margin.r + _BAR_SIZE * size * (bars[:1] == [None])
-    bottom += _BAR_SIZE * size * (bars[:1] == ["h"])
+    right = layout.margin.r + _BAR_SIZE * size * any(bar.to_plotly_json() for bar in bars)
     width = layout.width - max(left, layout.margin.l) - right
     return width, layout.height - layout.margin.t - max(bottom, layout.margin.b)
 

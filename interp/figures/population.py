@@ -12,16 +12,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.roles import ROLE_COLOURS, ROLE_NAMES, ROLES_IN_WORDS, role_of
 from interp.figures.theme import (
-    BARE_TRACE,
     BLUE,
     GREY,
     INK,
+    LIGHT_TO_DARK,
     VERDICT_COLOURS,
+    add_shades,
     check_columns,
     escape_markup,
     plain_name,
@@ -31,6 +33,7 @@ from interp.figures.theme import (
     verdict_name,
     with_colours,
     with_meta,
+    with_panel_titles,
     with_style,
 )
 from interp.statistics.cutoffs import ULTRA_LOW
@@ -46,6 +49,9 @@ FEWEST_OF_A_VIOLIN = 5
 """The least number of latents for a violin, since a box has five numbers: its median, quartiles and ends. Fewer latents
 are drawn one by one."""
 N_BINS_OF_RIDGE = 25
+LEVELS_OF_F1 = (0.2, 0.4, 0.6, 0.8)
+MIN_SHARE_OF_PANEL = 0.01
+"""The least share of the tested latents whose verdict has a panel."""
 _CAPTION_OF_SEVERAL = (
     "The share of each dictionary's units by the share of tokens on which they fire, in bins of its logarithm. Dots on "
     "the left are dead units, which never fire. A bracket spans the range of ultra-low densities."
@@ -194,8 +200,11 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     )
     heading = f"{_title(score)} and its nulls"
     with_style(fig, heading, x=_unit(score), height=130 + 34 * len(groups), caption=caption)
-    top = {"y": -0.95, "yanchor": "middle", "xanchor": "left", "showarrow": False}
-    fig.add_annotation(x=edges[0], text=f"highest bar: {highest:.0%}", **top)
+    row, peak = divmod(int(np.argmax(shares)), N_BINS_OF_RIDGE) if shares else (0, 0)
+    is_late = peak > N_BINS_OF_RIDGE / 2
+    side = {"xanchor": "right" if is_late else "left", "xshift": -3 if is_late else 3}
+    top = {"y": row - 0.95, "yanchor": "top", "showarrow": False, "borderpad": 0}
+    fig.add_annotation(x=edges[peak + (not is_late)], text=f"{highest:.0%}", **side, **top)
     margin = 0.01 * (edges[-1] - edges[0])  # so that a line at an end of the axis is whole
     fig.update_xaxes(range=[edges[0] - margin, edges[-1] + margin])
     names = [f"{escape_markup(name)} ({len(rows):,})" for name, rows in groups]
@@ -221,30 +230,45 @@ def score_against_density(ranking: pd.DataFrame, *, score: str = "concentration"
 
 @figure
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
-    """Draw precision against recall of the rule in words of each latent that was tested, on held-out text, coloured by
-    verdict. Curves join equal F1."""
-    precision, recall = "explanation_precision", "explanation_recall"
-    check_columns(ranking, "latent", "verdict", precision, recall)
-    fig = go.Figure()
-    for f1 in (0.2, 0.4, 0.6, 0.8):
-        inverse = np.linspace(1, 2 / f1 - 1, 200)  # values of recall; precision takes the same values in reverse
-        fig.add_scatter(
-            x=1 / inverse, y=1 / inverse[::-1], mode="lines", line={"color": "#c9ced6", "width": 1}, **BARE_TRACE
-        )
-        note = {
-            "text": f"F1 {f1}",
-            "showarrow": False,
-            "font": {"size": 10, "color": INK},
-            "bgcolor": "rgba(255,255,255,.75)",
-        }
-        fig.add_annotation(x=1, y=f1 / (2 - f1), xanchor="right", yanchor="middle", borderpad=0, **note)
-    scored = _tested_rows(ranking, precision, recall)
-    fig.add_traces(_dots_by_verdict(scored, recall, precision, "precision %{y:.2f}, recall %{x:.2f}").data)
-    fig.update_layout(legend_itemsizing="constant")
-    fig.update_xaxes(range=[-0.02, 1.02]).update_yaxes(range=[-0.02, 1.02])
-    at_zero = int(((scored[recall] == 0) & (scored[precision] == 0)).sum())
-    x_title = f"recall (held out; {at_zero:,} of {len(scored):,} latents at 0)" if at_zero else "recall (held out)"
-    return with_style(fig, "Rules in words", x=x_title, y="precision (held out)", height=420)
+    """Draw precision against recall of the rules in words on held-out text: a panel per verdict, with the share of its
+    tested latents in each cell. Verdicts of fewer than 1% of these are left out. Curves join equal F1."""
+    check_columns(ranking, "latent", "verdict", "explanation_precision", "explanation_recall")
+    scored = _tested_rows(ranking, "explanation_precision", "explanation_recall")
+    groups = [(name, rows) for name, rows in split_by_verdict(scored) if len(rows) >= MIN_SHARE_OF_PANEL * len(scored)]
+    titles = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
+    fig = make_subplots(1, max(len(groups), 1), shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
+    edges = np.linspace(0, 1, 11)
+    middles = (edges[:-1] + edges[1:]) / 2
+    inverse = [np.linspace(1, 2 / f1 - 1, 100) for f1 in LEVELS_OF_F1]  # values of recall, and of precision in reverse
+    curves = {
+        "x": np.concatenate([[*1 / each, np.nan] for each in inverse]),
+        "y": np.concatenate([[*1 / each[::-1], np.nan] for each in inverse]),
+    }
+    least, most = 1.0, 0.0
+    for column, (_, rows) in enumerate(groups, 1):
+        at = rows["explanation_precision"], rows["explanation_recall"]
+        shares = np.histogram2d(*at, [edges, edges])[0] / len(rows)
+        shares[shares == 0] = np.nan
+        least, most = min(least, np.nanmin(shares)), max(most, np.nanmax(shares))
+        cells = {"x": middles, "y": middles, "z": np.log10(shares), "customdata": shares, "coloraxis": "coloraxis"}
+        text = "precision %{y:.2f}, recall %{x:.2f}: %{customdata:.1%}<extra></extra>"
+        fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, row=1, col=column)
+        look = {"mode": "lines", "line": {"color": INK, "width": 0.8}, "hoverinfo": "skip"}
+        key = {"name": f"F1 {', '.join(map(str, LEVELS_OF_F1))}", "showlegend": column == 1}
+        fig.add_scatter(**curves, **look, **key, row=1, col=column)
+    if groups:
+        low, high = np.log10([least, most])
+        decades = [power for power in range(-9, 1) if low <= power <= high] or [high]
+        names = [f"{10.0 ** (power + 2):.3g}%" for power in decades]
+        names[-1] += " of the latents"
+        places = [(power - low) / max(high - low, 1e-9) for power in decades]
+        add_shades(fig, dict(zip(names, places, strict=True)))
+    with_style(fig, "Rules in words", x="recall", height=300)
+    fig.update_layout(coloraxis={"colorscale": LIGHT_TO_DARK, "showscale": False})
+    with_panel_titles(fig).update_layout(margin_t=100)
+    axis = {"range": [0, 1], "tickvals": [0, 0.5, 1], "showgrid": False}
+    fig.update_xaxes(**axis).update_yaxes(**axis, ticks="")
+    return fig.update_yaxes(title_text="precision", ticks="outside", row=1, col=1)
 
 
 def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:

@@ -131,7 +131,8 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     """Write panel titles and the key of colours above the plot. The key is a text, broken into lines as wide as the
     figure. A legend of plotly would be no wider than the plot, and all its entries as wide as the longest."""
     above = [note for note in fig.layout.annotations if note.yref == "paper" and (note.y or 0) >= 0.99]
-    titles = 1.7 * size if any(note.yanchor == "bottom" for note in above) else 0.0
+    n_lines = [note.text.count("<br>") + 1 for note in above if note.yanchor == "bottom" and note.text]
+    titles = (LINE_HEIGHT * max(n_lines) + 0.55) * size if n_lines else 0.0
     lines: list[str] = []
     left = 0.0
     for trace in _keys(fig):

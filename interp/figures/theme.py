@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
+from plotly.colors import sample_colorscale
 
 from interp.checks.errors import InterpError
 from interp.display.byte_parts import split_byte_parts
@@ -33,7 +34,7 @@ MANY_HUES = (
 COLOUR_SCALE = "Cividis"
 DASHES = "4px,3px"
 """The dashes of a line for comparison. Those of plotly are as long as a panel of print is wide."""
-LIGHT_TO_DARK = [[0, "#c6daec"], [0.5, "#3f7fb5"], [1, "#062750"]]
+LIGHT_TO_DARK = [[0, "#b4d0e9"], [0.5, "#3f7fb5"], [1, "#062750"]]
 """The colours of quantities from 0: the larger, the darker. 0 differs clearly from a white that is no value."""
 CJK_FONTS = "WenQuanYi Zen Hei, Droid Sans Fallback"
 """TrueType fonts of Chinese, Japanese and Korean, which are requested first. In a PDF, fonts of the other kind, such as
@@ -134,8 +135,15 @@ def with_minus_sign(number: int) -> str:
 
 
 def colour_bar(title: str, **position: Any) -> dict[str, Any]:
-    side = "bottom" if position.get("orientation") == "h" else "right"
-    return {"title": {"text": title, "side": side}, "thickness": 10, "outlinewidth": 0, **position}
+    return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
+
+
+def add_shades(fig: go.Figure, named: Mapping[str, float]) -> None:
+    """Add keys of LIGHT_TO_DARK, which take no room beside the plot: the name of each, and its place from 0 to 1."""
+    shades = sample_colorscale(LIGHT_TO_DARK, list(named.values()))
+    for name, shade in zip(named, shades, strict=True):
+        key = {"symbol": "square", "color": shade, "size": 9}
+        fig.add_scatter(x=[None], y=[None], mode="markers", marker=key, name=name, showlegend=True)
 
 
 def interval_bars(at: Any, low: Any, high: Any, **line: Any) -> dict[str, Any]:

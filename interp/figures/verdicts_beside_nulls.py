@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
@@ -44,30 +43,33 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     )
     names = list(dict.fromkeys(shares["dictionary"]))
     titles = [verdict_name(verdict) for verdict in DRAWN_VERDICTS]
-    fig = make_subplots(rows=1, cols=2, shared_yaxes=True, subplot_titles=titles, horizontal_spacing=0.08)
+    tops = [max(0.05, float(shares.loc[shares["verdict"] == v, "ci_high"].max())) for v in DRAWN_VERDICTS]
+    margin = 0.04 * max(tops)
+    spans = [top + 2 * margin for top in tops]  # as which the panels are wide, on one scale
+    look = {"shared_yaxes": True, "subplot_titles": titles, "horizontal_spacing": 0.08, "column_widths": spans}
+    fig = make_subplots(rows=1, cols=2, **look)
     parts = {
-        "all": (("share", "ci_low", "ci_high"), "all with the verdict", "circle"),
+        "all": (("share", "ci_low", "ci_high"), "all", "circle"),
         "sure": (("sure_share", "sure_low", "sure_high"), "those that are sure", "circle-open"),
     }
-    top = 0.05
     for i, verdict in enumerate(DRAWN_VERDICTS):
         rows = shares[shares["verdict"] == verdict].set_index("dictionary").reindex(names)
         colours = [ROLE_COLOURS[role_of(name)] for name in names]
         shifts = (-0.15, 0.2) if rows["sure_share"].notna().any() else (0.0,)
         for (part, (columns, caption, symbol)), shift in zip(parts.items(), shifts, strict=False):
             for y, (name, colour) in enumerate(zip(names, colours, strict=True)):
-                look = {"name": caption, "legendgroup": part, "marker": {"color": colour, "symbol": symbol, "size": 7}}
+                look = {"name": caption, "legendgroup": part, "marker": {"color": colour, "symbol": symbol, "size": 5}}
                 points = _interval(rows.loc[[name]], columns, colour)
                 fig.add_scatter(y=[y + shift], **look, **points, row=1, col=i + 1)
-        top = max(top, float(np.nanmax(rows["ci_high"].to_numpy(float), initial=0.0)))
-    fig.update_xaxes(range=[-0.04 * top, 1.05 * top], tickformat=".0%", dtick=0.5 if top > 0.6 else None, nticks=3)
+        fig.update_xaxes(range=[-margin, tops[i] + margin], row=1, col=i + 1)
+    fig.update_xaxes(tickformat=".0%", dtick=0.2 if max(tops) > 0.4 else 0.1)
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=140 + 30 * len(names))
     keys = [(part, caption, INK, symbol) for part, (_, caption, symbol) in parts.items()]
     keys += [(role, ROLE_NAMES[role], colour, "square") for role, colour in ROLE_COLOURS.items()]
     for group, name, colour, symbol in keys:
         key = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 7}, "name": name}
         fig.add_scatter(x=[None], y=[None], showlegend=True, legendgroup=group, **key, row=1, col=1)
-    fig.update_xaxes(title_text="share (95% CI)")
+    fig.update_xaxes(title_text="share of latents (95% CI)", row=1, col=1)
     with_panel_titles(fig)
     lines = {
         "tickvals": list(range(len(names))),
@@ -90,7 +92,7 @@ def _interval(rows: pd.DataFrame, columns: tuple[str, str, str], colour: str) ->
     return {
         "x": share,
         "mode": "markers",
-        "error_x": interval_bars(share, low, high, thickness=1, color=colour),
+        "error_x": interval_bars(share, low, high, thickness=1.5, color=colour),
         "showlegend": False,
         "customdata": list(zip(map(escape_markup, share.index), low, high, strict=True)),
         "hovertemplate": "%{customdata[0]}: %{x:.1%} (%{customdata[1]:.1%} to %{customdata[2]:.1%})",

@@ -302,6 +302,28 @@ def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ra
     )
 
 
+def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
+    rows = [("monosemantic", 1.0, 0.35), ("monosemantic", 0.95, 0.33), *[("polysemantic", 0.0, 0.0)] * 298]
+    rows += [("dense", 0.5, 0.5), ("dead", 1.0, 1.0)]
+    table = pd.DataFrame(rows, columns=["verdict", "explanation_precision", "explanation_recall"])
+    figure = figures.precision_recall(pd.concat([table[:2], table]).assign(latent=1))
+    titles = [note.text for note in figure.layout.annotations]
+    assert titles == ["monosemantic<br>4", "polysemantic<br>298"], "a dense latent is 0.3% of them"
+    cells = [10 ** np.array(trace.z) for trace in figure.select_traces({"type": "heatmap"})]
+    assert [np.nansum(each) for each in cells] == pytest.approx([1, 1])
+    assert cells[0][9, 3] == pytest.approx(1) and cells[1][0, 0] == pytest.approx(1)
+    curve = next(figure.select_traces({"mode": "lines"}))
+    recall, precision = np.array(curve.x), np.array(curve.y)
+    f1 = 2 * recall * precision / (recall + precision)
+    assert set(f1[~np.isnan(f1)].round(6)) == {0.2, 0.4, 0.6, 0.8} and np.nanmax(precision) == np.nanmax(recall) == 1
+
+
+def test_the_recovered_cross_entropy_has_its_interval():
+    explained, recovered = figures.quality(QUALITY.assign(ce_recovered_se=[0.01, 0.02])).data
+    assert list(recovered.error_x.array) == pytest.approx([0.0196, 0.0392]) and explained.error_x.array is None
+    assert figures.quality(QUALITY).data[1].error_x.array is None
+
+
 def test_score_distributions_leave_out_what_was_not_tested():
     verdicts = ["monosemantic"] * 3 + ["polysemantic"] * 2 + ["too-rare", "dead", "unranked"]
     table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
@@ -517,7 +539,9 @@ def test_verdict_shares_are_dots_with_intervals_on_one_scale():
     assert sure[0].marker.symbol == "circle-open"
     assert list(drawn.layout.yaxis.ticktext) == [f"{name} (40)" for name in names], "with the latents of each share"
     assert [note.text for note in drawn.layout.annotations] == ["one meaning", "single-token"]
-    assert drawn.layout.xaxis.range == drawn.layout.xaxis2.range
+    axes = drawn.layout.xaxis, drawn.layout.xaxis2
+    first, second = (np.ptp(axis.range) / np.ptp(axis.domain) for axis in axes)
+    assert first == pytest.approx(second) and axes[0].range[1] > axes[1].range[1], "each as wide as its shares need"
     with pytest.raises(ValueError, match="sure_share"):
         figures.verdict_shares(table.drop(columns="sure_share"))
 
@@ -625,10 +649,13 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
 
 def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
     pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
-    heat, itself, *keys = figures.coactivation_heatmap(pairs, n=3).data
+    figure = figures.coactivation_heatmap(pairs, n=3)
+    heat, unknown = figure.select_traces({"type": "heatmap"})
     assert heat.zmin == 0 and heat.zmax == 0.5, "the scale begins at 0"
-    assert [key.name for key in keys] == ["the latent itself", "not among the closest"]
-    assert np.array_equal(~np.isnan(np.array(itself.z)), np.eye(3))
+    keys = [trace.name for trace in figure.data if trace.showlegend]
+    assert keys == ["0", "0.25", "0.5 Jaccard index", "not among the closest"]
+    known = ~np.isnan(np.array(heat.z))
+    assert np.array_equal(np.isnan(np.array(unknown.z)), known | np.eye(3, dtype=bool)) and known.sum() == 4
     ticks = figures.coactivation_heatmap(pairs, n=3).layout.xaxis.ticktext
     assert set(ticks) == {"0", "1", "4"} and np.nansum(np.array(heat.z)) == pytest.approx(1.6)
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5

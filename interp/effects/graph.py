@@ -41,13 +41,16 @@ from jaxtyping import Float
 
 from interp.effects.graph_files import graph_json, read_graph
 from interp.effects.graph_nodes import GraphNodes
-from interp.effects.graph_page import page_content, write_graph_page
+from interp.effects.graph_page import largest_effects, page_content, write_graph_page
 from interp.effects.graph_pruning import keep_logits, prune
 from interp.effects.supernodes import find_supernodes
 from interp.features.feature_store import FeatureStore
 from interp.storage.addresses import as_local_path
 from interp.storage.files import write_text
 from interp.storage.folders import check_output_file
+
+_EDGES = 0.98
+"""The share of the influence that the drawn edges hold."""
 
 
 class AttributionGraph(GraphNodes):
@@ -76,7 +79,7 @@ class AttributionGraph(GraphNodes):
         total[between] = np.linalg.solve(np.eye(len(per_unit)) - per_unit, direct)
         return total
 
-    def pruned(self, nodes: float = 0.8, edges: float = 0.98) -> "AttributionGraph":
+    def pruned(self, nodes: float = 0.8, edges: float = _EDGES) -> "AttributionGraph":
         """Keep the nodes with the given share of the influence, and their edges with the given share of the edges'
         influence, as `effects.graph_pruning` does. Raises ValueError for shares outside (0, 1]."""
         return prune(self, nodes, edges)
@@ -97,7 +100,7 @@ class AttributionGraph(GraphNodes):
         path: str | Path,
         *,
         nodes: float = 0.8,
-        edges: float = 0.98,
+        edges: float = _EDGES,
         labels: Mapping[str, str] | None = None,
         overwrite: bool = False,
     ) -> None:
@@ -129,7 +132,8 @@ class AttributionGraph(GraphNodes):
         """Write the pruned graph as a page: one file, which works offline, in a folder that is made if it does not
         exist.
 
-        effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed.
+        effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed,
+        and the latents with the largest on each next token are kept.
         features, rankings: for each hook, for the texts and rules of latents.
         names: for each hook, the name of each latent and a shorter one, such as those of the page of a run
         (`report.page_names`), instead of its rule.
@@ -142,7 +146,7 @@ class AttributionGraph(GraphNodes):
         check_output_file(path, overwrite=overwrite)
         content = page_content(
             self,
-            self.pruned(nodes),
+            prune(self, nodes, _EDGES, [] if effects is None else largest_effects(self, effects)),
             name=path.stem,
             effects=effects,
             features=features or {},

@@ -18,16 +18,19 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Float
 
 from interp.display.cards import script_json
 from interp.display.scripts import join_scripts
 from interp.effects.graph_files import graph_json
-from interp.effects.graph_nodes import GraphNodes, row_shares
+from interp.effects.graph_nodes import GraphNodes, row_shares, total_influence
 from interp.effects.supernodes import find_supernodes
 from interp.features.feature_store import FeatureStore
 from interp.storage.files import write_text
 
 _EXAMPLES, _LOGITS = 5, 5
+_DEPENDS_ON = 12
+"""Number of nodes on which the page says that a next token depends most (`page/effects.js`)."""
 
 
 def write_graph_page(path: str | Path, content: Mapping[str, Any], *, title: str) -> None:
@@ -65,6 +68,7 @@ def page_content(
         "graph": content,
         "shares": link_shares(graph, content["links"]),
         "n_nodes": int((~graph.nodes["type"].isin(["bias", "rest"])).sum()),
+        "origins": origins(graph),
         "cards": cards,
         "effects": [],
         "disagreements": [],
@@ -83,6 +87,14 @@ def page_content(
     return page
 
 
+def largest_effects(graph: GraphNodes, effects: pd.DataFrame) -> list[int]:
+    """Return the latents with the largest measured effect on each next token: those that the page says it depends
+    on."""
+    on_logits = effects[(graph.nodes["type"] == "logit").to_numpy()[effects["target"]]]
+    size = on_logits["measured"].abs().sort_values(ascending=False, kind="stable")
+    return sorted(set(on_logits.loc[size.index].groupby("target").head(_DEPENDS_ON)["source"]))
+
+
 def json_records(table: pd.DataFrame) -> list[dict[Any, Any]]:
     """Return the rows of a table, with None for what JSON lacks: NaN, and −∞, the logarithm of a probability of 0."""
     finite = table.replace([np.inf, -np.inf], np.nan)
@@ -93,9 +105,26 @@ def link_shares(graph: GraphNodes, links: Sequence[Mapping[str, Any]]) -> list[f
     """Return the share of each link in all that its target reads in the graph, apart from biases.
 
     links: some edges of the graph, by the names of their nodes."""
-    shares = row_shares(np.abs(graph.edges) * (graph.nodes["type"] != "bias").to_numpy())
+    shares = row_shares(_sizes(graph))
     number = {name: node for node, name in enumerate(graph.node_ids())}
     return [float(shares[number[link["target"]], number[link["source"]]]) for link in links]
+
+
+def origins(graph: GraphNodes) -> dict[str, dict[str, float]]:
+    """Return where the influence on each logit begins: the shares of tokens, of errors, and of the rest."""
+    sizes, ids, node_type = _sizes(graph), graph.node_ids(), graph.nodes["type"]
+    latents = np.flatnonzero(node_type == "latent")
+    begun = {}
+    for logit in np.flatnonzero(node_type == "logit"):
+        of_logit = total_influence(row_shares(sizes[[logit]])[0], sizes[latents], latents)
+        begins = {"tokens": "embedding", "errors": "error", "rest": "rest"}
+        begun[ids[logit]] = {name: float(of_logit[node_type == kind].sum()) for name, kind in begins.items()}
+    return begun
+
+
+def _sizes(graph: GraphNodes) -> Float[np.ndarray, "target source"]:
+    """Return the sizes of edges, without those of biases."""
+    return np.abs(graph.edges) * (graph.nodes["type"] != "bias").to_numpy()
 
 
 def latent_cards(

@@ -1,6 +1,7 @@
 """Keep the part of an attribution graph that matters: the nodes and edges with most of the influence on the logits, or
 those that lead to some of the next tokens."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -14,9 +15,9 @@ from interp.effects.graph_nodes import HEAD_SCORES, GraphNodes, row_shares
 Graph = TypeVar("Graph", bound=GraphNodes)
 
 
-def prune(graph: Graph, nodes: float, edges: float) -> Graph:
+def prune(graph: Graph, nodes: float, edges: float, always: Sequence[int] = ()) -> Graph:
     """Keep the nodes with the given share of the influence, and their edges with the given share of the edges'
-    influence.
+    influence. always: latents that are kept whatever their influence, with what feeds them and what they feed most.
 
     Logits and the bias are kept, and the nodes of attention scores with the tokens that feed them; other
     latents without outgoing or incoming edges are removed. Removed nodes are summed in the node `rest`, so that
@@ -28,18 +29,22 @@ def prune(graph: Graph, nodes: float, edges: float) -> Graph:
     in_scores = np.zeros(len(node_type), dtype=bool)
     in_scores[graph.head_scores[["query_node", "key_node"]].to_numpy().ravel()] = True
     feeds_scores = (node_type == "embedding") & (graph.edges[in_scores] != 0).any(0)
-    keep = _largest(influence, nodes) | np.isin(node_type, ["logit", "bias"]) | in_scores | feeds_scores
+    is_wanted = np.zeros(len(node_type), dtype=bool)
+    is_wanted[list(always)] = True
+    keep = _largest(influence, nodes) | np.isin(node_type, ["logit", "bias"]) | in_scores | feeds_scores | is_wanted
     probability = np.where(node_type == "logit", graph.nodes["activation"], 0.0)
     between = row_shares(np.abs(graph.edges) * (node_type != "bias")) * (keep & keep[:, None])
     weight = between * (influence + probability / probability.sum())[:, None]
     kept_edges = _largest(weight.ravel(), edges).reshape(weight.shape)
-    for node in np.flatnonzero(in_scores):
+    for node in np.flatnonzero(in_scores | is_wanted):
         kept_edges[node] |= _largest(between[node], nodes)
+    for node in np.flatnonzero(is_wanted):
+        kept_edges[:, node] |= _largest(weight[:, node], nodes)
     before = ~keep
     while (before != keep).any():
         before = keep
-        leads = kept_edges.any(0) | in_scores | np.isin(node_type, ["logit", "bias"])
-        keep = keep & leads & (kept_edges.any(1) | (node_type != "latent"))
+        leads = kept_edges.any(0) | in_scores | is_wanted | np.isin(node_type, ["logit", "bias"])
+        keep = keep & leads & (kept_edges.any(1) | is_wanted | (node_type != "latent"))
         kept_edges &= keep & keep[:, None]
     keep[-1] = True
     weights = np.where(kept_edges | (node_type == "bias"), graph.edges, 0.0)

@@ -1,206 +1,185 @@
-/* The drawing of the graph. A click on a mark or an edge pins it; a mark dragged onto another joins its group. */
+/* The drawing of the graph. A click on a line of a box or on a strand pins it. */
 
-import { drawn, the } from "./elements.js";
-import { byId, data, metadata, pairs } from "./graph.js";
-import { BOX, LETTER, MOST_LETTERS, WORD, placesOf } from "./layout.js";
+import { drawn, element, the } from "./elements.js";
+import { byId, data, keyOf, pairs } from "./graph.js";
+import { place } from "./layout.js";
+import { answerWord } from "./links.js";
+import { carriedBy, edgesOf } from "./paths.js";
 import { shown } from "./shown.js";
-import { change, move, pin, state } from "./state.js";
-import { clipped, inLines, nameOf, percent, short, visible, wordOf } from "./words.js";
+import { pathsToAnswer, pin, state } from "./state.js";
+import { clipped, percent, short, sumOf } from "./words.js";
 
-const BELOW = 24; // the height that is left free below the graph
-const MOST_VALUES = 12; // written on edges at once
-const WIDTH = { least: 0.8, most: 7 };
+const BELOW = 16; // the height that is left free below the graph
+const NARROW = 560; // a frame in which columns for the tokens have no room
 
-let edges = [];
-let marks = [];
+let [boxes, strands] = [[], []];
 
 export function draw() {
-  const svg = the("graph");
   const frame = the("frame");
-  const now = shown();
-  ({ edges, marks } = now);
-  const leastHeight = innerHeight - frame.getBoundingClientRect().top - scrollY - BELOW;
   const focused = document.activeElement?.closest(".node")?.getAttribute("data-id");
-  const places = placesOf(marks, frame.clientWidth, leastHeight);
-  const values = drawn("g", { id: "values" });
-  svg.replaceChildren(...rowNames(places), ...tokenNames(places), ...edgeLines(places.at), values);
-  svg.setAttribute("width", places.width);
-  svg.setAttribute("height", places.height);
-  const latents = marks.filter(({ kind }) => kind === "latent");
-  const most = Math.max(1e-30, ...latents.map(({ influence }) => influence));
-  for (const mark of marks) svg.append(markShape(mark, places.at.get(mark.id), most));
-  the("carried").replaceChildren(percent(now.carried));
-  the("answer").replaceChildren(`“${wordOf(byId.get(state.answer))}”`);
-  the("count").replaceChildren(`${now.n} of ${data.n_nodes.toLocaleString("en")} nodes`);
+  const isNarrow = frame.clientWidth < NARROW;
+  const now = shown(isNarrow);
+  ({ boxes, strands } = now);
+  showShares(now);
+  const leastHeight = innerHeight - frame.getBoundingClientRect().top - scrollY - BELOW;
+  const frameWidth = frame.clientWidth;
+  const { rows, columns, width, height } = place(boxes, strands, { frameWidth, leastHeight, isNarrow });
+  const svg = drawn("svg", { id: "graph", width, height, "aria-hidden": "true" }, ...strandLines());
+  const largest = Math.max(1e-30, ...boxes.flatMap(({ marks }) => marks).map(({ effect }) => Math.abs(effect ?? 0)));
+  const label = "Nodes by layer and token, with their edges";
+  const sheet = element("div", { id: "sheet", role: "group", "aria-label": label });
+  sheet.style.width = `${width}px`;
+  sheet.style.height = `${height}px`;
+  sheet.append(svg, ...rowNames(rows, isNarrow), ...otherTokens(rows, columns));
+  for (const box of boxes) sheet.append(boxElement(box, largest));
+  frame.classList.toggle("narrow", isNarrow);
+  const fromRight = frame.scrollWidth - frame.scrollLeft;
+  frame.replaceChildren(sheet);
+  frame.scrollLeft = frame.scrollWidth - fromRight; // the next token, which is at the right, stays in sight
   the("cut").value = state.cut;
   the("errors").checked = state.errors;
   the("merged").checked = state.merged;
   the("merged").parentElement.hidden = !state.groups.size;
   light(state.pinned);
-  if (focused) svg.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+  if (focused) sheet.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
 }
 
-function rowNames({ rows, ys, isNarrow }) {
-  return rows.map((row, k) => {
-    const label = row === -1 ? "tokens" : row === Infinity ? "next token" : `layer ${row}`;
-    const y = row === Infinity ? ys[k] - WORD.box / 2 : ys[k];
-    const place = isNarrow
-      ? { transform: `translate(18,${y}) rotate(-90)`, "text-anchor": "middle" }
-      : { x: 16, y: y + 4 };
-    return drawn("text", { class: "axis", ...place }, label);
+/** @type {(node: any, place: { left?: number, top?: number, width?: number, height?: number }) => any} */
+const put = (node, { left, top, width, height }) => {
+  for (const [name, value] of Object.entries({ left, top, width, height }))
+    if (value !== undefined) node.style[name] = `${value}px`;
+  return node;
+};
+
+function rowNames(rows, isNarrow) {
+  return rows.map(({ name, top, bottom }) => {
+    const long = name === -1 ? "tokens" : name === Infinity ? "next token" : `layer ${name}`;
+    const text = isNarrow ? { "-1": "", Infinity: "" }[name] ?? `L${name}` : long;
+    return put(element("span", { class: "axis", title: long }, text), { left: 0, top, height: bottom - top });
   });
 }
 
-function tokenNames({ columns, height, bottom, isTall }) {
-  const isOnPath = new Set(marks.filter(({ kind }) => kind === "embedding").map(({ column }) => column));
-  return metadata.prompt_tokens.flatMap((token, k) => {
-    const { left, middle } = columns[k];
-    const y = height - bottom + 24;
-    const place = isTall
-      ? { transform: `translate(${middle + 4},${y - 10}) rotate(-90)`, "text-anchor": "end" }
-      : { x: middle, y, "text-anchor": "middle" };
-    const look = { class: isOnPath.has(k) ? "token" : "token axis", ...place };
-    return [
-      drawn("line", { class: "column", x1: left, x2: left, y1: 20, y2: height - 8 }),
-      drawn("text", look, clipped(visible(token), MOST_LETTERS)),
-    ];
+/* The tokens that no path begins in, which are read between the others. */
+function otherTokens(rows, columns) {
+  const hasBox = new Set(boxes.filter(({ row }) => row === -1).map(({ column }) => column));
+  const { top, bottom } = rows[0];
+  return columns.filter(({ tokens }) => !hasBox.has(tokens[0])).map(({ left, width, text }) =>
+    put(element("span", { class: "unused", title: text }, text), { left, top, width, height: bottom - top }));
+}
+
+function strandLines() {
+  return strands.toSorted((a, b) => b.carries - a.carries).flatMap((strand) => {
+    const { sign, d, width, links, carries } = strand;
+    const keys = links.map(keyOf).join("|");
+    strand.line = drawn("path", { class: `edge ${sign}`, "data-keys": keys, "stroke-width": width.toFixed(1), d });
+    const what = links.length > 1 ? `${links.length} edges; a click shows the strongest` : "an edge";
+    const tip = drawn("title", {}, `${what}; ${percent(carries)} of the influence on ${answerWord()}`);
+    const key = keyOf(links[0]);
+    const wide = { class: "meets", d, "stroke-width": width + 6, ...handlers(key) }; // is not seen, for the mouse
+    return [strand.line, drawn("path", wide, tip)];
   });
 }
 
-/* The edges on the paths, and above them those between the same marks that are not on them, which are faded. */
-function edgeLines(at) {
-  const most = Math.max(1e-30, ...edges.filter(({ isPath }) => isPath).map(({ carries }) => carries));
-  const sorted = edges.toSorted((a, b) => Number(a.isPath) - Number(b.isPath) || a.carries - b.carries);
-  return sorted.flatMap((edge) => {
-    const { from, to, key, weight, carries, isPath } = edge;
-    const d = curve(at.get(from.id), at.get(to.id), from, to);
-    const width = isPath ? WIDTH.least + (WIDTH.most - WIDTH.least) * Math.sqrt(carries / most) : WIDTH.least;
-    const sign = from.kind === "error" ? "fault" : weight > 0 ? "raises" : "lowers";
-    const look = { class: `edge ${sign}${isPath ? "" : " faded"}`, "data-key": key };
-    edge.line = drawn("path", { ...look, "stroke-width": width.toFixed(1), d });
-    if (!isPath) return [edge.line];
-    const name = `${from.name} → ${to.name}: ${short(weight)}, ${percent(carries)} of the influence`;
-    const isOne = from.ids.length + to.ids.length === 2;
-    const meets = { class: "meets", d, ...(isOne ? handlers(key) : {}) }; // a wide line that is not seen, for the mouse
-    return [edge.line, drawn("path", meets, drawn("title", {}, name))];
-  });
-}
-
-const halfOf = ({ kind }, { box }) => (kind === "logit" ? WORD.box / 2 : box && kind === "latent" ? BOX.height / 2 : 6);
-
-/* From the upper side of a mark to the lower side of another, which may stand below it if these are groups. */
-function curve(start, end, from, to) {
-  const y1 = start.y - halfOf(from, start);
-  const y2 = end.y + halfOf(to, end);
-  const bend = Math.max(16, Math.abs(y1 - y2) / 2);
-  return `M${start.x},${y1}C${start.x},${y1 - bend} ${end.x},${y2 + bend} ${end.x},${y2}`;
-}
-
-/* What the mouse does with a mark or an edge. */
+/* What the mouse does with a node or an edge. While something is pinned, resting on others changes nothing. */
 const handlers = (id) => ({
-  onmouseenter: () => light(id),
-  onmouseleave: () => light(state.pinned),
+  onmouseenter: () => state.pinned ?? light(id),
+  onmouseleave: () => state.pinned ?? light(null),
   onclick: () => pin(state.pinned === id ? null : id),
 });
 
-function markShape(mark, place, most) {
-  const { id, ids, kind, name, influence } = mark;
+/** Bring what is pinned into sight. */
+export const reveal = () =>
+  the("frame").querySelector(".pinned")?.scrollIntoView({ block: "nearest", inline: "nearest" });
+
+/** The drawn nodes that stand in one line with a node. */
+export const alikeOf = (id) =>
+  boxes.flatMap(({ marks }) => marks).find(({ ids }) => ids.includes(id))?.ids.filter((each) => each !== id) ?? [];
+
+function boxElement(box, largest) {
+  const lines = box.marks.map((mark) => lineElement(mark, largest));
+  return put(element("div", { class: "box" }, ...lines), box);
+}
+
+function lineElement(mark, largest) {
+  const { ids, kind, token, name, title, effect, influence } = mark;
+  const [id] = ids;
   const isChanged = ids.some((each) => (state.times[each] ?? 1) !== 1);
-  const isGrouped = kind !== "logit" && ids.some((each) => state.groups.has(each));
-  const isOther = kind === "logit" && id !== state.answer;
-  const press = isOther ? () => change({ answer: id, pinned: null }) : handlers(ids[0]).onclick;
-  const look = {
-    class: ["node", kind, isGrouped && "grouped", isChanged && "changed", id === state.answer && "answer"]
-      .filter(Boolean).join(" "),
-    "data-id": ids[0],
-    tabindex: 0,
-    role: "button",
-    "aria-label": name,
-    ...handlers(ids[0]),
-    onclick: press,
-    onpointerdown: (event) => grab(shape, event),
-    onkeydown: (event) => event.key === "Enter" && press(),
-  };
-  const group = state.groups.get(ids[0]);
-  const tip = `${group && ids.length === 1 ? `${group}: ` : ""}${name}; ${percent(influence)} of the influence`;
-  const shape = drawn("g", look, ...partsOf(mark, place, most), drawn("title", {}, tip));
-  return shape;
+  const isAnswer = kind === "logit";
+  const sign = effect === undefined || isAnswer ? "" : effect < 0 ? "lowers" : "raises";
+  const tip = isAnswer ? name : `${name}; ${percent(influence)} of the influence on ${answerWord()}`;
+  mark.line = element(
+    "button",
+    {
+      class: ["node", kind, sign, isChanged && "changed"].filter(Boolean).join(" "),
+      "data-id": id,
+      "data-ids": ids.join("|"),
+      title: tip,
+      ...handlers(id),
+    },
+    element("span", { class: "name" }, title, element("span", { class: "where" }, token && ` ${token}`)),
+    element("span", { class: "value" }),
+  );
+  mark.line.style.setProperty("--bar", `${isAnswer ? 0 : (100 * Math.abs(effect ?? 0)) / largest}%`);
+  return mark.line;
 }
 
-function partsOf({ id, kind, title, influence }, { x, y, box }, most) {
-  const share = Math.min(1, influence / most);
-  const size = 3 + 5 * Math.sqrt(share);
-  if (kind === "error") {
-    const d = `M${x - size},${y}l${size},${-size}l${size},${size}l${-size},${size}Z`;
-    return [drawn("path", { class: "shape", d })];
-  }
-  if (kind === "embedding") return [drawn("rect", { class: "shape", x: x - 5, y: y - 5, width: 10, height: 10 })];
-  if (kind === "latent" && box) return boxParts(title, share, x, y, box);
-  if (kind === "latent") return [drawn("circle", { class: "shape", cx: x, cy: y, r: size })];
-  const word = wordOf(byId.get(id));
-  const middle = { x, "text-anchor": "middle" };
-  const [wide, high] = [WORD.width - 6, WORD.box];
-  return [
-    drawn("rect", { class: "shape", x: x - wide / 2, y: y - high / 2, width: wide, height: high, rx: 4 }),
-    drawn("text", { ...middle, y: y - 2 }, clipped(word, 8)),
-    drawn("text", { ...middle, class: "axis", y: y + 13 }, percent(byId.get(id).token_prob)),
-  ];
-}
-
-/* A title in a box, above a bar for its share of the largest influence of a latent. */
-function boxParts(title, share, x, y, box) {
-  const [left, top] = [x - box / 2, y - BOX.height / 2];
-  const lines = inLines(title, Math.max(3, Math.floor((box - 10) / LETTER)));
-  const first = y + 4 - (lines.length - 1) * 6.5 - 1;
-  return [
-    drawn("rect", { class: "shape", x: left, y: top, width: box, height: BOX.height, rx: 4 }),
-    drawn("rect", { class: "bar", x: left + 1, y: y + BOX.height / 2 - 4, width: (box - 2) * share, height: 3 }),
-    ...lines.map((line, k) => drawn("text", { class: "name", x, y: first + 13 * k, "text-anchor": "middle" }, line)),
-  ];
-}
-
-/* Highlight a mark with its edges and their values, or an edge with its ends. */
+/* Highlight a node with its edges, or an edge with its ends. Beside each node stands what it adds to the answer, or,
+ * while a node is highlighted, the edge between the two. */
 function light(id) {
-  const svg = the("graph");
-  const { source, target } = pairs.get(id) ?? {};
-  const isOf = (mark, node) => mark.ids.includes(node);
-  const isLit = marks.some((mark) => isOf(mark, id)) || edges.some(({ key }) => key === id);
-  svg.classList.toggle("dimmed", isLit);
-  const touches = ({ from, to }) => isLit
-    && (isOf(from, id) || isOf(to, id) || (isOf(from, source) && isOf(to, target)));
-  const lit = edges.filter(touches);
-  const near = new Set(lit.flatMap(({ from, to }) => [...from.ids, ...to.ids]).concat(id, source, target));
-  for (const edge of edges) edge.line.classList.toggle("on", lit.includes(edge));
-  for (const shape of svg.querySelectorAll(".node")) {
-    shape.classList.toggle("near", near.has(shape.dataset.id));
-    shape.classList.toggle("pinned", shape.dataset.id === state.pinned);
+  const pair = pairs.get(id);
+  const marks = boxes.flatMap((box) => box.marks);
+  const own = marks.find(({ ids }) => ids.includes(id));
+  const isLit = Boolean(own || pair);
+  const touches = ({ source, target }) => (pair
+    ? source === pair.source && target === pair.target
+    : Boolean(own) && (own.ids.includes(source) || own.ids.includes(target)));
+  const lit = strands.flatMap(({ links }) => links).filter(touches);
+  the("frame").classList.toggle("dimmed", isLit);
+  for (const { line, links } of strands) line.classList.toggle("on", links.some(touches));
+  for (const mark of marks) {
+    const { ids, kind, line, effect } = mark;
+    const edges = lit.filter(({ source, target }) => ids.includes(source) || ids.includes(target));
+    const isOwn = mark === own;
+    const isNear = isOwn || edges.length > 0 || ids.includes(pair?.source) || ids.includes(pair?.target);
+    line.classList.toggle("near", isNear);
+    line.classList.toggle("pinned", ids.includes(state.pinned));
+    const value = isLit && !isOwn ? edges.length && sumOf(edges, ({ weight }) => weight) : effect;
+    const isAnswer = kind === "logit" && !(isLit && edges.length && !isOwn);
+    const text = isAnswer ? percent(byId.get(ids[0]).token_prob) : signed(value || undefined);
+    line.querySelector(".value").replaceChildren(text);
   }
-  const written = lit.toSorted((a, b) => b.carries - a.carries).slice(0, MOST_VALUES);
-  svg.querySelector("#values").replaceChildren(...written.map(valueOn));
-  svg.append(svg.querySelector("#values"));
+  const edges = own ? `the edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
+  the("legend").replaceChildren("Numbers: ", isLit
+    ? `${edges}, in the unit of what they lead to.`
+    : `nats that each node adds to the log probability of ${answerWord()}, by ablation where it was ablated.`);
 }
 
-function valueOn({ line, weight }) {
-  const { x, y } = line.getPointAtLength(line.getTotalLength() * 0.55);
-  return drawn("text", { class: "value", x, y: y + 4, "text-anchor": "middle" }, short(weight));
-}
+const signed = (value) => {
+  if (Math.abs(value) < 0.005) return "0.00";
+  const text = Math.abs(value) < 1 ? value.toFixed(2).replace("-", "−") : short(value);
+  return value > 0 ? `+${text}` : text;
+};
 
-/* Touch scrolls instead. */
-function grab(shape, start) {
-  if (start.pointerType === "touch") return;
-  const drag = ({ clientX, clientY }) => {
-    const [right, down] = [clientX - start.clientX, clientY - start.clientY];
-    if (Math.hypot(right, down) < 4) return;
-    shape.classList.add("dragged");
-    shape.setAttribute("transform", `translate(${right},${down})`);
-  };
-  const drop = ({ clientX, clientY }) => {
-    removeEventListener("pointermove", drag);
-    if (!shape.classList.contains("dragged")) return;
-    const other = document.elementFromPoint(clientX, clientY)?.closest(".node")?.getAttribute("data-id");
-    if (other) move([other, shape.dataset.id], state.groups.get(other) ?? clipped(nameOf(byId.get(other))));
-    else draw();
-  };
-  addEventListener("pointermove", drag);
-  addEventListener("pointerup", drop, { once: true });
+/* What is drawn, and what holds the rest of the influence. */
+function showShares({ carried, n }) {
+  const { tokens, errors, rest } = data.origins[state.answer];
+  const all = pathsToAnswer();
+  const most = carriedBy(all, edgesOf(all));
+  const parts = [
+    ["drawn", "drawn", carried.tokens + carried.errors],
+    ["weaker", "weaker paths from the tokens", tokens - carried.tokens],
+    ["faults", "errors of the dictionaries", errors - carried.errors],
+    ["rest", "latents that were not traced", rest],
+  ].filter(([, , share]) => share >= 0.005);
+  the("shares").replaceChildren(...parts.map(([name, title, share]) => {
+    const bar = element("i", { class: name, title: `${title}: ${percent(share)}` });
+    bar.style.flexGrow = String(share);
+    return bar;
+  }));
+  the("carried").replaceChildren(percent(carried.tokens + carried.errors));
+  the("answer").replaceChildren(answerWord());
+  the("count").replaceChildren(`${n} of ${data.n_nodes.toLocaleString("en")} nodes`);
+  const spread = `at most ${percent(most)} can be drawn, the rest is spread over many nodes`;
+  the("others").replaceChildren("Not drawn:", ...parts.slice(1).map(([name, title, share]) => element("span", {},
+    element("i", { class: name }), `${percent(share)} ${title}`, name === "weaker" ? ` (${spread})` : "")));
 }

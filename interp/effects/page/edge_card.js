@@ -1,7 +1,7 @@
 /* The card of an edge: its size, the heads that carry it, and why these attend where they do. */
 
 import { element, titled } from "./elements.js";
-import { byId, heads, keyOf, links, placeOf, scores } from "./graph.js";
+import { byId, heads, keyOf, kindOf, links, placeOf, scores } from "./graph.js";
 import { nodeButton } from "./links.js";
 import { shareOf } from "./paths.js";
 import { percent, short, sumOf, tokenAt } from "./words.js";
@@ -14,13 +14,17 @@ export function edgeCard(pair) {
   const [source, target] = [byId.get(pair.source), byId.get(pair.target)];
   const link = links.find((each) => keyOf(each) === keyOf(pair));
   const share = link ? ` (${percent(shareOf(link))} of all that its target reads)` : "";
-  const size = link ? `edge ${short(pair.weight)}${share}` : "no edge is drawn here";
-  const free = pair.measured === undefined ? "not ablated" : `measured ${short(pair.measured)}`;
-  const first = pair.attributed === undefined ? "" : `; with nothing held: to first order ${short(pair.attributed)}`;
+  const known = [];
+  const of = (name, value) => known.push(element("dt", {}, name), element("dd", {}, value));
+  const unit = kindOf(target) === "logit" ? " nats" : " units of its activation";
+  const size = link ? `${short(pair.weight)}${unit}${share}` : "too weak for this page: the effect takes longer paths";
+  of("edge, with attention and norms held", size);
+  if (pair.attributed !== undefined) of("effect, to first order", short(pair.attributed) + unit);
+  of("effect, by ablation", pair.measured === undefined ? "not ablated" : short(pair.measured) + unit);
   const parts = [
-    element("h2", {}, "edge"),
+    element("h2", {}, link ? "An edge" : "An effect"),
     element("p", {}, nodeButton(source), " → ", nodeButton(target)),
-    element("p", {}, `${size}${first}; ${free}`),
+    element("dl", {}, ...known),
   ];
   const carriers = heads.get(keyOf(pair)) ?? [];
   if (!carriers.length) return parts;

@@ -3,6 +3,7 @@
  *                     attention scores
  *     shares          of each link, its share of all that its target reads in the whole graph
  *     n_nodes         number of nodes of the whole graph
+ *     origins         of each next token, the shares of its influence that begin in tokens, in errors, and in the rest
  *     cards           of each latent, by "layer_latent"
  *     effects         source, target, attributed, measured
  *     disagreements   the numbers of the effects that differ, the furthest first

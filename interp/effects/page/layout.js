@@ -1,130 +1,147 @@
-/* Where marks stand: one column per token, one row per layer, next tokens on top. In the columns with the most
- * influence latents are boxes with their titles, as far as the width reaches; in the others they are dots. */
+/* Where boxes and strands are drawn: one column per token, one row per layer that has nodes, the next token on top.
+ *
+ * A strand leaves a box at its top and enters another at its bottom. It crosses to other columns only between two rows:
+ * where it passes a row, it goes straight up in its column, or beside that, if boxes stand there. So no strand runs
+ * behind a box. */
 
-import { logits, metadata, nodes, rowOf } from "./graph.js";
+import { metadata } from "./graph.js";
 import { sumOf, visible } from "./words.js";
 
-/** @import { Mark } from "./shown.js" */
+/** @import { Box, Strand } from "./shown.js" */
 
-export const BOX = { height: 32, least: 76, beside: 88, most: 176 };
-export const WORD = { width: 64, height: 42, box: 34 };
-export const LETTER = 6.2;
-export const MOST_LETTERS = 14; // of a token
+const LETTER = 6.4;
+const LINE = { wide: 22, narrow: 28 }; // the height of a line of a box; a finger needs more
+const BOX = { least: 84, few: 4, leastOfMany: 128, most: 300, beside: 60, border: 6 };
+const SPACE = { least: 36, each: 7, most: 130 }; // between two rows, by the strands in it
+const STRAND = { least: 1, most: 9, gap: 3 };
+const BETWEEN = 14; // two columns
+const MOST_UNUSED = 56;
+const MARGIN = { left: 70, narrow: 24, right: 10, top: 4, bottom: 6 };
 
-const LINE = { box: 40, dot: 20 };
-const FEW_LINES = 2; // of marks below one another, which are parted only where there is much room
-const GAP = 10; // between two columns
-const EMPTY = 26; // the height of a row without marks
-const SPACE = 44; // between two rows
-const TALL = 18; // the width of a token that is written upwards
-const MARGIN = { left: 88, narrow: 26, right: 14, top: 10, bottom: 40 };
+/** Give each box its place and each strand its line, in a frame of this width, which is to be filled down to this
+ * height. isNarrow: whether there is one column for all tokens.
+ * @param {Box[]} boxes
+ * @param {Strand[]} strands
+ * @param {{ frameWidth: number, leastHeight: number, isNarrow: boolean }} frame */
+export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
+  const most = Math.max(1e-30, ...strands.map(({ carries }) => carries));
+  for (const strand of strands)
+    strand.width = STRAND.least + (STRAND.most - STRAND.least) * Math.sqrt(strand.carries / most);
+  const rows = rowsOf(boxes, strands, leastHeight, isNarrow ? LINE.narrow : LINE.wide);
+  const isBeside = new Set(strands.filter((strand) => isBlocked(strand, boxes)));
+  const { columns, width } = columnsOf(boxes, isBeside, frameWidth, isNarrow);
+  for (const box of boxes) {
+    const { left, width: own } = columns.find(({ tokens }) => tokens.includes(box.column));
+    Object.assign(box, { left, width: own, top: rows.get(box.row).bottom - box.height });
+  }
+  drawStrands(strands, isBeside, rows, columns);
+  return { rows: [...rows.values()], columns, width, height: [...rows.values()][0].bottom + MARGIN.bottom };
+}
 
-/** Place marks in a frame of this width, which is to be at least this high.
- * @param {Mark[]} marks
- * @param {number} frameWidth
- * @param {number} leastHeight */
-export function placesOf(marks, frameWidth, leastHeight) {
-  const isNarrow = frameWidth < 560;
+/* The rows from the tokens upwards: of each its top, its bottom and its number from below. */
+function rowsOf(boxes, strands, leastHeight, line) {
+  for (const box of boxes) box.height = box.marks.length * line + BOX.border;
+  const names = [...new Set([-1, ...boxes.map(({ row }) => row)])].sort((a, b) => a - b);
+  const heights = names.map((name) =>
+    Math.max(line + BOX.border, ...boxes.filter(({ row }) => row === name).map(({ height }) => height)));
+  const spaces = names.slice(1).map((name) => {
+    const n = strands.filter(({ to }) => to.row === name).length;
+    return Math.min(SPACE.most, SPACE.least + SPACE.each * n);
+  });
+  const spare = leastHeight - MARGIN.top - MARGIN.bottom - sumOf(heights) - sumOf(spaces);
+  const part = Math.min(1, Math.max(0, spare) / (sumOf(spaces, (space) => SPACE.most - space) || 1));
+  spaces.forEach((space, k) => {
+    spaces[k] += (SPACE.most - space) * part;
+  });
+  let bottom = MARGIN.top + sumOf(heights) + sumOf(spaces);
+  const rows = new Map();
+  for (const [number, name] of names.entries()) {
+    rows.set(name, { name, number, bottom, top: bottom - heights[number] });
+    bottom -= heights[number] + (spaces[number] ?? 0);
+  }
+  return rows;
+}
+
+const isBlocked = ({ from, to }, boxes) =>
+  boxes.some(({ row, column }) => column === from.column && row > from.row && row < to.row);
+
+/* The columns: the tokens with boxes, and between them the others together. Beside each is room for strands. */
+function columnsOf(boxes, isBeside, frameWidth, isNarrow) {
   const left = isNarrow ? MARGIN.narrow : MARGIN.left;
-  const inside = frameWidth - left - MARGIN.right;
-  const cells = Map.groupBy(marks.filter(({ kind }) => isInside(kind)), ({ row, column }) => `${row} ${column}`);
-  const { columns, isTall } = columnsIn(cells, left, inside);
-  const width = columns.at(-1).left + columns.at(-1).width + MARGIN.right;
-  const rows = [...new Set(nodes.map(rowOf))].sort((a, b) => a - b);
-  const perLine = Math.max(1, Math.floor(inside / WORD.width));
-  const top = MARGIN.top + Math.ceil(logits.length / perLine) * WORD.height;
-  const letters = isTall ? Math.max(...metadata.prompt_tokens.map((token) => visible(token).length)) : 0;
-  const bottom = MARGIN.bottom + Math.min(letters, MOST_LETTERS) * LETTER;
-  const heightIn = (row) => Math.max(EMPTY, ...columns.map(({ across, line }, column) =>
-    Math.ceil((cells.get(`${row} ${column}`)?.length ?? 0) / across) * line));
-  const heights = rows.map((row) => (Number.isFinite(row) && row >= 0 ? heightIn(row) : 0));
-  const steps = heights.slice(1).map((each, k) => (each + heights[k]) / 2 + (each && heights[k] ? SPACE / 2 : SPACE));
-  const spare = Math.max(0, leastHeight - top - bottom - sumOf(steps)) / Math.max(1, steps.length);
-  const height = top + bottom + sumOf(steps) + spare * steps.length;
-  const ys = rows.map((_, k) => height - bottom - sumOf(steps.slice(0, k)) - spare * k);
-
-  const at = new Map();
-  for (const mates of cells.values()) {
-    const { column, row } = mates[0];
-    const { across, line, middle, box } = columns[column];
-    const lines = Math.ceil(mates.length / across);
-    mates.sort((a, b) => b.influence - a.influence).forEach((mark, k) => {
-      const inLine = Math.min(across, mates.length - Math.floor(k / across) * across);
-      const right = (k % across) - (inLine - 1) / 2;
-      const down = Math.floor(k / across) - (lines - 1) / 2;
-      const x = middle + right * ((box || LINE.dot) + (box ? GAP : 0));
-      at.set(mark.id, { x, y: ys[rows.indexOf(row)] + down * line, box });
-    });
+  const columns = [];
+  for (const [k, token] of (isNarrow ? [""] : metadata.prompt_tokens).entries()) {
+    const own = boxes.filter(({ column }) => column === k);
+    const letters = own.flatMap(({ marks }) => marks).map(({ title }) => title.length);
+    const beside = [...isBeside].filter(({ from }) => from.column === k);
+    beside.sort((a, b) => a.to.row - b.to.row || b.from.row - a.from.row);
+    const tracks = sumOf(beside, ({ width }) => width + STRAND.gap);
+    const isLast = columns.at(-1) && !columns.at(-1).isUsed && !own.length;
+    if (isLast) columns.at(-1).tokens.push(k);
+    else columns.push({ tokens: [k], isUsed: own.length > 0, beside, tracks, lines: letters.length + 1,
+      letters: Math.max(0, ...letters), text: "", wished: 0, width: 0, left: 0 });
+    columns.at(-1).text += visible(token);
   }
-  for (const { id, kind, column } of marks)
-    if (kind === "embedding") at.set(id, { x: columns[column].middle, y: height - bottom, box: 0 });
-  const first = logits.length > perLine ? left : width - MARGIN.right - logits.length * WORD.width;
-  logits.forEach((node, k) => {
-    const y = top - (Math.ceil(logits.length / perLine) - 1 - Math.floor(k / perLine)) * WORD.height - WORD.box / 2;
-    at.set(node.node_id, { x: first + ((k % perLine) + 0.5) * WORD.width, y, box: 0 });
-  });
-  return { at, rows, ys, columns, width, height, bottom, isNarrow, isTall };
-}
-
-const isInside = (kind) => kind === "latent" || kind === "error";
-
-/* The columns: of each its left side, its width, the middle of its marks, the width of a box (0 for dots), how many
- * marks stand beside one another, and the height of a line of them. Tokens are written upwards (isTall) where they do
- * not fit, or where that makes the stacks of marks lower. */
-function columnsIn(cells, left, inside) {
-  const tokens = metadata.prompt_tokens.map(visible);
-  const counts = tokens.map(() => 0);
-  const influence = tokens.map(() => 0);
-  for (const mates of cells.values()) {
-    const { column } = mates[0];
-    counts[column] = Math.max(counts[column], mates.length);
-    influence[column] += sumOf(mates, (mark) => mark.influence);
+  for (const column of columns) {
+    const wished = column.isUsed ? column.letters * LETTER + BOX.beside : column.text.length * LETTER + 8;
+    column.wished = isNarrow ? frameWidth : Math.min(column.isUsed ? BOX.most : MOST_UNUSED, wished);
+    column.width = Math.min(column.wished, column.lines > BOX.few ? BOX.leastOfMany : BOX.least);
   }
-  const words = tokens.map((token) => Math.min(token.length, MOST_LETTERS) * 7.4 + 14);
-  const flat = columnsOf(words, counts, influence, left, inside);
-  if (flat.isWhole && flat.isLow) return { columns: flat.columns, isTall: false };
-  const tall = columnsOf(tokens.map(() => TALL), counts, influence, left, inside);
-  const isTall = !flat.isWhole || tall.lines < flat.lines;
-  return { columns: (isTall ? tall : flat).columns, isTall };
-}
-
-/* The columns of tokens of these widths. lines: how many marks stand below one another, in all columns. isWhole:
- * whether the columns fit, all with boxes. isLow: whether no stack needs more room. */
-function columnsOf(tokenWidths, counts, influence, left, inside) {
-  const widths = [...tokenWidths];
-  const across = counts.map(() => 1);
-  const withMarks = [...counts.keys()].filter((k) => counts[k]).sort((a, b) => influence[b] - influence[a]);
-  const widen = (k, wanted) => {
-    const more = Math.max(0, wanted - widths[k]);
-    if (sumOf(widths) + more > inside) return false;
-    widths[k] += more;
-    return true;
-  };
-  const boxed = withMarks.filter((k) => widen(k, BOX.least + GAP));
-  const isWhole = boxed.length === withMarks.length && sumOf(widths) <= inside;
-  const linesIn = (k) => Math.ceil(counts[k] / across[k]);
-  for (const growing = new Set(boxed); growing.size;) {
-    const highest = [...growing].reduce((a, b) => (linesIn(b) > linesIn(a) ? b : a));
-    const lines = linesIn(highest);
-    const room = (across[highest] + 1) * ((lines > FEW_LINES ? BOX.beside : BOX.most) + GAP);
-    if (lines > 1 && widen(highest, room)) across[highest] += 1;
-    else growing.delete(highest);
+  const needed = (column) => column.width + column.tracks + BETWEEN;
+  const room = () => Math.max(0, frameWidth - left - MARGIN.right - sumOf(columns, needed));
+  const wish = ({ wished, width, lines }) => (wished - width) * lines; // the more lines, the more room
+  for (let round = 0; round < 3; round++) {
+    const part = room() / (sumOf(columns, wish) || 1);
+    for (const column of columns) column.width = Math.min(column.wished, column.width + wish(column) * part);
   }
-  const wished = counts.map((_, k) => (boxed.includes(k) ? Math.max(0, across[k] * (BOX.most + GAP) - widths[k]) : 0));
-  const part = Math.min(1, Math.max(0, inside - sumOf(widths)) / (sumOf(wished) || 1));
-  wished.forEach((more, k) => {
-    widths[k] += more * part;
-  });
-  const rest = Math.max(0, inside - sumOf(widths)) / widths.length;
-  const isLow = withMarks.every((k) => linesIn(k) <= FEW_LINES);
+  const gap = BETWEEN + room() / columns.length;
   let start = left;
-  const columns = widths.map((own, k) => {
-    const box = boxed.includes(k) ? Math.min(BOX.most, own / across[k] - GAP) : 0;
-    const width = own + rest;
-    const column = { left: start, width, middle: start + width / 2, box, across: across[k],
-      line: box ? LINE.box : LINE.dot };
-    start += width;
-    return column;
-  });
-  return { columns, lines: sumOf(withMarks, linesIn), isWhole, isLow };
+  for (const column of columns) {
+    column.left = start;
+    start += column.width + column.tracks + gap;
+  }
+  return { columns, width: start - gap + BETWEEN + MARGIN.right };
+}
+
+function drawStrands(strands, isBeside, rows, columns) {
+  const above = (row) => [...rows.values()][row.number + 1];
+  const tracks = new Map();
+  for (const column of columns) {
+    let x = column.left + column.width + BETWEEN / 2;
+    for (const strand of column.beside) {
+      tracks.set(strand, x + strand.width / 2);
+      x += strand.width + STRAND.gap;
+    }
+  }
+  const middle = ({ left, width }) => left + width / 2;
+  const isNext = ({ from, to }) => above(rows.get(from.row)) === rows.get(to.row);
+  const goesTo = (strand) => tracks.get(strand) ?? (isNext(strand) ? middle(strand.to) : middle(strand.from));
+  const starts = portsOf(strands, "from", goesTo);
+  const comesFrom = (strand) => tracks.get(strand) ?? starts.get(strand);
+  const ends = portsOf(strands, "to", comesFrom);
+  for (const strand of strands) {
+    const { from, to } = strand;
+    const [start, end, track] = [starts.get(strand), ends.get(strand), comesFrom(strand)];
+    const row = rows.get(from.row);
+    const beforeLast = [...rows.values()][rows.get(to.row).number - 1];
+    const aside = track === start ? "" : bend(start, row.top, track, above(row).bottom);
+    strand.d = `M${start},${from.top}V${row.top}${aside}V${beforeLast.top}`
+      + bend(track, beforeLast.top, end, to.top + to.height);
+  }
+}
+
+const bend = (x1, y1, x2, y2) => `C${x1},${(y1 + y2) / 2} ${x2},${(y1 + y2) / 2} ${x2},${y2}`;
+
+/* Where strands leave their boxes (end: "from") or enter them ("to"): side by side, in the order of where they lead. */
+function portsOf(strands, end, order) {
+  const ports = new Map();
+  for (const [box, mates] of Map.groupBy(strands, (strand) => strand[end])) {
+    const wide = sumOf(mates, ({ width }) => width + STRAND.gap);
+    const part = Math.min(1, (box.width - 12) / wide);
+    let x = box.left + (box.width - wide * part) / 2;
+    for (const strand of mates.sort((a, b) => order(a) - order(b))) {
+      ports.set(strand, x + ((strand.width + STRAND.gap) * part) / 2);
+      x += (strand.width + STRAND.gap) * part;
+    }
+  }
+  return ports;
 }

@@ -1,7 +1,7 @@
 /* The page of an attribution graph: layers upwards, tokens to the right. The address holds what the reader has chosen.
  * A served page (`data-live`) asks what the model says with latents turned off or up. */
 
-import { draw } from "./drawing.js";
+import { draw, reveal } from "./drawing.js";
 import { edgeCard } from "./edge_card.js";
 import { element, the } from "./elements.js";
 import { byId, logits, metadata, pairs } from "./graph.js";
@@ -18,18 +18,22 @@ function heading() {
   const [first, ...others] = metadata.prompt_tokens;
   const isSpecial = /^<\|.*\|>$/.test(first);
   const prompt = element("span", { class: isSpecial ? "muted" : "" }, first);
-  const answer = element("b", {}, wordOf(logits[0]));
-  const said = element("span", { class: "says" }, " → ", answer, ` ${percent(logits[0].token_prob)}`);
-  the("prompt").replaceChildren(prompt, element("bdi", {}, others.join("")), said);
+  the("prompt").replaceChildren(prompt, element("bdi", {}, others.join("")));
+  the("next").replaceChildren(...logits.map((node) => {
+    const { node_id: id, token_prob: probability } = node;
+    const look = { "aria-pressed": String(id === state.answer), onclick: () => change({ answer: id, pinned: null }) };
+    return element("button", look, wordOf(node), element("span", { class: "muted" }, ` ${percent(probability)}`));
+  }));
 }
 
 function card() {
   const pair = pairs.get(state.pinned);
   const node = byId.get(state.pinned);
   const back = element("button", { class: "close", onclick: () => pin(null), "aria-label": "let go" }, "×");
-  const parts = pair ? [back, ...edgeCard(pair)] : node ? [back, ...nodeCard(node)] : answerCard();
+  const parts = pair ? [back, ...edgeCard(pair)] : node ? [back, ...nodeCard(node)] : [];
   the("card").classList.toggle("pinned", Boolean(pair || node));
-  the("card").replaceChildren(...parts, ...groupList());
+  the("card").replaceChildren(...parts, ...answerCard(), ...groupList());
+  the("card").scrollTop = 0;
 }
 
 /* The next of the drawn nodes, by their influence on the answer. */
@@ -62,9 +66,6 @@ addEventListener("keydown", (event) => {
 });
 
 begin();
-listen(draw);
-listen(card);
-heading();
-showTrust();
-draw();
-card();
+for (const part of [heading, showTrust, draw, card]) listen(part);
+listen((changed) => changed.includes("pinned") && reveal());
+change({});

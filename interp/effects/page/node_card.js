@@ -1,21 +1,23 @@
 /* The card of a node, and what stands there while nothing is pinned. */
 
 import { element, titled } from "./elements.js";
-import { byId, cardOf, keyOf, kindOf, links, nodes, pairs } from "./graph.js";
+import { alikeOf } from "./drawing.js";
+import { attributed, measured, strongestNodes } from "./effects.js";
+import { byId, cardOf, keyOf, kindOf, links, pairs } from "./graph.js";
 import { groupField } from "./groups.js";
-import { answerWord, attributed, edgeButton, measured, nodeButton } from "./links.js";
+import { answerWord, edgeButton, nodeButton } from "./links.js";
 import { strengthSlider } from "./live.js";
-import { pathsToAnswer } from "./state.js";
+import { pathsToAnswer, state } from "./state.js";
 import { nameOf, numberOf, percent, short, tokenAt, visible } from "./words.js";
 
 const MOST_EDGES = 12;
-const MOST_NODES = 12;
 const HELP =
-  "Click a node: what feeds it, what it feeds, and what the model does without it. Click an edge: the heads that " +
-  "carry it, and why they look there. Click a next token: its paths. Drag a node onto another to group them. " +
-  "Width of an edge, and length of the bar in a node: their influence on the answer, beside the largest. Faint " +
-  "edges lie on weaker paths. Keys: j and k walk through the nodes, + and - draw more or fewer paths, e errors, g " +
-  "groups as one, Esc lets go.";
+  "A box holds the latents that fire at one token in one layer, those with the largest effect on the next token " +
+  "first. Drawn are the paths through the nodes that it depends most on, and further ones by their influence. The " +
+  "wider a line, the more of the influence it carries; it joins all edges of one sign between two boxes. Click a " +
+  "node: what feeds it, what it feeds, and what the model does without it. Click a line: its strongest edge, the " +
+  "heads that carry it, and why they look there. Click a next token: its paths. Keys: j and k walk through the " +
+  "nodes, + and - draw more or fewer paths, e errors, g groups as one, Esc lets go.";
 
 export function nodeCard(node) {
   const facts = cardOf(node);
@@ -23,11 +25,15 @@ export function nodeCard(node) {
   const latent = isLatent ? `latent ${numberOf(node)}of layer ${node.layer}, ` : "";
   const where = `${latent}at ${tokenAt(node.ctx_idx)}, position ${node.ctx_idx}`;
   const parts = [element("h2", {}, nameOf(node)), element("p", { class: "muted" }, where), factList(node, facts)];
+  const alike = alikeOf(node.node_id);
+  if (alike.length) parts.push(element("p", {}, "in one line with ", ...alike.map((id) => nodeButton(byId.get(id)))));
   if (facts?.page && !("live" in document.body.dataset))
     parts.push(element("p", {}, element("a", { href: facts.page }, "the page of this feature")));
   if (facts?.logits.length) parts.push(tokenList("raises", facts.logits));
   if (isLatent) parts.push(...strengthSlider("this latent", [node.node_id]));
-  parts.push(...edgeTable("is fed by", node.node_id, "source"), ...edgeTable("feeds", node.node_id, "target"));
+  const unit = kindOf(node) === "logit" ? "nats" : "units of its activation";
+  parts.push(...edgeTable(`is fed by, in ${unit}`, node.node_id, "source"));
+  parts.push(...edgeTable("feeds, in units of each activation, and next tokens in nats", node.node_id, "target"));
   if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   if (kindOf(node) !== "logit") parts.push(element("h3", {}, "group"), groupField(node));
   return parts;
@@ -44,8 +50,10 @@ function factList(node, facts) {
   }
   of(`influence on ${answerWord()}`, percent(pathsToAnswer().influence.get(node.node_id) ?? 0));
   const nats = (value) => ((value ?? null) === null ? "" : `${short(value)} nats`);
-  of("adds, to first order", nats(attributed(node)));
-  of("is lost without it", nats(measured(node)));
+  if (kindOf(node) !== "logit") {
+    of(`adds to ${answerWord()}, by ablation`, nats(measured(node, state.answer)));
+    of(`adds to ${answerWord()}, to first order`, nats(attributed(node, state.answer)));
+  }
   return element("dl", {}, ...known);
 }
 
@@ -57,7 +65,7 @@ function edgeTable(title, id, end) {
     const { attributed: first, measured: free } = pairs.get(keyOf(link));
     return [nodeButton(byId.get(link[end])), edgeButton(link, short(link.weight)), short(first), short(free)];
   });
-  return titled(title, ["node", "edge", "to first order", "measured"], rows);
+  return titled(title, ["node", "edge", "to first order", "by ablation"], rows);
 }
 
 const tokenList = (verb, tokens) =>
@@ -74,12 +82,10 @@ function exampleLine({ tokens, shares, at }) {
 
 /** The nodes with the largest effect on the answer, by ablation, or to first order if not ablated; and how to go on. */
 export function answerCard() {
-  const size = (node) => Math.abs(measured(node) ?? attributed(node));
-  const isKnown = (node) => attributed(node) !== undefined && kindOf(node) !== "error";
-  const sorted = nodes.filter(isKnown).sort((a, b) => size(b) - size(a));
-  const strongest = sorted.filter((node) => size(node) >= size(sorted[0]) / 100).slice(0, MOST_NODES);
-  const rows = strongest.map((node) => [nodeButton(node), short(attributed(node)), short(measured(node))]);
+  const { answer } = state;
+  const rows = strongestNodes(answer).map((node) =>
+    [nodeButton(node), short(measured(node, answer)), short(attributed(node, answer))]);
   const title = `${answerWord()} depends most on, in nats`;
   const help = element("details", {}, element("summary", {}, "How to read this page"), element("p", {}, HELP));
-  return [...titled(title, ["node", "to first order", "measured"], rows, "h2"), help];
+  return [...titled(title, ["node", "by ablation", "to first order"], rows, "h2"), help];
 }

@@ -1,64 +1,96 @@
-/* What is drawn: marks, each a node or, where groups are drawn as one, a group; and the edges between them. */
+/* What is drawn: a box for each layer and token, with a line for each of its nodes, and strands between the boxes. */
 
-import { byId, keyOf, kindOf, links, logits, pairs, rowOf } from "./graph.js";
+import { effectOf } from "./effects.js";
+import { byId, keyOf, kindOf, links, metadata, nodes, pairs, rowOf } from "./graph.js";
 import { carriedBy, endsOf, shareOf, strongest } from "./paths.js";
 import { pathsToAnswer, state } from "./state.js";
-import { clipped, nameOf, quoting, shortOf, sumOf } from "./words.js";
+import { nameOf, quoting, shortOf, sumOf, visible, wordOf } from "./words.js";
 
-/** Return the strongest paths, with what is pinned and all next tokens.
- * @returns {{ marks: Mark[], edges: MarkEdge[], carried: number, n: number }} */
-export function shown() {
+/** Return the strongest paths, with what is pinned. isNarrow: whether all tokens share the boxes of a layer. carried:
+ * the share of the influence on the answer that is drawn. n: the number of nodes on the paths.
+ * @type {(isNarrow: boolean) => Shown} */
+export function shown(isNarrow) {
   const all = pathsToAnswer();
   const chosen = new Set(strongest(all, state.cut / 100));
   const onPaths = endsOf([...chosen]);
-  const { source, target } = pairs.get(state.pinned) ?? {};
-  const kept = new Set([...onPaths, ...logits.map((node) => node.node_id)]);
-  for (const id of [state.pinned, source, target]) if (byId.has(id)) kept.add(id);
-  const nameOfGroup = (id) => state.merged && state.groups.get(id);
-  const mates = Map.groupBy(kept, (id) => nameOfGroup(id) || id);
-  const markOf = new Map();
-  for (const [name, ids] of mates) {
-    const mark = ids.length > 1 ? markOfGroup(String(name), ids, all) : markOfNode(ids[0], all);
-    for (const id of ids) markOf.set(id, mark);
-  }
-  const marks = [...new Set(markOf.values())];
-  const ofTitle = Map.groupBy(marks, ({ title }) => title);
-  for (const mark of marks) if (ofTitle.get(mark.title).length > 1) mark.title = mark.name; // which may tell them apart
-  const edges = edgesBetween(markOf, chosen, all);
-  return { marks, edges, carried: carriedBy(all, [...chosen]), n: onPaths.size };
+  const { pinned, answer } = state;
+  const { source, target } = pairs.get(pinned) ?? {};
+  const kept = new Set([...onPaths, ...all.first, answer]);
+  for (const node of [source, target, pinned].map((id) => byId.get(id)))
+    if (node && kindOf(node) !== "logit") kept.add(node.node_id);
+  const boxes = boxesOf(nodes.filter(({ node_id: id }) => kept.has(id)), all, isNarrow);
+  const touches = (link) => [keyOf(link), link.source, link.target].includes(pinned);
+  const drawn = links.filter((link) => chosen.has(link)
+    || (touches(link) && kept.has(link.source) && kept.has(link.target)));
+  const begunIn = (kind) =>
+    carriedBy({ ...all, begins: all.begins.filter((node) => kindOf(node) === kind) }, [...chosen]);
+  const carried = { tokens: begunIn("embedding"), errors: begunIn("error") };
+  return { boxes, strands: strandsOf(drawn, boxes, all), carried, n: onPaths.size };
 }
 
-function markOfNode(id, { influence }) {
-  const node = byId.get(id);
-  const place = { row: rowOf(node), column: node.ctx_idx };
-  return { id, ids: [id], kind: kindOf(node), ...place, name: nameOf(node), title: shortOf(node),
-    influence: influence.get(id) ?? 0 };
+function boxesOf(drawn, { influence }, isNarrow) {
+  const columnOf = (node) => (isNarrow ? 0 : node.ctx_idx);
+  const boxes = Map.groupBy(drawn, (node) => `${rowOf(node)} ${columnOf(node)}`);
+  return [...boxes].map(([key, inBox]) => {
+    const lines = Map.groupBy(inBox, (node) => `${node.ctx_idx} ${titleOf(node)}`);
+    const marks = [...lines.values()].map((alike) => markOf(alike, influence));
+    const size = ({ effect, influence: share }) => Math.abs(effect ?? share);
+    if (inBox[0].feature_type !== "embedding") marks.sort((a, b) =>
+      Number(a.kind === "error") - Number(b.kind === "error") || size(b) - size(a));
+    return { key, row: rowOf(inBox[0]), column: columnOf(inBox[0]), marks };
+  });
 }
 
-/* A group stands where its node with the most influence does. */
-function markOfGroup(name, ids, paths) {
-  const [first] = ids.map((id) => markOfNode(id, paths)).sort((a, b) => b.influence - a.influence);
-  const influence = Math.min(1, sumOf(ids, (id) => paths.influence.get(id) ?? 0));
-  return { ...first, id: `group ${name}`, ids, kind: "latent", name, title: `${clipped(quoting(name))} ×${ids.length}`,
-    influence };
+/* What stands for a node. Latents of one title at a token share a line, and those of a group if it is drawn as one. */
+function titleOf(node) {
+  const kind = kindOf(node);
+  if (kind === "error") return "error";
+  if (kind === "logit") return wordOf(node);
+  if (kind === "embedding") return visible(metadata.prompt_tokens[node.ctx_idx]);
+  const group = state.merged && state.groups.get(node.node_id);
+  return group ? quoting(group) : shortOf(node);
 }
 
-function edgesBetween(markOf, chosen, { influence }) {
-  const edges = new Map();
-  for (const link of links) {
-    const [from, to] = [markOf.get(link.source), markOf.get(link.target)];
-    if (!from || !to || from === to || (to.kind === "logit" && to.id !== state.answer)) continue;
-    const key = `${from.id} ${to.id}`;
-    const edge = edges.get(key) ?? { from, to, key: keyOf(link), weight: 0, carries: 0, isPath: false };
-    edge.weight += link.weight;
-    edge.carries += shareOf(link) * (influence.get(link.target) ?? 0);
-    edge.isPath ||= chosen.has(link);
-    edges.set(key, edge);
-  }
-  return [...edges.values()];
+/* The node of the largest influence comes first. */
+function markOf(alike, influence) {
+  const sorted = alike.toSorted((a, b) => (influence.get(b.node_id) ?? 0) - (influence.get(a.node_id) ?? 0));
+  const [first] = sorted;
+  const kind = kindOf(first);
+  const effects = sorted.map((node) => effectOf(node, state.answer)).filter((effect) => effect !== undefined);
+  const title = titleOf(first);
+  return {
+    ids: sorted.map(({ node_id: id }) => id),
+    kind,
+    token: kind === "latent" || kind === "error" ? visible(metadata.prompt_tokens[first.ctx_idx]) : "",
+    name: alike.length > 1 ? `${title}, ${alike.length} latents` : nameOf(first),
+    title: alike.length > 1 ? `${title} ×${alike.length}` : title,
+    effect: effects.length ? sumOf(effects) : undefined,
+    influence: Math.min(1, sumOf(sorted, (node) => influence.get(node.node_id) ?? 0)),
+  };
 }
 
-/** @typedef {{ id: string, ids: string[], kind: string, row: number, column: number, name: string, title: string,
+/* Between two boxes there is a strand for what raises, one for what lowers, and one for errors. */
+function strandsOf(drawn, boxes, { influence }) {
+  const boxOf = new Map(boxes.flatMap((box) => box.marks.flatMap(({ ids }) => ids.map((id) => [id, box]))));
+  const signOf = ({ source, weight }) =>
+    (kindOf(byId.get(source)) === "error" ? "fault" : weight > 0 ? "raises" : "lowers");
+  const strands = Map.groupBy(drawn, (link) =>
+    `${boxOf.get(link.source).key} ${boxOf.get(link.target).key} ${signOf(link)}`);
+  return [...strands.values()].map((within) => {
+    const carriedOf = (link) => shareOf(link) * (influence.get(link.target) ?? 0);
+    const sorted = within.toSorted((a, b) => carriedOf(b) - carriedOf(a));
+    const [{ source, target }] = sorted;
+    return { from: boxOf.get(source), to: boxOf.get(target), sign: signOf(sorted[0]), links: sorted,
+      carries: sumOf(sorted, carriedOf) };
+  });
+}
+
+/** @typedef {{ boxes: Box[], strands: Strand[], carried: Record<"tokens" | "errors", number>, n: number }} Shown */
+/** Nodes of a layer and token. row: −1 tokens, ∞ the answer. left, top, width, height: its place.
+ * @typedef {{ key: string, row: number, column: number, marks: Mark[],
+ *     left?: number, top?: number, width?: number, height?: number }} Box */
+/** A line of a box: some nodes, drawn as one. token: at which they are. effect: on the answer, in nats, if it is known.
+ * @typedef {{ ids: string[], kind: string, token: string, name: string, title: string, effect: number | undefined,
  *     influence: number }} Mark */
-/** key: of the first link in it. carries: its share of the influence on the answer.
- * @typedef {{ from: Mark, to: Mark, key: string, weight: number, carries: number, isPath: boolean }} MarkEdge */
+/** Edges of one sign between two boxes. carries: their share of the influence on the answer. d: the line that is drawn.
+ * @typedef {{ from: Box, to: Box, sign: string, links: any[], carries: number, d?: string, width?: number }} Strand */

@@ -1,7 +1,8 @@
 /* What the reader has chosen: kept in the address, and told to those who draw it. */
 
+import { strongestNodes } from "./effects.js";
 import { byId, data, kindOf, logits, pairs } from "./graph.js";
-import { carriedBy, endsOf, pathsTo } from "./paths.js";
+import { carriedBy, edgesOf, endsOf, pathsTo } from "./paths.js";
 
 const AT_FIRST = 24; // nodes that can be told apart
 
@@ -20,8 +21,10 @@ export const state = {
   times: {},
 };
 
+const pathsWith = (errors) => pathsTo(state.answer, errors, strongestNodes(state.answer).map((node) => node.node_id));
+
 /** The paths to the answer. */
-export const pathsToAnswer = () => pathsTo(state.answer, state.errors);
+export const pathsToAnswer = () => pathsWith(state.errors);
 
 /** The groups with their nodes: [name, node, node, …]. */
 export const groupsAsList = () =>
@@ -53,8 +56,8 @@ export function move(moved, name) {
 export function begin() {
   const words = new URLSearchParams(location.hash.slice(1));
   if (kindOf(byId.get(words.get("answer")) ?? {}) === "logit") state.answer = words.get("answer");
-  const ofTokens = carriedByAll(pathsTo(state.answer, false));
-  const ofAll = carriedByAll(pathsTo(state.answer, true));
+  const ofTokens = carriedByAll(pathsWith(false));
+  const ofAll = carriedByAll(pathsWith(true));
   state.errors = words.has("errors") ? words.get("errors") !== "0" : ofTokens < ofAll / 2;
   state.merged = words.get("merged") === "1";
   const share = Number(words.get("cut"));
@@ -71,12 +74,12 @@ export function begin() {
   }
 }
 
-const carriedByAll = (all) => carriedBy(all, all.steps.flat());
+const carriedByAll = (all) => carriedBy(all, edgesOf(all));
 
 /* The largest cut at which no more nodes than these are drawn. */
 function cutOf(most) {
   const all = pathsToAnswer();
-  const first = [];
+  const first = [...all.least];
   for (const step of all.steps) {
     if (endsOf([...first, ...step]).size > most) break;
     first.push(...step);

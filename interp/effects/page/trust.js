@@ -1,12 +1,14 @@
-/* How far to trust the graph: in a sentence, and below it the graph's scores beside those of its nulls, and the effects
- * that ablation contradicts. */
+/* How far to trust the graph: in two sentences, and below them the graph's scores beside those of its nulls, and the
+ * effects that ablation contradicts. */
 
 import { element, table, the } from "./elements.js";
-import { byId, data, logits } from "./graph.js";
-import { edgeButton, inList } from "./links.js";
-import { short, wordOf } from "./words.js";
+import { byId, data, keyOf } from "./graph.js";
+import { answerWord, edgeButton, inList } from "./links.js";
+import { state } from "./state.js";
+import { short } from "./words.js";
 
 const MOST_EFFECTS = 60;
+const HEADS = { nodes: "nodes with 80 % of the influence" };
 const MEANINGS = {
   answer:
     "the log probability, in nats, of what this prompt makes likeliest. If shuffled tokens make it as likely, it " +
@@ -19,33 +21,38 @@ const MEANINGS = {
 };
 
 export function showTrust() {
+  const isOpen = the("trust").querySelector("details")?.open;
   const parts = [scoreTable(), disagreementList()].filter(Boolean);
   const sentence = [element("b", {}, "How far to trust it: "), trustSentence()];
   if (!parts.length) the("trust").replaceChildren(element("p", {}, ...sentence));
   else the("trust").replaceChildren(
-    element("details", {}, element("summary", {}, ...sentence), element("div", { class: "checks" }, ...parts)),
+    element("details", isOpen ? { open: "" } : {}, element("summary", {}, ...sentence),
+      element("div", { class: "checks" }, ...parts)),
   );
 }
 
-/* The agreement with ablation, beside what shuffled attributions reach. */
+/* How many effects ablation confirms, and how well the paths of the graph agree with it, beside shuffled ones. */
 function trustSentence() {
+  const said = [];
+  const contradicted = new Set(data.disagreements.map((number) => keyOf(data.effects[number])));
+  const confirmed = (pairs) => `${pairs.filter((pair) => !contradicted.has(keyOf(pair))).length} of ${pairs.length}`;
+  const onAnswer = data.effects.filter(({ target }) => target === state.answer);
+  const onOthers = data.effects.filter(({ target }) => target.split("_")[0] !== state.answer.split("_")[0]);
+  const eachOther = onOthers.length ? `, and ${confirmed(onOthers)} on each other` : "";
+  if (onAnswer.length) said.push(
+    `ablation confirms ${confirmed(onAnswer)} effects of latents on ${answerWord()}, in sign and within a factor of `
+    + `two${eachOther}.`);
   const [own, ...nulls] = data.scores;
   const chance = nulls.find(({ graph }) => graph === "attributions shuffled");
-  const answer = `“${wordOf(logits[0])}”`;
-  const whats = {
-    effects: `of latents on ${answer}`,
-    pairs: "on each other",
-    paths: `on ${answer} along the graph’s paths`,
-  };
-  const known = Object.entries(whats).map(([name, what]) => {
-    const [agreed, byChance] = [own, chance].map((row) => row?.[`agreement_of_${name}`] ?? null);
-    return { agreed, byChance, written: `${what} ${short(agreed)} (shuffled ${short(byChance)})` };
-  }).filter(({ agreed, byChance }) => agreed !== null && byChance !== null);
-  if (!known.length) return "not compared with ablation.";
-  const says = "rank correlation of the attributed effects with those of ablation: ";
-  const isByChance = known.some(({ agreed, byChance }) => agreed <= byChance);
-  const warning = isByChance ? " Where shuffled ones do as well, go by what is measured." : "";
-  return `${says}${known.map(({ written }) => written).join(", ")}.${warning}`;
+  const known = ["effects", "pairs", "paths"].filter((name) =>
+    [own, chance].every((row) => (row?.[`agreement_of_${name}`] ?? null) !== null));
+  const valueOf = (row, name) => row[`agreement_of_${name}`];
+  if (known.includes("paths")) said.push(
+    `Rank correlation along the graph’s paths: ${short(valueOf(own, "paths"))} (by chance `
+    + `${short(valueOf(chance, "paths"))}).`);
+  if (known.some((name) => valueOf(own, name) <= valueOf(chance, name)))
+    said.push("Where chance does as well, go by what is measured.");
+  return said.length ? said.join(" ") : "not compared with ablation.";
 }
 
 /* A score that none of the graphs has is left out. */
@@ -60,7 +67,7 @@ function scoreTable() {
   const told = Object.entries(MEANINGS).filter(([score]) => names.some((name) => name.startsWith(score)));
   const meanings = told.map(([score, meaning]) =>
     element("p", { class: "muted" }, element("b", {}, score), `${meaning.startsWith("and") ? " " : ": "}${meaning}`));
-  return element("div", look, table(names.map((name) => name.replaceAll("_", " ")), cells), ...meanings);
+  return element("div", look, table(names.map((name) => HEADS[name] ?? name.replaceAll("_", " ")), cells), ...meanings);
 }
 
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */
@@ -72,12 +79,12 @@ function disagreementList() {
     .slice(0, MOST_EFFECTS)
     .map((number) => effects[number])
     .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);
-  const n = `${data.disagreements.length} of ${effects.length}`;
+  const n = `${data.disagreements.length.toLocaleString("en")} of ${effects.length.toLocaleString("en")}`;
   const parts = [
     element("h2", {}, "What does not hold"),
-    element("p", { class: "muted" }, `${n} measured effects have another sign, or differ twofold`),
+    element("p", { class: "muted" }, `${n} effects have another sign by ablation, or differ more than twofold`),
   ];
-  const names = ["from → to", "to first order", "measured"];
+  const names = ["from → to", "to first order", "by ablation"];
   if (rows.length) parts.push(element("div", { class: "list" }, table(names, rows)));
   return element("div", {}, ...parts);
 }

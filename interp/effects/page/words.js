@@ -24,14 +24,6 @@ export const numberOf = (node) => (kindOf(node) === "latent" ? `${node.node_id.s
 export const tokenAt = (position) => `“${visible(metadata.prompt_tokens[position])}”`;
 export const clipped = (text, most = 56) => (text.length > most ? `${text.slice(0, most - 1)}…` : text);
 
-/** A text in at most two lines, of so many letters each. */
-export function inLines(text, letters) {
-  if (text.length <= letters) return [text];
-  const space = text.lastIndexOf(" ", letters);
-  const end = space > letters / 4 ? space : letters;
-  return [text.slice(0, end), clipped(text.slice(end).trim(), letters)];
-}
-
 /** A number with two digits, and with more only if it is above 100. */
 export function short(value) {
   if (value === undefined || value === null) return "";

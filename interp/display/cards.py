@@ -12,7 +12,7 @@ from html import escape
 from typing import Any
 
 from interp.display.byte_parts import script_byte, split_byte_parts
-from interp.display.segments import Segment, Segments, Token, TokenList, map_tokens, short_list, to_text
+from interp.display.segments import Segment, Segments, Token, TokenList, map_tokens, name_of_token, short_list, to_text
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
 
@@ -128,7 +128,7 @@ def show_rule(rule: Segments) -> Markup:
 
     def show(one: Segment) -> str:
         if isinstance(one, Token):
-            return f'"<bdi>{show_token(one.text, around)}</bdi>"'
+            return name_of_token(one.text) or f'"<bdi>{show_token(one.text, around)}</bdi>"'
         return "".join(map(show, short_list(one))) if isinstance(one, TokenList) else escape(str(one))
 
     return Markup("".join(map(show, rule)))
@@ -136,7 +136,11 @@ def show_rule(rule: Segments) -> Markup:
 
 def marked_rule(rule: Segments) -> str:
     """Return a rule as text, with marks for the white space of its tokens. Lists are in short."""
-    return to_text(map_tokens(rule, lambda token: Token(mark_line_ends(_mark_spaces(token.text)))))
+
+    def marked(token: Token) -> Token:
+        return token if name_of_token(token.text) else Token(mark_line_ends(_mark_spaces(token.text)))
+
+    return to_text(map_tokens(rule, marked))
 
 
 def _mark_spaces(token: str) -> str:

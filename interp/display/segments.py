@@ -1,7 +1,8 @@
 """What is said of a latent in a line, as segments: a caption is a list of them, and every display draws the same list.
 
     "words"                    words; JSON: "words"
-    Token("thou")              a token of the vocabulary, by its string; JSON: ["thou"]. One that holds parts of
+    Token("thou")              a token of the vocabulary, by its string; JSON: ["thou"]. One that has a name is drawn by
+                               that: ["\\n", "a newline"]. One that holds parts of
                                characters has its pieces too, and is drawn by the labels of these parts, or in words:
                                ["א⟨d7⟩", ["א", ["א–ת…"]]], ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]
     TokenList((TokenGroup(…), …))
@@ -22,6 +23,8 @@ from typing import Any, NamedTuple
 
 N_LISTED = 4
 """Tokens that are shown of a list; if only one more is left, that takes no more room than its number."""
+N_AROUND = 3
+"""The same of a list of tokens that are only around those on which a rule holds."""
 MIN_FAMILY = 3
 """Least number of tokens of a long list that are named as a family."""
 N_SAMPLES, N_FURTHER_SAMPLES = 3, 1
@@ -31,8 +34,20 @@ CHARACTERS = "characters"
 MANY_SCRIPTS = 3
 """Scripts that are named of a family of parts of characters of several scripts."""
 OF_SEVERAL = "characters of several scripts"
-MANY_LINES = 3
-"""Line ends in a row from which on they are counted."""
+MARK_NAMES = {
+    "\n": "a newline",
+    "\n\n": "a blank line",
+    " ": "a space",
+    "\t": "a tab",
+    "": "an empty token",
+    ",": "a comma",
+    ".": "a full stop",
+    ":": "a colon",
+    ";": "a semicolon",
+    "'": "an apostrophe",
+    '"': "a double quote",
+}
+"""What common marks are called, in rules of a ranking too."""
 LIKE = "tokens like "
 """The first words of the name of a class of tokens that is named by some of them."""
 SEPARATORS = (", ", " or ", ", or ")
@@ -86,6 +101,8 @@ class Family(NamedTuple):
     parts_of: tuple[str, ...] = ()
     """Of which characters they are parts, such as "Hebrew letters". Those of several scripts in one list are one
     family."""
+    is_counted: bool = False
+    """Whether its name says all of its tokens, so that none is shown."""
 
 
 NameFamily = Callable[[str], Family | None]
@@ -135,7 +152,7 @@ def to_text(segments: Sequence[Segment]) -> str:
 
 def _text(one: Segment) -> str:
     if isinstance(one, Token):
-        return f'"{escape_invisible(one.text)}"'
+        return name_of_token(one.text) or f'"{escape_invisible(one.text)}"'
     if isinstance(one, TokenList):
         return to_text(short_list(one))
     if isinstance(one, Part):
@@ -165,7 +182,8 @@ def to_json(segments: Sequence[Any]) -> list:
     def value(one: Any) -> Any:
         if isinstance(one, Token):
             pieces = [piece if isinstance(piece, str) else list(piece)[: 1 + one.is_in_words] for piece in one.pieces]
-            return [one.text, *([pieces] if pieces else []), *([1] if one.is_in_words else [])]
+            drawn_by = pieces or name_of_token(one.text)
+            return [one.text, *([drawn_by] if drawn_by else []), *([1] if one.is_in_words else [])]
         if isinstance(one, TokenList):
             groups = [[name, [value(token) for token in tokens], n] for name, tokens, n, _ in one.groups]
             return {"groups": groups} | ({"like": 1} if one.are_examples else {})
@@ -201,10 +219,10 @@ def _family_name(token: str) -> str | None:
     letters = token.removeprefix(" ")
     scripts = {_script(letter) for letter in letters}
     if len(letters) == 1 and letters.isalpha():
-        if unicodedata.category(letters) == "Lu":
-            return "single capital letters"
         if scripts <= {"Greek", "Cyrillic"}:
             return f"{_script(letters)} letters"
+        if unicodedata.category(letters) == "Lu":
+            return "single capital letters"
         if unicodedata.category(letters) == "Ll":
             return "single small letters"
     if letters and all(unicodedata.category(letter) == "Nd" for letter in letters):
@@ -217,8 +235,8 @@ def _family_name(token: str) -> str | None:
 
 _FAMILIES = {
     "Cyrillic": "pieces of Cyrillic words",
-    "Hebrew": "Hebrew letters and pieces of words",
-    "Arabic": "Arabic letters and pieces of words",
+    "Hebrew": "pieces of Hebrew words",
+    "Arabic": "pieces of Arabic words",
     "Han": "Han characters",
 }
 
@@ -229,11 +247,17 @@ def _script(letter: str) -> str:
 
 
 def group_lists(
-    rule: Segments, name_family: NameFamily, n_samples: int = N_SAMPLES, *, is_of_many: bool = False
+    rule: Segments,
+    name_family: NameFamily,
+    n_samples: int = N_SAMPLES,
+    n_listed: int = N_LISTED,
+    *,
+    is_of_many: bool = False,
 ) -> Segments:
     """Return words of a rule with each list of three tokens or more as a `TokenList`, unless it is short and of no
-    family.
-    n_samples: tokens that are shown of the first family.
+    family, and so each list with several tokens of spaces.
+    n_samples: tokens that are shown of the first family. n_listed: of those of no family; if these are N_AROUND, the
+    list is only around those on which a rule holds, and says less.
     is_of_many: the first tokens are examples, as they are after LIKE, so that three alike are named as a family."""
     out: Segments = []
     at = 0
@@ -243,34 +267,44 @@ def group_lists(
             end += 1
         end -= end > at and not isinstance(rule[end - 1], Token)
         tokens = [one for one in rule[at:end] if isinstance(one, Token)]
-        if len(tokens) < MIN_FAMILY:
-            out += rule[at : max(end, at + 1)]
-            at = max(end, at + 1)
-            continue
         is_like = out[-1:] == [LIKE]
         are_examples = is_like or (is_of_many and len(out) == 1)
-        least = MIN_FAMILY if len(tokens) > N_LISTED else len(tokens) if are_examples else len(tokens) + 1
-        families = _families(tokens, least, name_family)
-        if not families and len(tokens) <= N_LISTED + 1:
-            out += rule[at:end]
+        least = MIN_FAMILY if len(tokens) > N_LISTED or are_examples else len(tokens) + 1
+        families = _blanks(tokens) | _families(tokens, least, name_family)
+        if not families and len(tokens) <= n_listed + 1:
+            out += rule[at : max(end, at + 1)]
         else:
-            if families and is_like:
-                out.pop()
             others = [token for token in tokens if not any(token in own for own in families.values())]
-            groups = [_group(family, own, n_samples) for family, own in families.items()]
-            if families:
-                n_samples = N_FURTHER_SAMPLES
+            is_around = n_listed < N_LISTED
+            is_in_short = is_like and (bool(families) or is_around)
+            if is_in_short:
+                out.pop()
+            if is_around and others:
+                n_samples = 0
+            groups = []
+            for family, own in families.items():
+                groups.append(_group(family, own, 0 if family.is_counted else n_samples))
+                n_samples = n_samples if family.is_counted else min(n_samples, N_FURTHER_SAMPLES)
             if others:
-                n_others = N_LISTED if len(others) > N_LISTED + 1 else len(others)
-                groups.append(_group(Family(LIKE.rstrip() if families and is_like else ""), others, n_others))
-            out.append(TokenList(tuple(groups), bool(families) and is_like))
-        at = end
+                n_others = n_listed if len(others) > n_listed + 1 else len(others)
+                groups.append(_group(Family(LIKE.rstrip() if is_in_short and not is_around else ""), others, n_others))
+            groups.sort(key=lambda group: tokens.index(group.tokens[0]))
+            out.append(TokenList(tuple(groups), is_in_short))
+        at = max(end, at + 1)
     return out
 
 
 def _group(family: Family, tokens: Sequence[Token], n_shown: int) -> TokenGroup:
-    n = len(tokens) if len(tokens) == n_shown + 1 else min(n_shown, len(tokens))
+    n = len(tokens) if n_shown and len(tokens) == n_shown + 1 else min(n_shown, len(tokens))
     return TokenGroup(family.name, tuple(tokens), n, family.parts_of)
+
+
+def _blanks(tokens: Sequence[Token]) -> dict[Family, list[Token]]:
+    """Return the tokens of line ends and spaces as a family that is named by their numbers, if there are several."""
+    blanks = [token for token in tokens if _WHITE_SPACE.fullmatch(token.text)]
+    if len(blanks) < 2 or all(token.text in MARK_NAMES for token in blanks):
+        return {}
+    return {Family(count_white_space([token.text for token in blanks]), is_counted=True): blanks}
 
 
 def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> dict[Family, list[Token]]:
@@ -287,19 +321,29 @@ def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> d
     return {family: own for family, own in families.items() if len(own) >= least}
 
 
-def count_white_space(tokens: Sequence[str]) -> str | None:
-    """Return, for several tokens of spaces and line ends, after how many line ends they have how many spaces; None for
-    any others."""
-    if len(tokens) < 2 or not all(re.fullmatch(r"\n* *", token) and token for token in tokens):
-        return None
+def name_of_token(text: str) -> str | None:
+    """Return the name of a common mark, or of white space: "a newline and 7 spaces"; None for any other token."""
+    if text in MARK_NAMES:
+        return MARK_NAMES[text]
+    if text == '"""':
+        return "three double quotes"
+    return count_white_space([text]) if _WHITE_SPACE.fullmatch(text) else None
+
+
+_WHITE_SPACE = re.compile(r"\n* *")
+
+
+def count_white_space(tokens: Sequence[str]) -> str:
+    """Name some tokens of line ends and spaces by their numbers: "a newline and 3, 7 or 11 spaces"."""
     counts = sorted((token.count("\n"), token.count(" ")) for token in tokens)
     parts = []
     for n_lines, of_lines in groupby(counts, lambda count: count[0]):
-        spaces = [n for _, n in of_lines]
-        sign = f"↵×{n_lines}" if n_lines > MANY_LINES else "↵" * n_lines
-        some = [n for n in spaces if n]
-        listed = " or ".join(filter(None, [", ".join(map(str, some[:-1])), *map(str, some[-1:])]))
-        said = f"{listed} {'space' if some[-1] == 1 else 'spaces'}" if some else ""
-        own = [sign] if len(spaces) > len(some) else []
-        parts.append(", or ".join([*own, *([f"{sign} then {said}" if sign else said] if said else [])]))
-    return ("; " if any("," in part for part in parts) else ", or ").join(parts)
+        lines = MARK_NAMES.get("\n" * n_lines, f"{n_lines} newlines") if n_lines else ""
+        numbers = [n for _, n in of_lines]
+        if not numbers[0] and lines:
+            parts.append(lines)
+        if some := [str(n) for n in numbers if n]:
+            listed = " or ".join([*([", ".join(some[:-1])] if some[1:] else []), some[-1]])
+            spaces = "a space" if some == ["1"] else f"{listed} spaces"
+            parts.append(f"{lines} and {spaces}" if lines else spaces)
+    return ", or ".join(parts)

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from interp.display.byte_parts import STRAY, TWO_BYTES, common_letters, has_parts, length_of, name_of
-from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts, join_with_and
+from interp.display.segments import CHARACTERS, CharacterPart, Family, Token, family_of_parts
 from interp.features.feature_store import FeatureStore
 from interp.report.characters import characters_of_token
 
@@ -137,9 +137,8 @@ class ByteReader:
         named = [character for character in elsewhere if character != "…" and noun_of(character) in nouns]
         examples = (named or known)[:N_EXAMPLES]
         whole = _object(nouns, characters, known, examples, lead, own, before)
-        told = f", {own.hex(' ')}," if whole.endswith(")") else ""  # a few examples do not tell which byte it is
         shown = _range(lead, own, nouns[0]) or " ".join(examples) or nouns[0].split(" ")[0]
-        return CharacterPart(f"{shown}…" if lead else f"…{shown}", f"{self._place(text, own, lead)}{told} of {whole}")
+        return CharacterPart(f"{shown}…" if lead else f"…{shown}", f"{self._place(text, own, lead)} of {whole}")
 
     def _place(self, text: str, own: bytes, lead: int) -> str:
         number = _NUMBERS.get(len(own), "")
@@ -221,24 +220,32 @@ def _object(
     own: bytes,
     before: str,
 ) -> str:
-    """Return of what some bytes are a part."""
+    """Return of what some bytes are a part: one character, a letter between two, or a few as examples."""
+    noun = nouns[0]
     if len(nouns) > 1:
-        shown = [next(c for c in known if noun_of(c) == noun) for noun in nouns]
-        words = [noun.split(" ") for noun in nouns]
-        others = ["others"] if any(noun_of(c) not in nouns for c in known) else []
-        if not others and all(noun[1:] == ["letter"] for noun in words):
-            return f"{join_with_and([noun[0] for noun in words])} letters ({', '.join(shown)})"
-        return f"{join_with_and([*map(_plural, nouns), *others])} ({', '.join(shown)})"
-    (noun,) = nouns
-    if lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
+        examples = [next(c for c in known if noun_of(c) == each) for each in nouns]
+    elif lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
         return f"another {noun}"
-    if known and characters[known[0]] >= MIN_ONLY * characters.total():
-        return known[0] if noun == "sign" else f"the {noun} {known[0]}"
-    if span := _range(lead, own, noun):
+    elif known and characters[known[0]] >= MIN_ONLY * characters.total():
+        return _one_character(known[0])
+    elif span := _range(lead, own, noun):
         return _a(noun) if noun == "Hebrew letter" else f"{_a(noun)} from {span.replace('–', ' to ')}"
-    if examples:
-        return f"{_a(noun)} ({', '.join(examples)})"
-    return _a(noun)
+    told = {character.translate(_LOOKS): character for character in reversed(examples)}
+    more = " …" if len(characters) > len(told) else ""
+    return f"{', '.join(reversed(told.values()))}{more}" if told else _a(noun)
+
+
+def _one_character(character: str) -> str:
+    """Return a character by what it is, and a mark or a letter that looks like one by its name."""
+    noun = noun_of(character)
+    if noun.endswith("letter") and unicodedata.category(character) in ("Lm", "Mn", "Mc", "Me"):
+        script, _, name = unicodedata.name(character).lower().partition(" ")
+        return f"the {script.capitalize()} {name}"
+    return f"the {noun} {character}" if noun.endswith("letter") else character
+
+
+_LOOKS = str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧΓΠΦαορχАВЕНІКМОРСТУХГПФаеорсух", "ABEZHIKMNOPTYXГПФaopxABEHIKMOPCTYXГПФaeopcyx")
+"""The letters of other scripts that look like Latin ones, or like each other."""
 
 
 def _range(lead: int, own: bytes, noun: str) -> str | None:

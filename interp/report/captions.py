@@ -42,7 +42,7 @@ from interp.report.page_names import caption_text
 from interp.report.whole_words import WholeWords
 from interp.text.predicate_kinds import LABEL
 from interp.text.short_rules import segments_of
-from interp.text.vocabulary import join_with_or, name_of_token
+from interp.text.vocabulary import join_with_or
 
 MUCH_OF_NO_SENSE = 0.1
 """Share of the activation from which on it is told that this is of no sense."""
@@ -54,6 +54,12 @@ RARE_TOKEN = 0.01
 """Share of the firings below which no other token is told behind the first."""
 NEARLY_NONE = 0.005
 """Share of the strongest firings below which a rule does not stand below the title."""
+MUCH_BESIDE = 0.1
+"""Share of the firings on a token from which on it is told that a rule leaves it out."""
+N_BESIDE = 2
+"""Number of such tokens that are told."""
+WEAK_F1 = 0.6
+"""F1 below which a name says that its rule tells only a part of the firings, or fails at a part of its tokens."""
 N_STRONGEST_NAMED = 3
 """Tokens that are named of the strongest firings."""
 NO_RULE = "No rule in words holds."
@@ -146,21 +152,47 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind == "tokens":
         title = [*_on_commonest(latent, is_title=True), *_most_strongly(latent)]
         return Name([Part("vague", _on_commonest(latent)), *apart], [Part("vague", title), *apart])
-    before, after = _before_rule(latent), [*_mostly_in(latent), *apart]
+    before, after = _before_rule(latent), [*_mostly_in(latent), *_beside_rule(latent), *apart]
     return Name([*before, RULE, *after], [*before, *_rule_in_words(latent.rule), *after], f1)
 
 
 def _before_rule(latent: LatentFacts) -> Segments:
-    """Return "mostly" where its rule tells the token on which MOST of its firings are, or the kind of text, if its rule
-    tells few of its firings and no kind of text."""
-    rule = latent.rule
-    if rule.has_main_token and latent.tokens.shares[0] < NEARLY_ALL:
-        return [_muted("mostly ")]
-    if latent.kind is None or rule.f1 is None or rule.f1 >= GOOD_F1:
+    """Return "mostly" where its rule tells the token on which MOST of its firings are; where it has a low F1, how much
+    it tells, and the kind of text, if its rule tells few of its firings and no kind of text."""
+    rule, kind = latent.rule, latent.kind
+    if rule.has_main_token:
+        return [_muted("mostly ")] if latent.tokens.shares[0] < NEARLY_ALL else []
+    if rule.f1 is None or rule.f1 >= WEAK_F1:
         return []
     is_told = any(one.atom is not None and one.atom.kind == LABEL for one in rule.clauses)
-    is_told |= [latent.kind.words] in [one.segments for one in rule.clauses]
-    return [] if is_told else [_muted(f"{latent.kind.words}: ")]
+    is_told |= kind is not None and [kind.words] in [one.segments for one in rule.clauses]
+    part = "" if is_told and kind is not None and kind.share < NEARLY_ALL else _part_told(rule)
+    is_apart = kind is not None and kind.label is not None and rule.f1 < GOOD_F1 and not is_told
+    before = f"{kind.words}{',' if part else ':'} " if kind is not None and is_apart else ""
+    return [_muted(before + part)] if before + part else []
+
+
+def _part_told(rule: RuleFacts) -> str:
+    """Return how much a rule tells that names tokens: "mostly", if most of the firings; "often", if fewer; "some", if
+    nearly all, and these are less than half of what it tells. Of tokens without a name the rule says it itself."""
+    if not rule.names_tokens or rule.recall is None or rule.precision is None:
+        return ""
+    if rule.recall >= NEARLY_ALL:
+        return "some " if rule.precision < MOST else ""
+    return "mostly " if rule.recall >= MOST else "often "
+
+
+def _beside_rule(latent: LatentFacts) -> Segments:
+    """Return the tokens that its rule, which lists others, leaves out although it often fires on them."""
+    first = latent.rule.clauses[0].atom
+    if first is None or first.kind != "token" or latent.rule.has_main_token:
+        return []
+    commonest = zip(latent.tokens.texts, latent.tokens.shares, strict=False)
+    others = [(token, share) for token, share in commonest if share >= MUCH_BESIDE and token not in first.tokens]
+    parts: Segments = []
+    for token, share in others[:N_BESIDE]:
+        parts += [f",{'' if parts else ' and'} {format_percent(share)} on ", latent.reader.token(token)]
+    return [Part("small", parts)] if parts else []
 
 
 def _in_pieces(whole: WholeWords, kind: Surroundings | None) -> Part:
@@ -200,11 +232,12 @@ def _most_strongly(latent: LatentFacts) -> Segments:
 
 def _on_shared(latent: LatentFacts) -> Segments:
     """Return what its firings share, in the kind of text in which they are."""
-    words = [] if latent.kind is None else [latent.kind.words]
-    if words == latent.shared[0].segments:
-        return [*words, _muted("; most strongly "), *_on_tokens(latent, latent.tokens.strongest)]
+    kind = latent.kind
+    if kind is not None and latent.shared[0].segments == [kind.words]:
+        return [kind.words, _muted("; most strongly "), *_on_tokens(latent, latent.tokens.strongest)]
     on = "on " if latent.shared[0].is_of_token else ""
-    return [_muted(f"{words[0]}, {on}" if words else f"mostly {on}"), Part("rule", segments_of(latent.shared))]
+    before = "mostly " if kind is None or kind.label is None else f"{kind.words}, "
+    return [_muted(f"{before}{on}"), Part("rule", segments_of(latent.shared))]
 
 
 def _rule_in_words(rule: RuleFacts) -> Segments:
@@ -222,6 +255,7 @@ def _on_commonest(latent: LatentFacts, is_title: bool = False) -> Segments:
         return [_muted(NO_RULE)]
     if len(texts) == 1:
         return [_muted("only on "), *_chips(latent, texts, is_in_words=is_title)]
+    kind = latent.kind if latent.kind is not None and latent.kind.label is not None else None
     is_all = len(texts) <= N_LISTED + 1  # the last one takes no more room than "and 1 more"
     listed = list(zip(texts, latent.tokens.shares, strict=True))[: None if is_all else N_LISTED]
     is_of_few = sum(share for _, share in listed) >= MOST
@@ -229,9 +263,9 @@ def _on_commonest(latent: LatentFacts, is_title: bool = False) -> Segments:
     is_told_by_much = sum(share for _, share in much) >= MOST
     shown = much if is_told_by_much else [one for k, one in enumerate(listed) if one[1] >= RARE_TOKEN or k == 0]
     if not is_of_few:
-        before = latent.kind.words if latent.kind else "no common rule"
+        before = kind.words if kind else "no common rule"
         return [_muted(f"{before}; most strongly "), *_on_tokens(latent, latent.tokens.strongest)]
-    before = f"{latent.kind.words}, on " if latent.kind else "mostly on "
+    before = f"{kind.words}, on " if kind else "mostly on "
     read = [latent.reader.token(token) for token, _ in shown]
     families = Counter[Family | None](latent.reader.family(token) for token, _ in shown)
     alike = [token for token, _ in listed if token.strip() == shown[0][0].strip()]
@@ -314,11 +348,11 @@ def _chips(latent: LatentFacts, tokens: Sequence[str], is_in_words: bool = False
 
 
 def _apart(raises: Sequence[str]) -> Segments:
-    """Return what tells a latent from others of the same name: tokens that it raises."""
+    """Return what tells a latent from others of the same name: tokens that it raises, of those that follow it."""
     tokens: Segments = []
     for k, token in enumerate(raises):
-        tokens += [*([", "] if k else []), name_of_token(token) or Token(token)]
-    return [Part("apart", [", raises ", Part("rule", tokens)])] if tokens else []
+        tokens += [*([", "] if k else []), Token(token)]
+    return [Part("apart", [", raises ", Part("rule", tokens), " of what follows"])] if tokens else []
 
 
 def _f1(f1: float | None, before: str = "") -> Part:

@@ -25,17 +25,21 @@ from interp.report.naming import (
     TokenFacts,
 )
 from interp.report.payloads import N_CONTEXT_TOKENS
-from interp.report.rule_reader import RuleReader, with_amount, with_kind, with_main_token
+from interp.report.rule_reader import RuleReader, in_two, with_amount, with_kind, with_main_token
 from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, without_itself
 from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.rules import read_rule
 from interp.text.short_rules import Clause
+from interp.text.vocabulary import join_with_or
 
 MIN_FOLLOWING = 0.01
 """Least share of a latent's firings that a token follows for the latent's caption to name it as raised."""
 MIN_SECOND_LABEL = 0.1
 """Least share of a latent's firings that lie in a second kind of text that its caption names."""
+MIN_OF_SEVERAL, MOST_OF_SEVERAL = 0.15, 0.7
+"""Least share of the firings in each of several kinds of text that are named together, and in all of them."""
+MAX_SEVERAL = 3
 MIN_LABEL = 0.05
 """Least share of the firings with a label for it to be looked at."""
 N_RAISED = 2
@@ -134,7 +138,7 @@ def rule_facts(
 ) -> RuleFacts:
     """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text.
     with_token: the rule with the token on which MOST firings are, where it names none."""
-    in_kind = with_kind(with_token or clauses, kind)
+    in_kind = in_two(with_kind(with_token or clauses, kind))
     return RuleFacts(
         clauses=with_amount(in_kind, precision),
         measured=None if in_kind == clauses else clauses,
@@ -153,14 +157,29 @@ def detected_labels(table: pd.DataFrame) -> pd.Series:
 
 
 def surroundings(features: FeatureStore, names: Mapping[str, str]) -> dict[int, Surroundings]:
-    """Return each latent with the label that holds at half of its firings or more; of several such labels, the
-    rarest.
+    """Return each latent with the label that holds at half of its firings or more, of several such labels the rarest;
+    or with a few labels, none within another, that together hold at MOST_OF_SEVERAL.
     names: `label_names`."""
-    inside = features.sql("""
-        select latent, label, firing_share from labels where firing_share >= 0.5
-        qualify row_number() over (partition by latent order by firing_share / n_label desc, label) = 1""")
-    rows = zip(*(inside[name].tolist() for name in ("latent", "label", "firing_share")), strict=True)
-    return {latent: Surroundings(label, number(share, 2), names[label]) for latent, label, share in rows}
+    rows = features.sql(f"""
+        select latent, label, firing_share, firing_share / n_label as rarity from labels
+        where firing_share >= {MIN_OF_SEVERAL} order by latent, firing_share desc, label""")
+    labels: dict[int, list[tuple[str, float, float]]] = {}
+    for latent, label, share, rarity in rows.itertuples(index=False, name=None):
+        labels.setdefault(latent, []).append((label, share, rarity))
+    kinds = {}
+    for latent, own in labels.items():
+        if most := [one for one in own if one[1] >= MOST]:
+            label, share, _ = max(most, key=lambda one: one[2])
+            kinds[latent] = Surroundings(label, number(share, 2), names[label])
+            continue
+        widest: dict[str, float] = {}
+        for label, share, _ in own:
+            if not any(names[label].startswith(f"{other} ") for other in widest):
+                widest[names[label]] = share
+        if 1 < len(widest) <= MAX_SEVERAL and MOST_OF_SEVERAL <= sum(widest.values()) <= 1:
+            name = "".join(map(str, join_with_or([(name,) for name in widest])))
+            kinds[latent] = Surroundings(None, number(sum(widest.values()), 2), name)
+    return kinds
 
 
 def _labels(features: FeatureStore, table: pd.DataFrame, names: Mapping[str, str]) -> dict[int, LabelFacts]:

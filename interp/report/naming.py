@@ -34,13 +34,14 @@ MISSED = 0.02
 
 
 class Surroundings(NamedTuple):
-    """The kind of text in which most firings of a latent lie."""
+    """The kind of text, or a few kinds, in which most firings of a latent lie."""
 
-    label: str
+    label: str | None
+    """None for several kinds."""
     share: float
     """The share of its firings in it."""
     name: str
-    """What the label is called (`label_names`)."""
+    """What the label is called (`label_names`): "french"; several: "json or python"."""
 
     @property
     def words(self) -> str:
@@ -69,6 +70,12 @@ class RuleFacts:
     def listed(self) -> list[str]:
         """The tokens, if it is only a list of tokens; else none."""
         return [token.text for token in listed_tokens(self.segments)]
+
+    @property
+    def recall(self) -> float | None:
+        """The share of the firings at which it holds, from F1 = 2 P R / (P + R)."""
+        f1, precision = self.f1, self.precision
+        return None if f1 is None or precision is None or 2 * precision <= f1 else f1 * precision / (2 * precision - f1)
 
     @property
     def is_weak(self) -> bool:
@@ -169,7 +176,8 @@ def tokens_tell_more(latent: LatentFacts) -> bool:
         return True
     if f1 < GOOD_F1:  # it leaves much unsaid: only what it says beyond tokens can be worth more
         return of_few >= MOST or (rule.precision or 0) < MOST or rule.names_tokens
-    if of_few >= MOST and (_lists_scripts(rule) or len(to_text(rule.segments)) > LONG_RULE):
+    is_long = len(to_text(rule.segments)) > LONG_RULE or _has_many_topics(rule)
+    if of_few >= MOST and (_lists_scripts(rule) or is_long):
         return True
     return _misses_common(latent) and rule.f1 is not None and of_few > f1
 
@@ -212,6 +220,12 @@ KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
     ("rule", lambda latent: True),
 )
 """What may name a latent, with its condition. The first whose condition holds does."""
+
+
+def _has_many_topics(rule: RuleFacts) -> bool:
+    """Return whether a rule names more than two kinds of text by their tokens."""
+    atoms = [one.atom for one in rule.clauses if one.atom is not None]
+    return any(atom.subject == TOPIC and len(atom.names) > 2 for atom in atoms)
 
 
 def _lists_scripts(rule: RuleFacts) -> bool:

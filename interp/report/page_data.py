@@ -165,7 +165,7 @@ class PageData:
             },
             "evidence": self.evidence.rows,
         }
-        return payloads(self.features, self.inputs.table, self.contexts, extras)
+        return payloads(self.features, self.inputs.table, self.contexts, extras, self.label_names)
 
     def verdict_counts(self) -> list[tuple[str, int, int]]:
         """Return each verdict with the number of latents that have it, the commonest first, and of those that are
@@ -184,10 +184,11 @@ class PageData:
     def encoded(self) -> dict[str, EncodedNames]:
         """The verdict, the label and the kind of text of each latent."""
         table = self.inputs.table
+        kinds = pd.Series({j: kind.label for j, kind in self.kinds.items()}, dtype=object).reindex(table.index)
         columns = {
             "verdict": self.inputs.verdicts["verdict"],
-            "label": detected_labels(table),
-            "kind": pd.Series({j: kind.label for j, kind in self.kinds.items()}, dtype=object).reindex(table.index),
+            "label": detected_labels(table).map(self.label_names),
+            "kind": kinds.map(self.label_names),
         }
         return {name: encode_names(column) for name, column in columns.items()}
 
@@ -270,7 +271,8 @@ class PageData:
     @cached_property
     def contexts(self) -> Contexts:
         rows = [*self._rows_of_examples, *(row for *_, row in self._sense_rows)]
-        return Contexts(self.features, self.inputs.labels, np.array(rows, np.int64))
+        labels = {self.label_names[label]: mask for label, mask in self.inputs.labels.items()}
+        return Contexts(self.features, labels, np.array(rows, np.int64))
 
     @cached_property
     def _rows_of_examples(self) -> list[int]:

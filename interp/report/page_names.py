@@ -50,7 +50,7 @@ def caption_text(segments: list, words: Mapping[str, Any], without: tuple[str, .
         if kind == "rule":
             return caption_text(content or words["rule"], words, without)
         if kind == "chip":
-            return _token(content)
+            return _token(content[:1] if isinstance(content[-1], str) else content)
         if kind == "commonest":
             return ", ".join(_token(own[0] if own else [words["tokens"][place]]) for place, *own in content)
         if kind == "senses":
@@ -72,8 +72,10 @@ def _group(name: str, tokens: list, n_shown: int) -> str:
 
 
 def _token(token: list) -> str:
-    """Write a token in quotes, with the parts of characters in it by their labels, or in words."""
+    """Write a token by its name, or in quotes, with the parts of characters in it by their labels, or in words."""
     text, pieces, is_in_words = (*token, None, None)[:3]
+    if isinstance(pieces, str):  # its name
+        return pieces
     if pieces is None:
         return f'"{text}"'.replace("\n", "\\n").replace("\t", "\\t")
     if is_in_words:

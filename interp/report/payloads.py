@@ -62,19 +62,24 @@ Senses = Mapping[int, Sequence[Mapping[str, Any]]]
 
 
 def payloads(
-    features: FeatureStore, table: pd.DataFrame, contexts: Contexts, extras: Mapping[str, Mapping[int, Any]]
+    features: FeatureStore,
+    table: pd.DataFrame,
+    contexts: Contexts,
+    extras: Mapping[str, Mapping[int, Any]],
+    label_names: Mapping[str, str],
 ) -> Iterator[tuple[str, dict]]:
     """Yield the name and contents of each chunk file.
     table: one row for each latent, in the order of the latents.
     extras: name → latent → the page's data under this name; a latent without an entry has None. For each name, a chunk
-    has `columns_of` the latents' values."""
+    has `columns_of` the latents' values.
+    label_names: what each label is called."""
     step = LATENTS_PER_CHUNK * CHUNKS_AT_ONCE
     missing: dict[str, Any] = {
         "histogram": {"edges": [], "counts": []},
         "examples": encode_examples([], features.n_ctx),
     }
     for start in range(0, features.d_sae, step):
-        block = _block(features, table, contexts, start, min(start + step, features.d_sae))
+        block = _block(features, table, contexts, label_names, start, min(start + step, features.d_sae))
         for first in range(start, min(start + step, features.d_sae), LATENTS_PER_CHUNK):
             latents = range(first, min(first + LATENTS_PER_CHUNK, features.d_sae))
             chunk = {
@@ -88,11 +93,17 @@ def payloads(
 
 
 def _block(
-    features: FeatureStore, table: pd.DataFrame, contexts: Contexts, start: int, stop: int
+    features: FeatureStore,
+    table: pd.DataFrame,
+    contexts: Contexts,
+    label_names: Mapping[str, str],
+    start: int,
+    stop: int,
 ) -> dict[str, dict[int, Any]]:
     """Return name → latent → the page's data, for the latents start … stop − 1. Scans each table once."""
     where = f"where latent >= {start} and latent < {stop}"
     tables = {name: features.sql(query.format(where=where)) for name, query in TABLE_QUERIES.items()}
+    tables["labels"]["label"] = tables["labels"]["label"].map(label_names)
     examples = tables.pop("examples")
     table = table.iloc[start:stop]
     facts = [name for name in FACT_COLUMNS if name in table]

@@ -27,12 +27,15 @@ from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
 from interp.report.naming import MOST, NEARLY_ALL, Surroundings
 from interp.report.verdict_evidence import is_described_by_rule
-from interp.text.predicate_kinds import LABEL, SUBJECT, TOPIC
+from interp.text.predicate_kinds import AROUND, LABEL, SUBJECT, TOPIC
 from interp.text.rules import Atom, Rule, words_of
 from interp.text.short_rules import Clause, clauses_of, segments_of
+from interp.text.vocabulary import Wording
 
 MOST_IN_WORDS = 2
 """Largest number of tokens of a rule whose parts of characters are named in words."""
+OFFSETS = {SUBJECT: 0, "token -1": -1, "token 1": 1}
+"""Subjects whose tokens are counted, and where these stand."""
 
 
 class RuleReader:
@@ -52,6 +55,7 @@ class RuleReader:
         self.called = {label.replace("_", " "): name for label, name in label_names.items()}
         self.scripts = {j: script for j, tokens in enumerate(commonest) if (script := script_of(tokens))}
         self.readers = byte_readers(features, characters, self.scripts) if features.has_text else {}
+        self.counts = _token_counts(features) if features.has_text else {}
 
     def bytes_of(self, latent: int) -> ByteReader:
         return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
@@ -60,7 +64,11 @@ class RuleReader:
         """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named in words
         if it has one or two tokens with such parts, besides those that are named by what they are parts of."""
         bytes_ = self.bytes_of(latent)
-        atoms = self._called(rule) if isinstance(rule, Atom) else tuple(map(self._called, rule))
+
+        def shown(atom: Atom) -> Atom:
+            return self._commonest_first(latent, self._called(atom))
+
+        atoms = shown(rule) if isinstance(rule, Atom) else tuple(map(shown, rule))
         clauses = clauses_of(atoms, lambda token: bytes_.family(token) or family_of(token))
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text, is_in_words=True)) for segments in named]
@@ -80,6 +88,19 @@ class RuleReader:
         called = [self.called.get(str(words), str(words)) for (words,) in atom.names]
         wide = [name for name in called if not any(name.startswith(f"{other} ") for other in called)]
         return atom._replace(names=tuple((name,) for name in wide))
+
+    def _commonest_first(self, latent: int, atom: Atom) -> Atom:
+        """Return an atom with those of its tokens first that most firings have."""
+        counts = self.counts.get((latent, OFFSETS.get(atom.subject)))
+        is_list = all(isinstance(one, Token) or one in (LIKE, *SEPARATORS) for name in atom.names for one in name)
+        if counts is None or not is_list or len(atom.values) != len(atom.names):
+            return atom
+
+        def n(named: tuple[int, Wording]) -> int:
+            return max(counts.get(one.text, 0) for one in named[1] if isinstance(one, Token))
+
+        values, names = zip(*sorted(zip(atom.values, atom.names, strict=True), key=n, reverse=True), strict=True)
+        return atom._replace(values=values, names=names)
 
     def of_sense(self, latent: int, sense: Mapping[str, Any], rule: Rule | Atom) -> list[Clause]:
         """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
@@ -107,6 +128,16 @@ def senses_in_segments(
     }
 
 
+def _token_counts(features: FeatureStore) -> dict[tuple[int, int | None], dict[str, int]]:
+    """Return how often the commonest tokens stand before, on and after the firings of each latent: (latent, offset) →
+    token → count."""
+    tokens = features.sql('select latent, "offset", token, n from tokens where "offset" between -1 and 1')
+    counts: dict[tuple[int, int | None], dict[str, int]] = {}
+    for latent, offset, token, n in tokens.itertuples(index=False, name=None):
+        counts.setdefault((latent, offset), {})[features.vocab[token]] = n
+    return counts
+
+
 def with_kind(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
     """Return a rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
     if kind is None:
@@ -116,6 +147,12 @@ def with_kind(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
     return [
         shown for one in clauses for shown in (in_kind if one.atom is not None and one.atom.subject == TOPIC else [one])
     ]
+
+
+def in_two(clauses: list[Clause]) -> list[Clause]:
+    """Return a rule without what stands somewhere before, if it says two other things."""
+    others = [one for one in clauses if one.atom is None or one.atom.subject != AROUND]
+    return others if sum(one.segments != ["tokens"] for one in others) > 1 else clauses
 
 
 def with_main_token(rule: Rule, token: str) -> Rule | None:

@@ -4,30 +4,37 @@ several names share said once.
 In: atoms (`rules`). Out: clauses, what is said of each subject in segments (`display.segments`), and these joined.
 """
 
+import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from interp.display.byte_parts import BYTES
 from interp.display.segments import (
     LIKE,
+    N_AROUND,
     N_FURTHER_SAMPLES,
+    N_LISTED,
     N_SAMPLES,
     NameFamily,
     Segments,
     Token,
-    TokenGroup,
     TokenList,
-    count_white_space,
     family_of,
     group_lists,
     to_text,
 )
 from interp.text.predicate_kinds import LABEL, PREDICATE_KINDS, STEM, SUBJECT, TOPIC
 from interp.text.rules import Atom, Rule, first_tokens, lacks_subject, names_once, read_rule
-from interp.text.vocabulary import Wording, join_with_or, name_of_token
+from interp.text.vocabulary import Wording, join_with_commas, join_with_or
 
+_IN_LATIN = re.compile("(lower-case tokens|capitalised tokens|tokens in capitals) in Latin script")
 ANY_BYTES = "parts of characters of any script"
 """What is shown for tokens that are called BYTES."""
+ENGLISH = frozenset(
+    "a about all an and are as at be been but by for from had has have he her him his i if in into is it its me my no "
+    "not of on or our she so that the their them they this to was we were what which who will with you your".split()
+)
+"""Words that tell no more of an English text than that it is one."""
 NEWLINE = ((Token("\n"),),)
 NEWLINE_FIRST = {
     "line_place": "the newline of an empty line",
@@ -67,8 +74,9 @@ class Clause(NamedTuple):
         first = self.segments[0]
         if isinstance(first, TokenList):
             group = first.groups[0]
-            return to_text([f"{group.name} " if group.name else "", group.tokens[0]])
-        name = self.segments if self.atom is None else [_shown(one) for one in self.atom.names[0]]
+            before = f"{group.name} " if group.name and group.n_shown else group.name
+            return to_text([before, group.tokens[0]] if group.n_shown else [before])
+        name = self.segments if self.atom is None else _shown(self.atom.names[0])
         n = next((k for k, one in enumerate(name) if not isinstance(one, str)), len(name) - 1) + 1
         return to_text(name[:n])
 
@@ -82,14 +90,11 @@ def clauses_of(rule_or_atom: Rule | Atom, name_family: NameFamily = family_of) -
         rule = rule[2:]
     for atom in rule:
         has_families = any(isinstance(one, TokenList) and one.groups[0].name for clause in clauses for one in clause[1])
-        n_samples = N_FURTHER_SAMPLES if has_families else N_SAMPLES
-        elements = _elements(atom)
+        n_samples = 0 if atom.subject == TOPIC else N_FURTHER_SAMPLES if has_families else N_SAMPLES
+        n_listed = N_LISTED if atom.subject == SUBJECT else N_AROUND
         is_of_many = atom.subject == TOPIC
-        clauses.append(Clause(atom, merge_words(group_lists(elements, name_family, n_samples, is_of_many=is_of_many))))
-    is_alone = len(rule) == len(clauses) == 1 and rule[0].subject == SUBJECT
-    if is_alone and (counted := count_white_space(rule[0].listed_tokens)):
-        tokens = tuple(map(Token, rule[0].tokens))
-        return [Clause(rule[0], [TokenList((TokenGroup(counted, tokens, 0),))])]
+        segments = group_lists(_elements(atom), name_family, n_samples, n_listed, is_of_many=is_of_many)
+        clauses.append(Clause(atom, merge_words(segments)))
     return clauses
 
 
@@ -131,30 +136,43 @@ def _elements(atom: Atom) -> Segments:
     kind = PREDICATE_KINDS.get(atom.kind)
     if kind is not None and kind.short_name is not None and (short := kind.short_name(atom.values)) is not None:
         return merge_words(atom.around((short,)))
-    names = _once_at_end(names_once(atom.names))
-    first = next((k for k, name in enumerate(names) if name[0] == LIKE), len(names))
-    names = [
-        name[1:] if k > first and name[0] == LIKE and _is_quoted(name[1]) and _is_quoted(names[k - 1][-1]) else name
-        for k, name in enumerate(names)
+    if atom.subject == TOPIC:
+        atom = atom._replace(names=tuple(("English words",) if _is_english(name) else name for name in atom.names))
+        if set(atom.names) == {("English words",)}:
+            return ["in English prose"]
+    names = names_once([_without_like(name) for name in atom.names])
+    plain = [name for name in names if name[0] != LIKE]
+    like: list[Wording] = [(one,) for name in names if name[0] == LIKE for one in name if isinstance(one, Token)]
+    if like and atom.subject != SUBJECT and all(isinstance(one, Token) for name in plain for one in name):
+        plain, like = [], [*plain, *like]
+    names = _once_at_end(plain)
+    if like:
+        names.append((LIKE, *join_with_commas(like)))
+    return merge_words(_shown(atom.around(join_with_or(names))), alone=LIKE)
+
+
+def _is_english(name: Wording) -> bool:
+    """Return whether the whole words that name a topic only tell its language."""
+    words = [one.text.strip().lower() for one in name if isinstance(one, Token) and one.text[:1] == " "]
+    return len(words) > 1 and ENGLISH.issuperset(words)
+
+
+def _shown(wording: Wording) -> Segments:
+    """Return a wording without what nearly all text is, as a display says it."""
+    return [
+        ANY_BYTES if one == BYTES else _IN_LATIN.sub(r"\1", one) if isinstance(one, str) else one for one in wording
     ]
-    return merge_words([_shown(one) for one in atom.around(join_with_or(names))], alone=LIKE)
 
 
-def _is_quoted(one: str | Token) -> bool:
-    return isinstance(_shown(one), Token)
-
-
-def _shown(one: str | Token) -> str | Token:
-    """Return a token that has a name, such as a comma, by that, and other tokens and words as they are shown."""
-    if isinstance(one, Token):
-        return name_of_token(one.text) or one
-    return ANY_BYTES if one == BYTES else one
+def _without_like(name: Wording) -> Wording:
+    """Return the name of a class that one token names, since most of it is this token where the rule holds, as that."""
+    return name[1:] if len(name) == 2 and name[0] == LIKE else name
 
 
 def _once_at_end(names: Sequence[Wording]) -> list[Wording]:
     """Return names in words with the last words of a name only where the next one does not end in them: "numbers or
     dashes with a leading space"."""
-    following: Any = [*names[1:], ()]
+    following: Any = [*names[1:], ()][: len(names)]
     return [
         name[:-1] if name[-1:] == then[-1:] and [type(one) for one in name[-2:]] == [str, str] else name
         for name, then in zip(names, following, strict=True)

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Sequence
 
 from interp.display.byte_parts import STRAY
-from interp.display.segments import Token, escape_invisible
+from interp.display.segments import MARK_NAMES, Token, escape_invisible
 
 Wording = tuple[str | Token, ...]
 """Words, and tokens by their strings: ("tokens that end in ", Token("ing"))."""
@@ -36,12 +36,7 @@ def is_letter(character: str) -> bool:
 def quote_token(string: str) -> str:
     """Quote a token's string for a reader. Common marks get their name; all other strings are put in quotes, with
     invisible characters escaped."""
-    return name_of_token(string) or f'"{escape_invisible(string)}"'
-
-
-def name_of_token(string: str) -> str | None:
-    """Return the name of a common mark; None for any other token."""
-    return _NAMED.get(string)
+    return MARK_NAMES.get(string) or f'"{escape_invisible(string)}"'
 
 
 def quoted_text(wording: Wording) -> str:
@@ -56,21 +51,6 @@ def join_with_commas(names: Sequence[Wording]) -> Wording:
 def join_with_or(names: Sequence[Wording]) -> Wording:
     """Join names by commas, the last by "or"."""
     return names[0] if len(names) == 1 else (*join_with_commas(names[:-1]), " or ", *names[-1])
-
-
-_NAMED = {
-    "\n": "a newline",
-    "\n\n": "a blank line",
-    " ": "a space",
-    "\t": "a tab",
-    "": "an empty token",
-    ",": "a comma",
-    ".": "a full stop",
-    ":": "a colon",
-    ";": "a semicolon",
-    "'": "an apostrophe",
-    '"': "a double quote",
-}
 
 
 _CONTROL = re.compile(

@@ -29,12 +29,13 @@ A_BEFORE_X = a_rule(token=["a"], next=["x"])
 IN_HEBREW = a_rule(label=["hebrew words"])
 OF_CASE = a_rule(shape=["lower-case tokens"], previous=["x"])
 LONG = a_rule(token=["a" * 90])
+IN_TOPICS = a_rule(token=["a"], topic_10=[tokens("x"), tokens("y"), tokens("z")])
 
 
 def caption(rule: Rule = AB, **known: Any) -> Caption:
     """The caption of a latent that fires mostly on "a", unless something else is known."""
     facts = {"rule_f1": 0.6, "at_strongest": 1.0, "n_different": 9}
-    facts |= {"tokens": ["a", "b"], "shares": [0.6, 0.1], "strongest": ["a"]} | known
+    facts |= {"tokens": ["a", "b"], "shares": [0.6, 0.09], "strongest": ["a"]} | known
     name, of_kind = facts.pop("label", None), facts.pop("kind", None)
     label = {"f1": facts.pop("label_f1", None), "second": facts.pop("second_label", None)}
     kind_share = facts.pop("kind_share", 0)
@@ -67,7 +68,7 @@ def words_of(segment: Any, rule: list) -> str:
     if isinstance(segment, str):
         return segment
     if isinstance(segment, list):
-        return f'"{segment[0]}"'
+        return segment[1] if len(segment) > 1 and isinstance(segment[1], str) else f'"{segment[0]}"'
     ((kind, content),) = segment.items()
     match kind:
         case "rule":
@@ -92,6 +93,7 @@ def title(**known: Any) -> str:
     return said(one.title, one.rule)
 
 
+RAISES_X = 'raises "x" of what follows'
 LISTED = '"a" or "b" F1 0.60'
 
 
@@ -110,7 +112,7 @@ LISTED = '"a" or "b" F1 0.60'
         ),
         (
             {"rule": a_rule(token=["a"], topic_10=[tokens("x", "\n"), tokens("y")], before=["z"]), "kind": "latex"},
-            '"a" mostly in latex within 8 tokens after "z" F1 0.60',
+            '"a" mostly in latex F1 0.60',
         ),
         (
             {"rule": a_rule(token=["a"], topic_10=[tokens("x")], label=["old"]), "kind": "latex"},
@@ -129,7 +131,7 @@ LISTED = '"a" or "b" F1 0.60'
             {"rule": a_rule(last_2=[("tokens that end in ", Token("er"))]), "precision": 0.7},
             'tokens that end in "er" F1 0.60',
         ),
-        ({"raises": ["And", ","]}, f'{LISTED}, raises "And", a comma'),
+        ({"raises": ["And", ","]}, f'{LISTED}, raises "And", a comma of what follows'),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, "no common rule; most strongly on [a]"),
         ({"rule_f1": 0.45}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
@@ -174,7 +176,17 @@ LISTED = '"a" or "b" F1 0.60'
             "most numbers F1 0.45",
         ),
         ({"rule": LONG}, "mostly on #0 #1 and 7 more"),
-        ({"rule": LONG, "shares": [0.3, 0.1]}, f'"{"a" * 90}" F1 0.60'),
+        ({"rule": LONG, "shares": [0.09, 0.09]}, f'"{"a" * 90}" F1 0.60'),
+        ({"rule": IN_TOPICS}, "mostly on #0 #1 and 7 more"),
+        ({"rule": A, "shares": [0.6, 0.12]}, '"a" F1 0.60, and 12 % on "b"'),
+        (
+            {"rule": A, "tokens": list("abcd"), "shares": [0.5, 0.2, 0.1, 0.1]},
+            '"a" F1 0.60, and 20 % on "b", 10 % on "c"',
+        ),
+        ({"rule": AFTER_X, "shares": [0.6, 0.3]}, 'mostly "a" after "x" F1 0.60'),
+        ({"rule_f1": 0.59, "precision": 0.5}, 'mostly "a" or "b" F1 0.59'),
+        ({"rule_f1": 0.55, "precision": 0.7}, 'often "a" or "b" F1 0.55'),
+        ({"rule_f1": 0.55, "precision": 0.38}, 'some "a" or "b" F1 0.55'),
         ({"at_strongest": 0.3}, "mostly on #0 #1 and 7 more"),
         ({"at_strongest": 0.3, "strongest": ["c", "d"]}, "mostly on #0 #1 and 7 more; most strongly on [c] [d]"),
         ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, "no common rule; most strongly on [c]"),
@@ -185,7 +197,7 @@ LISTED = '"a" or "b" F1 0.60'
         ({"rule_f1": 0.8, "shared": AFTER_X}, LISTED.replace("60", "80")),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"])}, "mostly on #0 #1 and 7 more"),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, "mostly on numbers"),
-        ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, '"a" before "x" F1 0.40'),
+        ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, 'often "a" before "x" F1 0.40'),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.4}, 'mostly on "a"'),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, 'mostly on "a" or "b"'),
         ({"rule": AFTER_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, 'mostly "a" after "x" F1 0.40'),
@@ -232,7 +244,7 @@ def test_only_latents_of_one_name_are_told_apart_by_what_they_raise():
     facts = [LatentFacts(rule=RuleFacts(clauses=clauses_of(rule), f1=0.9), raises=["x"]) for rule in (A, AB, A)]
     facts += [LatentFacts(label=LabelFacts(name="dna", f1=0.9), raises=raises) for raises in (["y"], [])]
     names = [said([{"rule": 0}] if one.brief is None else one.brief, one.rule) for one in captions_of(facts)]
-    assert names == ['"a", raises "x"', '"a" or "b"', '"a", raises "x"', 'dna, raises "y"', "dna"]
+    assert names == [f'"a", {RAISES_X}', '"a" or "b"', f'"a", {RAISES_X}', 'dna, raises "y" of what follows', "dna"]
 
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
@@ -299,15 +311,17 @@ def seen(ended: str = "", begun: str = "", passed: str = "") -> SeenCharacters:
     ("token", "own", "parts"),
     [
         ("⟨a9⟩", seen(ended="שש"), [("…ש", "the last byte of the Hebrew letter ש")]),
-        ("⟨b7⟩", seen(ended="בבבбз"), [("…ב б", "the last byte, b7, of Hebrew and Cyrillic letters (ב, б)")]),
+        ("⟨b7⟩", seen(ended="בבבбз"), [("…ב б", "the last byte of ב, б …")]),
         (
             "⟨94⟩",
             seen(ended="ה" * 12 + "销" * 12 + "Δ"),
-            [("…ה 销", "the last byte, 94, of Hebrew letters, Han characters and others (ה, 销)")],
+            [("…ה 销", "the last byte of ה, 销 …")],
         ),
-        ("⟨88⟩", seen(ended="么览览"), [("…览 么", "the last byte, 88, of a Han character (览, 么)")]),
-        ("⟨e6⟩⟨9c⟩", seen(begun="期本"), [("期 本…", "the first two bytes, e6 9c, of a Han character (期, 本)")]),
-        ("⟨b8⟩", seen(passed="中", ended=""), [("…中", "the middle byte of the Han character 中")]),
+        ("⟨88⟩", seen(ended="么览览"), [("…览 么", "the last byte of 览, 么")]),
+        ("⟨e6⟩⟨9c⟩", seen(begun="期本"), [("期 本…", "the first two bytes of 期, 本")]),
+        ("⟨93⟩", seen(ended="道ΓГ"), [("…道 Γ", "the last byte of 道, Γ …")]),
+        ("⟨d9⟩", seen(begun="ـ"), [("ف–ي…", "the first byte of the Arabic tatweel")]),
+        ("⟨b8⟩", seen(passed="中", ended=""), [("…中", "the middle byte of 中")]),
         (" קו⟨d7⟩", seen(begun="דש"), [" קו", ("א–ת…", "the first byte of another Hebrew letter")]),
         ("⟨d0⟩", seen(begun="баг"), [("А–п…", "the first byte of a Cyrillic letter from А to п")]),
         ("⟨d1⟩", seen(begun="ф" * 42 + "ххх"), [("р–я…", "the first byte of a Cyrillic letter from р to я")]),
@@ -325,11 +339,9 @@ def test_parts_of_characters_are_named_by_those_that_stand_where_a_latent_fires(
 
 def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes():
     elsewhere = {"⟨88⟩": (["么 览 …", "ш"], [])}
-    assert ByteReader({}, elsewhere).token("⟨88⟩").pieces == (
-        ("…么 览", "a later byte, 88, of a Han character (么, 览)"),
-    )
+    assert ByteReader({}, elsewhere).token("⟨88⟩").pieces == (("…么 览", "a later byte of 么, 览 …"),)
     own = ByteReader({"⟨88⟩": seen(ended="出览")}, elsewhere, "Han character").token("⟨88⟩").pieces
-    assert own == (("…么 览", "the last byte, 88, of a Han character (么, 览)"),), "as wherever the page draws it"
+    assert own == (("…么 览", "the last byte of 么, 览"),), "as wherever the page draws it"
     of_cyrillic = ByteReader({}, elsewhere, "Cyrillic letter")
     assert of_cyrillic.token("⟨88⟩").pieces == (("…ш", "the last byte of the Cyrillic letter ш"),)
     assert ByteReader().token("⟨d7⟩").pieces == (("א–ת…", "the first byte of a Hebrew letter"),)

@@ -154,7 +154,7 @@ interface TableColumns {
 
 /* Segments of captions and rules (segments.py, captions.py). */
 type Piece = string | [label: string, words?: string];
-type RuleToken = [text: string, pieces?: Piece[], isInWords?: 1];
+type RuleToken = [text: string, drawnBy?: Piece[] | string, isInWords?: 1]; // its pieces, or its name
 type TokenGroups = { groups: [name: string, tokens: RuleToken[], shown: number][]; like?: 1 };
 type Rule = (string | RuleToken | TokenGroups)[];
 type ToldSense = [rule: Rule, share: number | null, f1: number | null];

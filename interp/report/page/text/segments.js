@@ -105,11 +105,12 @@ function further(n, rule) {
   return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, `+${n}`)];
 }
 
-/* A token of a rule. It keeps its writing direction to itself, and its white space is drawn, since a page folds it:
+/* A token of a rule, by its name if it has one. It keeps its writing direction to itself, and its white space is drawn, since a page folds it:
  * what is copied is the token in quotes. White space needs no quotes, and a token that has quotes itself stands in a
  * box instead. */
 function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
   if (isInWords) return inWords([text, pieces]);
+  if (typeof pieces === "string") return pieces; // its name
   const quote = (isDrawn) => (isDrawn ? '"' : h("span.exact", null, '"'));
   const isBlank = !text.trim();
   const isBoxed = text.includes('"'); // beside which further quotes are hard to tell
@@ -122,7 +123,7 @@ function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
 }
 
 /* A token on its own. */
-const tokenOf = ([text, pieces], isExact = true) => (pieces
+const tokenOf = ([text, pieces], isExact = true) => (isToken(pieces)
   ? h("bdi.token", { dir: directionOfBytes(text), "data-tip": tipOf(text, pieces) },
     partsOf(text, pieces, isExact))
   : tokenElement(text));
@@ -169,6 +170,7 @@ export const textOfRule = (rule) => rule.map((one) => {
 }).join("");
 
 function quotedText(/** @type {RuleToken} */ [text, pieces, isInWords]) {
+  if (typeof pieces === "string") return pieces;
   if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
   const signs = pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece));
   if (!isInWords) return `"${signs.join("")}"`;

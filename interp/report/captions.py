@@ -41,7 +41,7 @@ from interp.report.naming import (
 from interp.report.page_names import caption_text
 from interp.report.whole_words import WholeWords
 from interp.text.predicate_kinds import LABEL
-from interp.text.short_rules import segments_of
+from interp.text.short_rules import Clause, segments_of
 from interp.text.vocabulary import join_with_or
 
 MUCH_OF_NO_SENSE = 0.1
@@ -69,7 +69,7 @@ RULE = Part("rule", 0)
 
 class Caption(NamedTuple):
     rule: list
-    """The latent's rule, simplified; [] if it only says the label that names the latent."""
+    """The latent's rule, simplified, without the label that names the latent."""
     head: str
     """What that says first, which tells a search what the latent fires on, and not where."""
     brief: list | None
@@ -114,19 +114,28 @@ def caption_of(latent: LatentFacts) -> Caption:
     kind = kind_of_name(latent)
     name = _name(kind, latent)
     says_label = kind == "label" and all(one.is_of_label for one in rule.clauses)
+    beside = _beside_label(latent) if kind == "label" else rule.clauses
     repeats = says_label or (kind != "label" and bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts))
     fails = not rule.is_weak and rule.is_past_strongest(NEARLY_NONE)
-    measured = rule.measured or (rule.clauses if says_label else None)
+    measured = rule.measured or (None if beside == rule.clauses else rule.clauses)
     is_below = rule.clauses and kind not in ("senses", "rule") and not repeats and not fails
     return Caption(
-        rule=[] if says_label else to_json(rule.segments),
-        head=rule.clauses[0].head if rule.clauses and not says_label else "",
+        rule=to_json(segments_of(beside)),
+        head=beside[0].head if beside else "",
         brief=None if name.brief == [RULE] else to_json(name.brief),
         title=to_json(name.title),
         below=to_json(_rule_in_words(rule)) if is_below else None,
         measured=to_json(segments_of(measured)) if measured else None,
         f1=name.f1,
     )
+
+
+def _beside_label(latent: LatentFacts) -> Sequence[Clause]:
+    """Return what the rule says beside the label that names the latent."""
+    clauses = latent.rule.clauses
+    if latent.label is None or all(one.is_of_label for one in clauses):
+        return []
+    return [one for one in clauses if one.segments != [f"in {latent.label.name}"]]
 
 
 def _name(kind: Kind, latent: LatentFacts) -> Name:

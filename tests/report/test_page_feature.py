@@ -502,6 +502,15 @@ def test_firings_close_to_each_other_in_one_text_are_one_example(browser, addres
     assert browser.evaluate(folded) == [[40, [44]], [57, []]]
 
 
+def test_firings_at_the_start_of_a_sequence_are_alike_if_the_same_tokens_follow(browser, address):
+    browser.open(f"{address}#feature/3")
+    passages = "[0, 3, 6].map((row) => report.passageOf([-1, row, null, 1, []]))"
+    first, fourth, later = browser.evaluate(f"report.loadSequences([0]).then(() => {passages})")
+    tokens = browser.evaluate("Array.from(report.tokensOfSequence(0), String)")
+    assert first.split(" ") == fourth.split(" ") == tokens[:4], "one token alone tells none from another"
+    assert later.split(" ") == tokens[3:7]
+
+
 def test_an_effect_on_a_token_stands_first_if_it_is_more_than_chance_or_the_token_common_after_it(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
     told = """report.loadFeature(2).then((feature) => {

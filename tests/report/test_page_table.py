@@ -180,6 +180,8 @@ def test_a_kind_of_text_is_chosen_in_the_table_as_on_the_map(browser, address):
     inside = browser.evaluate("report.columns.kind.flatMap((k, i) => (k === null ? [] : [[k, i]]))")
     kinds = browser.evaluate("report.page.names.kind")
     python = {i for k, i in inside if kinds[k] == "python"}
+    quality = "report.columns.kind.map((_, i) => report.matchQuality(report.parseQuery('python'), i))"
+    assert python and min(browser.evaluate(quality)[i] for i in python) >= 4, "a search finds them, and first"
     field = "document.querySelector('select[aria-label=\"Label or kind of text\"]')"
     browser.evaluate(f"{field}.value = 'kind:python'; {field}.dispatchEvent(new Event('change'))")
     assert set(latents(browser)) == python and question(browser) == "#features?in=python"

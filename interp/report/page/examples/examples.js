@@ -52,12 +52,13 @@ export function leadAt(one) {
   return leadOfLetters(textOfPieces(firing));
 }
 
-/** The firing token and those before it in the same sequence, which decide whether two examples are alike; null if
- * its text is not loaded.
+/** The firing token and those before it in the same sequence, or at its start as many of the first, which decide
+ * whether two examples are alike; null if its text is not loaded.
  * @type {(one: Example) => string} */
 export function passageOf(one) {
   const tokens = hasText ? tokensOfSequence(sequenceOf(one)) : null;
-  return tokens?.subarray(Math.max(placeOf(one) - N_ALIKE + 1, 0), placeOf(one) + 1).join(" ") ?? null;
+  const end = Math.max(placeOf(one) + 1, N_ALIKE);
+  return tokens?.subarray(end - N_ALIKE, end).join(" ") ?? null;
 }
 
 /** Whether two examples are firings close to each other in one text.

@@ -22,9 +22,11 @@ const tokens = lazily(() => columns.tokens.map((texts) => texts.map(lower)));
 const rules = lazily(() => columns.rule.map((rule) => lower(textOfRule(rule))));
 const heads = lazily(() => columns.head.map(lower));
 const labels = page.names.label.map((label) => lower(format.words(label)));
+const kinds = page.names.kind.map((kind) => lower(format.words(kind)));
 const LETTER = "[\\p{L}\\p{N}_]";
 
 const AT_HEAD = 0.5;
+const OF_KIND = 1; // of a latent that mostly fires in text of a kind that the word names
 const TOGETHER = 4; // of each word of a query that stands as a whole at the head, more than a token can add
 const WEAK = 2.15; // of a word of a query: less than a token with 5 % of the firings, or a word, adds
 const OF_F1 = 1e-3; // less than any difference between two kinds of match
@@ -117,7 +119,8 @@ export const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
 /* 6 to 7: the token that is its whole rule, by the share of its firings on it; 5: its number; 3 to 5: a token that
  * its rule names, by the share of its firings on it; 2 to 5: another token, by its share; 4: a word of the reader's
  * label or note; 3: a word of its rule or label; 1: a part of a token, label or note, and not of the words in which a
- * rule is told; 0: none. At the head of its rule, or of a label that describes it better, half more. */
+ * rule is told; 0: none. At the head of its rule, or of a label that describes it better, half more. A word for the
+ * kind of text in which it mostly fires is one of its rule, and 1 more. */
 function fit(each, i) {
   if (each.latent !== undefined) return each.latent === i ? 5 : 0;
   const within = (field) => !each.field || each.field === field;
@@ -138,6 +141,8 @@ function fit(each, i) {
     const label = labels[columns.label[i]];
     most = Math.max(most, asWord(each, label, 3), isNamedByLabel(i) ? asWords(each, label, label) : 0);
   }
+  if (within("label") && columns.kind[i] !== null && kinds[columns.kind[i]].search(each.word) >= 0)
+    most = Math.max(most, 3) + OF_KIND;
   const { label, note } = noteOf(i);
   for (const [field, text] of [["label", label], ["note", note]]) {
     if (text && within(field)) most = Math.max(most, asWord(each, lower(text), 4));

@@ -105,9 +105,9 @@ function further(n, rule) {
   return [" ", h("button.link", { type: "button", title: "all of the rule", onclick }, `+${n}`)];
 }
 
-/* A token of a rule, by its name if it has one. It keeps its writing direction to itself, and its white space is drawn, since a page folds it:
- * what is copied is the token in quotes. White space needs no quotes, and a token that has quotes itself stands in a
- * box instead. */
+/* A token of a rule, by its name if it has one. It keeps its writing direction to itself, and its white space is
+ * drawn, since a page folds it: what is copied is the token in quotes. White space needs no quotes, and a token that
+ * has quotes itself stands in a box instead. */
 function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
   if (isInWords) return inWords([text, pieces]);
   if (typeof pieces === "string") return pieces; // its name

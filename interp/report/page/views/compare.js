@@ -131,7 +131,8 @@ function head(side, latent, feature) {
 /* A sentence on the tokens that both rules name; null where there are none. */
 function inBothRules(a, b) {
   const [named, theirs] = [a, b].map((latent) => tokensOfRule(columns.rule[latent]));
-  const isWhole = (pieces) => typeof pieces === "string" || pieces?.every((piece) => piece[0]); // not told after a list
+  const isWhole = (pieces) => // and none of its parts is told after a list
+    typeof pieces === "string" || pieces?.every((piece) => piece[0]);
   /** @type {Map<string, RuleToken>} */
   const both = new Map(named.map(([text, pieces]) => [text, isWhole(pieces) ? [text, pieces] : [text]]));
   const shared = [...both].filter(([text]) => theirs.some(([other]) => other === text)).map(([, token]) => token);

@@ -247,6 +247,16 @@ def test_a_search_shows_the_sense_in_which_it_has_found_something(browser, addre
     assert browser.text(".of-sense span > .sense") == ["A", "C"] and browser.text("td.f1 > div") == ["A 0.80", "C 0.70"]
 
 
+def test_a_search_for_a_label_leaves_the_senses_of_a_row(browser, address):
+    browser.open(f"{address}#features?q=%23{SPLIT}")
+    browser.wait("document.querySelectorAll('.of-sense .firing').length === 2")
+    label = browser.evaluate(f"(report.columns.label[{SPLIT}] = 0, report.format.words(report.page.names.label[0]))")
+    assert SPLIT in found(browser, f"label:{label}")
+    row = f"tr[data-latent='{SPLIT}']"
+    assert browser.text(f"{row} .of-sense .sense") == ["A", "B"] and browser.text(f"{row} .tag.label mark") == [label]
+    assert [said[0] for said in browser.text(f"{row} td.f1 > div")] == ["A", "B"]
+
+
 def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, address):
     browser.open(f"{address}#features?q=%232")
     lead = "tr[data-latent='2'] td.explanation > div"

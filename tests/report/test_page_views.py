@@ -254,6 +254,18 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
     assert not browser.complaints
 
 
+def test_figures_write_per_cent_as_the_page_does_and_a_long_note_is_folded(browser, address):
+    browser.open(f"{address}#summary")
+    browser.wait("document.getElementById('summary').dataset.ready")
+    ticks = browser.text("#summary .plot .xtick text")
+    assert any("\u00a0%" in tick for tick in ticks) and not any(re.search(r"\d%", tick) for tick in ticks)
+    notes = browser.text("#summary .panel > figcaption")
+    folded = browser.text("#summary .panel > figcaption details")
+    assert len(folded) < len(notes) and all(len(text) > 200 for text in folded)
+    shown = [note for note in notes if not any(note.endswith(text[len("How it is measured") :]) for text in folded)]
+    assert all(len(note) < 400 for note in shown)
+
+
 def test_the_summary_is_printed_on_one_page_and_copied_as_text_and_its_figures_offer_no_upload(browser, address):
     browser.open(f"{address}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")

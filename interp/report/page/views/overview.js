@@ -177,8 +177,8 @@ async function show(section) {
   section.dataset.ready = "true";
   const picture = await mapPicture(...MAP_SIZE);
   if (!picture) return map.remove();
-  const colour = names.kind.length ? "the kind of text" : "the verdict";
-  map.append(picture, h("figcaption", null, `Near means alike, colour ${colour}. `,
-    h("a", { href: "#map" }, "Open the map")));
+  const colour = names.kind.length ? "kind of text" : "verdict";
+  map.append(picture,
+    h("figcaption", null, h("a", { href: "#map" }, "The map"), `: near means alike, colour ${colour}.`));
 }
 export const overview = { title: "Overview", show };

@@ -2,7 +2,7 @@
  * show, and figures. Further numbers, terms, times and versions are folded. */
 
 import { loadData, page } from "../data/files.js";
-import { factsElement, h, headElement, rowHead } from "../elements/elements.js";
+import { factsElement, h, headElement, rowHead, textsOf } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { glossaryList, term, tipped } from "../elements/glossary.js";
 import { featureLink } from "../elements/latents.js";
@@ -21,13 +21,14 @@ const isRanked = page.ranked && page.has_text;
 const isMeasured = page.shares.length > 0;
 const drawn = [];
 const { range } = format;
+const LONG = 200; // letters after the first sentence of a note, from which on they are folded
 const OF_LATENT = "feature %{customdata}"; // in what a point tells whose data name its latent
 
 /** @type {(data: PanelData) => HTMLElement} */
 function panel({ title, note, height, figure, table }) {
   if (!figure && !table) return h("p.missing", null, note);
   const heading = h("h3", null, title);
-  const caption = h("figcaption", null, note);
+  const caption = captionOf(note);
   if (!figure) {
     const isWide = table.columns.length > 7;
     return h(isWide ? "figure.panel.whole" : "figure.panel", null, heading, plainTable(title, table), caption);
@@ -40,6 +41,14 @@ function panel({ title, note, height, figure, table }) {
     plainTable(title, table));
   if (isLinked) caption.append(" A click on a point opens its feature.");
   return h("figure.panel", null, heading, plot, caption, numbers);
+}
+
+/* The note of a panel: a long one is folded after its first sentence. */
+function captionOf(note) {
+  const first = /^.*?[.] /.exec(note)?.[0] ?? note;
+  const rest = note.slice(first.length);
+  if (rest.length < LONG) return h("figcaption", null, note);
+  return h("figcaption", null, first, h("details", null, h("summary", null, "How it is measured"), rest));
 }
 
 const scrollable = (label, table) => h("div.wide", { tabindex: "0", role: "region", "aria-label": label }, table);
@@ -144,9 +153,18 @@ async function repaint() {
     if (plot.closest("details:not([open])")) continue;
     const isNew = !plot.on;
     await Plotly.react(plot, figureTraces(figure.data), figureLayout(figure.layout), FIGURE_CONFIG);
-    if (isNew) link(plot);
+    spaceSigns(plot);
+    if (isNew) {
+      link(plot);
+      plot.on("plotly_afterplot", () => spaceSigns(plot));
+    }
     fitting.observe(plot);
   }
+}
+
+/* Write 1 % in a figure as everywhere on the page, where plotly writes 1%. */
+function spaceSigns(plot) {
+  for (const text of textsOf(plot)) text.data = text.data.replace(/(\d)%/g, "$1\u00a0%");
 }
 
 /* Let a click on a point open the latent that its data name. */

@@ -81,7 +81,7 @@ const isInRule = (rule) => splitAtMatches(selection.terms, "rule", textOfRule(ru
 
 /** Whether its row has its senses.
  * @type {(i: number) => boolean} */
-export const hasSenses = (i) => !labelShown(i) && sensesInCaption(i).length > 0;
+export const hasSenses = (i) => !isNamedByLabel(i) && sensesInCaption(i).length > 0;
 
 /* What a search has found in none of its senses: its share of the firings on a token, or the rule of all of them. */
 function foundOutside(i) {
@@ -175,19 +175,20 @@ function firesOn(i, rowData) {
       readerLabel && match ? " · " : null,
       !readerLabel || match ? shortNote : null)
     : null;
+  const labelChip = label
+    ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
+      markMatches(terms, "label", format.words(label)))
+    : null;
   const isSenses = hasSenses(i);
   const senses = isSenses ? sensesOfRow(i, rowData) : undefined;
-  if (senses && labelled) senses[0].firstElementChild.prepend(labelled, " ");
+  if (senses) senses[0].firstElementChild.prepend(...[labelled, labelChip].filter(Boolean));
   if (senses) return h("div.senses", null, senses);
   if (isSenses && !rowData) return [line(), h("div.snippet")]; // until its senses are read
   const isByRule = Boolean(label) || columns.brief[i] === null || sensesInCaption(i).length > 0;
   const isWeak = columns.explanation_f1[i] < page.min_f1;
   const words = h("div", { title: named },
     labelled,
-    label
-      ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
-        markMatches(terms, "label", format.words(label)))
-      : null,
+    labelChip,
     isByRule ? [rule.length ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null, distinction(i)]
       : captionOf(i, false));
   if (!isByRule && !markMatchesIn(terms, "rule", words) && isInRule(rule))
@@ -220,7 +221,7 @@ function numberOf(column, i) {
 /* The F1 of what is told in its row: of senses, that of each of the two. */
 const f1Of = (i) => {
   const senses = sensesInCaption(i);
-  if (!senses.length) return line(format.fixed(columns.f1[i]));
+  if (!hasSenses(i)) return line(format.fixed(columns.f1[i]));
   return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(senses[k][2])));
 };
 

@@ -8,11 +8,13 @@
     runs = [record.piece(f"seed-{seed}", lambda: train(seed)) for seed in setting.seeds]   # read back if it exists
     record.finish([Claim(row="7a", text=…, holds=…, found=…, numbers=…)], {"loss": figure})
 
-A piece with another setting is computed again. After a kill at any point, the same command resumes after the last
-finished piece.
+A piece with another setting is computed again; one that was made before the script was
+changed is kept, and named. After a
+kill at any point, the same command resumes after the last finished piece.
 """
 
 import argparse
+import inspect
 import json
 import logging
 import math
@@ -34,7 +36,7 @@ from analyses.bench.peers import versions
 from interp import Run
 from interp.figures.saving import write_images
 from interp.figures.theme import without_slider
-from interp.storage.files import write_atomically, write_json, write_text
+from interp.storage.files import digest_file, write_atomically, write_json, write_text
 
 log = logging.getLogger(__name__)
 HOLDS = {True: "holds", False: "does not hold", None: "measured"}
@@ -83,6 +85,7 @@ class Record:
     def __init__(self, out: str | Path, setting: Any, *, svg: bool = True):
         """setting: a dataclass that can be written as JSON. It has everything on which the pieces depend."""
         self.out, self.setting, self.svg = Path(out), json.loads(json.dumps(asdict(setting))), svg
+        self.script = Path(inspect.getfile(type(setting)))  # where an analysis has its setting
         self.seconds, self._start = 0.0, time.monotonic()
         (self.out / "pieces").mkdir(parents=True, exist_ok=True)
 
@@ -134,6 +137,8 @@ class Record:
                 facts = json.loads(stored.metadata()["facts"])
                 if facts.pop("setting") != self.setting:
                     return None
+                if facts.get("script") not in (None, digest_file(self.script)):
+                    log.warning("%s was made before %s was changed: delete it to make it again", file, self.script.name)
                 return {**facts["values"], **{key: stored.get_tensor(key) for key in stored.keys()}, **facts["time"]}
         except SafetensorError as error:
             raise ValueError(f"{file} is damaged ({error}): delete it, and it is made again") from error
@@ -145,6 +150,7 @@ class Record:
         arrays = {key: np.ascontiguousarray(value) for key, value in piece.items() if isinstance(value, np.ndarray)}
         values = {key: value for key, value in piece.items() if key not in arrays}
         facts = {"setting": self.setting, "values": json_value(values), "time": {"seconds": seconds}}
+        facts["script"] = digest_file(self.script)
         with write_atomically(file) as temporary:
             save_file(arrays, temporary, {"facts": json.dumps(facts)})
 

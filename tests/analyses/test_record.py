@@ -41,6 +41,18 @@ def test_a_piece_is_made_once_and_again_when_the_setting_changes(tmp_path):
     assert len(made) == 2
 
 
+def test_a_piece_that_was_made_before_its_script_was_changed_is_kept_and_named(tmp_path, caplog):
+    record, script = Record(tmp_path / "kept", Setting()), tmp_path / "mine.py"
+    script.write_text("one")
+    record.script = script
+    record.piece("one", lambda: {"x": 1})
+    record.piece("one", dict)
+    assert not caplog.messages
+    script.write_text("two")
+    assert record.piece("one", dict) == {"x": 1}
+    assert "one.safetensors was made before mine.py was changed: delete it" in caplog.messages[0]
+
+
 def test_a_damaged_piece_is_named(tmp_path):
     (tmp_path / "pieces").mkdir()
     (tmp_path / "pieces" / "one.safetensors").write_bytes(b"12345678 and no more")

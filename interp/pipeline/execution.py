@@ -12,13 +12,13 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import tomli_w
 
-from interp.checks.errors import InterpError, OverwriteError
+from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
@@ -212,7 +212,8 @@ def _outdated_results(
 def _kept_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | None:
     """Return the manifest of a stage that need not run, as a killed process may have left it; None if it is damaged, or
     if a file is missing or has another size."""
-    recover_finished(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
+    with suppress(DamagedError):  # `finished_manifest` tells it
+        recover_finished(run.folder(stage), _made_of(stage, fingerprint), run=run.path)
     manifest = finished_manifest(run, stage)
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None

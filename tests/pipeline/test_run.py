@@ -342,8 +342,9 @@ def test_missing_and_cut_off_files_are_made_again_and_altered_ones_refused_by_na
     folder = copied.path / "concepts"
     (folder / "concepts.parquet").unlink()
     assert ran_now(TINY, copied.path) == ["concepts"]
-    os.truncate(folder / "concepts.parquet", 10)
-    assert ran_now(TINY, copied.path) == ["concepts"]
+    for file in ("concepts.parquet", "manifest.json"):
+        os.truncate(folder / file, 10)
+        assert ran_now(TINY, copied.path) == ["concepts"]
     data = bytearray((folder / "concepts.parquet").read_bytes())
     data[len(data) // 2] ^= 4
     (folder / "concepts.parquet").write_bytes(data)

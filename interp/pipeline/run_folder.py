@@ -57,8 +57,8 @@ class MissingResultError(AttributeError, InterpError):
     False and `getattr(run, name, None)` is None."""
 
 
-class Baseline(NamedTuple):
-    """The codes with which latents are compared, and their hook."""
+class Basis(NamedTuple):
+    """The directions of the model itself, with whose codes latents are compared, and their hook."""
 
     name: Literal["neurons", "coordinates"]
     """The neurons of the MLP or, if the model has no hook for them, the coordinates at the dictionary's own hook."""
@@ -281,12 +281,12 @@ class Run:
         return None if self.config.harvest.output_hook is None else [*self.results("activations")["d"]][-1]
 
     @property
-    def baseline(self) -> Baseline:
-        """The codes with which the latents are compared."""
+    def basis(self) -> Basis:
+        """The basis with whose codes the latents are compared."""
         *_, hook_name = self.results("activations")["d"]
         is_named = self.config.harvest.neuron_hook is not None
         is_mlp = is_named or hook_name != self.hook_name or hook_name.endswith(MLP_NEURONS)
-        return Baseline("neurons" if is_mlp else "coordinates", hook_name)
+        return Basis("neurons" if is_mlp else "coordinates", hook_name)
 
     def feature(self, latent: int) -> "Feature":
         """Return a latent with the facts known about it, its verdict too once it is ranked; it shows itself in a

@@ -120,7 +120,7 @@ def test_run_without_next_tokens_completes(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     run, again = Run(tmp_path / "run"), load_model(tmp_path / "run")
     assert all(torch.equal(x, y) for x, y in zip(again.parameters(), run.model.parameters(), strict=True))
-    assert run.hook_name == HOOK and run.baseline.name == "coordinates", "none of them names its neurons"
+    assert run.hook_name == HOOK and run.basis.name == "coordinates", "none of them names its neurons"
     assert run.neurons.d_sae == 2 * D
     assert "coordinates" in set(run.nulls.shares.dictionary) and set(run.concepts.rival) <= {"coordinate"}
     assert run.summaries()["neurons"].split()[1].startswith("coordinates")

@@ -104,7 +104,7 @@ def copied(tiny_run, tmp_path):
 def test_stages_leave_what_a_notebook_opens(run):
     opened = Run(run.path)
     assert opened.features.d_sae == TINY.sae.d_sae == len(opened.ranking)
-    assert opened.neurons.d_sae == opened.store.d(opened.baseline.hook_name) == 64
+    assert opened.neurons.d_sae == opened.store.d(opened.basis.hook_name) == 64
     assert set(opened.concepts.label) <= set(opened.train_tokens.label_names)
     assert opened.quality.dictionary.iloc[0] == "SAE"
     assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size

@@ -22,7 +22,7 @@ def _concepts_panel(run: Run) -> "Panel":
     from interp.report.panels import Panel
 
     concepts = run.concepts.sort_values("f1_feature", ascending=False)
-    rival = run.baseline.singular
+    rival = run.basis.singular
     if concepts.empty:
         return Panel(note="No concepts: the tokens carry no labels, or the neurons were not scanned.")
     table = pd.DataFrame({
@@ -57,6 +57,6 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
     if run.output_hook is not None:
         return {LEFT_OUT: NOT_FOR_TRANSCODERS}
-    table = concept_table(run.features, run.neurons, rival=run.baseline.singular)
+    table = concept_table(run.features, run.neurons, rival=run.basis.singular)
     write_parquet(folder / "concepts.parquet", table)
     return rows_by_name(table, "label")

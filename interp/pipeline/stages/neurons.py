@@ -40,7 +40,7 @@ def neurons(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
     if run.output_hook is not None:
         return {LEFT_OUT: NOT_FOR_TRANSCODERS}
-    basis, hook_name = run.baseline
+    basis, hook_name = run.basis
     d = run.store.d(hook_name)
     are_neurons = basis == "neurons"
     k = None if are_neurons and run.config.model.is_trained else min(d, NEURONS_AT_ONCE)

@@ -94,7 +94,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.model,
         run.sae.config,
         folder,
-        baseline_name=run.baseline.name,
+        baseline_name=run.basis.name,
         nulls_config=run.config.nulls,
         batch_size=config.batch_size,
         progress=progress,

@@ -63,7 +63,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     d_in = run.sae.d_in
     k = min(d_in, getattr(config.sae, "k", None) or max(1, round(run.results("sae")["l0"])))
     seed = getattr(config.sae, "seed", 0)
-    is_mlp = run.baseline == ("neurons", hook_name)
+    is_mlp = run.basis == ("neurons", hook_name)
     dictionaries: dict[str, Dictionary] = {"SAE": run.sae}
     if run.sae.kind == "sae":  # the baselines reconstruct the hook that they read
         dictionaries |= {

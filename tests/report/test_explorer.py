@@ -545,7 +545,7 @@ def test_held_features_stay_in_the_list_and_in_the_address_while_the_text_change
     window.open(f"{server.address}/#try/{never}")
     typed(window, TEXT)
     rows = "Array.from(document.querySelectorAll('.rows [data-latent]'), (e) => Number(e.dataset.latent))"
-    assert window.evaluate(rows)[0] == never and window.text(".rows .heads button") == window.text(".piece")
+    assert window.evaluate(rows)[0] == never and window.text(".rows .striphead button") == window.text(".piece")
     second = window.evaluate(rows)[1]
     window.click(f".rows tr[data-latent='{second}'] .hold")
     assert window.evaluate("location.hash") == f"#try/{never},{second}"

@@ -39,6 +39,8 @@ const KL_MEANS =
 export const valueText = (value, isSigned) =>
   isSigned ? `${value > 0 ? "+" : ""}${format.digits(value)}` : format.fixed(value);
 
+const klText = (kl) => (kl < 0.001 ? "<0.001" : format.digits(kl));
+
 const dot = (latent) =>
   h("i.dot", { "--hue": hueOfVerdict(verdictOf(latent)), title: format.verdict(verdictOf(latent)) });
 
@@ -80,12 +82,12 @@ export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoi
           ? h("p.moves", null, moved("positive", "raises", change.raises), moved("negative", "lowers", change.lowers))
           : null),
       number("own", isSigned ? "effect" : "strength", amount === undefined ? "" : valueText(amount, isSigned)),
-      isSigned ? null : number("kl", "KL", change ? format.digits(change.kl) : ""),
-      h("td.whole", null, stripElement({ ...strip, onpoint: (position) => onpoint(row, position) })),
+      isSigned ? null : number("kl", "KL", change ? klText(change.kl) : ""),
+      h("td.stripcell", null, stripElement({ ...strip, onpoint: (position) => onpoint(row, position) })),
       h("td", null, holdButton(latent)));
   };
   const heads = tokens.length <= MOST_HEADS
-    ? h("div.heads", { "--n": tokens.length }, tokens.map((token, position) => h("button",
+    ? h("div.striphead", { "--n": tokens.length }, tokens.map((token, position) => h("button",
       { type: "button", class: position === at ? "at" : null, tabindex: -1, "aria-hidden": "true",
         onclick: () => onchoose(position) }, tokenElement(word(token)))))
     : "Over the text";
@@ -95,7 +97,7 @@ export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoi
     h("th", { scope: "col" }, "Feature"),
     h("th.amount", { scope: "col" }, own),
     isSigned ? null : h("th.amount", { scope: "col" }, tipped("KL, nats", KL_MEANS)),
-    h("th.whole", { scope: "col" }, heads),
+    h("th.stripcell", { scope: "col" }, heads),
     h("td")]));
   const columnsOfTable = isSigned ? 4 : 5;
   const body = ([title, rows]) => h("tbody", null,

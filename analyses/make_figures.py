@@ -239,9 +239,17 @@ def cosines_of(run: Run) -> Iterator[Results]:
     """Yield cosines of directions, with those of random directions if there are any."""
     store, table = run.features, run.features.table()
     if table["enc_dec_cosine"].notna().any():
-        cosines = {"encoder and decoder": table["enc_dec_cosine"]}
-        words = {"title": "Encoder against decoder", "axis": "cosine of a latent's encoder and decoder"}
-        yield Results({"cosines": cosines}, "encoder_decoder", words, f"{len(table):,} latents.")
+        encoders, decoders = run.sae.W_enc.detach().T.float(), run.sae.W_dec.detach().float()
+        others = torch.nn.functional.cosine_similarity(encoders, decoders.roll(1, 0)).cpu().numpy()
+        cosines = {"own decoder": table["enc_dec_cosine"], "another's decoder": others}
+        words = {
+            "null": "another's decoder",
+            "title": "Encoder against decoder",
+            "axis": "cosine with the encoder of the latent",
+        }
+        note = f"{len(table):,} latents, each also with the decoder of the one before it."
+        axis = {"axis": "cosine with the encoder of the latent"}
+        yield Results({"cosines": cosines}, "encoder_decoder", words | axis, note)
     if store.W_dec is not None:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
         cosines = {"nearest latent": nearest, "random directions": by_chance(store.W_dec)}

@@ -259,11 +259,11 @@ def _describe_spliced_part(table: pd.DataFrame) -> str:
 
 
 def _random_above_pca(table: pd.DataFrame) -> str:
-    """Explain why random directions recover more than principal components, if they do."""
+    """Say that this depends on the draw, if random directions recover more than principal components."""
     recovered = table.set_index("dictionary").get("ce_recovered", pd.Series(dtype=float))
     if not recovered.get("random", math.nan) > recovered.get("PCA", math.nan):
         return ""
-    return " Random recovers more than PCA, though it leaves more variance: it has more directions to choose from."
+    return " Random recovers more than PCA, though it leaves more variance: another draw of directions may not."
 
 
 def _cell(value: Any, form: str) -> str:

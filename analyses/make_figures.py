@@ -137,7 +137,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
         results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
         notes |= dict.fromkeys(("verdict_shares", "scores_beside_nulls"), note_on_nulls(run))
     yield Results(results, note=f"{len(table):,} latents on {n_tokens:,} tokens.", notes=notes)
-    yield from graph_of(run, prompt)
+    yield from graph_of(run, prompt, width)
     if run.has("neurons"):
         neurons = run.neurons.table()
         note = f"{len(table):,} latents and {len(neurons):,} neurons on {n_tokens:,} tokens."
@@ -148,7 +148,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
         yield Results(results_of_latent(store, latent, width), f"latent_{latent}", note=note)
 
 
-def graph_of(run: Run, prompt: str) -> Iterator[Results]:
+def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     """Yield the attribution graph of a prompt, by default of the start of a validation sequence; nothing for a model
     that predicts no next tokens."""
     model = run.model
@@ -163,7 +163,7 @@ def graph_of(run: Run, prompt: str) -> Iterator[Results]:
         of_hook = nodes[nodes["dictionary"] == number]
         named = names_of(run.at(hook))
         names |= {node: named[latent] for node, latent in zip(of_hook["node"], of_hook["latent"], strict=True) if named}
-    yield Results({"graph": graph, "names": names}, note=f"The prompt is “{text}”.")
+    yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
 
 
 def names_of(run: Run) -> dict[int, str]:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
 
 from interp.figures.figure import figure
-from interp.figures.name_placement import count_letters, with_placed_names
+from interp.figures.name_placement import LETTER_WIDTH, count_letters
+from interp.figures.print_layout import MIN_FONT, to_pixels
 from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
@@ -19,26 +22,51 @@ from interp.figures.theme import (
     escape_markup,
     shortened,
     token_label,
+    visible_token,
+    with_meta,
     with_style,
 )
 
 if TYPE_CHECKING:
     from interp.effects.graph import AttributionGraph
 
-_LOOKS: dict[str, dict[str, Any]] = {
-    "embedding": {"symbol": "square-open", "color": INK, "size": 9},
-    "latent": {"symbol": "circle", "color": BLUE, "size": 9},
-    "error": {"symbol": "diamond-open", "color": GREY, "size": 8},
-    "logit": {"symbol": "square", "color": INK, "size": 10},
-}
-_COLUMN, _FEWEST_LETTERS = 3.2, 28.0
-"""Width of the column of a position, whose token is written aslant below it, and of the columns of a short prompt, in
-letters."""
-_SLANT = 0.7
-"""The share of a column over which the nodes of a position and layer are spread, one above another."""
-_FEWEST_LINES, _LINE_PIXELS = 2.5, 17
-"""Height of a layer, in lines, and of a line; a layer has a line for each node that stands above another."""
-_MAX_NAME_LETTERS = 22
+_FEWEST_LETTERS = 70.0
+"""The narrowest drawing with a column for each token. In narrower ones the tokens share the boxes of a layer."""
+_LEFT = 8.0
+"""Width of the names of layers, in letters."""
+_LEAST, _MOST, _VALUE = 11.0, 32.0, 7.0
+"""Width of a box, and of the number in it with its margins, in letters."""
+_BETWEEN, _TRACK = 1.5, 1.1
+"""Distance of columns, and of lines side by side, in letters."""
+_LINE, _SPACE = 16, 44
+"""Height of a name in a box, and of the space between two rows, in pixels."""
+_MARGIN = {"l": 0, "r": 2, "t": 24, "b": 4}
+_LOOKS = {"positive effect": "#66aad1", "negative effect": "#e69e66", "error": "#b9bcc1"}
+"""The colours of lines: paler than those of marks, which they would outshine."""
+
+
+@dataclass(eq=False)
+class _Box:
+    """The nodes of a layer at a token, by row (0 for tokens) and position, and its sides, in letters and pixels."""
+
+    row: int
+    position: int
+    nodes: list[int]
+    left: float = 0.0
+    right: float = 0.0
+    bottom: float = 0.0
+    top: float = 0.0
+
+
+@dataclass(eq=False)
+class _Strand:
+    """Edges of one look between two boxes, and what they carry."""
+
+    source: _Box
+    target: _Box
+    look: str
+    carries: float = 0.0
+    track: float | None = None
 
 
 @figure
@@ -49,56 +77,56 @@ def graph(
     edges: float = 0.8,
     max_latents: int = 12,
     names: Mapping[str, str] | None = None,
+    width: str | float = "column",
 ) -> go.Figure:
-    """Draw the attribution graph of a prompt for its three likeliest next tokens: positions to the right, layers
-    upwards. The wider an edge, the larger its share of its target's input.
+    """Draw the attribution graph of a prompt for its likeliest next token: a column for each token, a row for each
+    layer. The wider a line, the more of the influence on the next token it carries.
 
     nodes, edges: the shares that are drawn (`AttributionGraph.pruned`).
     max_latents: the largest number of latents; the share of nodes is lowered until there are no more.
-    names: names of latents, by their `node_ids`. Others have their numbers."""
+    names: names of latents, by their `node_ids`. Others have their numbers.
+    width: as in `figures.save`. In a column of print all tokens share the boxes of a layer."""
+    pixels = to_pixels(width)
+    letters = (pixels - _MARGIN["r"]) / (LETTER_WIDTH * MIN_FONT) - _LEFT
     nodes, kept = _with_few_latents(graph, nodes, edges, max_latents)
-    x, y, ticks, levels = _places(kept)
+    is_narrow = letters < _FEWEST_LETTERS
+    labels = [_name_of(kept, node, names or {}, with_token=is_narrow) for node in range(len(kept.nodes))]
+    boxes = _boxes_of(kept, is_narrow)
+    strands = _strands_of(kept, boxes)
+    beside = _beside(strands, boxes)
+    unused = {} if is_narrow else _unused_tokens(kept, boxes)
+    _place_columns(boxes, beside, labels, unused, letters)
+    height = _place_rows(boxes)
     fig = go.Figure()
-    size = np.abs(kept.edges)
-    share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
-    drawn = kept.nodes["type"].isin(_LOOKS).to_numpy()
-    for target, source in sorted(zip(*np.nonzero(kept.edges * drawn), strict=True), key=lambda pair: share[pair]):
-        colour = BLUE if kept.edges[target, source] > 0 else VERMILLION
-        line = {"color": colour, "width": 0.4 + 3 * share[target, source]}
-        opacity = 0.25 + 0.6 * min(1.0, 2 * share[target, source])
-        ends = {"x": [x[source], x[target]], "y": [y[source], y[target]]}
-        fig.add_scatter(**ends, mode="lines", line=line, opacity=opacity, **BARE_TRACE)
-    signs = np.sign(kept.edges[kept.edges * drawn != 0])
-    for sign, colour, name in ((1, BLUE, "positive effect"), (-1, VERMILLION, "negative effect")):
-        if (signs == sign).any():
-            fig.add_scatter(x=[None], y=[None], mode="lines", line={"color": colour, "width": 2}, name=name)
-    for node_type, look in _LOOKS.items():
-        nodes_of_type = np.flatnonzero(kept.nodes["type"] == node_type).tolist()
-        if not nodes_of_type:
-            continue
-        texts = [escape_markup(kept.name(node)) for node in nodes_of_type]
-        at = {"x": x[nodes_of_type], "y": y[nodes_of_type]}
-        fig.add_scatter(**at, mode="markers", marker=look, name=node_type, hovertext=texts, hoverinfo="text")
-    seen = np.flatnonzero(drawn)
-    words = [_name_of(kept, node, names or {}) for node in seen.tolist()]
-    named = {"x": x[seen], "y": y[seen], "text": words, "textfont_size": 10}  # no name stands on another node
-    fig.add_scatter(**named, mode="markers+text", marker={"size": 9, "opacity": 0}, **BARE_TRACE)
+    _draw_strands(fig, strands, boxes)
+    _draw_boxes(fig, kept, boxes, labels)
+    if unused:
+        places = list(unused.values())
+        at = {"x": [left for left, _ in places], "y": [_LINE / 2] * len(places), "text": [text for _, text in places]}
+        look = {"mode": "text", "textposition": "middle right", "textfont": {"size": MIN_FONT, "color": GREY}}
+        fig.add_scatter(**at, **look, **BARE_TRACE)
+    for name, colour in _LOOKS.items():
+        if any(strand.look == name for strand in strands):
+            line = {"color": colour, "width": 2, "dash": "dot" if name == "error" else "solid"}
+            fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name)
     count, n_latents = (int((each.nodes["type"] == "latent").sum()) for each in (kept, graph))
+    columns = "" if is_narrow else "a column for each token, "
     caption = (
-        f"The attribution graph of a prompt for its three likeliest next tokens: positions to the right, layers "
-        f"upwards. The wider an edge, the larger its share of its target's input. Drawn are the nodes with {nodes:.0%} "
-        f"of the influence on the next token, {count:,} of {n_latents:,} latents among them, and {edges:.0%} of the "
-        "influence of their edges. A diamond is what a dictionary leaves out."
+        f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. The wider a "
+        "line, the more of the influence on the next token it carries. Numbers: nats that a node adds to the log "
+        f"probability of that token, to first order. Drawn are the nodes with {nodes:.0%} of the influence, "
+        f"{count:,} of {n_latents:,} latents among them, and {edges:.0%} of the influence of their edges."
     )
-    height = levels[-1] + _FEWEST_LINES
-    with_style(fig, "What leads to the next token", height=round(140 + _LINE_PIXELS * height), caption=caption)
-    names_of_levels = ["tokens", *(f"layer {layer}" for layer in kept.layers[:-1]), "next token"]
-    fig.update_yaxes(tickvals=levels, ticktext=names_of_levels, showgrid=False, range=[0.0, height])
-    tokens = [token_label(token) for token in kept.tokens]
-    room = max((count_letters(word) for word in words), default=0) + 5  # for names to the right of the last position
-    span = [0.0, len(ticks) * (ticks[0] * 2) + room]
-    fig.update_xaxes(tickvals=ticks, ticktext=tokens, tickangle=-45, showgrid=False, range=span)
-    return with_placed_names(fig)
+    with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)
+    layers = {row: kept.layers[row - 1] for row in {box.row for box in boxes} if 0 < row <= len(kept.hook_names)}
+    middles = [next((box.bottom + box.top) / 2 for box in boxes if box.row == row) for row in layers]
+    texts = [f"layer {layer}" for layer in layers.values()]
+    at = {"x": [-_LEFT] * len(texts), "y": middles, "text": texts}
+    fig.add_scatter(**at, mode="text", textposition="middle right", **BARE_TRACE)
+    bare = {"visible": False, "fixedrange": True}
+    fig.update_yaxes(range=[0.0, height], **bare).update_xaxes(range=[-_LEFT, letters], **bare)
+    fig.update_layout(width=pixels, margin=_MARGIN, font_size=MIN_FONT, legend={"y": 1.0, "x": 0.0})
+    return with_meta(fig, laid_out_for=pixels)
 
 
 def _with_few_latents(
@@ -109,7 +137,7 @@ def _with_few_latents(
     parts = []
     for k in range(20):
         share = nodes * 0.95**k
-        part = graph.pruned(share, edges).of_logits(3)
+        part = graph.pruned(share, edges).of_logits(1)
         parts.append((int((part.nodes["type"] == "latent").sum()), -share, part))
         if parts[-1][0] <= max_latents:
             break
@@ -117,37 +145,198 @@ def _with_few_latents(
     return -share, part
 
 
-def _name_of(graph: AttributionGraph, node: int, names: Mapping[str, str]) -> str:
-    """Return the token of a logit, and the name of a latent, or its number if it has none; "" for other nodes."""
-    node_type, latent = graph.nodes["type"].iat[node], int(graph.nodes["latent"].to_numpy()[node])
-    if node_type == "logit":
-        return token_label(graph.words.get(latent, "?"))
-    if node_type != "latent":
+def _name_of(graph: AttributionGraph, node: int, names: Mapping[str, str], *, with_token: bool) -> tuple[str, str]:
+    """Return the token of a logit or an embedding, or the name of a latent, which is its number if it has none; and
+    what is written behind it however long it is: if wished, the token of a latent."""
+    facts: Any = [graph.nodes[column].iat[node] for column in ("type", "position", "latent")]
+    node_type, position, latent = facts
+    if node_type in ("logit", "embedding"):
+        return visible_token(graph.words.get(latent, "?") if node_type == "logit" else graph.tokens[position]), ""
+    name = names.get(graph.node_ids()[node]) or str(latent) if node_type == "latent" else "error"
+    return name, f" @ {visible_token(graph.tokens[position])}" if with_token and position >= 0 else ""
+
+
+def _boxes_of(graph: AttributionGraph, is_narrow: bool) -> list[_Box]:
+    """Return the boxes, those of the tokens first, each with its nodes: latents by their effects, then errors, and
+    tokens in their order."""
+    drawn = graph.nodes[graph.nodes["type"].isin(["embedding", "latent", "error", "logit"])]
+    drawn = drawn.assign(size=drawn["effect"].abs().where(drawn["type"] == "latent", -1.0))
+    ordered = drawn.sort_values("size", ascending=False, kind="stable", na_position="last")
+    column = 0 * ordered["position"] if is_narrow else ordered["position"]
+    cells: Any = ordered.groupby(["dictionary", column], sort=True).groups
+    return [_Box(int(row) + 1, int(position), list(inside)) for (row, position), inside in cells.items()]
+
+
+def _strands_of(graph: AttributionGraph, boxes: list[_Box]) -> list[_Strand]:
+    box_of = {node: box for box in boxes for node in box.nodes}
+    size = np.abs(graph.edges)
+    share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
+    node_type = graph.nodes["type"].to_numpy()
+    carries = share * np.where(node_type == "logit", 1.0, graph.nodes["influence"].to_numpy())[:, None]
+    strands: dict[tuple[_Box, _Box, str], _Strand] = {}
+    for target, source in zip(*np.nonzero(graph.edges), strict=True):
+        if source in box_of and target in box_of:
+            sign = "positive effect" if graph.edges[target, source] > 0 else "negative effect"
+            key = box_of[source], box_of[target], "error" if node_type[source] == "error" else sign
+            strands.setdefault(key, _Strand(*key)).carries += float(carries[target, source])
+    return list(strands.values())
+
+
+def _beside(strands: list[_Strand], boxes: list[_Box]) -> dict[int, list[_Strand]]:
+    """Return the strands that go past boxes beside their column, by its position, the shortest first."""
+    beside = defaultdict(list)
+    for strand in strands:
+        source, target = strand.source, strand.target
+        if any(box.position == source.position and source.row < box.row < target.row for box in boxes):
+            beside[source.position].append(strand)
+    for inside in beside.values():
+        inside.sort(key=lambda strand: (strand.target.row, -strand.source.row))
+    return beside
+
+
+def _unused_tokens(graph: AttributionGraph, boxes: list[_Box]) -> dict[int, tuple[float, str]]:
+    """Return the tokens between the columns of boxes, by the position of the first, each with a left side, which is
+    not known yet."""
+    used = {box.position for box in boxes}
+    texts: dict[int, str] = {}
+    for position, token in enumerate(graph.tokens):
+        if position not in used:
+            first = max(texts, default=0) if position - 1 not in used and texts else position
+            texts[first] = texts.get(first, "") + token
+    return {position: (0.0, token_label(shortened(text, 8))) for position, text in texts.items()}
+
+
+def _place_columns(
+    boxes: list[_Box],
+    beside: Mapping[int, list[_Strand]],
+    labels: list[tuple[str, str]],
+    unused: dict[int, tuple[float, str]],
+    letters: float,
+) -> None:
+    """Give each box its left and right side, each strand beside a column its place, and each unused token its left
+    side. The more names stand in a column, the more of the room it has."""
+    columns = {position: [box for box in boxes if box.position == position] for position in {b.position for b in boxes}}
+    names = {
+        position: ["".join(labels[node]) for box in column for node in box.nodes]
+        for position, column in columns.items()
+    }
+    tracks = {position: _TRACK * len(beside.get(position, [])) for position in columns}
+    between = {position: count_letters(text) + _BETWEEN for position, (_, text) in unused.items()}
+    longest = {position: max(map(len, inside)) + _VALUE for position, inside in names.items()}
+    wished = {position: letters if len(columns) == 1 else min(_MOST, width) for position, width in longest.items()}
+    widths = {position: min(_LEAST, width) for position, width in wished.items()}
+    for _ in range(3):
+        taken = sum(widths.values()) + sum(tracks.values()) + sum(between.values()) + _BETWEEN * len(columns)
+        wish = {position: (wished[position] - widths[position]) * len(names[position]) for position in columns}
+        part = max(0.0, letters - taken) / (sum(wish.values()) or 1.0)
+        widths = {position: min(wished[position], widths[position] + part * wish[position]) for position in columns}
+    used = sum(widths.values()) + sum(tracks.values()) + sum(between.values())
+    gap = _BETWEEN if len(columns) == 1 else max(_BETWEEN, (letters - used) / len(columns))
+    left = 0.0
+    for position in sorted({*columns, *unused}):
+        if position in unused:
+            unused[position] = left, unused[position][1]
+            left += between[position]
+            continue
+        for box in columns[position]:
+            box.left, box.right = left, left + widths[position]
+        for k, strand in enumerate(beside.get(position, [])):
+            strand.track = left + widths[position] + _TRACK * (k + 1)
+        left += widths[position] + tracks[position] + gap
+
+
+def _place_rows(boxes: list[_Box]) -> float:
+    """Give each box its bottom and top, and return the height of all, in pixels."""
+    at = 1.0
+    for row in sorted({box.row for box in boxes}):
+        mates = [box for box in boxes if box.row == row]
+        for box in mates:
+            box.bottom, box.top = at, at + _LINE * len(box.nodes)
+        at = max(box.top for box in mates) + _SPACE
+    return at - _SPACE + 1.0
+
+
+def _draw_strands(fig: go.Figure, strands: list[_Strand], boxes: list[_Box]) -> None:
+    """Draw each strand from the top of a box to the bottom of another. It leaves its column only between two rows."""
+    rows = sorted({box.row for box in boxes})
+    bottoms = [min(box.bottom for box in boxes if box.row == row) for row in rows]
+    tops = [max(box.top for box in boxes if box.row == row) for row in rows]
+
+    def middle(box: _Box) -> float:
+        return (box.left + box.right) / 2
+
+    def leads_to(strand: _Strand) -> float:
+        is_next = rows.index(strand.target.row) == rows.index(strand.source.row) + 1
+        return strand.track or middle(strand.target if is_next else strand.source)
+
+    starts, ends = dict[int, float](), dict[int, float]()
+    for box in boxes:
+        starts |= _ports(box, [strand for strand in strands if strand.source is box], leads_to)
+
+    def comes_from(strand: _Strand) -> float:
+        return strand.track or starts[id(strand)]
+
+    for box in boxes:
+        ends |= _ports(box, [strand for strand in strands if strand.target is box], comes_from)
+    most = max((strand.carries for strand in strands), default=1.0) or 1.0
+    for strand in sorted(strands, key=lambda strand: -strand.carries):
+        first, last = rows.index(strand.source.row), rows.index(strand.target.row)
+        start, track, end = starts[id(strand)], comes_from(strand), ends[id(strand)]
+        path = f"M {start},{strand.source.top} L {start},{tops[first]}"
+        if strand.track:
+            path += _bend(start, tops[first], track, bottoms[first + 1])
+        path += f" L {track},{tops[last - 1]}" + _bend(track, tops[last - 1], end, bottoms[last])
+        line = {"color": _LOOKS[strand.look], "width": 0.6 + 4 * float(np.sqrt(strand.carries / most))}
+        line["dash"] = "dot" if strand.look == "error" else "solid"
+        fig.add_shape(type="path", path=path, line=line, layer="below")
+
+
+def _bend(x1: float, y1: float, x2: float, y2: float) -> str:
+    return f" C {x1},{(y1 + y2) / 2} {x2},{(y1 + y2) / 2} {x2},{y2}"
+
+
+def _ports(box: _Box, strands: list[_Strand], order: Callable[[_Strand], float]) -> dict[int, float]:
+    """Return where strands leave or enter a box, by their `id`: side by side, in an order from left to right."""
+    step = min(_TRACK, (box.right - box.left - 1) / max(1, len(strands)))
+    first = (box.left + box.right - step * (len(strands) - 1)) / 2
+    return {id(strand): first + step * k for k, strand in enumerate(sorted(strands, key=order))}
+
+
+def _draw_boxes(fig: go.Figure, graph: AttributionGraph, boxes: list[_Box], labels: list[tuple[str, str]]) -> None:
+    """Draw the boxes, in each line a name and the node's effect, and below them its size."""
+    effects = graph.nodes["effect"].to_numpy()
+    most = max(float(np.nanmax(np.abs(effects[[node for box in boxes for node in box.nodes]]), initial=0.0)), 1e-30)
+    sides: dict[str, list] = {"middle right": [], "middle left": []}
+    for box in boxes:
+        is_answer = graph.nodes["type"].iat[box.nodes[0]] == "logit"
+        outline = {"color": BLUE if is_answer else GREY, "width": 1.6 if is_answer else 0.8}
+        corners = {"x0": box.left, "x1": box.right, "y0": box.bottom, "y1": box.top}
+        fig.add_shape(type="rect", **corners, line=outline, fillcolor="white", layer="below")
+        for k, node in enumerate(box.nodes):
+            y = box.top - _LINE * (k + 0.5)
+            effect = float(effects[node])
+            value = f"{graph.nodes['activation'].iat[node]:.0%}" if is_answer else _signed(effect)
+            colour = BLUE if effect > 0 else VERMILLION
+            if not is_answer and not np.isnan(effect):
+                wide = (box.right - box.left) * abs(effect) / most
+                bar = {"x0": box.left, "x1": box.left + wide, "y0": y - _LINE / 2, "y1": y + _LINE / 2}
+                fig.add_shape(type="rect", **bar, line_width=0, fillcolor=colour, opacity=0.18, layer="below")
+            name, behind = labels[node]
+            text = shortened(name, max(3, int(box.right - box.left - _VALUE + 1) - len(behind))) + behind
+            sides["middle right"].append((box.left + 0.3, y, escape_markup(text), name + behind))
+            sides["middle left"].append((box.right - 0.3, y, value, name + behind))
+    for side, written in sides.items():
+        at = {
+            "x": [x for x, *_ in written],
+            "y": [y for _, y, *_ in written],
+            "text": [text for *_, text, _ in written],
+        }
+        look = {"mode": "text", "textposition": side, "textfont": {"size": MIN_FONT, "color": INK}, "showlegend": False}
+        tips = [escape_markup(whole) for *_, whole in written]
+        fig.add_scatter(**at, **look, hovertext=tips, hoverinfo="text")
+
+
+def _signed(effect: float) -> str:
+    if np.isnan(effect):
         return ""
-    return escape_markup(shortened(names.get(graph.node_ids()[node]) or str(latent), _MAX_NAME_LETTERS))
-
-
-def _places(graph: AttributionGraph) -> tuple[np.ndarray, np.ndarray, list[float], list[float]]:
-    """Place the nodes: each beside the tick of its position, aslant above others of its layer there; logits to the left
-    of the right end, as far apart as their words are long. Returns x, in letters, and y, in lines, of each node, the
-    tick of each position, and the middle of each layer."""
-    nodes = graph.nodes
-    column = max(_COLUMN, _FEWEST_LETTERS / max(len(graph.tokens), 1))
-    ticks = (np.arange(len(graph.tokens)) + 0.5) * column
-    stacked = nodes[nodes["type"].isin(["latent", "error"])]
-    cells = stacked.groupby(["dictionary", "position"])
-    order, mates = cells.cumcount().to_numpy(), cells["type"].transform("size")
-    tallest = mates.groupby(stacked["dictionary"]).max().reindex(range(-1, len(graph.layers)), fill_value=0)
-    lines = np.maximum(tallest.to_numpy() + 1.0, _FEWEST_LINES)
-    levels = np.cumsum(lines) - lines / 2
-    x, y = np.zeros(len(nodes)), levels[nodes["dictionary"] + 1]
-    placed = np.flatnonzero(nodes["position"] >= 0)
-    x[placed] = ticks[nodes["position"].iloc[placed]]
-    shift = order - (mates.to_numpy() - 1) / 2
-    x[stacked.index] += _SLANT * column * shift / mates.to_numpy()
-    y[stacked.index] += shift
-    last = np.flatnonzero(nodes["type"] == "logit")
-    lengths = np.array([len(graph.words.get(int(latent), "?")) + 2.0 for latent in nodes["latent"].iloc[last]])
-    to_the_right = lengths[::-1].cumsum()[::-1] - lengths  # a word is above each
-    x[last] = len(ticks) * column - lengths / 2 - to_the_right
-    return x, y, ticks.tolist(), levels.tolist()
+    return "0.00" if abs(effect) < 0.005 else f"{effect:+.2f}".replace("-", "−")

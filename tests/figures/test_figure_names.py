@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from interp import figures
 from interp.effects.graph import AttributionGraph
 from interp.figures.figure import FIGURES, figure
-from interp.figures.name_placement import POINT_NAME
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.theme import escape_markup, token_label
 
@@ -44,7 +44,7 @@ DOSES = ROWS.assign(multiple=[np.nan, 0, 1, 2], fires=0.5, kl=0.1, concept=0.5)
 
 KINDS = ("embedding", "latent", "error", "logit", "bias", "rest")
 NODES = pd.DataFrame({"type": KINDS, "dictionary": [-1, 0, 0, 1, -1, -1], "position": [0, 0, 0, 0, -1, -1]})
-NODES = NODES.assign(latent=0, activation=1.0, reads=1.0, influence=[0.5, 0.5, 0.5, 0.0, 0.0, 0.0])
+NODES = NODES.assign(latent=0, activation=1.0, reads=1.0, influence=[0.5, 0.5, 0.5, 0.0, 0.0, 0.0], effect=0.5)
 EDGES = np.where(NODES["type"].isin(["latent", "logit"]), 0.1 + np.eye(6), 0.0).T
 GRAPH = AttributionGraph([0], [NAME], {0: NAME}, ["blocks.0.mlp"], NODES, EDGES, 0.5, 0.5)
 RANKING_COLUMNS = ("monosemanticity", "token_share", "explanation_f1", "explanation_precision", "explanation_recall")
@@ -117,12 +117,36 @@ def laid_out(made: go.Figure, *, has_names: bool = True) -> go.Figure:
 
 
 def test_the_key_of_a_graph_has_what_is_drawn():
-    part, whole = (figures.graph(GRAPH, nodes=share, edges=share) for share in (0.7, 1.0))
-    keys = [{trace.name for trace in drawn.data if trace.name} for drawn in (part, whole)]
-    assert keys[0] == {"positive effect", "logit"}, "all edges are positive"
-    assert keys[1] == {"positive effect", "embedding", "latent", "error", "logit"}
-    words = {note.text for note in whole.layout.annotations if note.name == POINT_NAME}
-    assert words == {"0", token_label(NAME)}, "the latent has its number, and the logit its token"
+    fig = figures.graph(GRAPH, nodes=1.0, edges=1.0, width="page")
+    assert {trace.name for trace in fig.data if trace.name} == {"positive effect", "error"}, "all edges are positive"
+    texts = [text for trace in fig.data if trace.mode == "text" for text in trace.text]
+    shown = [escape_markup(NAME.replace(" ", "␣"))] * 2 + ["0", "error", "layer 0", "100%"] + ["+0.50"] * 3
+    assert sorted(texts) == sorted(shown), "the latent has its number"
+
+
+@pytest.mark.parametrize("width", ["column", "page"])
+def test_no_line_of_a_graph_runs_behind_a_box(width):
+    nodes = pd.DataFrame(
+        [("embedding", -1, 0), ("embedding", -1, 1), *[("latent", layer, p) for layer in (0, 1, 2) for p in (0, 1)]],
+        columns=["type", "dictionary", "position"],
+    )
+    ends = pd.DataFrame([("logit", 3, 1), ("bias", -1, -1), ("rest", -1, -1)], columns=nodes.columns)
+    nodes = pd.concat([nodes, ends], ignore_index=True).assign(activation=1.0, reads=1.0, influence=0.1, effect=-0.2)
+    nodes["latent"] = range(len(nodes))
+    later = nodes["dictionary"].to_numpy()[:, None] > nodes["dictionary"].to_numpy()
+    edges = np.where(later & nodes["type"].isin(["latent", "logit"]).to_numpy()[:, None], 0.5, 0.0)
+    hooks = [f"blocks.{layer}.mlp" for layer in range(3)]
+    drawn = AttributionGraph([0, 1], ["a", "b"], {8: "c"}, hooks, nodes, edges, 0.5, 0.5)
+    fig = figures.graph(drawn, nodes=1.0, edges=1.0, max_latents=9, width=width)
+    boxes = [shape for shape in fig.layout.shapes if shape.type == "rect" and shape.line.width]
+    lines = [shape for shape in fig.layout.shapes if shape.type == "path"]
+    assert len(boxes) == (5 if width == "column" else 9) and len(lines) >= 10
+    for line in lines:
+        points = [tuple(map(float, point.split(","))) for point in re.findall(r"[-\d.e]+,[-\d.e]+", line.path)]
+        at = np.linspace(np.array(points[:-1]), np.array(points[1:]), 20).reshape(-1, 2)  # of the control polygon
+        for box in boxes:
+            inside = (at > (box.x0 + 0.01, box.y0 + 0.1)) & (at < (box.x1 - 0.01, box.y1 - 0.1))
+            assert not inside.all(1).any()
 
 
 def test_the_public_list_follows_from_the_functions():

@@ -13,6 +13,12 @@ from tests.forked import start_parent
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test asks the network for a model
 
 
+def pytest_configure():
+    from interp.runtime.compiled_loops import forget_outdated_loops
+
+    forget_outdated_loops()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """Look for no garbage while the files are imported, nor later among what they import: it stays, and each search

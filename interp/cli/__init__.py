@@ -34,6 +34,7 @@ from interp.cli.run_commands import demo_command, plan_command, run_command, run
 from interp.cli.sae_commands import export_command, export_help, train_sae_command, train_sae_help
 from interp.cli.scan_command import scan_command
 from interp.cli.table_commands import effects_command, rank_command
+from interp.runtime.compiled_loops import forget_outdated_loops
 from interp.runtime.memory import limit_arenas
 from interp.runtime.progress_bar import no_bars_inside
 from interp.runtime.torchrun import is_first, is_shared
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is not None:
         return _exit_code(list(arguments))
     limit_arenas()
+    forget_outdated_loops()
     codes = [1]  # of an error that is raised
     atexit.register(_end, codes)  # the first handler that is registered is called last
     codes[0] = _exit_code(sys.argv[1:])

@@ -4,7 +4,7 @@ BIN := .venv/bin
 MAKEFLAGS += --jobs=2 # lint while the tests run
 unexport PYTHONDONTWRITEBYTECODE # each process would compile what no earlier one has kept
 
-.PHONY: demo demo-quick demo-smollm2 essay evidence docs test suite lint clean
+.PHONY: demo demo-quick demo-smollm2 essay evidence docs test suite check lint lint-python clean
 
 demo: .venv/installed
 	$(BIN)/interp demo
@@ -39,10 +39,16 @@ test: suite lint
 suite: .venv/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-lint: .venv/installed-dev
+# For every edit: no tests of the analyses, nor those that look at a page or at a whole run (tests/conftest.py).
+check: lint-python .venv/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow" --ignore tests/analyses
+
+lint-python: .venv/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lint: lint-python
 	$(BIN)/oxlint -c .ci/oxlint.json interp analyses
 	$(BIN)/python .ci/check_scripts.py
 

@@ -21,12 +21,17 @@ def pytest_configure():
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
-    """Look for no garbage while the files are imported, nor later among what they import: it stays, and each search
-    would go through a million objects."""
-    gc.disable()
-    found = yield
-    gc.freeze()
-    gc.enable()
+    """Let one worker import the files first, so that the others find compiled what it has compiled. Look for no garbage
+    meanwhile, nor later among what they import: it stays, and each search would go through a million objects."""
+    with open(__file__) as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            fcntl.flock(lock, fcntl.LOCK_SH)
+        gc.disable()
+        found = yield
+        gc.freeze()
+        gc.enable()
     return found
 
 
@@ -35,8 +40,12 @@ def pytest_unconfigure():
 
 
 def pytest_collection_modifyitems(items):
-    """Let one worker make the tiny run first, which compiles the loops, while the other has files of packages that use
-    hardly any: neither waits for the run, nor compiles a loop for itself that the other compiles at the same time."""
+    """Mark the slow tests: those that look at a page, or at a whole run. And let one worker make the tiny run first,
+    which compiles the loops, while the other has files of packages that use hardly any: neither waits for the run, nor
+    compiles a loop for itself that the other compiles at the same time."""
+    for item in items:
+        if {"tiny_run", "only_chromium"} & set(item.fixturenames):
+            item.add_marker("slow")
     needy = list(dict.fromkeys(item.path for item in items if "tiny_run" in item.fixturenames))
     uncompiled = [Path(__file__).parent / "models", Path(__file__).parent / "analyses" / "essay"]
 

@@ -32,7 +32,9 @@ from interp.sae import SAE, Crosscoder, TopK
 from interp.storage.files import write_parquet
 from interp.storage.folders import unfinished_folder
 from interp.verdict.learnt import learnt_inputs
+from models import load_model
 from models.transformer import Transformer, TransformerConfig
+from tests.foreign_models import FAMILIES, write_foreign
 from tests.forked import run_python
 
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
@@ -753,6 +755,15 @@ def test_store_gives_back_what_went_in(features, tokens, sae, z):
     half = opened.fit_half()
     assert len(half) == N_SEQ and abs(int(half.sum()) - N_SEQ / 2) <= 6
     assert half[:6].all() and not half[6:12].any()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_scan_spells_tokens_as_the_model_does(family, tokens, tmp_path):
+    model = load_model(write_foreign(family, tmp_path / "model"))
+    store = harvest(model, tokens, ["blocks.1.hook_resid_post"], tmp_path / "store")
+    given = RandomDictionary(store.d(store.hook_names[0]), 8, 2), store, store.hook_names[0]
+    assert scan_features(*given, tmp_path / "named", model=model).vocab == model.tokenizer.display()
+    assert scan_features(*given, tmp_path / "ids").vocab[:3] == ["0", "1", "2"]
 
 
 def test_a_store_knows_whether_it_was_given_a_vocabulary(tokens, tmp_path):

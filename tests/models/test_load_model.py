@@ -19,9 +19,8 @@ from interp.activations.hooks import Hook, check_trained_hook, hooks_of, mlp_hoo
 from interp.activations.model_passes import weights_digest
 from interp.activations.stream import ActivationStream
 from interp.checks.errors import InterpError
-from interp.evaluation.baselines import FixedDictionary, RandomDictionary
+from interp.evaluation.baselines import FixedDictionary
 from interp.evaluation.quality import evaluate_dictionary
-from interp.features.scan_features import scan_features
 from models import load_model, load_tokenizer, loading
 from models.from_transformers import _check_finite
 from models.language_model import LanguageModel
@@ -546,14 +545,6 @@ def test_the_small_transformer_has_the_same_hook_names(tmp_path):
     assert hooks["model.layers.1"] == hooks["blocks.1.hook_resid_post"]
     assert hooks["final_norm.input"] == Hook(model.final_norm, "input")
     assert copy.deepcopy(model).tokenizer is model.tokenizer
-
-
-def test_a_scan_spells_tokens_as_the_model_does(model, tokens, tmp_path):
-    hook = "blocks.1.hook_resid_post"
-    store = harvest(model, tokens, [hook], tmp_path / "store")
-    sae = RandomDictionary(store.d(hook), 8, 2)
-    assert scan_features(sae, store, hook, tmp_path / "named", model=model).vocab == model.tokenizer.display()
-    assert scan_features(sae, store, hook, tmp_path / "ids").vocab[:3] == ["0", "1", "2"]
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from interp.checks.errors import InterpError
 
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "(\.[^"]*)";$', re.MULTILINE)
 EXPORT = re.compile(r"^export (?=(?:async function|function|const|class) (\w+))", re.MULTILINE)
-OTHER = re.compile(r"^\s*(?:import|export)\b.*|.*\bimport\(.*", re.MULTILINE)
+OTHER = re.compile(r"^(?:\s*(?:import|export)\b|.*\bimport\().*", re.MULTILINE)
 
 
 def join_scripts(folder: Traversable, entry: str) -> str:

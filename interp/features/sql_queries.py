@@ -20,7 +20,8 @@ def query_tables(
     """Return the result of a query.
 
     tables: Parquet files by the names of their views. views: further ones, or functions that return them, which are
-    called if the query has their name; they need not exist.
+    called if the query has their name; they need not exist. Only those that the query names are opened, or all tables
+    if it names none, as `show tables` does.
     Raises ValueError for a query that fails, is empty, or begins or ends a transaction, and what a view raises if the
     query needs it."""
     import duckdb
@@ -29,9 +30,9 @@ def query_tables(
     with _database(os.getpid()).cursor() as connection:
         connection.begin()  # never committed: the next query finds nothing that this one made
         refusal = None
-        for name, view in {**views, **tables}.items():
-            if name not in tables and name.lower() not in query.lower():
-                continue
+        known = {**views, **tables}
+        for name in [name for name in known if name.lower() in query.lower()] or tables:
+            view = known[name]
             try:
                 file = view() if callable(view) else view
                 if name in tables or file.exists():

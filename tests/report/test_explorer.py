@@ -579,6 +579,11 @@ def test_a_point_of_a_strip_shows_its_token_and_chooses_it(page):
     page.send("Input.dispatchMouseEvent", type="mouseMoved", x=x + width * 2.5 / n, y=y + 5)
     page.wait("document.querySelector('.piece.pointed') !== null")
     assert page.text(".piece.pointed") == page.text(".piece")[2:3]
+    place, tip = page.evaluate(
+        "(({ position, tip }) => [position, tip])(document.querySelector('.textstrip .on').dataset)"
+    )
+    passage = "".join(page.text(".piece")[max(int(place) - 4, 0) : int(place) + 1])
+    assert tip.startswith(f"{passage}: 0.") or tip.startswith(f"{passage}: 1.")
     page.click_at(x + width * 2.5 / n, y + 5)
     page.wait(
         f"document.querySelector('.piece[aria-pressed=true]').textContent === {json.dumps(page.text('.piece')[2])}"

@@ -11,6 +11,7 @@ import { tipped } from "../elements/glossary.js";
 import { featureLink, hueOfVerdict, verdictElement } from "../elements/latents.js";
 import { holdButton } from "./held.js";
 import { stripElement } from "./strip.js";
+import { joinBytes } from "../text/bytes.js";
 import { labelOrCaption } from "../text/captions.js";
 import { textOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
@@ -24,6 +25,7 @@ import { tokenElement } from "../text/tokens.js";
 const LEAST_KL = 0.01; // nats, and
 const LEAST_SHIFT = 0.005; // of a probability: what moves less is not told
 const N_MOVED = 3; // tokens that a feature raises, and that it lowers
+const N_BEFORE = 4; // tokens before that of a cell, in its tip
 const MOST_HEADS = 24; // tokens that have room above their cells
 const STRENGTH_MEANS = "Its activation at the chosen token, as a share of its maximum in the scan.";
 const EFFECT_MEANS =
@@ -33,7 +35,7 @@ const FIRST_ORDER_MEANS =
   "activation times gradient. What ablation measures may differ.";
 const KL_MEANS =
   "Kullback–Leibler divergence of the prediction after the chosen token without the feature from that with it, in " +
-  "nats: how much the feature matters there.";
+  "nats: how much the feature matters there. It is measured for the ten strongest.";
 
 /** @type {(value: number, isSigned: boolean) => string} */
 export const valueText = (value, isSigned) =>
@@ -67,7 +69,9 @@ function moved(kind, name, tokens) {
 export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoint }) {
   const isSigned = Boolean(effects);
   const unit = isSigned ? "nats" : "of its maximum";
-  const tip = (position, value) => `${word(tokens[position])}: ${valueText(value, isSigned)} ${unit}`;
+  const upTo = (position) => tokens.slice(Math.max(position - N_BEFORE, 0), position + 1).map(word);
+  const passage = (position) => joinBytes(upTo(position)).map(({ text }) => text).join("");
+  const tip = (position, value) => `${passage(position)}: ${valueText(value, isSigned)} ${unit}`;
   const line = (row) => {
     const { latent, values, amount, change } = row;
     const point = () => onpoint(row);

@@ -242,7 +242,7 @@ function singles() {
     showAll();
   };
   return h("label", null, h("input", { type: "checkbox", checked: isSingle, onchange }),
-    ` ${format.count(hidden)} of a single token too`);
+    ` ${format.count(hidden)} more, of a single token`);
 }
 
 /* Write the held features into the address, and mark them. */

@@ -6,7 +6,6 @@
 Its payload is JSON that the page's code reads.
 """
 
-import base64
 import json
 import re
 from collections.abc import Mapping
@@ -14,10 +13,6 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from jaxtyping import Float
-
-from interp.figures.name_placement import POINT_NAME
 from interp.figures.theme import HEIGHT
 from interp.report.json_text import number
 
@@ -33,8 +28,6 @@ each name keeps its own."""
 LETTER_WIDTH, ABOVE_AND_BELOW = 6, 76
 """Pixels of a letter of an axis title, and of a figure above and below its plot. A vertical title that is longer than
 the plot is shown without what stands in parentheses."""
-MANY_NAMES, FEW_NAMES = 20, 6
-"""Names beside the points of a figure on a screen, and on a phone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,10 +74,8 @@ def _figure_payload(figure: "go.Figure", height: int | None = None) -> dict[str,
     for trace in drawn["data"]:
         if isinstance(template := trace.get("hovertemplate"), str):
             trace["hovertemplate"] = _in_its_words(template)
-        if trace["type"] == "scatter" and trace.get("mode") == "markers+text":
-            _name_fewer(trace, is_log=layout.get("xaxis", {}).get("type") == "log")
-    if other_notes := [note for note in notes if note.get("name") != POINT_NAME]:
-        layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in other_notes]
+    if notes:
+        layout["annotations"] = [note | {"text": _in_its_words(note.get("text"))} for note in notes]
     for name in ("title", "width", "meta"):
         layout.pop(name, None)
     layout["margin"] = layout.get("margin", {}) | {"l": 56, "r": 12, "t": above, "b": 48}
@@ -94,46 +85,6 @@ def _figure_payload(figure: "go.Figure", height: int | None = None) -> dict[str,
 def _text_of(titled: Mapping[str, Any]) -> str | None:
     """Return the text of the title of a layout or of an axis."""
     return titled.get("title", {}).get("text")
-
-
-def _name_fewer(trace: dict[str, Any], *, is_log: bool) -> None:
-    """Leave at most MANY_NAMES beside the points of a trace, of points that lie far from each other; hovering tells the
-    others. `meta` has the places of the FEW_NAMES that a narrow page shows, and for every point the side that is nearer
-    to the middle.
-    is_log: whether the x axis is logarithmic."""
-    names = trace.get("hovertext", trace.get("text"))
-    try:
-        x, y = _numbers(trace.get("x")), _numbers(trace.get("y"))
-    except ValueError:  # on an axis of categories all names stay
-        return
-    if names is None or isinstance(names, str) or not x.shape == y.shape == (len(names),):
-        return
-    across = np.log10(x) if is_log else x
-    first = spread_points(np.column_stack([across, y]), MANY_NAMES)
-    trace["text"] = [names[k] if k in first else "" for k in range(len(names))]
-    inwards = ["middle left" if is_right else "middle right" for is_right in across > np.sum(across) / max(len(x), 1)]
-    trace["meta"] = {"first": first[:FEW_NAMES], "inwards": inwards}
-
-
-def _numbers(values: Any) -> np.ndarray:
-    """Return a trace's values, which plotly writes as bytes in base64 if they are an array."""
-    if isinstance(values, dict):
-        return np.frombuffer(base64.b64decode(values["bdata"]), np.dtype(values["dtype"])).astype(float)
-    return np.asarray(values, float)
-
-
-def spread_points(points: Float[np.ndarray, "point axis"], n: int) -> list[int]:
-    """Return the places of `n` points, or of all if they are fewer: first that of the point farthest from the middle,
-    then each time of the one farthest from those before it. Distances are shares of the spread along each axis."""
-    scaled = (points - points.min(0)) / np.maximum(np.ptp(points, axis=0), 1e-12) if len(points) else points
-    least = np.linalg.norm(scaled - 0.5, axis=1)
-    chosen = list[int]()
-    while len(chosen) < min(n, len(points)):
-        chosen.append(int(least.argmax()))
-        far = np.linalg.norm(scaled - scaled[chosen[-1]], axis=1)
-        least = far if len(chosen) == 1 else np.minimum(least, far)
-        least[chosen] = -1.0
-    return chosen
 
 
 def _in_its_words(title: str | None) -> str | None:

@@ -10,7 +10,6 @@ export const loadPlotly = once(async () => {
   await loadScript(address);
   URL.revokeObjectURL(address);
 });
-const NARROW = matchMedia("(max-width: 640px)");
 const SIZE = 12.5; // pixels, as captions
 const LEAST_POINT = { size: 3.5, opacity: 0.6 }; // of many: in print they are smaller and paler
 
@@ -38,8 +37,7 @@ export function figureLayout(plain) {
 }
 
 /* The traces of a figure drawn in the light scheme's hues, in the hues of the scheme that is on: those of verdicts,
- * or in a figure of anything else the page's blue, and grey for what it is compared with. On a phone fewer
- * points show their names (panels.py), towards the middle; the others tell theirs when they are touched. */
+ * or in a figure of anything else the page's blue, and grey for what it is compared with. */
 export function figureTraces(plain) {
   const variables = { "#23272e": "--ink", "#c9ced6": "--muted" };
   const verdicts = Object.entries(page.verdicts);
@@ -49,10 +47,6 @@ export function figureTraces(plain) {
   const inScheme = (quoted, hue) => (hue in variables ? `"${style(variables[hue])}"` : quoted);
   const themed = JSON.parse(JSON.stringify(plain).replace(/"(#[0-9a-f]{6})"/g, inScheme));
   for (const { marker } of themed) if (marker?.size < LEAST_POINT.size) Object.assign(marker, LEAST_POINT);
-  for (const trace of NARROW.matches ? themed.filter(({ meta }) => meta?.first) : []) {
-    trace.text = trace.text.map((name, k) => (trace.meta.first.includes(k) ? name : ""));
-    trace.textposition = trace.meta.inwards;
-  }
   return themed;
 }
 

@@ -24,7 +24,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from interp.display.segments import Family, Part, Segments, Token, to_json, tokens_of
+from interp.display.segments import Family, Part, Segments, Token, to_json, to_text, tokens_of
 from interp.report.json_text import format_percent
 from interp.report.naming import (
     GOOD_F1,
@@ -166,25 +166,28 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
 
 
 def _before_rule(latent: LatentFacts) -> Segments:
-    """Return "mostly" where its rule tells the token on which MOST of its firings are; where it has a low F1, how much
-    it tells, and the kind of text, if its rule tells few of its firings and no kind of text."""
+    """Return "mostly" where its rule tells the token on which MOST of its firings are; else how much of its firings a
+    weak rule tells, and the kind of text, if the rule tells neither that nor more than half of them, or no token."""
     rule, kind = latent.rule, latent.kind
     if rule.has_main_token:
         return [_muted("mostly ")] if latent.tokens.shares[0] < NEARLY_ALL else []
-    if rule.f1 is None or rule.f1 >= WEAK_F1:
+    if rule.f1 is None:
         return []
     is_told = any(one.atom is not None and one.atom.kind == LABEL for one in rule.clauses)
-    is_told |= kind is not None and [kind.words] in [one.segments for one in rule.clauses]
-    part = "" if is_told and kind is not None and kind.share < NEARLY_ALL else _part_told(rule)
-    is_apart = kind is not None and kind.label is not None and rule.f1 < GOOD_F1 and not is_told
-    before = f"{kind.words}{',' if part else ':'} " if kind is not None and is_apart else ""
+    is_told |= kind is not None and kind.name.lower() in to_text(rule.segments).lower()
+    says_mostly = (
+        kind is not None and kind.share < NEARLY_ALL and [kind.words] in [one.segments for one in rule.clauses]
+    )
+    part = "" if says_mostly else _part_told(rule)
+    is_apart = kind is not None and kind.label is not None and (rule.f1 < GOOD_F1 or not rule.names_tokens)
+    before = f"{kind.words}{',' if part else ':'} " if kind is not None and is_apart and not is_told else ""
     return [_muted(before + part)] if before + part else []
 
 
 def _part_told(rule: RuleFacts) -> str:
     """Return how much a rule tells that names tokens: "mostly", if most of the firings; "often", if fewer; "some", if
     nearly all, and these are less than half of what it tells. Of tokens without a name the rule says it itself."""
-    if not rule.names_tokens or rule.recall is None or rule.precision is None:
+    if (rule.f1 or 0) >= WEAK_F1 or not rule.names_tokens or rule.recall is None or rule.precision is None:
         return ""
     if rule.recall >= NEARLY_ALL:
         return "some " if rule.precision < MOST else ""

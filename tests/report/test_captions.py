@@ -153,6 +153,12 @@ LISTED = '"a" or "b" F1 0.60'
         ({"rule": AFTER_X}, 'mostly "a" after "x" F1 0.60'),
         ({"rule": AFTER_X, "shares": [0.95]}, '"a" after "x" F1 0.60'),
         ({"rule": AFTER_X, "shares": [0.4]}, 'tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.4], "kind": "latex"}, 'mostly in latex: tokens after "x" F1 0.60'),
+        (
+            {"rule": a_rule(script=["tokens in Hebrew script"]), "shares": [0.4], "kind": "hebrew"},
+            "tokens in Hebrew script F1 0.60",
+        ),
+        ({"rule": A_IN_X, "rule_f1": 0.55, "precision": 0.7, "kind": "latex"}, '"a" mostly in latex F1 0.55'),
         ({"rule": AFTER_X, "shares": [0.4], "precision": 0.45}, 'some tokens after "x" F1 0.60'),
         (
             {"rule": OF_CASE, "shares": [0.4], "precision": 0.7},

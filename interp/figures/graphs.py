@@ -34,7 +34,7 @@ _FEWEST_LETTERS = 70.0
 """The narrowest drawing with a column for each token. In narrower ones the tokens share the boxes of a layer."""
 _LEFT = 8.0
 """Width of the names of layers, in letters."""
-_LEAST, _MOST, _VALUE = 11.0, 32.0, 7.0
+_LEAST, _MOST, _VALUE = 10.0, 32.0, 6.0
 """Width of a box, and of the number in it with its margins, in letters."""
 _BETWEEN, _TRACK = 1.5, 1.1
 """Distance of columns, and of lines side by side, in letters."""

@@ -151,7 +151,7 @@ function light(id) {
   const edges = own ? `the edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
   the("legend").replaceChildren("Numbers: ", isLit
     ? `${edges}, in the unit of what they lead to.`
-    : `nats that each node adds to the log probability of ${answerWord()}, by ablation where it was ablated.`);
+    : `nats added to the log probability of ${answerWord()}, by ablation, or of tokens to first order.`);
 }
 
 const signed = (value) => {
@@ -167,7 +167,7 @@ function showShares({ carried, n }) {
   const most = carriedBy(all, edgesOf(all));
   const parts = [
     ["drawn", "drawn", carried.tokens + carried.errors],
-    ["weaker", "weaker paths from the tokens", tokens - carried.tokens],
+    ["weaker", "weaker paths", tokens - carried.tokens],
     ["faults", "errors of the dictionaries", errors - carried.errors],
     ["rest", "latents that were not traced", rest],
   ].filter(([, , share]) => share >= 0.005);
@@ -179,7 +179,7 @@ function showShares({ carried, n }) {
   the("carried").replaceChildren(percent(carried.tokens + carried.errors));
   the("answer").replaceChildren(answerWord());
   the("count").replaceChildren(`${n} of ${data.n_nodes.toLocaleString("en")} nodes`);
-  const spread = `at most ${percent(most)} can be drawn, the rest is spread over many nodes`;
+  const spread = `over ${(data.n_nodes - n).toLocaleString("en")} nodes; at most ${percent(most)} can be drawn`;
   the("others").replaceChildren("Not drawn:", ...parts.slice(1).map(([name, title, share]) => element("span", {},
     element("i", { class: name }), `${percent(share)} ${title}`, name === "weaker" ? ` (${spread})` : "")));
 }

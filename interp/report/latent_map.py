@@ -47,8 +47,7 @@ MIN_LATENTS_OF_NAME = 2
 MIN_SHARE_OF_NAME = 0.1
 MIN_LIFT_OF_NAME = 3.0
 """Requirements for a cluster's token: the least number of its latents whose rules have it, their least share, and the
-least ratio of this share to that among all latents. A kind of text with less than MIN_SHARE_OF_NAME as many latents as
-a cluster of the whole map is rare."""
+least ratio of this share to that among all latents."""
 ASPECT_RATIO = 4 / 3
 """The ratio of the map's width to its height, which is about that of its frame on a screen. The axes of UMAP have no
 meaning."""
@@ -172,11 +171,11 @@ def map_names(
     *,
     seed: int = 0,
 ) -> list[list]:
-    """Return [x, y, name, level] of each name. First come the kinds of text, the commonest first: at level 0, or a rare
-    one at the last level. Then comes a token, or words of a rule, for each cluster of k-means, where level is an index
-    of LATENTS_EACH. The rules of many of the cluster's latents, and of few others, have it. Each is used once, for the
-    cluster of the coarsest level in which most latents have it. The other clusters get their next best, or none. A name
-    is placed where the latents that have it are most concentrated."""
+    """Return [x, y, name, level] of each name. First come the kinds of text, the commonest first, at level 0. Then
+    comes a token, or words of a rule, for each cluster of k-means, where level is an index of LATENTS_EACH. The rules
+    of many of the cluster's latents, and of few others, have it. Each is used once, for the cluster of the coarsest
+    level in which most latents have it. The other clusters get their next best, or none. A name is placed where the
+    latents that have it are most concentrated."""
     from sklearn.cluster import KMeans
 
     n_of_kind = Counter(kind for kind in kinds if kind is not None)
@@ -184,8 +183,7 @@ def map_names(
     for kind, n in n_of_kind.most_common():
         if n < len(points):
             x, y = _home(points[[i for i, latent_kind in enumerate(kinds) if latent_kind == kind]], points)
-            level = 0 if n >= MIN_SHARE_OF_NAME * LATENTS_EACH[0] else len(LATENTS_EACH) - 1
-            named_points.append([number(x), number(y), kind.replace("_", " "), level])
+            named_points.append([number(x), number(y), kind.replace("_", " "), 0])
     marks_of = [_marks(rule) for rule in rules]
     overall = Counter(mark for marks in marks_of for mark in marks)
     used = set[ClusterName]()

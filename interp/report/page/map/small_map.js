@@ -53,19 +53,24 @@ export function smallMap(points, colouring, width, height) {
       const [largest] = tints.get(kind) ?? [];
       const [across, up] = (largest && centre(largest.corners))
         ?? points.names.find(([, , each]) => each === text) ?? [];
-      const half = context.measureText(text).width / 2 + MARGIN;
+      const lines = text.split(" ");
+      const half = Math.max(...lines.map((line) => context.measureText(line).width)) / 2 + MARGIN;
+      const tall = (lines.length * LINE) / 2;
       const inFrame = (px) => Math.min(Math.max(px, half), 2 * width - half);
-      const isTaken = (px, py) => placed.some(([ox, oy, other]) =>
-        Math.abs(ox - px) < half + other + GAP - 2 * MARGIN && Math.abs(oy - py) < LINE);
+      const isTaken = (px, py) => placed.some(([ox, oy, otherHalf, otherTall]) =>
+        Math.abs(ox - px) < half + otherHalf + GAP - 2 * MARGIN && Math.abs(oy - py) < tall + otherTall);
       const isFree = (/** @type {number[]} */ [px, py]) =>
         py > LINE && py < 2 * height - LINE && !isTaken(px, py);
       const [px, py] = placesAround(width + (across - view.x) * scale, height - (up - view.y) * scale)
         .map(([aside, down]) => [inFrame(aside), down]).find(isFree) ?? [];
       if (py === undefined) continue;
-      placed.push([px, py, half]);
+      placed.push([px, py, half, tall]);
       context.fillStyle = inked(hueOfKind(kind));
-      context.strokeText(text, px, py);
-      context.fillText(text, px, py);
+      lines.forEach((line, k) => {
+        const at = py - tall + (k + 0.5) * LINE;
+        context.strokeText(line, px, at);
+        context.fillText(line, px, at);
+      });
     }
   }
 

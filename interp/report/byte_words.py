@@ -222,17 +222,14 @@ def _object(
 ) -> str:
     """Return of what some bytes are a part: one character, a letter between two, or a few as examples."""
     noun = nouns[0]
-    if len(nouns) > 1:
-        examples = [next(c for c in known if noun_of(c) == each) for each in nouns]
-    elif lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
-        return f"another {noun}"
-    elif known and characters[known[0]] >= MIN_ONLY * characters.total():
-        return _one_character(known[0])
-    elif span := _range(lead, own, noun):
-        return _a(noun) if noun == "Hebrew letter" else f"{_a(noun)} from {span.replace('–', ' to ')}"
-    told = {character.translate(_LOOKS): character for character in reversed(examples)}
-    more = " …" if len(characters) > len(told) else ""
-    return f"{', '.join(reversed(told.values()))}{more}" if told else _a(noun)
+    if len(nouns) == 1:
+        if lead and before.strip() and known and noun_of(before.strip()[-1]) == noun:
+            return f"another {noun}"
+        if known and characters[known[0]] >= MIN_ONLY * characters.total():
+            return _one_character(known[0])
+        if span := _range(lead, own, noun):
+            return _a(noun) if noun == "Hebrew letter" else f"{_a(noun)} from {span.replace('–', ' to ')}"
+    return f"{', '.join(examples)}{' …' if len(characters) > len(examples) else ''}" if examples else _a(noun)
 
 
 def _one_character(character: str) -> str:
@@ -242,10 +239,6 @@ def _one_character(character: str) -> str:
         script, _, name = unicodedata.name(character).lower().partition(" ")
         return f"the {script.capitalize()} {name}"
     return f"the {noun} {character}" if noun.endswith("letter") else character
-
-
-_LOOKS = str.maketrans("ΑΒΕΖΗΙΚΜΝΟΡΤΥΧΓΠΦαορχАВЕНІКМОРСТУХГПФаеорсух", "ABEZHIKMNOPTYXГПФaopxABEHIKMOPCTYXГПФaeopcyx")
-"""The letters of other scripts that look like Latin ones, or like each other."""
 
 
 def _range(lead: int, own: bytes, noun: str) -> str | None:

@@ -738,6 +738,12 @@ def test_the_head_of_a_page_counts_the_effects_on_the_chosen_answer_that_ablatio
         assert said in chromium.text("#trust summary")[0]
         word = f"“{graph.words[int(graph.nodes['latent'][answer])]}”"
         assert chromium.text("#answer") == [word] and word in chromium.text("#trust summary")[0]
+    first, *_, other = effects[graph.nodes["type"].to_numpy()[effects["target"]] == "logit"].itertuples(index=False)
+    for pair in (first, other):
+        chromium.evaluate(f"modules['state.js'].pin('{ids[pair.source]} {ids[pair.target]}')")
+        word = f"“{graph.words[int(graph.nodes['latent'][pair.target])]}”"
+        assert chromium.text("#answer") == [word], "an effect is shown with the paths of its own next token"
+    assert first.target != other.target
 
 
 def test_what_an_answer_depends_on_most_is_drawn_whatever_its_influence(

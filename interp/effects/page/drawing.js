@@ -148,9 +148,9 @@ function light(id) {
     const text = isAnswer ? percent(byId.get(ids[0]).token_prob) : signed(value || undefined);
     line.querySelector(".value").replaceChildren(text);
   }
-  const edges = own ? `the edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
+  const edges = own ? `edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
   the("legend").replaceChildren("Numbers: ", isLit
-    ? `${edges}, in the unit of what they lead to.`
+    ? `${edges}, in the unit of the target.`
     : `nats added to the log probability of ${answerWord()}, by ablation, or of tokens to first order.`);
 }
 

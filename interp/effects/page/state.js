@@ -39,8 +39,11 @@ export function change(parts) {
   for (const listener of listeners) listener(Object.keys(parts));
 }
 
-/** Pin a node or an edge, or nothing. */
-export const pin = (id) => change({ pinned: id });
+/** Pin a node or an edge, or nothing. If it is of another next token, the paths of that are drawn. */
+export function pin(id) {
+  const end = byId.get(pairs.get(id)?.target ?? id);
+  change({ pinned: id, ...(end && kindOf(end) === "logit" ? { answer: end.node_id } : {}) });
+}
 
 /** Put nodes into the group of this name; without a name, into none. */
 export function move(moved, name) {

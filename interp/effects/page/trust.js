@@ -2,7 +2,7 @@
  * effects that ablation contradicts. */
 
 import { element, table, the } from "./elements.js";
-import { byId, data, keyOf } from "./graph.js";
+import { byId, data, keyOf, logits } from "./graph.js";
 import { answerWord, edgeButton, inList } from "./links.js";
 import { state } from "./state.js";
 import { short } from "./words.js";
@@ -47,7 +47,7 @@ function trustSentence() {
   const known = ["effects", "pairs", "paths"].filter((name) =>
     [own, chance].every((row) => (row?.[`agreement_of_${name}`] ?? null) !== null));
   const valueOf = (row, name) => row[`agreement_of_${name}`];
-  if (known.includes("paths")) said.push(
+  if (known.includes("paths") && state.answer === logits[0].node_id) said.push(
     `Rank correlation along the graph’s paths: ${short(valueOf(own, "paths"))} (by chance `
     + `${short(valueOf(chance, "paths"))}).`);
   if (known.some((name) => valueOf(own, name) <= valueOf(chance, name)))

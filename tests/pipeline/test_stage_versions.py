@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from interp.pipeline.execution import run_stages
 from interp.pipeline.run_folder import Run
@@ -90,6 +91,7 @@ def changed_numbers(before: dict, now: dict) -> str:
     )
 
 
+@pytest.mark.usefixtures("tiny_run")  # which has compiled the loops
 def test_a_stage_with_other_results_has_another_version(tmp_path):
     before = json.loads(FILE.read_text())
     now = results_of(run_stages(SHORT, tmp_path / "run", until=LAST_MEASURED))

@@ -148,7 +148,7 @@ function effectsByToken() {
 function shade() {
   const { held, here, elsewhere } = rows();
   const strongest = here.toSorted((a, b) => b.amount - a.amount);
-  const row = pointed ?? (effects ? null : [...held, ...strongest, ...elsewhere][0]);
+  const row = pointed ?? (effects ? null : [...held, ...strongest, ...elsewhere].find(({ values }) => values.size));
   const values = row?.values ?? (effects ? effectsByToken() : new Map());
   const most = effects ? largest([...values.values()]) : 1;
   for (const piece of parts.reading.querySelectorAll(".piece")) {

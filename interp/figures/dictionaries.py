@@ -52,7 +52,7 @@ _MAP_DOT = 3.0
 """Diameter of a dot of a map, in pixels."""
 _LINES_ASIDE = (0, 1.1, -1.1, 2.2, -2.2)
 """By how many lines above its place a name on a map may stand, the best first."""
-_MAX_NAME_LETTERS = 24
+_MAX_NAME_LETTERS = 23
 """Number of letters of a name that are shown beside the number of its latent."""
 LATEX_COLUMNS = {
     "l0": ("$L_0$", ".1f"),

@@ -81,6 +81,7 @@ def test_one_function_is_all_that_a_format_needs(tmp_path, registries, capsys):
 def test_a_format_is_named_once(registries):
     with pytest.raises(ValueError, match="the format of dictionaries 'saelens' is already registered"):
         dictionary_format.dictionary_format("saelens", files=("other.json",))(load_sae)
+    assert "other.json" not in artifacts.ARTIFACTS["sae"].identifying_files
 
 
 def test_a_format_is_not_recognized_by_the_file_of_something_else(registries):

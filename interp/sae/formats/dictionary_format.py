@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from interp.checks.errors import InterpError
 from interp.runtime.registry import register
 from interp.sae.file_tensors import FileTensors
 from interp.sae.formats.stored_dictionary import StoredDictionary
@@ -74,8 +75,12 @@ def dictionary_format(
 
     def decorate(read: Callable[[Path], StoredDictionary]) -> Callable[[Path], StoredDictionary]:
         new = DictionaryFormat(name=name, help=" ".join((read.__doc__ or "").split()), read=read, **facts)
-        register_identifying_file("sae", new.files[0])
         register(FORMATS, name, new, "the format of dictionaries", lambda format: format.read)
+        try:
+            register_identifying_file("sae", new.files[0])
+        except InterpError:
+            del FORMATS[name]
+            raise
         return read
 
     return decorate

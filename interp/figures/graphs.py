@@ -231,7 +231,7 @@ def _place_columns(
         part = max(0.0, letters - taken) / (sum(wish.values()) or 1.0)
         widths = {position: min(wished[position], widths[position] + part * wish[position]) for position in columns}
     used = sum(widths.values()) + sum(tracks.values()) + sum(between.values())
-    gap = _BETWEEN if len(columns) == 1 else max(_BETWEEN, (letters - used) / len(columns))
+    gap = _BETWEEN if len(columns) == 1 else max(_BETWEEN, (letters - used) / (len(columns) - 1))
     left = 0.0
     for position in sorted({*columns, *unused}):
         if position in unused:

@@ -116,7 +116,8 @@ function lineElement(mark, largest) {
       title: tip,
       ...handlers(id),
     },
-    element("span", { class: "name" }, title, element("span", { class: "where" }, token && ` ${token}`)),
+    element("span", { class: "name" }, title),
+    element("span", { class: "where" }, token),
     element("span", { class: "value" }),
   );
   mark.line.style.setProperty("--bar", `${isAnswer ? 0 : (100 * Math.abs(effect ?? 0)) / largest}%`);
@@ -149,9 +150,9 @@ function light(id) {
     line.querySelector(".value").replaceChildren(text);
   }
   const edges = own ? `edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
-  the("legend").replaceChildren("Numbers: ", isLit
-    ? `${edges}, in the unit of the target.`
-    : `nats added to the log probability of ${answerWord()}, by ablation, or of tokens to first order.`);
+  const added = `Numbers: nats added to the log probability of ${answerWord()}, by ablation, else to first order.`;
+  const hasEffects = marks.some(({ effect }) => effect !== undefined);
+  the("legend").replaceChildren(isLit ? `Numbers: ${edges}, in the unit of the target.` : hasEffects ? added : "");
 }
 
 const signed = (value) => {

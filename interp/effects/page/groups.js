@@ -33,7 +33,7 @@ export function groupList() {
     return [element("span", {}, field, ...strengthSlider("all", latents)), String(ids.length), short(sum)];
   });
   const save = element("button", { onclick: download }, "save graph and groups");
-  const list = titled("groups", ["group", "nodes", `to ${answerWord()}`], rows);
+  const list = titled("groups", ["group", "nodes", `to ${answerWord()}`], rows, "h2");
   return rows.length ? [...list, element("p", {}, save)] : [];
 }
 

@@ -124,7 +124,7 @@ def graph(
     at = {"x": [-_LEFT] * len(texts), "y": middles, "text": texts}
     fig.add_scatter(**at, mode="text", textposition="middle right", **BARE_TRACE)
     bare = {"visible": False, "fixedrange": True}
-    fig.update_yaxes(range=[0.0, height], **bare).update_xaxes(range=[-_LEFT, letters], **bare)
+    fig.update_yaxes(range=[0.0, height], **bare).update_xaxes(range=[-_LEFT, letters + 0.4], **bare)
     fig.update_layout(width=pixels, margin=_MARGIN, font_size=MIN_FONT, legend={"y": 1.0, "x": 0.0})
     return with_meta(fig, laid_out_for=pixels)
 

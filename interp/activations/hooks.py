@@ -328,11 +328,12 @@ def to_model(module: nn.Module, tokens: Tensor) -> Tensor:
 @contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
     """Run the block in eval mode without gradients, and restore every submodule's mode afterwards."""
-    modes = [(submodule, submodule.training) for submodule in module.modules()]
-    module.eval()
+    training = [submodule for submodule in module.modules() if submodule.training]
+    if training:
+        module.eval()  # which sets an attribute of every submodule
     try:
         with torch.no_grad():
             yield
     finally:
-        for submodule, training in modes:
-            submodule.training = training
+        for submodule in training:
+            submodule.training = True

@@ -44,7 +44,7 @@ function panel({ title, note, height, figure, table }) {
 }
 
 /* The note of a panel: a long one is folded after its first sentence. */
-function captionOf(note) {
+function captionOf(note = "") {
   const first = /^.*?[.] /.exec(note)?.[0] ?? note;
   const rest = note.slice(first.length);
   if (rest.length < LONG) return h("figcaption", null, note);

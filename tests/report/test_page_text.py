@@ -389,7 +389,7 @@ def test_what_is_copied_of_an_example_is_its_text(browser, address):
     browser.evaluate("getSelection().selectAllChildren(document.querySelector('.example .text'))")
     assert browser.evaluate("getSelection().toString()").startswith("<|bos|> return +returned1231233 a\n\tβשלw")
     drawn = "getComputedStyle(document.querySelector('.example .text .{}'), '::before').content"
-    assert [browser.evaluate(drawn.format(kind)) for kind in ("line-end", "tab")] == ['"↵"', '"⇥"']
+    assert [browser.evaluate(drawn.format(kind)) for kind in ("line-end", "tabbed")] == ['"↵"', '"⇥"']
     assert not browser.text(".example .text .space"), "spaces are marked in tokens that fire"
     browser.click(".widths [value=line]")
     assert browser.evaluate("document.querySelector('.example .text').getBoundingClientRect().height") < 40, (

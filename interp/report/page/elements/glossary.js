@@ -67,7 +67,7 @@ export const glossaryList = () => {
 };
 
 const EDGE = 6; // pixels between a tip and the edge of the window
-const SIGNS = [["space", "space"], ["line", "line end"], ["tab", "tab"]];
+const SIGNS = [["space", "space"], ["line", "line end"], ["tabbed", "tab"]];
 
 /* The tip of an element: the activation of its token, its amount of white space, its meaning. */
 function describe(element) {

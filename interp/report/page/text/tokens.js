@@ -11,7 +11,7 @@ import { scriptOf } from "./letters.js";
  * own, to tell of which characters it was seen to be a part.
  * @type {(token: string, least?: number, isText?: boolean, lead?: number, whole?: string) => Child[]} */
 export function visible(token, least = 3, isText = false, lead = null, whole = null) {
-  const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tab" };
+  const kinds = { " ": "span.space", "\n": "span.mark.line", "\t": "span.mark.tabbed" };
   const picture = (c) => String.fromCharCode(0x2400 + c.charCodeAt());
   const shown = (piece) => drawBytes(piece.replace(/[\0-\x1f]/g, picture), lead, whole);
   const drawn = (piece) => {

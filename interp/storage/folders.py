@@ -80,7 +80,9 @@ def whole_folder(
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = unfinished / "new"
-        was_whole = MADE_OF in (read_manifest(new) or {})  # its checkpoints may be deleted, so it cannot resume
+        # Once this work is finished, its checkpoints may be deleted, so it cannot resume. A manifest of other work is that
+        # of a folder which this work made inside its own, as a stage makes a dictionary: it is found again.
+        was_whole = (read_manifest(new) or {}).get(MADE_OF) == made_of
         if was_whole or not resumes or _made_of_interrupted(unfinished) != made_of:
             for path in (new, unfinished_folder(new)):
                 shutil.rmtree(path, ignore_errors=True)

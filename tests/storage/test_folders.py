@@ -278,6 +278,25 @@ def test_interrupted_work_is_resumed_or_discarded(tmp_path, resumes):
         assert (new / "part-2").exists() == resumes
 
 
+def test_a_finished_part_of_interrupted_work_is_found_again(tmp_path):
+    """A stage trains a dictionary in its own folder, and is cut off before its own manifest."""
+    out, part = tmp_path / "stage", {"kind": "dictionary"}
+
+    def work():
+        with whole_folder(out, {"stage": "sae"}, resumes=True) as new:
+            made = not recover_finished(new, part)
+            if made:
+                with whole_folder(new, part, resumes=True) as folder:
+                    (folder / "weights").write_text("trained")
+                raise RuntimeError
+        return made
+
+    with pytest.raises(RuntimeError):
+        work()
+    assert not work(), "the part is not made again"
+    assert (out / "weights").read_text() == "trained" and is_finished(out, {"stage": "sae"})
+
+
 def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
     folder = tmp_path / "store"
 

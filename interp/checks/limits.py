@@ -38,8 +38,9 @@ Positive = Annotated[float, Field(gt=0)]
 NonNegative = Annotated[float, Field(ge=0)]
 Fraction = Annotated[float, Field(ge=0, le=1)]
 FractionBelow1 = Annotated[float, Field(ge=0, lt=1)]
-Seed = Annotated[int, Field(ge=0, lt=1 << 31)]
-"""The range of generators of 32 bits."""
+SEEDS = 1 << 31
+"""Number of seeds: the range of generators of 32 bits."""
+Seed = Annotated[int, Field(ge=0, lt=SEEDS)]
 
 _WORDS = {
     r"^\w+ should ": "must ",

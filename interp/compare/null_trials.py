@@ -17,6 +17,7 @@ from torch import nn
 
 from interp.activations import ActivationStore, StoredRows
 from interp.activations.harvesting import harvest
+from interp.checks.limits import SEEDS
 from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
 from interp.codes.untrained_rows import norm_limit_on
@@ -50,10 +51,15 @@ class TrainingConfigs(NamedTuple):
         tokens = nulls_config.tokens_to_train(None if config is None else config.tokens)
         if config is None:
             foreign = TopKConfig(d_sae=features.d_sae, k=max(1, round(features.meta["l0"])), tokens=tokens)
-            return cls(dataclasses.replace(foreign, seed=1 + nulls_config.seed), None, math.nan)
+            return cls(dataclasses.replace(foreign, seed=_next_seed(nulls_config.seed)), None, math.nan)
         reduced = dataclasses.replace(config, tokens=tokens)
-        twin = dataclasses.replace(reduced, seed=config.seed + 1 + nulls_config.seed)
+        twin = dataclasses.replace(reduced, seed=_next_seed(config.seed + nulls_config.seed))
         return cls(twin, None if reduced == config else reduced, tokens)
+
+
+def _next_seed(seed: int) -> int:
+    """Return another seed, in the range of seeds."""
+    return (seed + 1) % SEEDS
 
 
 class NullTrials:

@@ -24,7 +24,7 @@ from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
-from interp.checks.limits import NonNegative, check_at_least, check_value
+from interp.checks.limits import NonNegative, Seed, check_at_least, check_value
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
 from interp.codes.untrained_rows import has_trained_token, is_included
@@ -75,7 +75,7 @@ def steer(
     if prompt.ndim != 2 or prompt.numel() == 0:
         raise InterpError(f"the prompt is {tuple(prompt.shape)}: [batch, pos] with at least one token is needed")
     check_at_least(1, n_tokens=n_tokens)
-    check_at_least(0, seed=seed)
+    check_value("seed", seed, Seed)
     temperature = check_value("temperature", temperature, NonNegative)
     check_predicts_next(model, features.tokens)
     check_token_ids(prompt, size_of(module_of(model), "d_vocab"))
@@ -117,10 +117,11 @@ def dose_response(
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     check_dictionary_of_scan(features, dictionary, model, hook)
     check_at_least(1, sequences=sequences, n_tokens=n_tokens)
-    check_at_least(0, seed=seed)
+    check_value("seed", seed, Seed)
+    concept = list(dict.fromkeys(concept))
     multiples = [check_value("multiple", multiple, float) for multiple in multiples]
     if len(concept):
-        check_token_ids(torch.tensor([list(concept)]), size_of(module_of(model), "d_vocab"))
+        check_token_ids(torch.tensor([concept]), size_of(module_of(model), "d_vocab"))
     check_predicts_next(model, features.tokens)
     generator = torch.Generator().manual_seed(seed)
     tokens = features.tokens[torch.randperm(len(features.tokens), generator=generator)[:sequences]]

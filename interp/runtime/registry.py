@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
@@ -41,5 +42,10 @@ def import_files(package: str, folders: Iterable[str]) -> None:
 
 
 def _defined_at(code: Any) -> tuple[str, str]:
-    """Return the file of a function or class, or its module if it has no file, and its name in it."""
+    """Return the file of a function or class, or its module if it has no file, and its name in it: for a partial
+    function, of the whole function; for another object that can be called, of its class."""
+    while isinstance(code, partial):
+        code = code.func
+    if not hasattr(code, "__qualname__"):
+        code = type(code)
     return getattr(sys.modules.get(code.__module__), "__file__", None) or code.__module__, code.__qualname__

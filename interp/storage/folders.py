@@ -80,8 +80,8 @@ def whole_folder(
         restore_replaced(out)
         check_output(out, made_of, overwrite=overwrite, run=run)
         new = unfinished / "new"
-        # Once this work is finished, its checkpoints may be deleted, so it cannot resume. A manifest of other work is that
-        # of a folder which this work made inside its own, as a stage makes a dictionary: it is found again.
+        # Finished work may have deleted its checkpoints, so it cannot resume. Another manifest is that of a folder
+        # which this work made in its own, as a stage makes a dictionary: it is found again.
         was_whole = (read_manifest(new) or {}).get(MADE_OF) == made_of
         if was_whole or not resumes or _made_of_interrupted(unfinished) != made_of:
             for path in (new, unfinished_folder(new)):

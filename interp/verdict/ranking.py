@@ -279,12 +279,14 @@ def rank_codes(
     vocab: one string per token id; without it the spelling of tokens is unknown.
     n_shifts: as in `rank_features`.
     faint: latents that are not tested (`interp.codes.latent_strengths.is_faint`), if any.
-    Raises ValueError if n_shifts < 1 or seed < 0, if codes or vocab do not belong to these tokens, or if codes are out
-    of range.
+    Raises ValueError if n_shifts < 1 or seed < 0, if codes, vocab or faint do not belong to these tokens and codes, or
+    if codes are out of range.
     """
     config = RankingConfig(n_shifts=n_shifts, seed=seed)
     text = CodedText.from_codes(tokens, codes, vocab)
     left_out = np.zeros(codes.d_sae, bool) if faint is None else np.asarray(faint)
+    if left_out.shape != (codes.d_sae,):
+        raise InterpError(f"faint has the shape {left_out.shape}, and needs a value for each of {codes.d_sae} latents")
     everything = np.ones(codes.d_sae, bool)
     columns, evidence = _verdicts(text, left_out, everything, config, calibration, progress)
     measures = {"token_share": columns["token_share"]}

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from interp import harvest, scan_features
 from interp.checks.errors import DamagedError
+from interp.checks.limits import SEEDS
 from interp.cli import main, model_commands
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
@@ -117,6 +118,8 @@ def test_another_seed_gives_other_null_dictionaries():
     config = TopKConfig(d_sae=32, tokens=1000, k=2, seed=7)
     seeds = [TrainingConfigs.of(None, config, NullsConfig(seed=seed)).twin.seed for seed in (0, 1, 2)]
     assert len({config.seed, *seeds}) == 4
+    last = replace(config, seed=SEEDS - 1)
+    assert TrainingConfigs.of(None, last, NullsConfig()).twin.seed != last.seed
 
 
 def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monkeypatch):

@@ -44,7 +44,7 @@ def test_padding_counts_in_no_cost_of_a_dose(tokens, tmp_path):
     features = scanned(model, POST, dictionary, padded, tmp_path)
     latent = int(features.table()["max"].idxmax())
     doses = dose_response(
-        model, POST, dictionary, features, latent, multiples=[2], sequences=7, n_tokens=1, concept=[1]
+        model, POST, dictionary, features, latent, multiples=[2], sequences=7, n_tokens=1, concept=[1, 1]
     )
     for token in (-1, V):
         with pytest.raises(ValueError, match=f"token id {token} occurs"):
@@ -134,6 +134,7 @@ def test_a_transcoder_is_steered_at_the_hook_that_is_named_as_if_its_metadata_na
         ({"n_tokens": 1.5}, "n_tokens=1.5 must be a whole number"),
         ({"n_tokens": True}, "n_tokens=True must be a whole number"),
         ({"seed": -1}, "seed=-1 must be at least 0"),
+        ({"seed": 1 << 70}, f"seed={1 << 70} must be"),
         ({"temperature": "a"}, "temperature='a' must be a number"),
         ({"temperature": float("nan")}, "temperature=nan must be a finite number"),
     ],

@@ -1,5 +1,8 @@
 """A name is registered once, but for a function that is defined again."""
 
+from functools import partial
+from operator import itemgetter
+
 import pytest
 
 from interp.runtime.registry import register
@@ -17,7 +20,9 @@ def test_a_function_that_is_defined_again_takes_its_own_place():
 
     for answer in (1, 2):
         register(known, "mine", definition(answer), "the function", lambda function: function)
-    assert known["mine"]() == 2
+        register(known, "part", partial(definition(answer)), "the function", lambda function: function)
+        register(known, "object", itemgetter(answer), "the function", lambda function: function)
+    assert (known["mine"](), known["part"](), known["object"]("012")) == (2, 2, "2")
     with pytest.raises(ValueError, match="the function 'mine' is already registered"):
         register(known, "mine", register, "the function", lambda function: function)
     assert known["mine"]() == 2

@@ -426,6 +426,8 @@ def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):
     assert "are 19 independent groups" in record.getMessage() and "at least 20 sequences" in record.getMessage()
     caplog.clear()
     assert "too-rare" not in set(ranked(20).verdict) and not caplog.records
+    with pytest.raises(ValueError, match=r"faint has the shape \(2,\), and needs a value for each of 1 latents"):
+        rank_codes(torch.ones(2, 9).long(), SparseCodes.from_dense(torch.ones(18, 1)), faint=np.zeros(2, bool))
 
 
 def test_a_latent_alone_has_a_stable_null():

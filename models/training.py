@@ -37,6 +37,8 @@ from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, 
 from models.training_recipe import CLIP_NORM, TrainingConfig, adamw, autocast_to, batch_rows, check_finite
 from models.transformer import Transformer
 
+CHECKPOINT = "checkpoint.safetensors"
+RESULTS = "results.json"
 LOG_EVERY = 10
 """Steps between two rows of metrics.jsonl; a row's loss is the mean of the steps since the row before."""
 VAL_SEQUENCES = 128
@@ -83,11 +85,15 @@ def train_model(
     """
     _check_tokens(model, train_tokens, val_tokens)
     made_of = _made_of(model, train_tokens, val_tokens, config)
+    remedy = f"delete {out} to train again"
     if not overwrite and recover_finished(out, made_of):
-        result = _read_finished(model, as_local_path(out))
-        progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
-        return result
+        folder = as_local_path(out)
+        verify(folder, remedy=remedy)
+        return _read_finished(model, folder, remedy, progress)
     with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as folder:
+        if (folder / RESULTS).exists():  # it was killed before the folder's manifest was written
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+            return _read_finished(model, folder, remedy, progress)
         training = _Training(model, train_tokens, val_tokens, config, folder, progress)
         training.begin()
         while training.step < training.steps:
@@ -99,12 +105,12 @@ def train_model(
         return training.end(tokenizer, val_characters)
 
 
-def _read_finished(model: Transformer, out: Path) -> TrainingResult:
+def _read_finished(model: Transformer, folder: Path, remedy: str, progress: Progress) -> TrainingResult:
     """Return the result of a finished training; its weights are loaded into the model."""
-    remedy = f"delete {out} to train again"
-    verify(out, remedy=remedy)
-    load_weights(model, out / "weights.safetensors", remedy)
-    return TrainingResult(**read_json(out / "results.json", remedy))
+    load_weights(model, folder / "weights.safetensors", remedy)
+    result = TrainingResult(**read_json(folder / RESULTS, remedy))
+    progress(result.steps, result.steps, f"val {result.val_loss:.3f} nats/token")
+    return result
 
 
 class _Training:
@@ -125,7 +131,7 @@ class _Training:
         self.config = config
         self.out = out
         self.progress = progress
-        self.checkpoint = out / "checkpoint.safetensors"
+        self.checkpoint = out / CHECKPOINT
         self.n_ctx = train_tokens.shape[1]
         self.device = model.W_E.device
         self.steps = config.steps(self.n_ctx)
@@ -209,7 +215,7 @@ class _Training:
         return self.seconds_before + time.monotonic() - self.start_time
 
     def end(self, tokenizer: TextTokenizer | None, val_characters: int | None) -> TrainingResult:
-        """Measure, sample and write; the checkpoint is removed last, so that after a kill only this is repeated."""
+        """Measure, sample and write. The results are written last: after a kill before that, only this is repeated."""
         if val_characters is None and tokenizer is not None:
             val_characters = sum(len(decode_without_bos(tokenizer, row)) for row in self.val_tokens)
         losses = measure_losses(
@@ -225,7 +231,7 @@ class _Training:
         self.model.save(self.out)
         if tokenizer is not None and self.config.n_samples:
             write_json(self.out / "samples.json", sample_texts(self.model, tokenizer, self.config))
-        write_json(self.out / "results.json", asdict(result))
+        write_json(self.out / RESULTS, asdict(result))
         self.checkpoint.unlink(missing_ok=True)
         self.progress(self.steps, self.steps, f"val {result.val_loss:.3f} nats/token")
         return result

@@ -103,7 +103,6 @@ def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path):
         ("instead:checkpoint.safetensors", 6),
         ("step:12", 10),
         ("instead:weights.safetensors", 12),
-        ("after:results.json", 12),
     ]:
         assert run(cut, moment) == -signal.SIGKILL, moment
         assert not cut.exists()
@@ -111,7 +110,11 @@ def test_killed_at_any_point_and_resumed_equals_uninterrupted(tmp_path):
         assert step is None or checkpointed_step() == step, moment
     with open(unfinished / "metrics.jsonl", "a") as file:
         file.write('{"step": 14, "los')
+    assert run(cut, "after:results.json") == -signal.SIGKILL
+    finished = (unfinished / "results.json").read_bytes()
+    assert run(cut, "instead:manifest.json") == -signal.SIGKILL
     assert run(cut, "never:") == 0
+    assert (cut / "results.json").read_bytes() == finished, "the training is not done again, which takes another time"
 
     for name in ("weights.safetensors", *(f"snapshots/step-{n}.safetensors" for n in (0, 5, 11)), "samples.json"):
         assert (cut / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

@@ -58,7 +58,13 @@ class TextSource(NamedTuple):
 
 
 class ModelSource(NamedTuple):
-    """A function that loads a model: load(name, dtype=…, revision=…, tokenizer=…), each as in `models.load_model`."""
+    """A function that loads a model: load(name, dtype=…, revision=…, tokenizer=…), each as in `models.load_model`.
+
+    It returns a `LanguageModel`, which `models.pretrained.from_object` makes of a module of Hugging Face or
+    TransformerLens. Another module serves as well, if it maps token ids [seq, pos] to logits [seq, pos, d_vocab] and
+    has a `hook_dict` (hook names to modules), `tokenizer`, `special_ids`, `n_ctx`, `n_layers`, `d_model`, `d_vocab`,
+    `W_U` and `final_norm`; the last two may be None.
+    """
 
     load: Callable[..., Any]
     help: str

@@ -129,14 +129,23 @@ def pretrained_in_short(stages: Results) -> str:
 
 def beside_closest_null(stages: Results) -> str:
     """Say how many latents have one meaning in dictionaries that learnt from equally few tokens: the run's own kind and
-    the null with the largest share."""
+    the null with the largest share. Latents that are too rare to be tested count as having none, and are left out for
+    comparison."""
     shares = {name: of["one_meaning"]["share"] for name, of in stages["nulls"]["results"]["shares"].items()}
     closest = max(shares.keys() - {"SAE", "twin seed"}, key=shares.__getitem__)
     tokens = stages["nulls"]["config"]["nulls"]["sae_tokens"]
+    tested = {name: of_tested(stages["nulls"]["results"]["shares"][name]) for name in ("SAE", closest)}
     return (
         f"Of dictionaries that learnt from only {tokens:,} tokens, {shares['SAE']:.0%} of the SAE's latents do, and "
-        f"{shares[closest]:.0%} of the closest null's ({closest})."
+        f"{shares[closest]:.0%} of the closest null's ({closest}). Latents too rare to be tested count as having none; "
+        f"of those that were tested, it is {tested['SAE']:.0%} and {tested[closest]:.0%}."
     )
+
+
+def of_tested(shares: Results) -> float:
+    """Return the share of latents with one meaning among those that fire often enough to be tested."""
+    n_tested = sum(row["n"] for name, row in shares.items() if name not in ("one_meaning", "too-rare", "no-context"))
+    return float(shares["one_meaning"]["n"] / n_tested)
 
 
 def speed(results: Results) -> str:

@@ -35,7 +35,8 @@ DRAWN_VERDICTS = (ONE_MEANING_ROW, SINGLE_TOKEN)
 def verdict_shares(shares: pd.DataFrame) -> go.Figure:
     """Draw for a dictionary, references that may learn as it did, and its nulls the share of latents with one meaning
     among those that are neither dead nor faint, whose number is in brackets, and the share that a single token
-    explains, each with its 95% interval. An open mark is the share that surely has one meaning.
+    explains, each with its 95% interval. Latents too rare to be tested count as having none. An open mark is the share
+    that surely has one meaning.
 
     shares: the table of that name of a run's nulls."""
     check_columns(

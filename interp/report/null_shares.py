@@ -15,7 +15,7 @@ import pandas as pd
 
 from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, MATCHED, TWIN
 from interp.display.verdict_looks import VERDICT_LOOKS
-from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW
+from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW, UNTESTED
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import format_interval, format_percent, number
 from interp.statistics.estimates import Estimate, difference
@@ -44,12 +44,14 @@ def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
     rows = share_rows(inputs)
     if not rows:
         return None
-    return {"verdicts": _verdicts_in(inputs), "rows": rows, "finding": _finding(rows), "sentences": _account(rows)}
+    verdicts = _verdicts_in(inputs)
+    finding = _finding(rows, verdicts)
+    return {"verdicts": verdicts, "rows": rows, "finding": finding, "sentences": _account(rows)}
 
 
-def _finding(rows: list[dict[str, Any]]) -> str:
-    """Say from which dictionaries the share of one meaning distinguishes this one, and what follows where it does not;
-    nothing if it is not known."""
+def _finding(rows: list[dict[str, Any]], verdicts: list[str]) -> str:
+    """Say from which dictionaries the share of one meaning distinguishes this one, what follows where it does not, and
+    how it is among the tested features; nothing if it is not known."""
     one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
     others = [name for name in one if name not in (OWN_NAME, MATCHED, TWIN)]
     if MATCHED not in one or not others:
@@ -64,7 +66,21 @@ def _finding(rows: list[dict[str, Any]]) -> str:
     if not near:
         return f"{finding}{more}."
     less = f"{', but' if below else ','} not clearly more than in {', '.join(near)}"
-    return f"{finding}{more}{less}: a feature that has one meaning need not be one that the model learnt."
+    rest = f"{finding}{more}{less}: a feature that has one meaning need not be one that the model learnt."
+    tested = {row["dictionary"]: _of_tested(row, verdicts) for row in rows if row["one"]}
+    closest = max(others, key=lambda name: one[name][0])
+    if (tested[MATCHED], tested[closest]) == (share, one[closest][0]):
+        return rest
+    return (
+        f"{rest} Features too rare to be tested count as having none; of those tested, it is "
+        f"{format_percent(tested[MATCHED])} against {format_percent(tested[closest])} ({closest})."
+    )
+
+
+def _of_tested(row: dict[str, Any], verdicts: list[str]) -> float:
+    """Return the share of one meaning among the features that fire often enough to be tested."""
+    untested = sum(share[0] for verdict, share in zip(verdicts, row["shares"], strict=True) if verdict in UNTESTED)
+    return row["one"][0] / (1 - untested) if untested < 1 else math.nan
 
 
 def _account(rows: list[dict[str, Any]]) -> list[str]:

@@ -142,13 +142,18 @@ def _elements(atom: Atom) -> Segments:
             return ["in English prose"]
     names = names_once([_without_like(name) for name in atom.names])
     plain = [name for name in names if name[0] != LIKE]
-    like: list[Wording] = [(one,) for name in names if name[0] == LIKE for one in name if isinstance(one, Token)]
+    like = [one for name in names if name[0] == LIKE for one in _samples(name)]
     if like and atom.subject != SUBJECT and all(isinstance(one, Token) for name in plain for one in name):
         plain, like = [], [*plain, *like]
     names = _once_at_end(plain)
     if like:
         names.append((LIKE, *join_with_commas(like)))
     return merge_words(_shown(atom.around(join_with_or(names))), alone=LIKE)
+
+
+def _samples(name: Wording) -> list[Wording]:
+    """Return the tokens by which a class is named. Without a vocabulary they are words, and stay together."""
+    return [(one,) for one in name if isinstance(one, Token)] or [name[1:]]
 
 
 def _is_english(name: Wording) -> bool:

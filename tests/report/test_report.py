@@ -827,6 +827,11 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
         "After 3M tokens, 50 % [40–60] of its features have one meaning, more than in shuffled model, but not clearly "
         "more than in frozen decoder (55 %): a feature that has one meaning need not be one that the model learnt."
     )
+    rare = table.replace({"verdict": {"single-token": "too-rare"}})
+    rare.loc[rare["verdict"] == "too-rare", "share"] = [0.375, 0.1, 0.2, 0.1]
+    finding = nulls_account(replace(run, nulls=nulls._replace(shares=rare), curves={"sae": longer}))["finding"]
+    tested = "Features too rare to be tested count as having none; of those tested, it is 80 % against 69 %"
+    assert finding == f"{account['finding']} {tested} (frozen decoder)."
     assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]
 

@@ -3,6 +3,7 @@
 import pytest
 
 from interp.display.segments import (
+    LIKE,
     Family,
     Part,
     Token,
@@ -58,6 +59,7 @@ def starts(*names: str) -> list[tuple[str, str]]:
             'tokens like "a1", a newline, "d1", "e1"',
         ),
         (a_rule(about_40=[like("\n")], url=["in a URL"]), "a newline in a URL"),
+        (a_rule(about_40=[(LIKE, "token 3", ", ", "token 7")]), "tokens like token 3, token 7"),
         (
             a_rule(token=["x"], previous_role_40=[like("a1", "b1"), like(" "), (Token("\n"), " or ", Token("-"))]),
             '"x" after a space, a newline, "-" +2',

@@ -117,6 +117,7 @@ def compare_with_nulls(
         "kind": "nulls",
         "features": scan_identity(features),
         "activations": store.digest,
+        "compared dictionaries": list(COMPARED_DICTIONARIES),
         "neurons": None if neurons is None else {baseline_name: scan_identity(neurons)},
         # on whichever device they are trained, so one name stands for all
         "dictionary": None if config is None else config_to_dict(config) | {"device": SAEConfig.device},

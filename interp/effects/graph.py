@@ -59,7 +59,8 @@ class AttributionGraph(GraphNodes):
     def __repr__(self) -> str:
         counts = self.nodes["type"].value_counts()
         likeliest = self.nodes.iloc[self.likeliest]
-        answer = f"{self.words[likeliest['latent']]!r} {likeliest['activation']:.0%}"
+        token = int(likeliest["latent"])
+        answer = f"{self.words.get(token, token)!r} {likeliest['activation']:.0%}"
         sizes = f"{counts.get('latent', 0):,} latents, {counts.get('error', 0):,} errors"
         shares = f"replacement {self.replacement:.2f}, completeness {self.completeness:.2f}"
         return f"AttributionGraph({''.join(self.tokens)!r} → {answer}; {sizes}; {shares})"

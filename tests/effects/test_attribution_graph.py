@@ -533,6 +533,7 @@ def test_the_influence_in_a_graph_of_another_tool_follows_from_its_edges(tmp_pat
     }
     (tmp_path / "theirs.json").write_text(json.dumps(content))
     graph = load_graph(tmp_path / "theirs.json")
+    assert graph.words == {} and "→ 3 60%" in repr(graph), "their file has no words: ids stand for them"
     of_second, of_first = 0.75, 0.25 + 0.75 * 3 / 4
     np.testing.assert_allclose(graph.nodes["influence"][:3], [of_first + of_second / 4, of_first, of_second])
     assert set(graph.pruned(nodes=1.0).nodes["latent"]) >= {7, 9}

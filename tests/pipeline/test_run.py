@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 from interp.compare.null_dictionaries import compare_with_nulls
 from interp.compare.nulls_config import NullsConfig
 from interp.display.verdict_names import VERDICTS
@@ -205,7 +206,7 @@ def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
     assert judged.n_active.to_dict() == {latent: counts[latent] for latent in judged.index}
 
 
-def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(run, tmp_path):
+def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(run, tmp_path, monkeypatch):
     settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
     given = run.features, run.neurons, run.store, TINY.harvest.hook_name, run.model, run.sae.config
     compare = partial(compare_with_nulls, *given, tmp_path, baseline_name="units of the MLP")
@@ -219,6 +220,9 @@ def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(r
     assert again.verdicts.equals(nulls.verdicts) and not (tmp_path.with_name(f"{tmp_path.name}.unfinished")).exists()
     with pytest.raises(ValueError, match="holds other work: latents is 16, not 8"):
         compare(nulls_config=dataclasses.replace(settings, latents=8))
+    monkeypatch.setitem(COMPARED_DICTIONARIES, "another null", COMPARED_DICTIONARIES["frozen encoder"])
+    with pytest.raises(ValueError, match="holds other work: not the same compared dictionaries"):
+        compare(nulls_config=settings)
 
 
 def test_the_cost_of_the_nulls_is_estimated_from_the_run_so_far(run, monkeypatch):

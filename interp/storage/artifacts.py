@@ -32,7 +32,7 @@ class Artifact:
     name: str
     """Its name in error messages, with its article."""
     identifying_files: tuple[str, ...]
-    """A folder is this artifact if it has one of these files; "" is the path itself, if it is a file."""
+    """A folder is this artifact if it has one of these files; "" is the path itself, if it is a safetensors file."""
     inside: tuple[str, ...]
     """Its paths inside a folder that contains it: a folder that a command wrote, then a run folder."""
     stage: str
@@ -202,6 +202,9 @@ def _inside(path: Path, artifact: str) -> list[Path]:
 
 
 def _is(path: Path, artifact: Artifact) -> bool:
+    if "" in artifact.identifying_files and path.is_file():
+        with path.open("rb") as file:
+            return file.read(9)[8:] == b"{"  # safetensors: the length of its header, which is JSON
     return any((path / file).is_file() for file in artifact.identifying_files)
 
 

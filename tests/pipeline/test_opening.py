@@ -79,6 +79,8 @@ def test_open_any_names_what_it_expected_and_what_it_found(tiny_run, tmp_path):
         find_artifact(tmp_path, "activations")
     with pytest.raises(ValueError, match=r"a.txt is not a run folder \(run.toml\): it is a file"):
         find_artifact(tmp_path / "a.txt", "run")
+    with pytest.raises(ValueError, match=r"run.toml is neither a run folder .*, nor labelled tokens .*: it is a file"):
+        open_any(tiny_run.path / "run.toml")
     with pytest.raises(
         ValueError, match=r"sae is neither a feature store \(meta.json\), nor a run folder with one: it is an SAE's"
     ):

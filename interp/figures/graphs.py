@@ -113,8 +113,9 @@ def graph(
     columns = "" if is_narrow else "a column for each token, "
     caption = (
         f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. The wider a "
-        "line, the more of the influence on the next token it carries. Numbers: nats that a node adds to the log "
-        f"probability of that token, to first order. Drawn are the nodes with {nodes:.0%} of the influence, "
+        "line, the more of the influence on the next token it carries; its sign is that of the direct effect, with "
+        "attention and norms held. Numbers: nats that a node adds in all to the log probability of that token, to "
+        f"first order. Drawn are the nodes with {nodes:.0%} of the influence, "
         f"{count:,} of {n_latents:,} latents among them, and {edges:.0%} of the influence of their edges."
     )
     with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)

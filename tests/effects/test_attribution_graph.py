@@ -761,6 +761,10 @@ def test_what_an_answer_depends_on_most_is_drawn_whatever_its_influence(
         "[...document.querySelectorAll('.node')].flatMap((node) => node.dataset.ids.split('|'))"
     )
     assert "+100" in chromium.text(".node .value") and chromium.text("#card td:nth-child(2)")[0] == "100"
+    bare = "A box without lines acts through paths too weak for this page."
+    assert bare not in chromium.text("#legend")[0]
+    chromium.evaluate("modules['graph.js'].links.splice(0); modules['state.js'].change({})")
+    assert bare in chromium.text("#legend")[0]
 
 
 def test_a_pinned_node_stays_lit_while_the_mouse_rests_on_another(graph: AttributionGraph, chromium, tmp_path) -> None:
@@ -795,6 +799,17 @@ def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhe
         }})()""")
         assert chromium.text("#card h2")[0] == said, "on its card"
         assert chromium.evaluate("document.querySelector('.node.pinned').title").startswith(said), "and on its node"
+
+
+def test_the_names_of_rows_stay_in_sight_where_the_columns_scroll(graph: AttributionGraph, chromium, tmp_path) -> None:
+    tokens = [f"quite a long token {position}" for position in range(len(graph.tokens))]
+    open_graph(chromium, replace(graph, tokens=tokens).to_html(tmp_path / "graph.html", nodes=1.0), 800)
+    change(chromium, cut=100, errors=True)
+    frame = "document.getElementById('frame')"
+    assert chromium.evaluate(f"{frame}.scrollWidth > {frame}.clientWidth && {frame}.scrollLeft > 0")
+    assert set(
+        chromium.evaluate("[...document.querySelectorAll('.axis')].map((e) => e.getBoundingClientRect().x)")
+    ) == {0}
 
 
 @pytest.mark.parametrize("width", [390, 1440])

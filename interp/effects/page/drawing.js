@@ -1,13 +1,13 @@
 /* The drawing of the graph. A click on a line of a box or on a strand pins it. */
 
 import { drawn, element, the } from "./elements.js";
-import { byId, data, keyOf, pairs } from "./graph.js";
+import { byId, data, keyOf, logits, pairs } from "./graph.js";
 import { place } from "./layout.js";
 import { answerWord } from "./links.js";
 import { carriedBy, edgesOf } from "./paths.js";
 import { shown } from "./shown.js";
 import { pathsToAnswer, pin, state } from "./state.js";
-import { clipped, percent, short, sumOf } from "./words.js";
+import { clipped, percent, short, sumOf, wordOf } from "./words.js";
 
 const BELOW = 16; // the height that is left free below the graph
 const NARROW = 560; // a frame in which columns for the tokens have no room
@@ -30,8 +30,9 @@ export function draw() {
   const sheet = element("div", { id: "sheet", role: "group", "aria-label": label });
   sheet.style.width = `${width}px`;
   sheet.style.height = `${height}px`;
-  sheet.append(svg, ...rowNames(rows, isNarrow), ...otherTokens(rows, columns));
+  sheet.append(svg, ...otherTokens(rows, columns));
   for (const box of boxes) sheet.append(boxElement(box, largest));
+  sheet.append(element("div", { class: "axes" }, ...rowNames(rows, isNarrow)));
   frame.classList.toggle("narrow", isNarrow);
   const fromRight = frame.scrollWidth - frame.scrollLeft;
   frame.replaceChildren(sheet);
@@ -150,9 +151,15 @@ function light(id) {
     line.querySelector(".value").replaceChildren(text);
   }
   const edges = own ? `edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
-  const added = `Numbers: nats added to the log probability of ${answerWord()}, by ablation, else to first order.`;
+  const isFirst = state.answer === logits[0].node_id;
+  const added =
+    `Numbers: nats added in all to the log probability of ${answerWord()}, by ablation, else to first order`
+    + (isFirst ? "." : `; those of tokens are known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
-  the("legend").replaceChildren(isLit ? `Numbers: ${edges}, in the unit of the target.` : hasEffects ? added : "");
+  const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
+  const weak = boxes.every(hasLines) ? "" : " A box without lines acts through paths too weak for this page.";
+  the("legend").replaceChildren(
+    isLit ? `Numbers: ${edges}, in the unit of the target.` : `${hasEffects ? added : ""}${weak}`);
 }
 
 const signed = (value) => {

@@ -12,6 +12,7 @@ import { sumOf, visible } from "./words.js";
 const LETTER = 6.4;
 const LINE = { wide: 22, narrow: 28 }; // the height of a line of a box; a finger needs more
 const BOX = { least: 84, few: 4, leastOfMany: 128, most: 300, beside: 60, border: 6 };
+const NARROWEST = 0.7; // of those least widths, where a frame is too narrow for them
 const SPACE = { least: 36, each: 7, most: 130 }; // between two rows, by the strands in it
 const STRAND = { least: 1, most: 9, gap: 3 };
 const BETWEEN = 14; // two columns
@@ -87,7 +88,10 @@ function columnsOf(boxes, isBeside, frameWidth, isNarrow) {
     column.width = Math.min(column.wished, column.lines > BOX.few ? BOX.leastOfMany : BOX.least);
   }
   const needed = (column) => column.width + column.tracks + BETWEEN;
-  const room = () => Math.max(0, frameWidth - left - MARGIN.right - sumOf(columns, needed));
+  const spare = () => frameWidth - left - MARGIN.right - sumOf(columns, needed);
+  const fit = Math.max(NARROWEST, 1 + Math.min(0, spare()) / sumOf(columns, ({ width }) => width));
+  for (const column of columns) column.width *= fit;
+  const room = () => Math.max(0, spare());
   const wish = ({ wished, width, lines }) => (wished - width) * lines; // the more lines, the more room
   for (let round = 0; round < 3; round++) {
     const part = room() / (sumOf(columns, wish) || 1);

@@ -124,7 +124,7 @@ def caption_of(latent: LatentFacts) -> Caption:
         head=beside[0].head if beside else "",
         brief=None if name.brief == [RULE] else to_json(name.brief),
         title=to_json(name.title),
-        below=to_json(_rule_in_words(rule)) if is_below else None,
+        below=to_json(_rule_in_words(rule, RULE if beside == rule.clauses else _whole(rule))) if is_below else None,
         measured=to_json(segments_of(measured)) if measured else None,
         f1=name.f1,
     )
@@ -162,7 +162,7 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
         title = [*_on_commonest(latent, is_title=True), *_most_strongly(latent)]
         return Name([Part("vague", _on_commonest(latent)), *apart], [Part("vague", title), *apart])
     before, after = _before_rule(latent), [*_mostly_in(latent), *_beside_rule(latent), *apart]
-    return Name([*before, RULE, *after], [*before, *_rule_in_words(latent.rule), *after], f1)
+    return Name([*before, RULE, *after], [*before, *_rule_in_words(latent.rule, RULE), *after], f1)
 
 
 def _before_rule(latent: LatentFacts) -> Segments:
@@ -252,9 +252,13 @@ def _on_shared(latent: LatentFacts) -> Segments:
     return [_muted(f"{before}{on}"), Part("rule", segments_of(latent.shared))]
 
 
-def _rule_in_words(rule: RuleFacts) -> Segments:
+def _whole(rule: RuleFacts) -> Part:
+    return Part("rule", segments_of(rule.clauses))
+
+
+def _rule_in_words(rule: RuleFacts, words: Part) -> Segments:
     """Return the rule with its F1, and how many of the strongest firings it misses."""
-    shown = Part("weak", [NEAREST, RULE]) if rule.is_weak else RULE
+    shown = Part("weak", [NEAREST, words]) if rule.is_weak else words
     misses = rule.is_past_strongest() and not rule.is_weak
     but = f", but true of {format_percent(rule.at_strongest or 0)} of its strongest firings"
     return [shown, _f1(rule.f1), *([_small(but)] if misses else [])]

@@ -274,6 +274,7 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert again.below is None and again.rule == [] and "in dna" in str(again.measured), "it says the label again"
     more = caption(rule=a_rule(label=["dna"], previous=["x"]), shares=[0.2], **dna)
     assert more.below is not None and "dna" not in str(more.rule) and "dna" in str(more.measured), "it says it once"
+    assert "in dna" in str(more.below), "below, the rule is whole, as its F1 is"
     told = caption(rule=A_IN_X, kind="latex", kind_share=0.95)
     assert told.below is None, "nothing stands below that the title says"
     assert "text rich in" in str(told.measured) and caption().measured is None, "its F1 is that of all of the rule"

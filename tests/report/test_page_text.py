@@ -159,7 +159,7 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
     )
     told = f"((e) => [e.textContent, e.querySelector('.in-words .token').dataset.tip])(report.ruleElement({rule}))"
     words = "the first byte of a Hebrew letter"
-    assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or  {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
+    assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
     browser.size(390, 844)
     tab = f"document.querySelector('#feature').appendChild(report.h('button.tab', null, report.ruleElement({rule})))"
     assert browser.evaluate(f"{tab}.querySelector('.in-words').checkVisibility()"), "on a phone, in a tab"
@@ -543,6 +543,9 @@ def test_a_mark_on_which_a_feature_fires_is_drawn_with_the_letter_that_bears_it(
     assert browser.evaluate(f"{firing}(['xد', '{fatha}', 'ل'], 1)") == [f"د{fatha}", f"xد{fatha}ل", False]
     assert browser.evaluate(f"{firing}(['د', '{fatha}'], 0)") == ["د", f"د{fatha}", False], "not with the mark"
     assert browser.evaluate(f"{firing}(['{fatha}', 'ل'], 0)")[2], "one without a letter has a circle instead"
+    body = f"document.body.append(report.ruleElement([['{fatha}']]))"
+    quoted = "getComputedStyle(document.body.lastElementChild.querySelector('.short'), '::before').content"
+    assert browser.evaluate(f"({body}, {quoted})") == '"◌"', "so has one in quotes"
     pieces = """((tokens, firing) => {
         const first = report.vocabulary.push(...tokens) - tokens.length;
         const all = report.piecesOf(tokens.map((_, k) => first + k), firing, () => true);

@@ -116,7 +116,7 @@ function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
   const isBoxed = text.includes('"'); // beside which further quotes are hard to tell
   const script = scriptOf(text);
   const named = { "data-script": script, dir: script ? "ltr" : directionOfBytes(text) };
-  const look = isBlank ? ".blank" : isBoxed ? ".token" : "";
+  const look = isBlank ? ".blank" : isBoxed ? ".token" : /^\p{M}/u.test(text) ? ".combining" : "";
   const kind = text.length > LONG_TOKEN && !pieces ? "bdi" : `bdi.short${look}`;
   const isQuoted = !isBlank && !isBoxed;
   return [quote(isQuoted), h(kind, named, pieces ? partsOf(text, pieces) : visible(text, 1)), quote(isQuoted)];
@@ -154,8 +154,9 @@ function partsOf(text, pieces, isExact = true) {
 }
 
 /* The same, and what its parts are in words. */
-const inWords = ([text, pieces]) => h("bdi.in-words", { dir: "ltr" }, tokenOf([text, pieces], false), " ",
-  h("span", null, pieces.length > 1 ? "with " : "", pieces.filter(isToken).map(([, words]) => words).join(" and ")));
+const inWords = ([text, pieces]) => h("bdi.in-words", { dir: "ltr" }, tokenOf([text, pieces], false),
+  h(pieces.length > 1 ? "span" : "span.alone", null, pieces.length > 1 ? " with " : "",
+    pieces.filter(isToken).map(([, words]) => words).join(" and ")));
 
 const tipOf = (text, pieces) =>
   `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;

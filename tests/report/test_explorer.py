@@ -540,6 +540,44 @@ def test_the_model_writes_with_a_feature_held_as_soon_as_it_is_chosen(page, serv
     assert not page.complaints
 
 
+def answer_instead(browser, name: str, answer: str) -> None:
+    """Let the page's questions of a name have another answer: a promise of a Response, in JavaScript."""
+    browser.evaluate(f"""(() => {{
+        const own = fetch;
+        window.fetch = (to, what) => (to === "/api/{name}" ? {answer} : own(to, what));
+    }})()""")
+
+
+REFUSED = """Promise.resolve(new Response('{"error": "not this one"}', { status: 400 }))"""
+
+
+def test_a_feature_that_the_server_refuses_is_let_go_and_the_page_says_why(page):
+    typed(page, TEXT)
+    answer_instead(page, "multiple", REFUSED)
+    page.click(".rows .hold")
+    page.wait("document.querySelector('.heldlist [role=alert]') !== null")
+    assert page.text(".heldlist [role=alert]") == ["not this one."] and not page.text(".heldlist a")
+    assert page.evaluate("location.hash") == "#try" and page.text(".hold[aria-pressed=true]") == []
+
+
+def test_a_multiple_that_is_set_before_the_server_proposes_one_stays(page):
+    typed(page, TEXT)
+    answer_instead(page, "multiple", "new Promise((then) => { window.propose = then; })")
+    page.click(".rows .hold")
+    field = "document.querySelector('.heldlist input')"
+    page.evaluate(f"{field}.value = 1; {field}.dispatchEvent(new Event('input')); propose(new Response('4')); null")
+    page.wait("document.querySelectorAll('.written').length === 2")
+    assert page.evaluate(f"{field}.valueAsNumber") == 1 and not page.complaints
+
+
+def test_the_texts_of_a_feature_wait_no_longer_once_the_server_has_refused(window, server):
+    window.open(f"{server.address}/#feature/5")
+    answer_instead(window, "multiple", REFUSED)
+    window.click(".tab:last-child")
+    window.wait("document.querySelector('.steering .texts [role=alert]') !== null")
+    assert window.evaluate("document.querySelector('.texts.waiting')") is None
+
+
 def test_held_features_stay_in_the_list_and_in_the_address_while_the_text_changes(window, server, run):
     never = int(run.features.table().sort_values("n_active").latent.iloc[0])
     window.open(f"{server.address}/#try/{never}")
@@ -669,6 +707,24 @@ def test_notes_that_were_not_taken_are_sent_again_and_only_then_said_to_be_saved
     window.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
     assert "sent later" in run.notes["label"].tolist() and window.evaluate("document.getElementById('trouble').hidden")
     edit_notes(server.notes, server.key, {"7": {"label": ("sent later", "")}})
+
+
+def test_notes_that_the_server_refuses_are_sent_again_with_the_next_change_alone(window, server, run):
+    window.open(f"{server.address}/#feature/8")
+    window.evaluate("window.own = fetch; window.sent = 0; null")
+    window.evaluate("window.later = setTimeout; window.setTimeout = (then, ms) => later(then, ms / 20); null")
+    window.evaluate("window.fetch = (to, what) => { sent += to === '/api/notes'; return own(to, what); }; null")
+    field = "document.querySelector('#feature header input')"
+    write = f"{field}.value = {{}}; {field}.dispatchEvent(new Event('input'))"
+    window.evaluate(write.format("'x'.repeat(20001)"))
+    window.wait("!document.getElementById('trouble').hidden")
+    assert "has 20,001 characters: at most 20,000" in window.text("#trouble")[0]
+    window.evaluate("new Promise((then) => later(then, 400))")
+    assert window.evaluate("sent") == 1
+    window.evaluate(write.format("'short'"))
+    window.wait("document.querySelector('#feature .notes output').textContent === 'saved'")
+    assert "short" in run.notes["label"].tolist() and window.evaluate("document.getElementById('trouble').hidden")
+    edit_notes(server.notes, server.key, {"8": {"label": ("short", "")}})
 
 
 def test_a_note_that_is_on_its_way_when_the_page_is_closed_is_kept(window, server, run):

@@ -2,7 +2,10 @@
 
 import { h } from "../elements/elements.js";
 
-/** Ask the server; throw an Error that says why it does not answer.
+/** What the server says of a question that it refuses, and would refuse again. */
+export class Refusal extends Error {}
+
+/** Ask the server; throw an Error that says why it does not answer, or a Refusal.
  * @type {(name: string, asked?: any, options?: RequestInit) => Promise<any>} */
 export async function ask(name, asked, options = {}) {
   const posted = asked && {
@@ -17,7 +20,7 @@ export async function ask(name, asked, options = {}) {
     throw new Error("The model does not answer: check that `interp explore` is still running");
   }
   const reply = await answer.json();
-  if (!answer.ok) throw new Error(reply.error);
+  if (!answer.ok) throw new Refusal(reply.error);
   return reply;
 }
 

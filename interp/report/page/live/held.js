@@ -10,7 +10,7 @@ import { labelOrCaption } from "../text/captions.js";
 const { latents } = page;
 const PAUSE = 250;
 const MOST_HELD = 16;
-/* Latent → the multiple of its maximum at which it is held. */
+/* Latent → the multiple of its maximum at which it is held; null until the server answers which. */
 const held = new Map();
 /** @type {Record<string, any>} */
 const parts = { list: h("ul.heldlist"), texts: h("div.texts", { "aria-live": "polite" }) };
@@ -18,6 +18,7 @@ let textOf;
 let onchange;
 let timer;
 let newest = 0;
+let refusal = ""; // of the features that were to be held last
 
 export const heldLatents = () => Array.from(held.keys());
 
@@ -43,23 +44,27 @@ export function holdButton(latent) {
  * @type {(all: number[]) => Promise<void>} */
 export async function hold(all) {
   const added = all.filter((latent) => !held.has(latent)).slice(0, MOST_HELD - held.size);
-  for (const latent of added) held.set(latent, 1);
+  for (const latent of added) held.set(latent, null);
+  refusal = "";
   show();
-  if (!added.length) return;
-  try {
-    for (const latent of added) {
+  for (const latent of added) {
+    try {
       const multiple = await ask("multiple", { text: textOf(), latent });
-      if (held.get(latent) === 1) held.set(latent, multiple);
+      if (held.get(latent) === null) held.set(latent, multiple);
+    } catch (error) {
+      held.delete(latent);
+      refusal = error.message;
     }
-    showList();
-    writeSoon();
-  } catch (error) {
-    showError(parts.texts, error);
   }
+  if (!added.length) return;
+  if (refusal) show();
+  else showList();
+  writeSoon();
 }
 
 function release(all) {
   for (const latent of all) held.delete(latent);
+  refusal = "";
   show();
   writeSoon();
 }
@@ -75,7 +80,7 @@ function showList() {
       held.set(latent, event.target.valueAsNumber);
       writeSoon();
     };
-    const bounds = { value: held.get(latent), step: 0.5, min: -100, max: 100, required: true };
+    const bounds = { value: held.get(latent) ?? 1, step: 0.5, min: -100, max: 100, required: true };
     return h("label", null, h("input", { type: "number", ...bounds, oninput }), " × its maximum");
   };
   const row = (latent) => h("li", null,
@@ -86,7 +91,8 @@ function showList() {
   const few = held.size ? null : h("li.muted", null, how);
   const full = held.size < MOST_HELD ? null : h("li.muted", null, `No more than ${MOST_HELD} can be held at a time.`);
   const compare = h("li", null, h("a", { href: `#compare/${one}/${other}` }, "Compare the two"));
-  const all = [few, ...heldLatents().map(row), full, held.size === 2 ? compare : null];
+  const refused = refusal ? h("li.missing", { role: "alert" }, `${refusal}.`) : null;
+  const all = [few, ...heldLatents().map(row), full, held.size === 2 ? compare : null, refused];
   parts.list.replaceChildren(...all.filter(Boolean));
 }
 
@@ -103,7 +109,7 @@ async function write() {
   const value = (name) => parts.form.elements[name].valueAsNumber;
   const asked = {
     prompt: textOf(),
-    multiples: Object.fromEntries(held),
+    multiples: Object.fromEntries(Array.from(held).filter(([, multiple]) => multiple !== null)),
     n_tokens: value("tokens"),
     temperature: value("temperature"),
     seed: value("seed"),

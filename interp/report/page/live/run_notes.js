@@ -2,10 +2,10 @@
 
 import { keepNotesWith, replaceNotes } from "../data/notes.js";
 import { trouble } from "../elements/errors.js";
-import { ask } from "./ask.js";
+import { ask, Refusal } from "./ask.js";
 
 const PAUSE = 300;
-const RETRY = 2000; // until changes that the server did not take are sent again
+const RETRY = 2000; // until changes that did not reach the server are sent again; refused ones wait for a new change
 const MOST_KEPT = 15000; // characters of changes that outlive the page: a browser allows 64 KiB of them
 let waiting = {},
   sending = false,
@@ -56,6 +56,7 @@ async function send() {
     wait(newer);
     isRefused = true;
     trouble(`Your notes are not saved yet: ${error.message}.`);
+    if (error instanceof Refusal && !Object.keys(newer).length) return;
     clearTimeout(timer);
     timer = setTimeout(send, RETRY);
   } finally {

@@ -125,10 +125,15 @@ export function steering(latent, example) {
       const answer = await ask("steer", asked);
       if (question !== newest) return;
       texts.replaceChildren(...writtenElements(answer));
+      texts.classList.remove("waiting");
     } catch (error) {
-      if (question === newest) showError(texts, error);
+      if (question === newest) fail(error);
     }
+  }
+
+  function fail(error) {
     texts.classList.remove("waiting");
+    showError(texts, error);
   }
 
   async function cost() {
@@ -153,7 +158,7 @@ export function steering(latent, example) {
       slider.value = multiple;
       later();
     } catch (error) {
-      showError(texts, error);
+      if (question === newest) fail(error);
     }
   }
 

@@ -43,7 +43,8 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     assert data["text/plain"] == f"Explore({TEXT!r})" and str(latent) in data["text/html"]
     assert "<b>" not in data["text/html"] and "&lt;" in data["text/html"], "what is typed is text"
     widget.text = "word " * 100
-    assert list(widget.reading) == ["error"] and "at most 64" in widget.reading["error"]
+    assert len(widget.reading["tokens"]) == 64 and (left_out := widget.reading["left_out"]) > 0
+    assert f"and {left_out} tokens, which are left out" in widget._repr_mimebundle_()[0]["text/html"]
     widget.text, widget.latent = "", 99_999
     assert widget.reading == {} and widget.card == ""
 
@@ -95,6 +96,8 @@ def test_a_token_chosen_lists_what_fires_there_and_a_feature_asks_for_its_card(r
     assert chromium.evaluate("model.get('latent')") == shown[0]
     chromium.evaluate("model.set('card', '<b>the card</b>')")
     assert chromium.text(".card b") == ["the card"] and len(chromium.text(".feature[aria-pressed=true]")) == 1
+    chromium.evaluate("model.set('reading', { ...model.get('reading'), left_out: 5 })")
+    assert "the last 5 are left out" in chromium.text(".features")[0]
     chromium.evaluate("model.set('reading', {error: 'too <i>long</i>'})")
     assert chromium.text(".features") == ["too <i>long</i>"] and chromium.text(".tokens button") == []
     chromium.evaluate("window.close()")

@@ -172,7 +172,6 @@ def test_other_sites_and_other_names_are_refused(server):
     "name, asked, said",
     [
         ("read", {"text": ""}, "no text"),
-        ("read", {"text": "word " * 100}, "at most 64"),
         ("read", {"text": 1}, "text=1 must be text"),
         ("read", {"text": TEXT, "more": 1}, "more"),
         ("at", {"text": TEXT, "position": 99}, "position 99"),
@@ -668,10 +667,20 @@ def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(p
     assert not page.complaints
 
 
-def test_a_text_that_is_too_long_is_refused_on_the_page(page):
-    typed(page, "word " * 100)
-    page.wait("document.querySelector('.reading [role=alert]') !== null")
-    assert "at most 64" in page.text(".reading")[0]
+def test_of_a_text_that_is_too_long_the_beginning_is_read_and_the_page_says_so(page, server):
+    typed(page, TEXT)
+    assert page.text(".notice") == [""]
+    typed(page, long := "word " * 100)
+    page.wait("document.querySelector('.notice').textContent")
+    assert server.live.tokens(long).shape == (1, 64)
+    n = server.live.read(long)["left_out"]
+    assert n > 0 and page.text(".notice")[0].startswith(f"The model reads 64 tokens: the {n} after ")
+    assert page.text(".next tr") and page.text(".rows [data-latent]") and page.faint() == []
+    page.click(".rows .hold")
+    page.wait("document.querySelectorAll('.written').length === 2")
+    typed(page, "")
+    assert page.text(".reading [role=alert]") == ["There is no text: write some."] and page.text(".notice") == [""]
+    assert not page.complaints
 
 
 def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(window, server, run):

@@ -13,10 +13,11 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
     live.common(476, 12)                          how often two latents fire together in the scan
     live.edges("Once upon", 1, "blocks.1.hook_resid_post")    edges between latents of two hooks of a run
 
-A text begins with the token that opens the run's own texts. Special tokens, tokens and positions that the dictionary's
-training left out, and rows above its norm limit have no latents, as in the scan. Activations are in the dictionary's
-unit. A strength is an activation as a share of the latent's maximum in the scan; for a latent that never fired there,
-as a share of the median of all maxima. Probabilities are in [0, 1].
+A text begins with the token that opens the run's own texts; of one that is longer than the model reads, the first
+tokens are read. Special tokens, tokens and positions that the dictionary's training left out, and rows above its norm
+limit have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share
+of the latent's maximum in the scan; for a latent that never fired there, as a share of the median of all maxima.
+Probabilities are in [0, 1].
 """
 
 import threading
@@ -94,8 +95,10 @@ class LiveModel:
     def read(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the token ids. `firing` has, for each token, [latent,
         activation] of the N_LISTED_LATENTS strongest. `features` has, for the text, [latent, largest strength,
-        [[position, activation], …]], the strongest first."""
+        [[position, activation], …]], the strongest first. `left_out` is the number of tokens behind the first `n_ctx`,
+        which are not read."""
         tokens = self.tokens(text)
+        left_out = len(encode_with_opening_token(self.tokenizer, text)) - tokens.shape[1]
         with self._lock, evaluating(self.model):
             z = self._codes(tokens)
         firing = [_strongest_latents(z, row, N_LISTED_LATENTS) for row in range(z.shape[0])]
@@ -104,7 +107,7 @@ class LiveModel:
             largest = max(value for _, value in firings)
             features.append([latent, self.strength(latent, largest), firings])
         features.sort(key=lambda row: -row[1])
-        return {"tokens": tokens[0].tolist(), "firing": firing, "features": features}
+        return {"tokens": tokens[0].tolist(), "firing": firing, "features": features, "left_out": left_out}
 
     def strength(self, latent: int, z: float) -> float:
         return z / float(self._full_strengths[latent])
@@ -294,14 +297,8 @@ class LiveModel:
         return common_properties(self.features, np.array([[latent, other]]))[0]
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
-        """Return the tokens of a text. Raises ValueError for a text without tokens, or with more than the model
-        takes."""
-        ids = encode_with_opening_token(self.tokenizer, text)
-        if len(ids) > self.n_ctx:
-            raise InterpError(
-                f"the text has {len(ids):,} tokens, and at most {self.n_ctx:,} can be read here: shorten it"
-            )
-        return ids[None]
+        """Return the first `n_ctx` tokens of a text. Raises ValueError for a text without tokens."""
+        return encode_with_opening_token(self.tokenizer, text)[None, : self.n_ctx]
 
     def _up_to(self, text: str, position: int) -> Int[Tensor, "1 pos"]:
         """Return the tokens up to a position, on the model's device. Raises ValueError for a position outside the

@@ -81,6 +81,8 @@ def static_html(text: str, reading: dict[str, Any]) -> str:
         return cards.card(text, reading.get("error", ""))
     strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]
     pieces = [cards.shade_text(token, strength) for token, strength in zip(reading["tokens"], strongest, strict=True)]
+    if reading["left_out"]:
+        pieces.append(f" … and {reading['left_out']} tokens, which are left out")
     rows = []
     for latent, strength, n_tokens in reading["features"][:N_STILL]:
         verdict, rule = reading["about"][str(latent)]
@@ -101,9 +103,10 @@ class Answers:
 
     def reading(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,
-        [latent, strength] of the strongest latents. `features` has, for the text, [latent, strength, tokens]. `about`
-        has the verdict and the rule of each of these latents (strengths: `live_model`). For a text that cannot be read,
-        the result has only `error`, with the reason."""
+        [latent, strength] of the strongest latents. `features` has, for the text, [latent, strength, tokens].
+        `left_out` is the number of tokens at the end that are more than the model reads. `about` has the verdict and
+        the rule of each of these latents (strengths: `live_model`). For a text that cannot be read, the result has only
+        `error`, with the reason."""
         try:
             read = self.live.read(text)
         except ValueError as error:
@@ -115,6 +118,7 @@ class Answers:
             "tokens": [self.vocab[token] for token in read["tokens"]],
             "firing": firing,
             "features": features,
+            "left_out": read["left_out"],
             "about": {str(latent): self._about(latent) for latent in sorted(latents_on_page)},
         }
 

@@ -18,6 +18,7 @@ import { spelled, tokenElement, visible } from "../text/tokens.js";
 const { latents } = page;
 const EXAMPLE = "Once upon a time, in the middle of the night,";
 const PAUSE = 250;
+const N_BEFORE_CUT = 6; // tokens that tell where a text is cut
 const N_LISTED = 20; // features that matter at the chosen token, and as many others
 /* The model's last answers: the tokens and what fires; the prediction after the token `at`, and what ablation does to
  * it; the effects on the token `output`, null if none is chosen. */
@@ -53,6 +54,7 @@ const put = (() => {
         await newest(() => waiting !== null);
       } catch (error) {
         showError(parts.reading, error);
+        parts.notice.replaceChildren();
         parts.next.replaceChildren();
         parts.features.replaceChildren();
       }
@@ -66,6 +68,7 @@ const put = (() => {
 async function readText(isOld) {
   const text = parts.field.value;
   try {
+    if (!text) throw new Error("There is no text: write some");
     const answer = await ask("read", { text });
     const before = read?.tokens ?? [];
     const isSame = at < before.length - 1 && answer.tokens.slice(0, at + 1).join() === before.slice(0, at + 1).join();
@@ -99,6 +102,12 @@ function aim(token) {
 }
 
 function showAll() {
+  const { tokens, left_out: leftOut } = read;
+  parts.notice.replaceChildren(...(leftOut ? [
+    `The model reads ${format.count(tokens.length)} tokens: the ${format.count(leftOut)} after `,
+    tokenElement(joinBytes(tokens.slice(-N_BEFORE_CUT).map(word)).map((piece) => piece.text).join("")),
+    " are left out.",
+  ] : []));
   showText();
   showFeatures();
   shade();
@@ -259,6 +268,7 @@ function build(section) {
   parts = {};
   for (const name of ["reading", "next", "features"]) parts[name] = h(`div.${name}`);
   parts.key = h("p.key.muted");
+  parts.notice = h("p.notice", { role: "status" });
   const oninput = () => {
     clearTimeout(timer);
     timer = setTimeout(() => put(readText), PAUSE);
@@ -269,7 +279,7 @@ function build(section) {
   const tried = h("div.tried", null, h("div.listing", null, parts.features, edgesSection), parts.beside);
   parts.found = h("div.readout", null, parts.reading, tried);
   const label = h("label", { for: "typed" }, "A text for the model, read as you type; choose a token of it below");
-  section.replaceChildren(h("div.typed", null, label, parts.field), parts.found);
+  section.replaceChildren(h("div.typed", null, label, parts.field, parts.notice), parts.found);
   parts.reading.replaceChildren(h("p.waiting", null, "Running the model …"));
 }
 

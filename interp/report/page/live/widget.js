@@ -69,7 +69,7 @@ export function render({ model, el }) {
 
   /* List what fires in the text, or at the chosen token. */
   function list() {
-    const { tokens: words, firing, features: whole } = model.get("reading");
+    const { tokens: words, firing, features: whole, left_out: leftOut } = model.get("reading");
     const rows = at === null ? whole : firing[at];
     Array.from(tokens.children, (token, position) => token.setAttribute("aria-pressed", String(position === at)));
     const where = at === null ? "In the text" : h("span", null, "At ", h("bdi.word", null, words[at]));
@@ -77,6 +77,7 @@ export function render({ model, el }) {
       h("div.where", null, where, h("span.amount", null, "share of its maximum")),
       ...rows.map(row),
       rows.length ? "" : "No feature fires.",
+      leftOut ? h("p", null, `The model reads ${words.length} tokens: the last ${leftOut} are left out.`) : "",
     );
   }
 

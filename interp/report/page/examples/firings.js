@@ -92,13 +92,9 @@ function strongest(latent, feature) {
   return (feature.senses ?? []).length ? bySense(latent, feature, atFirst) : byToken(latent, feature, atFirst);
 }
 
-/* The strongest firings and the weakest ones of each sense, the sense with the strongest first, then those of none. */
+/* The strongest firings and the weakest ones of each sense, in their order, then those of none. */
 function bySense(latent, feature, atFirst) {
-  const { senses } = feature;
-  const strongestOf = senses.map((one, k) => Math.max(0, ...[...feature.examples, ...one.examples]
-    .filter((example) => senseOf(example, senses) === k).map(valueOf)));
-  const order = [...senses.keys()].sort((a, b) => strongestOf[b] - strongestOf[a]);
-  return h("div", null, [...order, -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
+  return h("div", null, [...feature.senses.keys(), -1].map((k) => ofSense(latent, feature, k, atFirst(N_OF_SENSE))));
 }
 
 /* Those of one sense, or of none for k = −1; null where none is stored. few: firings shown at first. */

@@ -40,7 +40,7 @@ from interp.report.naming import (
 )
 from interp.report.page_names import caption_text
 from interp.report.whole_words import WholeWords
-from interp.text.predicate_kinds import LABEL
+from interp.text.predicate_kinds import LABEL, SUBJECT
 from interp.text.short_rules import Clause, segments_of
 from interp.text.vocabulary import join_with_or
 
@@ -75,7 +75,7 @@ class Caption(NamedTuple):
     brief: list | None
     """What names it in a table, a list or the map; None if that is its rule."""
     title: list
-    """What names it on its own page, which knows its strongest firings."""
+    """What names it on its own page, which knows its strongest firings, and tells below what it raises."""
     below: list | None
     """Its rule for the line below the title; None if the title has all of it or its tokens, or if it holds at none of
     the strongest firings."""
@@ -115,7 +115,11 @@ def caption_of(latent: LatentFacts) -> Caption:
     name = _name(kind, latent)
     says_label = kind == "label" and all(one.is_of_label for one in rule.clauses)
     beside = _beside_label(latent) if kind == "label" else rule.clauses
-    repeats = says_label or (kind != "label" and bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts))
+    repeats = (
+        says_label
+        or _repeats_words(kind, latent)
+        or (kind != "label" and bool(rule.listed) and set(rule.listed) <= set(latent.tokens.texts))
+    )
     fails = not rule.is_weak and rule.is_past_strongest(NEARLY_NONE)
     measured = rule.measured or (None if beside == rule.clauses else rule.clauses)
     is_below = rule.clauses and kind not in ("senses", "rule") and not repeats and not fails
@@ -128,6 +132,18 @@ def caption_of(latent: LatentFacts) -> Caption:
         measured=to_json(segments_of(measured)) if measured else None,
         f1=name.f1,
     )
+
+
+def _repeats_words(kind: Kind, latent: LatentFacts) -> bool:
+    """Return whether the rule only tells what stands beside the pieces of the words that name the latent: " str" before
+    "ange"."""
+    rule, whole = latent.rule, latent.whole
+    if kind != "words" or whole is None or (rule.f1 or 0) > whole.f1:
+        return False
+    atoms = [one.atom for one in rule.clauses if one.atom is not None]
+    is_of_words = all(atom.subject in (SUBJECT, "token -1", "token 1") for atom in atoms)
+    on = [set(atom.tokens) for atom in atoms if atom.subject == SUBJECT]
+    return is_of_words and on == [set(whole.tokens)]
 
 
 def _beside_label(latent: LatentFacts) -> Sequence[Clause]:
@@ -145,7 +161,7 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
         label = latent.label
         named = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
         second = [_muted(f", and some {label.second}")] if label.second else []
-        return Name([named, *apart], [named, *second, *apart, _f1(label.f1, "label ")], label.f1)
+        return Name([named, *apart], [named, *second, _f1(label.f1, "label ")], label.f1)
     if kind == "nothing":
         if not latent.fires:
             return Name([_muted("It never fired.")], [_muted("It never fired.")])
@@ -153,16 +169,16 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind == "senses":
         return Name(_senses_in_brief(latent.senses), _senses_in_title(latent), _smaller_f1(latent.senses[:2]))
     if kind == "words" and latent.whole:
-        pieces = [_in_pieces(latent.whole, latent.kind), *apart]
-        return Name(pieces, [*pieces, _f1(latent.whole.f1)], latent.whole.f1)
+        pieces = _in_pieces(latent.whole, latent.kind)
+        return Name([pieces, *apart], [pieces, _f1(latent.whole.f1)], latent.whole.f1)
     if kind == "shared":
-        shared: Segments = [Part("vague", _on_shared(latent)), *apart]
-        return Name(shared, shared)
+        shared = Part("vague", _on_shared(latent))
+        return Name([shared, *apart], [shared])
     if kind == "tokens":
         title = [*_on_commonest(latent, is_title=True), *_most_strongly(latent)]
-        return Name([Part("vague", _on_commonest(latent)), *apart], [Part("vague", title), *apart])
-    before, after = _before_rule(latent), [*_mostly_in(latent), *_beside_rule(latent), *apart]
-    return Name([*before, RULE, *after], [*before, *_rule_in_words(latent.rule, RULE), *after], f1)
+        return Name([Part("vague", _on_commonest(latent)), *apart], [Part("vague", title)])
+    before, after = _before_rule(latent), [*_mostly_in(latent), *_beside_rule(latent)]
+    return Name([*before, RULE, *after, *apart], [*before, *_rule_in_words(latent.rule, RULE), *after], f1)
 
 
 def _before_rule(latent: LatentFacts) -> Segments:
@@ -314,21 +330,16 @@ def _senses_in_brief(senses: Sequence[SenseFacts]) -> Segments:
 
 
 def _senses_in_title(latent: LatentFacts) -> Segments:
-    """Return what it fires on in each of its senses, and how much of the activation is of none: this first, where it is
-    MOST."""
+    """Return what it fires on in each of its senses, and how much of the activation is of none."""
     out: Segments = []
     of_no_sense = _share_of_no_sense(latent.senses)
-    is_first = of_no_sense >= MOST
     for k, sense in enumerate(latent.senses):
         own: Segments = [Part("of_sense", k)] if sense.clauses else _on_tokens(latent, sense.strongest)
-        unit = "" if k or is_first else " of activation"
+        unit = "" if k else " of activation"
         numbers = [] if sense.share is None else [f"{format_percent(sense.share)}{unit}"]
         numbers += [] if sense.f1 is None else [f"F1 {sense.f1:.2f}"]
         out.append(Part("sense", [k, [*own, *([_small(f"\u00a0{', '.join(numbers)}")] if numbers else [])]]))
-    if is_first:
-        no_sense = [_muted("of no sense\u00a0"), _small(f"{format_percent(of_no_sense)} of activation")]
-        out.insert(0, Part("rest", no_sense))
-    if of_no_sense >= MUCH_OF_NO_SENSE and not is_first:
+    if of_no_sense >= MUCH_OF_NO_SENSE:
         out.append(Part("rest", [_muted("of no sense\u00a0"), _small(format_percent(of_no_sense))]))
     return out
 

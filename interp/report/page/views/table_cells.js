@@ -102,7 +102,8 @@ export function sensesOfRow(i, rowData, most = 2) {
   const ofNone = shareOfNoSense(i);
   const further = senses.flatMap(([rule], k) => (shown.includes(k) ? [] : [[" ", senseMark(k, textOfRule(rule))]]));
   const rest = foundOutside(i)
-    ?? [further.length ? [" +", further] : null, ofNone ? h("span.of-none", null, `, of no sense ${format.percent(ofNone)}`) : null];
+    ?? [further.length ? [" +", further] : null,
+      ofNone ? h("span.of-none", null, `, of no sense ${format.percent(ofNone)}`) : null];
   return shown.map((k, at) => {
     const [rule, share] = senses[k];
     return h("div.of-sense", { "data-sense": k },

@@ -5,7 +5,7 @@ covers the characters a..b carries a label iff the label has a span s..e with  a
 """
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
@@ -51,6 +51,8 @@ def tokenize(
     than 63 labels, and for bos=True if the tokenizer has no BOS.
     """
     check_at_least(2, n_ctx=n_ctx)
+    if tokenizer is None:
+        raise InterpError("tokenizer is None: give interp's, or a fast one of Hugging Face")
     tokenizer = wrap_tokenizer(tokenizer)
     documents = _documents(texts, deduplicate)
     names = _label_names(documents, labels)
@@ -74,6 +76,8 @@ def tokenize(
 def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Document]:
     if isinstance(texts, str):  # its characters are strings too
         raise InterpError("texts is one string: give a list of strings, [text]")
+    if not isinstance(texts, Sized):
+        raise InterpError(f"texts is a {type(texts).__name__}: give a list of strings, list(texts)")
     for i, text in enumerate(texts):
         if not isinstance(text, str | Document):  # such as None or NaN, of a row without text
             raise InterpError(f"text {i} is {text!r:.40}, not a string: leave it out")

@@ -3,6 +3,7 @@
 Nothing here imports torch before it is used.
 """
 
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, cast
 
@@ -31,6 +32,11 @@ def check_latents(latents: "Iterable[int] | Tensor", d_sae: int) -> list[int]:
     if not chosen:
         raise InterpError("latents is empty: name at least one")
     return list(dict.fromkeys(map(int, chosen)))
+
+
+def has_lone_surrogate(text: str) -> bool:
+    """Return whether a text contains half a surrogate pair, which UTF-8 cannot write."""
+    return re.search("[\ud800-\udfff]", text) is not None
 
 
 def check_finite(**tensors: "Tensor | None") -> None:

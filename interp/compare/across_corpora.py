@@ -148,6 +148,8 @@ def corpora(
     if (features_b is None) == (in_a is None):
         raise InterpError("give features_b, a second scan, or in_a, a mask that divides the documents of one: not both")
     check_at_least(1, n_first=n_first)
+    if len(names) != 2:
+        raise InterpError(f"names={names!r} must be two: of A and of B")
     ids = documents if isinstance(documents, tuple) else (documents, documents)
     if features_b is not None and documents is not None and not isinstance(documents, tuple):
         raise InterpError("documents is one tensor, but there are two scans: give a pair, or None for a scan without")

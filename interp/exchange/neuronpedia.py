@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.checks.errors import InterpError
+from interp.checks.limits import check_at_least
 from interp.features.bins import merge_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_identity
@@ -52,8 +52,7 @@ def write_neuronpedia(
     dataset: the source of the text.
     overwrite: replace other features, or another source.
     Raises ValueError for a layer below 0."""
-    if layer < 0:
-        raise InterpError(f"layer={layer} must be 0 or more")
+    check_at_least(0, layer=layer)
     source: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
     made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **source, "dataset": dataset}
     with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:

@@ -18,7 +18,7 @@ from pydantic import Field
 from torch import Tensor
 from typing_extensions import TypedDict
 
-from interp.checks.arguments import check_token_ids
+from interp.checks.arguments import check_token_ids, has_lone_surrogate
 from interp.checks.errors import InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.codes.code_store import CodeStore
@@ -96,6 +96,8 @@ class ScanFolder:
         is_list = isinstance(strings, Iterable) and not isinstance(strings, Mapping)  # a tokenizer is not
         if not is_list or not all(isinstance(string, str) for string in strings):
             raise InterpError("vocab must be a list of strings, that of token i at index i, as tokenizer.display() is")
+        if halves := [token for token, string in enumerate(strings) if has_lone_surrogate(string)]:
+            raise InterpError(f"vocab has an unpaired surrogate in the string of token {halves[0]}: replace it")
         n_ids = check_token_ids(tokens, None if vocab is None else len(vocab)) + 1
         self.has_vocab = vocab is not None
         self.vocab = [str(i) for i in range(n_ids)] if vocab is None else list(vocab)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from interp.activations.hooks import Model, evaluating, module_of
 from interp.activations.model_passes import check_model_takes
+from interp.checks.arguments import has_lone_surrogate
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
@@ -110,6 +111,8 @@ def features_of(
 def tokens_of(model: Model, text: str | Int[Tensor, "*pos"], tokenizer: Any = None) -> Int[Tensor, "*pos"]:
     """Return the ids of a text by `encode_with_opening_token`, and token ids as they are.
     tokenizer: the model's own by default."""
+    if isinstance(text, list | tuple) and any(isinstance(each, str) for each in text):
+        raise InterpError("text is a list of strings: give one string")
     if not isinstance(text, str):
         return torch.as_tensor(text)
     return encode_with_opening_token(tokenizer or getattr(module_of(model), "tokenizer", None), text)
@@ -122,7 +125,7 @@ def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
     Raises ValueError for a text without a token or with an unpaired surrogate, and without a tokenizer."""
     if tokenizer is None:
         raise InterpError(f"{text[:40]!r} is text, and the model has no tokenizer: give token ids")
-    if any("\ud800" <= character < "\ue000" for character in text):
+    if has_lone_surrogate(text):
         raise InterpError("the text contains an unpaired surrogate: remove it")
     if not text:
         raise InterpError("there is no text: write some")

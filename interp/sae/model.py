@@ -278,6 +278,8 @@ def load_sae(path_or_release: str | Path, sae_id: str | None = None, *, device: 
         sae = load_sae("sae")
         sae.save("for-saelens", format="saelens")
     """
+    if path_or_release is None:
+        raise InterpError("path_or_release is None: give the folder of a dictionary, or the name of a release")
     on = device_named(device)
     is_folder = sae_id is None and looks_like_path(str(path_or_release))
     stored = read_dictionary(folder_of(path_or_release, "sae") if is_folder else path_or_release, sae_id)

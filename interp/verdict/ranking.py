@@ -61,6 +61,7 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
+from interp.checks.limits import check_value
 from interp.codes.code_chunks import CodeSource
 from interp.codes.latent_strengths import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
@@ -170,7 +171,7 @@ def rank_features(
         "text": features.has_text,
     }
     world = processes()
-    rank, count = part
+    rank, count = check_value("part", part, tuple[int, int])
     check_part(rank, count)
     if count > len(chosen):
         raise InterpError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")

@@ -159,6 +159,7 @@ def test_mistakes_are_named(tiny_run, tmp_path):
         (dict(in_a=in_a, documents=(in_a, in_a)), "there is one scan"),
         (dict(features_b=features, documents=tiny_run.harvested.document_ids), "there are two scans: give a pair"),
         (dict(in_a=in_a, n_first=0), "must be at least 1"),
+        (dict(in_a=in_a, names=("A",)), r"names=\('A',\) must be two: of A and of B"),
     ]:
         with pytest.raises(ValueError, match=said):
             corpora(features, **given)

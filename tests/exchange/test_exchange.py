@@ -59,6 +59,8 @@ def test_neuronpedia_gets_every_feature_that_fires_with_its_fields(run, tmp_path
         assert sorted((each["bin_max"] for each in shown), reverse=True) == [each["bin_max"] for each in shown]
     with pytest.raises(ValueError, match="layer=-1"):
         exchange.write_neuronpedia(run.features, tmp_path / "np", model_id="tiny", layer=-1, sae_set="x")
+    with pytest.raises(ValueError, match="layer='0' must be a whole number"):
+        exchange.write_neuronpedia(run.features, tmp_path / "np", model_id="tiny", layer="0", sae_set="x")
 
 
 def test_delphi_reads_every_firing_of_every_latent(run, tmp_path, monkeypatch):

@@ -801,6 +801,8 @@ def test_arrays_of_numpy_and_dense_codes_make_the_same_store(tokens, tmp_path):
     for name, vocab in refused.items():
         with pytest.raises(ValueError, match="vocab must be a list of strings"):
             FeatureStore.from_codes(tokens, dense.numpy(), tmp_path / name, vocab=vocab)
+    with pytest.raises(ValueError, match="an unpaired surrogate in the string of token 1"):
+        FeatureStore.from_codes(tokens, dense.numpy(), tmp_path / "half", vocab=["a", "\ud800"] * VOCAB)
 
 
 def test_codes_of_another_scan_and_firings_below_zero_are_refused(sae, store, tmp_path):

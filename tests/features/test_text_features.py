@@ -76,6 +76,7 @@ def test_what_training_left_out_has_no_features(model, sae, metadata, left_out):
     ("call", "said"),
     [
         (lambda model, sae: features_of(model, sae, HOOK, TEXT), r"the order is \(model, hook, dictionary\)"),
+        (lambda model, sae: features_of(model, HOOK, sae, [TEXT]), "text is a list of strings: give one string"),
         (lambda model, sae: features_of(sae, HOOK, model, TEXT), r"the order is \(model, hook, dictionary\)"),
         (lambda model, sae: features_of(model, HOOK, sae, ""), "there is no text"),
         (lambda model, sae: features_of(model, HOOK, sae, torch.zeros(2, 3).long()), r"the token ids are \(2, 3\)"),

@@ -142,3 +142,10 @@ def test_word_pieces_are_shown_with_the_space_before_a_word():
 def test_what_is_no_text_is_named(tokenizer, text, message):
     with pytest.raises(InterpError, match=message):
         tokenize(["a b c d e f", text], tokenizer, 2)
+
+
+def test_a_generator_of_texts_and_no_tokenizer_are_refused(tokenizer):
+    with pytest.raises(InterpError, match=r"texts is a generator: give a list of strings, list\(texts\)"):
+        tokenize((text for text in ["a b c d e f"]), tokenizer, 2)
+    with pytest.raises(InterpError, match="tokenizer is None: give interp's"):
+        tokenize(["a b c d e f"], None, 2)

@@ -184,6 +184,7 @@ def test_other_sites_and_other_names_are_refused(server):
         ("read", {"text": "\ud800"}, "an unpaired surrogate"),
         ("without", {"latent": 999_999, "sequence": 0}, "latent 999999 must be"),
         ("notes", {"edits": {"1": {"label": ["", "x" * 20_001]}}}, "label"),
+        ("notes", {"edits": {"1": {"note": ["", "\ud800"]}}}, "the note of latent 1 contains an unpaired surrogate"),
     ],
 )
 def test_what_cannot_be_done_is_refused_in_a_line(server, name, asked, said):

@@ -220,6 +220,8 @@ def test_a_dictionary_is_loaded_on_a_device_by_its_name(store, tmp_path):
     assert torch.equal(load_sae(tmp_path, device="auto").W_dec.cpu(), W_dec)
     with pytest.raises(ValueError, match="device='cuda:99' does not exist on this machine"):
         load_sae(tmp_path, device="cuda:99")
+    with pytest.raises(ValueError, match="path_or_release is None: give the folder of a dictionary"):
+        load_sae(None)
 
 
 def test_no_latent_is_resampled_after_the_last_step():

@@ -20,6 +20,7 @@ from typing import Annotated, Any, NotRequired
 
 from pydantic import Field
 
+from interp.checks.arguments import has_lone_surrogate
 from interp.checks.errors import InterpError
 from interp.checks.json_values import AtLeastOne, AtLeastZero, validate_json
 from interp.display.scripts import join_scripts
@@ -169,6 +170,8 @@ class Explorer(LocalServer):
             raise InterpError(f"latent {wrong[0]} is not in 0..{self.live.features.d_sae - 1}")
         for latent, fields in edits.items():
             for name, (before, after) in fields.items():
+                if name != "star" and has_lone_surrogate(after):
+                    raise InterpError(f"the {name} of latent {latent} contains an unpaired surrogate: remove it")
                 if name != "star" and len(after) > max(MAX_NOTE, len(before)):
                     raise InterpError(
                         f"the {name} of latent {latent} has {len(after):,} characters: at most {MAX_NOTE:,}"

@@ -3,7 +3,9 @@
 import dataclasses
 import re
 import shutil
+import signal
 import threading
+from pathlib import Path
 from types import SimpleNamespace
 
 import pandas as pd
@@ -236,6 +238,47 @@ def test_run_killed_between_hooks_resumes(both, folder_of_model, tmp_path):
         assert ran_now(with_hooks(POST, MID), tmp_path / when, until=until) == stages, "what was finished is kept"
         files = {name: sum for name, sum in contents(tmp_path / when).items() if ".unfinished/" not in name}
         assert len(files) > 20 and files == {name: whole[name] for name in files}
+
+
+# Is killed once the stage has finished a first folder inside its own: a store, a dictionary or a scan.
+KILLED_INSIDE = """
+import os, signal, sys
+from interp.pipeline.execution import run_stages
+from interp.storage import folders
+from tests.pipeline.test_hooks_of_a_run import MID, POST, with_hooks
+
+run, stage = sys.argv[1:]
+swap = folders._swap
+def swapping(new, out, old):
+    swap(new, out, old)
+    if f"{stage}.unfinished" in out.parts:
+        print(out, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+folders._swap = swapping
+run_stages(with_hooks(POST, MID), run, until=stage)
+"""
+
+
+def test_run_killed_inside_a_stage_finds_again_what_was_finished(both, folder_of_model, tmp_path):
+    run = shutil.copytree(folder_of_model, tmp_path / "run")
+    finished = {}
+    for name in ("activations", "sae", "features", "neurons", "nulls"):
+        killed = run_python(KILLED_INSIDE, run, name)
+        assert killed.returncode == -signal.SIGKILL, killed.stderr
+        finished |= times_of_files(killed.stdout.strip())
+    run_stages(with_hooks(POST, MID), run, until="nulls")
+    assert {file: Path(file).stat().st_mtime_ns for file in finished} == finished, "it is not made again"
+    whole = contents(both.path)
+    files = {file: sum for file, sum in contents(run).items() if ".unfinished/" not in file}
+    assert len(files) > 20 and files == {file: whole[file] for file in files}
+
+
+def times_of_files(folder):
+    """Return when each file of a finished folder was written, by the place that it has once its stage is finished."""
+    files = [file for file in Path(folder).rglob("*") if file.is_file() and file.name != "manifest.json"]
+    assert files
+    return {str(file).replace(".unfinished/new", ""): file.stat().st_mtime_ns for file in files}
 
 
 def test_a_run_plans_what_a_later_hook_lacks(tmp_path, monkeypatch):

@@ -82,7 +82,7 @@ def static_html(text: str, reading: dict[str, Any]) -> str:
     strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]
     pieces = [cards.shade_text(token, strength) for token, strength in zip(reading["tokens"], strongest, strict=True)]
     if reading["left_out"]:
-        pieces.append(f" … and {reading['left_out']} tokens, which are left out")
+        pieces.append(cards.Markup(f" … and {int(reading['left_out'])} tokens, which are left out"))
     rows = []
     for latent, strength, n_tokens in reading["features"][:N_STILL]:
         verdict, rule = reading["about"][str(latent)]

@@ -39,7 +39,7 @@ def main() -> None:
         temporary = Path(folder)
         browser = Chromium(options.chromium, temporary / "profile")
         try:
-            browser.size(1000, 720, scale=2)  # as wide as GitHub shows them: the letters keep their size
+            browser.size(1000, 680, scale=2)  # as wide as GitHub shows them: the letters keep their size
             latent = run.features.table("labels").query(f"label == '{LABEL}'").nlargest(1, "f1")["latent"].item()
             browser.open(f"{run.page.resolve().as_uri()}#feature/{latent}")
             browser.picture(OUT / "page.png")

@@ -199,10 +199,14 @@ def note_on_dictionary(run: Run) -> str:
 def note_on_quality(quality: pd.DataFrame, table: pd.DataFrame, n_tokens: int) -> str:
     """Return on which tokens quality was measured, and why shares of dead latents differ from those of the scan."""
     own, others = quality.iloc[0], quality.iloc[1:]
-    spliced = "" if others.empty else f" ({others['n_spliced'].iloc[0]:,} for the others)"
+    n_all, n_own = own["n_tokens"], own["n_spliced"]
+    spliced = "" if n_own == n_all else f", the cross-entropy on {n_own:,} of them"
+    if len(others) and (n_others := others["n_spliced"].iloc[0]) != n_own:
+        whose = "that of the others" if spliced else "the others' cross-entropy"
+        spliced += f", {whose} on {n_others:,}"
     dead = (table["n_active"] == 0).mean()
     return (
-        f"Measured on {own['n_tokens']:,} held-out tokens, the cross-entropy on {own['n_spliced']:,} of them{spliced}. "
+        f"Measured on {n_all:,} held-out tokens{spliced}. "
         f"{own['dead_share']:.1%} of the latents fire on none of these; {dead:.1%} on none of the scan's {n_tokens:,}."
     )
 

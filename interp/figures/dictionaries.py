@@ -70,8 +70,7 @@ _LATEX |= {ord("−"): "$-$", ord("␣"): r"\textvisiblespace{}"}
 def quality(quality_table: pd.DataFrame) -> go.Figure:
     """Draw the quality of each dictionary with its L0, the mean number of active latents per token. A disc is the
     variance explained (1 − FVU), which is 0 for the mean activation. A diamond is the cross-entropy recovered, which is
-    0 for zero ablation or unigrams, whichever is better for the model, with its 95% interval if the table has the
-    standard error `ce_recovered_se`."""
+    0 for zero ablation or unigrams, whichever is better for the model, with its 95% interval where it is known."""
     check_columns(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = list(map(escape_markup, quality_table["dictionary"]))
     l0 = [f"L0 {value:.0f}" for value in quality_table["l0"]]

@@ -136,8 +136,8 @@ def _run(words: list[str]) -> None:
     for before, word in itertools.pairwise(["interp", *flags]):
         if not word or re.fullmatch("--[^=]+=", word):  # such as an unset variable of the shell
             flag = word[:-1] or before
-            remedy = "give one, or leave the option out" if flag.startswith("-") else "give one"
-            raise InterpError(f"the value after {flag} is empty: {remedy}")
+            kind, remedy = ("value", ", or leave the option out") if flag.startswith("-") else ("argument", "")
+            raise InterpError(f"the {kind} after {flag} is empty: give one{remedy}")
     words = _import_plugins(words)
     group: Any = typer.main.get_command(_app(words))
     if _COMPLETION in os.environ:

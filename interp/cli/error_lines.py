@@ -15,7 +15,9 @@ _LIBRARIES = (
 _DISK_FULL = (f"os error {errno.ENOSPC}", "No space left on device", "database or disk is full")
 _NO_MEMORY = ("not enough memory", "can't allocate memory", "Allocation failed", "out of memory")
 _WITHOUT_COMMAND = {
-    "steer": "`interp explore RUN` holds features while the model writes, as `interp.effects.steer` does"
+    "feature": "`interp explore RUN` shows them all, and `Run(RUN).feature(LATENT)` one in Python",
+    "figures": "`python -m analyses.make_figures RUN` draws them, in a checkout",
+    "steer": "`interp explore RUN` holds features while the model writes, as `interp.effects.steer` does",
 }
 """Where to find what one may look for among the commands."""
 _LONGEST = 2000

@@ -66,12 +66,15 @@ def explore_command(
 
     check_port(port)
     print(f"opening {run} and its model …", flush=True)
+    from interp.pipeline.execution import run_alone
     from interp.pipeline.opening import open_any
-    from interp.report.live import Explorer
+    from interp.report.live import Explorer, page_is_current
 
     opened = open_any(run, "run")
-
     print_used_hook(opened)
+    if not page_is_current(opened):
+        with Bar("report: the page is of another version of interp") as bar:
+            run_alone(opened, "report", progress=bar)
     with Explorer(opened, port) as server:
         serve_page(server)
 

@@ -28,9 +28,11 @@ from interp.display.cards import (
 from interp.display.pictures import PNG_PREFIX, Renderer, picture_of
 from interp.display.segments import Segments, to_text
 from interp.display.verdict_looks import NO_RULE, verdict_words
+from interp.features.logit_chance import chance_span
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.short_rules import short_rule
 
+_NO_LOGITS = "none beyond chance"
 _N_PRINTED_EXAMPLES = 5
 _PRINTED_TOKENS_AROUND = 10
 """Tokens on either side of a firing that a terminal shows."""
@@ -64,7 +66,7 @@ class Feature:
             return f"latent {self.latent}: {fires}{best_label}"
         token = repr(self.vocab[self.facts.top_token])
         fires = f"fires on {_percent(self.facts.density)} of the tokens, at most at {self.facts['max']:.3g}"
-        return f"latent {self.latent}: {fires}; {self.facts.top_token_share:.0%} of the firings are on {token}"
+        return f"latent {self.latent}: {fires}; most often on {token} ({self.facts.top_token_share:.0%} of its firings)"
 
     def __str__(self) -> str:
         """Return lines for a terminal: its verdict and rule, its logits, and its examples with the firing token in
@@ -74,7 +76,7 @@ class Feature:
             p = self.verdict["monosemanticity"]
             lines.append(verdict_words(str(self.verdict["verdict"])) + ("" if math.isnan(p) else f" {p:.2f}"))
             lines[-1] += f": {words}" if (words := _rule_of(self.verdict)) else ""
-        lines += [f"{name} logits: {' '.join(map(repr, tokens))}" for name, tokens in self._logits()]
+        lines += [f"{name} logits: {' '.join(map(repr, tokens)) or _NO_LOGITS}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
         return "\n".join(_replace_controls(name_byte_parts(line)) for line in lines)
 
@@ -89,17 +91,22 @@ class Feature:
         return f"{example.value:8.3g}  {''.join(text for text, _ in near)}"
 
     def _logits(self) -> Iterator[tuple[str, list[str]]]:
-        """Yield the tokens whose logits it raises and lowers most. Yields nothing if the scan has no logit effects."""
-        if self.has_logits:
-            for name, column in (("positive", "top_logit_tokens"), ("negative", "bottom_logit_tokens")):
-                yield name, [self.vocab[token] for token in self.facts[column] if token < len(self.vocab)]
+        """Yield the tokens whose logits it raises and lowers most, without those that chance explains. Yields nothing
+        if the scan has no logit effects."""
+        if not self.has_logits:
+            return
+        low, high = chance_span(self.facts, len(self.vocab)) or (0.0, 0.0)
+        for name, side in (("positive", "top"), ("negative", "bottom")):
+            effects = zip(self.facts[f"{side}_logit_tokens"], self.facts[f"{side}_logits"], strict=True)
+            beyond = [token for token, effect in effects if not low <= effect <= high]
+            yield name, [self.vocab[token] for token in beyond if token < len(self.vocab)]
 
     def _repr_html_(self) -> str:
         lines: list[object] = [] if self.verdict is None else [_show_verdict(self.verdict)]
         around = self._script_byte()
         for name, tokens in self._logits():
             shown = ", ".join(f"<code><bdi>{show_token(token, around)}</bdi></code>" for token in tokens)
-            lines.append(Markup(f"{name} logits: {shown}"))
+            lines.append(Markup(f"{name} logits: {shown or _NO_LOGITS}"))
         if self.has_text:
             lines += [
                 self._shade_example(example, around) for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples()

@@ -705,16 +705,21 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     z[tokens.flatten() == 9, 0] = 2
     z[5, 0] = 4  # the strongest
     vocab = [f"<b>{i}&" for i in range(VOCAB)]
-    weights = {"W_dec": torch.eye(2, 3), "W_U": torch.arange(3.0 * VOCAB).view(3, VOCAB)}
+    logits = torch.sin(torch.arange(3.0 * VOCAB)).view(3, VOCAB)
+    raised = int(tokens.max())
+    logits[0, raised] = 40  # the other effects are no larger than chance makes one of them
+    weights = {"W_dec": torch.eye(2, 3), "W_U": logits}
     store = FeatureStore.from_codes(tokens, SparseCodes.from_dense(z), tmp_path, vocab=vocab, **weights)
     feature = store[0]
     assert feature.latent == 0 and feature.facts.n_active == (z[:, 0] > 0).sum() and feature.examples.value[0] == 4
     page = feature._repr_html_()
     assert "&lt;b&gt;9&amp;" in page and "<b>9&" not in page
-    assert f"positive logits: <code><bdi>&lt;b&gt;{int(tokens.max())}&amp;" in page
+    assert f"positive logits: <code><bdi>&lt;b&gt;{raised}&amp;</bdi></code><" in page
+    assert "negative logits: none beyond chance" in page
     assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
-    first, positive, _, strongest, *_ = str(feature).splitlines()
-    assert first == repr(feature) and positive.startswith(f"positive logits: '<b>{int(tokens.max())}&' ")
+    first, positive, negative, strongest, *_ = str(feature).splitlines()
+    assert first == repr(feature) and positive == f"positive logits: '<b>{raised}&'"
+    assert negative == "negative logits: none beyond chance"
     assert strongest.split()[0] == "4" and f"⟦<b>{tokens.flatten()[5]}&⟧" in strongest
     judged = {"verdict": "too-rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
     long = {"row": 35, "start": 20, "value": 1.0, "tokens": [0] * 40, "values": [0.0] * 40}

@@ -7,6 +7,7 @@ import re
 import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 
 from interp import Run, harvest, load_sae
 from interp.activations.hooks import evaluating
+from interp.checks.errors import InterpError
 from interp.cli import main
 from interp.codes.dictionary_hooks import DictionaryHooks
 from interp.codes.sparse_codes import SparseCodes
@@ -433,6 +435,12 @@ def test_a_configuration_is_replaced_only_while_nobody_writes_notes(tmp_path):
     assert RunConfig.from_toml(config) == RunConfig()
 
 
+def copy_run(run, folder: Path) -> None:
+    for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
+        copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
+        copy(run.path / name, folder / name)
+
+
 def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsys):
     def refused(*words: object) -> str:
         assert main(["explore", *map(str, words)]) == 2
@@ -446,13 +454,21 @@ def test_explore_refuses_unusable_paths_and_options(run, server, tmp_path, capsy
     assert "Invalid value '70000' for '--port': Input should be less than" in refused(run.path, "--port", 70000)
     assert "choose another port" in refused(run.path, "--port", server.server_port)
     assert printed[-1].out == "", "the run and its model are not opened before"
-    for name in ("run.toml", "corpus", "model", "sae", "features", "report", "activations", "ranking"):
-        copy = shutil.copytree if (run.path / name).is_dir() else shutil.copy
-        copy(run.path / name, tmp_path / name)
-    (tmp_path / "report/page/assets/start.js").unlink()
-    assert "another version" in refused(tmp_path)
+    copy_run(run, tmp_path)
     shutil.rmtree(tmp_path / "report")
     assert "no report yet" in refused(tmp_path)
+
+
+def test_explore_renews_a_page_of_another_version(run, tmp_path, monkeypatch):
+    copy_run(run, tmp_path)
+    script = tmp_path / "report/page/assets/start.js"
+    current = script.read_text()
+    script.write_text("older")
+    with pytest.raises(InterpError, match="another version"):
+        Explorer(Run(tmp_path))
+    monkeypatch.setattr("interp.cli.page_commands.serve_page", lambda server: None)
+    assert main(["explore", str(tmp_path), "--port", "0"]) == 0
+    assert script.read_text() == current
 
 
 @pytest.fixture

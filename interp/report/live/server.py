@@ -92,6 +92,13 @@ class _Edits(Asked):
     edits: dict[Latent, _Edit]
 
 
+def page_is_current(run: ReadableRun) -> bool:
+    """Return whether the code of a run's page is that of this version of interp."""
+    folder = run.page.parent / "assets"
+    files = {folder / name: text.encode() for name, text in assets().items()}
+    return all(file.is_file() and file.read_bytes() == text for file, text in files.items())
+
+
 class Explorer(LocalServer):
     def __init__(self, run: ReadableRun, port: int = 0):
         """Serve the page of a run.
@@ -107,7 +114,7 @@ class Explorer(LocalServer):
         self._folder = run.page.parent.resolve()
         self._index = index(run.title)
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
-        if any(self._read(f"assets/{name}") != text for name, text in self._assets.items()):
+        if not page_is_current(run):
             raise InterpError(f"{self._folder} has another version: `interp report {run.path}` writes it again")
         self._assets["plotly.js"] = plotly_script()
         self._assets["page.js"] = join_scripts(PAGE, "live/main.js").encode()

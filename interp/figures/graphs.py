@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,11 +38,17 @@ _LEAST, _MOST, _VALUE = 10.0, 32.0, 6.0
 """Width of a box, and of the number in it with its margins, in letters."""
 _BETWEEN, _TRACK = 1.5, 1.1
 """Distance of columns, and of lines side by side, in letters."""
-_LINE, _SPACE = 16, 44
+_LINE, _SPACE = 16, 30
 """Height of a name in a box, and of the space between two rows, in pixels."""
+_SHOWN_EFFECT = 0.005
+"""The least effect that is not written as 0.00."""
 _MARGIN = {"l": 0, "r": 2, "t": 24, "b": 4}
-_LOOKS = {"positive effect": "#66aad1", "negative effect": "#e69e66", "error": "#b9bcc1"}
-"""The colours of lines: paler than those of marks, which they would outshine."""
+_BARS = {"raises": BLUE, "lowers": VERMILLION}
+_BAR_OPACITY = 0.22
+_GREY_LINE = "#b9bcc1"
+_DASHES = {"node": "solid", "error": "dot"}
+"""How lines from nodes and from errors are drawn. They are grey: what an edge adds may differ in sign from what its
+node adds in all."""
 
 
 @dataclass(eq=False)
@@ -52,6 +58,8 @@ class _Box:
     row: int
     position: int
     nodes: list[int]
+    more: list[int] = field(default_factory=list)
+    """Nodes that share the last line of the box with the last of `nodes`."""
     left: float = 0.0
     right: float = 0.0
     bottom: float = 0.0
@@ -60,7 +68,7 @@ class _Box:
 
 @dataclass(eq=False)
 class _Strand:
-    """Edges of one look between two boxes, and what they carry."""
+    """The edges between two boxes, those of errors apart, and what they carry."""
 
     source: _Box
     target: _Box
@@ -90,8 +98,16 @@ def graph(
     letters = (pixels - _MARGIN["r"]) / (LETTER_WIDTH * MIN_FONT) - _LEFT
     nodes, kept = _with_few_latents(graph, nodes, edges, max_latents)
     is_narrow = letters < _FEWEST_LETTERS
-    labels = [_name_of(kept, node, names or {}, with_token=is_narrow) for node in range(len(kept.nodes))]
+    inner = kept.nodes[kept.nodes["type"].isin(["latent", "error"])]
+    only = inner["position"].iloc[0] if is_narrow and inner["position"].nunique() == 1 else None  # is named at the left
+    with_token = is_narrow and only is None
+    labels = [_name_of(kept, node, names or {}, with_token=with_token) for node in range(len(kept.nodes))]
     boxes = _boxes_of(kept, is_narrow)
+    for box in boxes:
+        if box.more:
+            positions = kept.nodes["position"].to_numpy()[sorted([box.nodes[-1], *box.more])]
+            tokens = [kept.tokens[position] for position in positions]
+            labels[box.nodes[-1]] = " ".join(map(visible_token, tokens)), ""
     strands = _strands_of(kept, boxes)
     beside = _beside(strands, boxes)
     unused = {} if is_narrow else _unused_tokens(kept, boxes)
@@ -105,23 +121,25 @@ def graph(
         at = {"x": [left for left, _ in places], "y": [_LINE / 2] * len(places), "text": [text for _, text in places]}
         look = {"mode": "text", "textposition": "middle right", "textfont": {"size": MIN_FONT, "color": GREY}}
         fig.add_scatter(**at, **look, **BARE_TRACE)
-    for name, colour in _LOOKS.items():
-        if any(strand.look == name for strand in strands):
-            line = {"color": colour, "width": 2, "dash": "dot" if name == "error" else "solid"}
-            fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name=name)
+    for name, colour in _BARS.items():
+        marker = {"symbol": "square", "size": 10, "color": colour, "opacity": _BAR_OPACITY}
+        fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
+    if any(strand.look == "error" for strand in strands):
+        line = {"color": _GREY_LINE, "width": 2, "dash": _DASHES["error"]}
+        fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name="from an error")
     count, n_latents = (int((each.nodes["type"] == "latent").sum()) for each in (kept, graph))
     columns = "" if is_narrow else "a column for each token, "
     caption = (
-        f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. The wider a "
-        "line, the more of the influence on the next token it carries; its sign is that of the direct effect, with "
-        "attention and norms held. Numbers: nats that a node adds in all to the log probability of that token, to "
-        f"first order. Drawn are the nodes with {nodes:.0%} of the influence, "
-        f"{count:,} of {n_latents:,} latents among them, and {edges:.0%} of the influence of their edges."
+        f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. A number, and "
+        "the bar behind it, says how many nats a node adds in all to the log probability of that token, to first "
+        "order. The wider a line, the more of the influence on the token it carries. Drawn are the nodes with "
+        f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents."
     )
     with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)
     layers = {row: kept.layers[row - 1] for row in {box.row for box in boxes} if 0 < row <= len(kept.hook_names)}
     middles = [next((box.bottom + box.top) / 2 for box in boxes if box.row == row) for row in layers]
-    texts = [f"layer {layer}" for layer in layers.values()]
+    where = "" if only is None else f"<br>at {escape_markup(shortened(visible_token(kept.tokens[only]), 5))}"
+    texts = [f"layer {layer}{where}" for layer in layers.values()]
     at = {"x": [-_LEFT] * len(texts), "y": middles, "text": texts}
     fig.add_scatter(**at, mode="text", textposition="middle right", **BARE_TRACE)
     bare = {"visible": False, "fixedrange": True}
@@ -165,11 +183,19 @@ def _boxes_of(graph: AttributionGraph, is_narrow: bool) -> list[_Box]:
     ordered = drawn.sort_values("size", ascending=False, kind="stable", na_position="last")
     column = 0 * ordered["position"] if is_narrow else ordered["position"]
     cells: Any = ordered.groupby(["dictionary", column], sort=True).groups
-    return [_Box(int(row) + 1, int(position), list(inside)) for (row, position), inside in cells.items()]
+    boxes = [_Box(int(row) + 1, int(position), list(inside)) for (row, position), inside in cells.items()]
+    if is_narrow:  # tokens that add nothing share a line
+        tokens = boxes[0]
+        effects = graph.nodes["effect"].to_numpy(float)
+        idle = [node for node in tokens.nodes if abs(effects[node]) < _SHOWN_EFFECT]
+        if len(idle) > 1:
+            tokens.nodes = [*(node for node in tokens.nodes if node not in idle), idle[0]]
+            tokens.more = idle[1:]
+    return boxes
 
 
 def _strands_of(graph: AttributionGraph, boxes: list[_Box]) -> list[_Strand]:
-    box_of = {node: box for box in boxes for node in box.nodes}
+    box_of = {node: box for box in boxes for node in (*box.nodes, *box.more)}
     size = np.abs(graph.edges)
     share = size / np.maximum(size.sum(1, keepdims=True), 1e-30)
     node_type = graph.nodes["type"].to_numpy()
@@ -177,8 +203,7 @@ def _strands_of(graph: AttributionGraph, boxes: list[_Box]) -> list[_Strand]:
     strands: dict[tuple[_Box, _Box, str], _Strand] = {}
     for target, source in zip(*np.nonzero(graph.edges), strict=True):
         if source in box_of and target in box_of:
-            sign = "positive effect" if graph.edges[target, source] > 0 else "negative effect"
-            key = box_of[source], box_of[target], "error" if node_type[source] == "error" else sign
+            key = box_of[source], box_of[target], "error" if node_type[source] == "error" else "node"
             strands.setdefault(key, _Strand(*key)).carries += float(carries[target, source])
     return list(strands.values())
 
@@ -287,8 +312,8 @@ def _draw_strands(fig: go.Figure, strands: list[_Strand], boxes: list[_Box]) -> 
         if strand.track:
             path += _bend(start, tops[first], track, bottoms[first + 1])
         path += f" L {track},{tops[last - 1]}" + _bend(track, tops[last - 1], end, bottoms[last])
-        line = {"color": _LOOKS[strand.look], "width": 0.6 + 4 * float(np.sqrt(strand.carries / most))}
-        line["dash"] = "dot" if strand.look == "error" else "solid"
+        width = 0.6 + 4 * float(np.sqrt(strand.carries / most))
+        line = {"color": _GREY_LINE, "width": width, "dash": _DASHES[strand.look]}
         fig.add_shape(type="path", path=path, line=line, layer="below")
 
 
@@ -317,11 +342,11 @@ def _draw_boxes(fig: go.Figure, graph: AttributionGraph, boxes: list[_Box], labe
             y = box.top - _LINE * (k + 0.5)
             effect = float(effects[node])
             value = f"{graph.nodes['activation'].iat[node]:.0%}" if is_answer else _signed(effect)
-            colour = BLUE if effect > 0 else VERMILLION
+            colour = _BARS["raises" if effect > 0 else "lowers"]
             if not is_answer and not np.isnan(effect):
                 wide = (box.right - box.left) * abs(effect) / most
                 bar = {"x0": box.left, "x1": box.left + wide, "y0": y - _LINE / 2, "y1": y + _LINE / 2}
-                fig.add_shape(type="rect", **bar, line_width=0, fillcolor=colour, opacity=0.18, layer="below")
+                fig.add_shape(type="rect", **bar, line_width=0, fillcolor=colour, opacity=_BAR_OPACITY, layer="below")
             name, behind = labels[node]
             text = shortened(name, max(3, int(box.right - box.left - _VALUE + 1) - len(behind))) + behind
             sides["middle right"].append((box.left + 0.3, y, escape_markup(text), name + behind))
@@ -340,4 +365,4 @@ def _draw_boxes(fig: go.Figure, graph: AttributionGraph, boxes: list[_Box], labe
 def _signed(effect: float) -> str:
     if np.isnan(effect):
         return ""
-    return "0.00" if abs(effect) < 0.005 else f"{effect:+.2f}".replace("-", "−")
+    return "0.00" if abs(effect) < _SHOWN_EFFECT else f"{effect:+.2f}".replace("-", "−")

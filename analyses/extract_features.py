@@ -84,7 +84,7 @@ def save_figures(features: pd.DataFrame, ranking: pd.DataFrame, out: Path) -> No
     for name, figure in (
         ("density", figures.density_histogram(features)),
         ("explanations", figures.score_distributions(ranking)),
-        ("concentration", figures.score_against_density(ranking)),
+        ("verdicts", figures.verdicts_by_density(ranking)),
     ):
         figures.save(figure, out / f"{name}.html")
 

@@ -27,22 +27,17 @@ from torch import Tensor
 
 from analyses.record import check_run
 from interp import Run, figures
-from interp.display.verdict_names import ONE_MEANING_ROW
+from interp.display.verdict_names import ONE_MEANING_ROW, ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.effects import attribution_graph
 from interp.features.feature_store import FeatureStore
 from interp.figures.dictionaries import escape_latex
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
-from interp.figures.theme import MANY_HUES
-from interp.report.label_names import label_names
-from interp.report.latent_facts import surroundings
-from interp.report.latent_map import decoder_layout, map_names
 from interp.report.page_names import names_of_page
 from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
 from interp.verdict.measures import largest_cosines
 from interp.verdict.nulls import random_directions, second_moments
-from interp.verdict.verdict_shares import verdict_shares
 
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
@@ -79,7 +74,7 @@ def main(arguments: list[str] | None = None) -> Path:
             fig.write_html(path, include_plotlyjs="directory")
         write_json(path.with_name(f"{path.name}.json"), provenance(fig, path, options.width, run))
     if run.has("quality"):
-        write_text(out / "quality.tex", figures.quality_latex(run.quality))
+        write_text(out / "quality.tex", quality_table(run))
     write_text(out / "figures.tex", latex_figures(figures_of_run))
     write_text(out / "index.html", gallery(figures_of_run, options.formats, run))
     print(f"{len(figures_of_run)} figures: {out / 'index.html'}")
@@ -126,25 +121,25 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
     notes = {}
     if run.has("quality"):
         results["quality_table"] = run.quality
-        notes["quality"] = note_on_quality(run.quality, table, n_tokens)
+        notes["quality"] = note_on_quality(run.quality)
     if run.has("concepts") and len(run.concepts):
         results |= {"concepts": run.concepts, "n_tokens": n_tokens}
     if run.has("ranking"):
         results["ranking"] = run.ranking
-        if store.W_dec is not None:
-            yield from map_of(run)
     if run.has("nulls"):
         results |= {"shares": run.nulls.shares, "verdicts": run.nulls.verdicts}
         notes |= dict.fromkeys(("verdict_shares", "scores_beside_nulls"), note_on_nulls(run))
-    yield Results(results, note=f"{len(table):,} latents on {n_tokens:,} tokens.", notes=notes)
+    yield Results(
+        results, note=f"The dictionary has {len(table):,} latents; the text has {n_tokens:,} tokens.", notes=notes
+    )
     yield from graph_of(run, prompt, width)
     if run.has("neurons"):
         neurons = run.neurons.table()
-        note = f"{len(table):,} latents and {len(neurons):,} neurons on {n_tokens:,} tokens."
+        note = f"These are {len(table):,} latents and {len(neurons):,} neurons on {n_tokens:,} tokens."
         yield Results({"features": {"latents": table, "neurons": neurons}}, "beside_neurons", note=note)
     yield from cosines_of(run)
     for latent in latents or shown_latents(run):
-        note = f"Latent {latent}, which fires on {store[latent].facts.n_active:,} of {n_tokens:,} tokens."
+        note = f"Latent {latent} fires on {store[latent].facts.n_active:,} of {n_tokens:,} tokens."
         yield Results(results_of_latent(store, latent, width), f"latent_{latent}", note=note)
 
 
@@ -196,19 +191,29 @@ def note_on_dictionary(run: Run) -> str:
     return " ".join(notes)
 
 
-def note_on_quality(quality: pd.DataFrame, table: pd.DataFrame, n_tokens: int) -> str:
-    """Return on which tokens quality was measured, and why shares of dead latents differ from those of the scan."""
+def note_on_quality(quality: pd.DataFrame) -> str:
+    """Return on which tokens quality was measured, and what intervals leave out."""
     own, others = quality.iloc[0], quality.iloc[1:]
     n_all, n_own = own["n_tokens"], own["n_spliced"]
     spliced = "" if n_own == n_all else f", the cross-entropy on {n_own:,} of them"
     if len(others) and (n_others := others["n_spliced"].iloc[0]) != n_own:
         whose = "that of the others" if spliced else "the others' cross-entropy"
         spliced += f", {whose} on {n_others:,}"
-    dead = (table["n_active"] == 0).mean()
-    return (
-        f"Measured on {n_all:,} held-out tokens{spliced}. "
-        f"{own['dead_share']:.1%} of the latents fire on none of these; {dead:.1%} on none of the scan's {n_tokens:,}."
+    random = " Random directions were drawn once; another draw may differ by more than the interval."
+    return f"Measured on {n_all:,} held-out tokens{spliced}.{random if 'random' in set(others['dictionary']) else ''}"
+
+
+def quality_table(run: Run) -> str:
+    """Return the table of quality in LaTeX, with a caption that says what counts as dead there."""
+    features = run.features.table()
+    n_tokens = int(run.features.meta.get("n_tokens", run.features.tokens.numel()))
+    dead = float((features["n_active"] == 0).mean())
+    caption = (
+        f"Quality of the dictionaries on {run.quality['n_tokens'].iloc[0]:,} held-out tokens. Dead latents fire on "
+        f"none of these; of the first dictionary, {dead:.1%} fire on none of the {n_tokens:,} tokens of the scan."
     )
+    head = [r"\begin{table}", rf"\caption{{{escape_latex(caption)}}}", r"\label{tab:quality}"]
+    return "\n".join([*head, figures.quality_latex(run.quality) + r"\end{table}"]) + "\n"
 
 
 def note_on_nulls(run: Run) -> str:
@@ -218,14 +223,15 @@ def note_on_nulls(run: Run) -> str:
     one = shares[shares["verdict"] == ONE_MEANING_ROW].set_index("dictionary")
     learnt, trained = int(one["trained_tokens"].max()), getattr(run.config.sae, "tokens", None)
     note = (
-        f"All dictionaries learnt from {learnt:,} tokens; {int(one['latents'].max()):,} latents of each were judged on "
-        f"the same {config.tokens:,} tokens, and those that are dead or faint are not counted."
+        f"All learnt from {learnt:,} tokens; {int(one['latents'].max()):,} latents of each were judged on the same "
+        f"{config.tokens:,} tokens. Dead and faint ones are not counted."
     )
     if trained and trained > learnt and run.has("ranking"):
-        own = verdict_shares(run.ranking).set_index("verdict").loc[ONE_MEANING_ROW, "share"]
+        verdicts = run.ranking["verdict"]
+        tested = verdicts[~verdicts.isin(WITHOUT_SCORES)]
         note += (
-            f" The SAE here is one of so few tokens: of the run's own, which learnt from {trained:,} and was judged on "
-            f"all of the scan, {own:.0%} have one meaning."
+            f" The run's own SAE, which learnt from {trained:,} tokens, is another: of its {len(tested):,} tested "
+            f"latents, {tested.isin(ONE_MEANING_VERDICTS).mean():.0%} have one meaning."
         )
     return note
 
@@ -251,46 +257,29 @@ def cosines_of(run: Run) -> Iterator[Results]:
             "title": "Encoder against decoder",
             "axis": "cosine with the encoder of the latent",
         }
-        note = f"{len(table):,} latents, each also with the decoder of the one before it."
-        axis = {"axis": "cosine with the encoder of the latent"}
-        yield Results({"cosines": cosines}, "encoder_decoder", words | axis, note)
+        note = f"Each of {len(table):,} encoders is compared with its own decoder, and with that of the latent before."
+        yield Results({"cosines": cosines}, "encoder_decoder", words, note)
     if store.W_dec is not None:
         nearest = store.table("neighbours").query("rank == 0")["cosine"]
         cosines = {"nearest latent": nearest, "random directions": by_chance(store.W_dec)}
         words = {"null": "random directions", "axis": "cosine with the nearest other latent"}
-        note = f"{len(nearest):,} latents; the random directions are as unevenly spread as the decoder's."
+        note = f"The decoder has {len(nearest):,} directions; the random ones are as unevenly spread."
         yield Results({"cosines": cosines}, "nearest_latent", words, note)
     if run.has("nulls"):
         twins = run.nulls.twins
         cosines = {"twin seed": twins["cosine"], "frozen decoder": twins["frozen_cosine"]}
         words = {"null": "frozen decoder", "title": "Nearest latent of another seed"}
+        words["axis"] = "cosine with the nearest latent of the other dictionary"
         note = (
-            f"{len(twins):,} latents. The twin seed is a positive control: the same training from another seed. The "
-            "decoder of the null stayed random."
+            f"Each of {len(twins):,} latents is compared with the nearest latent of the same training from another "
+            "seed (twin seed, a positive control), and of a dictionary whose decoder stayed random."
         )
-        yield Results({"cosines": cosines}, "twin_seed", words | {"axis": "cosine with the nearest latent there"}, note)
-
-
-def map_of(run: Run) -> Iterator[Results]:
-    """Yield the coordinates of the latents that fire, with the kind of text in which each does most, and the names of
-    these; by verdict, if the tokens have no labels."""
-    store = run.features
-    fires = run.ranking[run.ranking["n_active"] > 0].sort_values("latent", ignore_index=True)
-    at = decoder_layout(np.asarray(store.W_dec, np.float32)[fires["latent"]])
-    kinds = {latent: kind.name for latent, kind in surroundings(store, label_names(store.meta["labels"], {})).items()}
-    points = fires.assign(x=at[:, 0], y=at[:, 1])
-    points["kind of text"] = fires["latent"].map(kinds)
-    note = f"{len(points):,} latents that fire."
-    if not kinds:
-        yield Results({"points": points}, note=note)
-        return
-    commonest_first = map_names(at, [kinds.get(latent) for latent in fires["latent"]], [()] * len(at))
-    names = [(x, y, name) for x, y, name, _ in commonest_first[: len(MANY_HUES)]]
-    note += (
-        f" The {len(MANY_HUES)} commonest kinds have a colour: that in which half or more of a latent's firings lie. A "
-        "kind is named where its latents are densest."
-    )
-    yield Results({"points": points, "names": names}, options={"colour": "kind of text"}, note=note)
+        yield Results(
+            {"cosines": cosines},
+            "twin_seed",
+            words,
+            note,
+        )
 
 
 def shown_latents(run: Run) -> list[int]:

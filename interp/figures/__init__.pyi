@@ -5,7 +5,6 @@ from .comparisons import universality as universality
 from .dictionaries import coactivation_heatmap as coactivation_heatmap
 from .dictionaries import concept_dots as concept_dots
 from .dictionaries import cosine_histogram as cosine_histogram
-from .dictionaries import decoder_map as decoder_map
 from .dictionaries import quality as quality
 from .dictionaries import quality_latex as quality_latex
 from .figure import all_figures as all_figures
@@ -15,9 +14,9 @@ from .one_latent import example_text as example_text
 from .one_latent import logit_bars as logit_bars
 from .population import density_histogram as density_histogram
 from .population import precision_recall as precision_recall
-from .population import score_against_density as score_against_density
 from .population import score_distributions as score_distributions
 from .population import scores_beside_nulls as scores_beside_nulls
+from .population import verdicts_by_density as verdicts_by_density
 from .saving import save as save
 from .steering_curves import steering as steering
 from .training_curves import training as training

@@ -1,11 +1,12 @@
 """Draw whole dictionaries: their quality, the similarity of their latents, and the concepts that they detect.
 
-In: a quality table with one row per dictionary (`interp.quality_table`); coordinates, cosines or pairs of latents; or
+In: a quality table with one row per dictionary (`interp.quality_table`); cosines or pairs of latents; or
 the concept table of a run, with one row per label (`compare.concepts.concept_table`). Out: a plotly Figure, or LaTeX.
 """
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -14,31 +15,22 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from interp.figures.figure import figure
-from interp.figures.name_placement import LETTER_WIDTH, LINE_HEIGHT, NAME_GROUND
-from interp.figures.print_layout import MIN_FONT, to_pixels
 from interp.figures.theme import (
     BARE_TRACE,
     BLUE,
     GREEN,
     GREY,
     INK,
-    LIGHT_GREY,
     LIGHT_TO_DARK,
-    MANY_HUES,
     PALE,
     SEQUENCE,
-    VERDICT_COLOURS,
     VERMILLION,
-    WIDTH,
-    add_shades,
     check_columns,
-    dot_style,
+    colour_bar,
     escape_markup,
     plain_name,
     share_ticks,
     shortened,
-    split_by_verdict,
-    verdict_name,
     with_meta,
     with_style,
 )
@@ -46,14 +38,8 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
-_MAP_MARGIN = 0.03
-"""Share of the longer side of a map that is free on each side."""
-_MAP_DOT = 3.0
-"""Diameter of a dot of a map, in pixels."""
-_LINES_ASIDE = (0, 1.1, -1.1, 2.2, -2.2)
-"""By how many lines above its place a name on a map may stand, the best first."""
-_MAX_NAME_LETTERS = 23
-"""Number of letters of a name that are shown beside the number of its latent."""
+_NAME_LETTERS = 30
+"""Number of letters of a line of the name of a row, which has two lines at most."""
 LATEX_COLUMNS = {
     "l0": ("$L_0$", ".1f"),
     "fvu": ("FVU", ".3f"),
@@ -68,15 +54,16 @@ _LATEX |= {ord("−"): "$-$", ord("␣"): r"\textvisiblespace{}"}
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draw the quality of each dictionary with its L0, the mean number of active latents per token. A disc is the
-    variance explained (1 − FVU), which is 0 for the mean activation. A diamond is the cross-entropy recovered, which is
-    0 for zero ablation or unigrams, whichever is better for the model, with its 95% interval where it is known."""
+    """Draw how much each dictionary keeps. A disc is the share of the variance of the activations that it explains (1 −
+    FVU; the mean activation explains 0). A diamond is the share of the cross-entropy that the model recovers with the
+    reconstruction in place of its activations, with its 95% interval over texts; 0 is zero ablation or unigrams,
+    whichever is better for the model."""
     check_columns(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = list(map(escape_markup, quality_table["dictionary"]))
     l0 = [f"L0 {value:.0f}" for value in quality_table["l0"]]
     x_title = "share kept (1 = all)"
     if len(set(l0)) == 1:
-        x_title += f", all with {l0[0]}"
+        x_title += f", with {l0[0]} each"
     else:
         names = [f"{name} ({value})" for name, value in zip(names, l0, strict=True)]
     measures = (  # beside one another, so that equal values do not cover each other
@@ -119,68 +106,6 @@ def escape_latex(text: str) -> str:
 
 
 @figure
-def decoder_map(
-    points: pd.DataFrame, *, colour: str = "verdict", names: Sequence[tuple[float, float, str]] = ()
-) -> go.Figure:
-    """Draw the directions of the decoder in the plane (UMAP), a dot per latent. Distances have no unit.
-
-    points: a table with x, y and the column `colour`.
-    colour: the column by which dots are coloured: "verdict", or one of words, of which the commonest have a colour.
-    names: x, y and the name of what lies there, the most important first. One without room near there is left out."""
-    check_columns(points, "x", "y", colour)
-    fig = go.Figure()
-    hues = {}
-    for name, rows, hue in _groups_of_map(points, colour):
-        hues[name] = hue
-        dots = {"marker": dot_style(len(points), color=hue, opacity=0.9, size=_MAP_DOT), "zorder": -len(rows)}
-        key = {"name": name, "showlegend": colour == "verdict" or hue == LIGHT_GREY}
-        fig.add_scatter(x=rows["x"], y=rows["y"], mode="markers", hoverinfo="skip", **key, **dots)
-    caption = (
-        "The directions of the decoder in the plane (UMAP), a dot per latent. Places and distances have no unit. The "
-        f"colour is the {plain_name(colour)}."
-    )
-    low, high = points[["x", "y"]].min(), points[["x", "y"]].max()
-    across, up = (high - low + 2 * _MAP_MARGIN * (high - low).max()).replace(0, 1.0)
-    title = f"Map of the decoder, coloured by {plain_name(colour)}"
-    with_style(fig, title, height=round(80 + WIDTH * up / across), caption=caption)
-    fig.update_layout(legend_itemsizing="constant")
-    middle = (low + high) / 2
-    fig.update_xaxes(visible=False, range=[middle["x"] - across / 2, middle["x"] + across / 2])
-    fig.update_yaxes(visible=False, range=[middle["y"] - up / 2, middle["y"] + up / 2], scaleanchor="x")
-    letter = across * MIN_FONT / to_pixels("column")  # as large as letters are in a column, where they are largest
-    boxes = np.empty((0, 4))
-    for x, y, name in names:
-        half = np.array([LETTER_WIDTH * letter * (len(name) + 1), LINE_HEIGHT * letter]) / 2
-        for lines in _LINES_ASIDE:
-            at = np.array([x, y + lines * LINE_HEIGHT * letter])
-            box = np.concatenate([at - half, at + half])
-            if not ((boxes[:, :2] < box[2:]) & (box[:2] < boxes[:, 2:])).all(1).any():
-                boxes = np.vstack([boxes, box])
-                ink = {"color": _inked(hues.get(plain_name(name), INK))}
-                look = {"showarrow": False, "bgcolor": NAME_GROUND, "borderpad": 0, "font": ink}
-                fig.add_annotation(x=at[0], y=at[1], text=f"<b>{plain_name(name)}</b>", **look)
-                break
-    return fig
-
-
-def _inked(hue: str) -> str:
-    """Return a colour closer to that of text, so that letters in it are readable."""
-    parts = ([int(each[at : at + 2], 16) for at in (1, 3, 5)] for each in (hue, INK))
-    return f"rgb({','.join(str(round(0.6 * of_hue + 0.4 * of_ink)) for of_hue, of_ink in zip(*parts, strict=True))})"
-
-
-def _groups_of_map(points: pd.DataFrame, colour: str) -> list[tuple[str, pd.DataFrame, str]]:
-    """Return the name, the rows and the colour of each group of dots."""
-    if colour == "verdict":
-        return [(verdict_name(v), rows, VERDICT_COLOURS.get(v, GREY)) for v, rows in split_by_verdict(points)]
-    words = points[colour].fillna("")
-    common = words[words != ""].value_counts().index[: len(MANY_HUES)]
-    rest = points[~words.isin(common)]
-    groups = [(plain_name(word), points[words == word], hue) for word, hue in zip(common, MANY_HUES, strict=False)]
-    return [("another, or none", rest, LIGHT_GREY)] * bool(len(rest)) + groups
-
-
-@figure
 def cosine_histogram(
     cosines: Mapping[str, Sequence[float] | np.ndarray],
     *,
@@ -208,7 +133,7 @@ def cosine_histogram(
     fig.update_xaxes(range=[edges[0], 1.01])
     fig.update_yaxes(tickformat=".0%", rangemode="tozero")
     of_null = "" if null is None else f" The grey area is the null, {null}."
-    caption = f"The share of the latents in equally wide bins of the {axis}.{of_null}"
+    caption = f"The share of the latents in equally wide bins of the cosine.{of_null}"
     with_style(fig, title, x=escape_markup(axis), y="share of the latents", caption=caption)
     return with_meta(fig, direct_labels=True)
 
@@ -217,9 +142,9 @@ def cosine_histogram(
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 12, names: Mapping[int, str] | None = None
 ) -> go.Figure:
-    """Draw which latents fire together: the Jaccard index of the tokens on which two latents fire, for latents around
-    the closest pair. Latents that fire together are neighbours. A pair is grey if neither latent has the other among
-    its closest.
+    """Draw for two latents the share of the tokens on which both fire among those on which at least one does (the
+    Jaccard index). Rows and columns are the same latents, those around the closest pair, in one order. A cell is grey
+    if neither latent has the other among its closest, and empty for a latent with itself.
 
     coactivations: the FeatureStore's table of that name.
     n: the number of latents.
@@ -231,29 +156,24 @@ def coactivation_heatmap(
     order = _chained_order(jaccard_of_pair, n)
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
-    largest = max(jaccard_of_pair.values(), default=1.0)
-    scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": largest, "showscale": False}
-    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, **scale, hoverongaps=False, xgap=1, ygap=1))
-    add_shades(fig, {"0": 0.0, f"{largest / 2:.2g}": 0.5, f"{largest:.2g} Jaccard index": 1.0})
     unknown = np.where(np.isnan(grid) & (np.eye(len(order)) == 0), 1.0, np.nan)
-    grey = {"colorscale": [[0, PALE], [1, PALE]], "showscale": False, "xgap": 1, "ygap": 1}
-    fig.add_heatmap(z=unknown, x=cells, y=cells, **grey, hoverinfo="skip")
-    marker = {"symbol": "square", "color": PALE, "size": 9}
-    fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name="not among the closest", showlegend=True)
-    with_style(fig, "Latents that fire together", x="other latent", y="latent", height=350)
+    place: dict[str, Any] = {"x": cells, "y": cells, "xgap": 1, "ygap": 1}
+    scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": 1, "colorbar": colour_bar("Jaccard index", dtick=0.5)}
+    fig = go.Figure(go.Heatmap(z=grid, **place, **scale, hoverongaps=False))
+    fig.add_heatmap(z=unknown, **place, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
+    with_style(fig, "Latents that fire together", x="the same latents in this order", height=130 + 29 * len(order))
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
-    numbers = list(map(str, order))
-    labels = {
-        n: f"{n} \u2068{escape_markup(shortened(named[n], _MAX_NAME_LETTERS))}\u2069" for n in order if n in named
-    }
-    lines: dict[str, Any] = {
-        "tickvals": cells,
-        "showgrid": False,
-        "showline": False,
-        "ticks": "",
-    }
-    fig.update_xaxes(**lines, ticktext=numbers, tickangle=-90)
-    return fig.update_yaxes(**lines, ticktext=[labels.get(n, str(n)) for n in order], autorange="reversed")
+    lines: dict[str, Any] = {"tickvals": cells, "showgrid": False, "showline": False, "ticks": ""}
+    fig.update_xaxes(**lines, showticklabels=False)
+    ticks = [_in_two_lines(f"{latent} {named[latent]}" if latent in named else str(latent)) for latent in order]
+    return fig.update_yaxes(**lines, ticktext=ticks, autorange="reversed")
+
+
+def _in_two_lines(name: str) -> str:
+    lines = textwrap.wrap(name, _NAME_LETTERS)
+    if len(lines) > 2:
+        lines = [lines[0], shortened(" ".join(lines[1:]), _NAME_LETTERS)]
+    return "<br>".join(f"\u2068{escape_markup(line)}\u2069" for line in lines)
 
 
 def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> list[int]:
@@ -288,19 +208,22 @@ def concept_dots(concepts: pd.DataFrame, *, n_tokens: int | None = None) -> go.F
     y = np.arange(len(rows))
     names = list(map(plain_name, rows["label"]))
     rival = _rival(concepts)
-    fig = make_subplots(1, 2, column_widths=[0.7, 0.3], horizontal_spacing=0.08) if n_tokens else go.Figure()
+    fig = make_subplots(1, 2, column_widths=[0.6, 0.4], horizontal_spacing=0.08) if n_tokens else go.Figure()
     ends = rows[["f1_neuron", "f1_feature"]].to_numpy(float)
     line = np.column_stack([ends, np.full(len(rows), np.nan)]).ravel()
     fig.add_scatter(x=line, y=np.repeat(y, 3), mode="lines", line={"color": "#c9ced6", "width": 2}, **BARE_TRACE)
-    for column, name, colour in (("f1_neuron", f"best {rival}", VERMILLION), ("f1_feature", "best feature", BLUE)):
+    marks = (  # a ring around the disc where both are equal
+        ("f1_feature", "best feature", {"color": BLUE, "size": 5}),
+        ("f1_neuron", f"best {rival}", {"color": VERMILLION, "size": 7, "symbol": "circle-open"}),
+    )
+    for column, name, marker in marks:
         hover_data = _latents(rows) if column == "f1_feature" else {}
         hover = f"%{{hovertext}}<br>{name} %{{x:.3f}}{'<br>latent %{customdata}' if hover_data else ''}<extra></extra>"
-        look = {"mode": "markers", "marker": {"color": colour, "size": 7}, "hovertext": names, "hovertemplate": hover}
+        look = {"mode": "markers", "marker": marker, "hovertext": names, "hovertemplate": hover}
         fig.add_scatter(x=rows[column], y=y, name=name, **look, **hover_data)
-    caption = (
-        f"The held-out F1 of the best feature and of the best {rival} for each labelled concept, the best detected one "
-        f"on top{', and the share of the tokens that have the label' if n_tokens else ''}."
-    )
+    caption = f"For each labelled concept, the held-out F1 of the feature and of the {rival} that detect it best."
+    if n_tokens:
+        caption += " On the right is the share of the tokens that have the label."
     height = 130 + 15 * len(rows)
     with_style(fig, f"Each concept's best feature and {rival}", x="F1 (held out)", height=height, caption=caption)
     fig.update_xaxes(range=[-0.02, 1.02])

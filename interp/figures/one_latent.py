@@ -27,7 +27,6 @@ from interp.figures.theme import (
     DASHES,
     GREY,
     INK,
-    LIGHT_GREY,
     VERMILLION,
     check_columns,
     digit_ticks,
@@ -63,16 +62,16 @@ _KEY_CELLS = 6
 def activation_histogram(
     histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
 ) -> go.Figure:
-    """Draw how strongly one latent fires: its firings in bars about equally wide on a logarithmic axis. Dashed lines
-    show where the intervals begin from which examples are drawn.
+    """Draw how strongly one latent fires: the number of its firings by their activation, in bars about equally wide on
+    a logarithmic axis. Dashed lines show where the intervals begin from which examples are drawn.
 
-    histogram, intervals: the latent's rows of these tables. The weakest firings are left out, and counted below the
-    axis, if they are fewer than one in a thousand."""
+    histogram, intervals: the latent's rows of these tables. The weakest firings are left out if they are fewer than one
+    in a thousand."""
     histogram = _one_latent(histogram, latent, "histograms")
     check_columns(histogram, "low", "high", "n")
     edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
     first = int(np.searchsorted(counts.cumsum(), counts.sum() / 1000, side="right"))
-    below = f"; {counts[:first].sum():,} weaker not drawn" if counts[:first].any() else ""
+    n_weaker = int(counts[:first].sum())
     edges, counts = edges[first:], counts[first:]
     fig = go.Figure()
     fig.add_bar(
@@ -91,9 +90,14 @@ def activation_histogram(
         look = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": DASHES}, "hoverinfo": "skip"}
         fig.add_scatter(x=x, y=y, name="where an interval of examples begins", showlegend=True, **look)
         fig.update_traces(showlegend=False, selector={"type": "bar"})
-    x_title = f"activation (log scale{below})"
-    with_style(fig, _with_latent("Activations", latent), x=x_title, y="firings (tokens)", height=300)
-    fig.update_yaxes(nticks=6)
+    caption = "The number of firings by their activation, in bars about equally wide on a logarithmic axis."
+    if intervals is not None:
+        caption += " Dashed lines show where the intervals begin from which examples are drawn."
+    if n_weaker:
+        caption += f" The {n_weaker:,} weakest firings are not drawn."
+    axes = {"x": "activation (log scale)", "y": "firings (tokens)"}
+    with_style(fig, _with_latent("Activations", latent), **axes, height=300, caption=caption)
+    fig.update_yaxes(nticks=6, tickformat=",", range=[0, 1.08 * float(counts.max())])
     ticks = digit_ticks(edges[0], edges[-1])
     return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), tickvals=ticks, tickformat=".3~g")
 
@@ -102,9 +106,9 @@ def activation_histogram(
 def logit_bars(
     feature: Mapping[str, Any] | pd.Series, vocab: Sequence[str], *, n: int = 10, following: Collection[int] = ()
 ) -> go.Figure:
-    """Draw the tokens that one latent makes most and least likely. Effects are direct: the decoder row through the
-    final norm's scale and the unembedding. Of the effects that are no larger than chance makes the largest of all
-    tokens, the largest of each sign is drawn, in grey, unless its token is common after the firings.
+    """Draw the tokens that one latent makes likelier, and those that it makes less likely. Effects are direct: the
+    decoder row through the final norm's scale and the unembedding. A dashed line is the largest effect that chance
+    gives any token; smaller effects are drawn only of tokens that are common after the firings.
 
     feature: its row of the table `features`.
     n: the number of tokens of each sign.
@@ -114,31 +118,40 @@ def logit_bars(
         raise InterpError(
             "this feature store has no logit effects; scan with model= (or from_codes with W_U=) for them"
         )
-    low, high = chance_span(feature, len(vocab)) or (0.0, 0.0)
-    bars: dict[str, list[tuple[int, float]]] = {"positive logits": [], "negative logits": [], "by chance": []}
-    names: list[str] = []
-    n_by_chance = 0
-    for side, name in (("top", "positive logits"), ("bottom", "negative logits")):
-        has_grey = False
-        for token, effect in zip(list(feature[f"{side}_logit_tokens"])[:n], feature[f"{side}_logits"], strict=False):
-            is_by_chance = low <= effect <= high and token not in following
-            n_by_chance += is_by_chance
-            if is_by_chance and has_grey:
-                continue
-            has_grey |= is_by_chance
-            bars["by chance" if is_by_chance else name].append((len(names), float(effect)))
-            # A long run of white space, which would push the bars aside, is shortened to one with its number.
-            names.append(token_label(re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token])))
-    fig = go.Figure()
-    for (name, rows), colour in zip(bars.items(), (BLUE, VERMILLION, LIGHT_GREY), strict=True):
-        if rows:
-            y, x = zip(*rows, strict=True)
-            key = f"as large by chance ({len(rows)} of {n_by_chance})" if name == "by chance" else name
-            fig.add_bar(x=x, y=y, orientation="h", marker_color=colour, name=key, showlegend=True)
+    span = chance_span(feature, len(vocab))
+    low, high = span or (0.0, 0.0)
+    tokens, effects = [], []
+    for side in ("top", "bottom"):
+        listed = zip(list(feature[f"{side}_logit_tokens"])[:n], feature[f"{side}_logits"], strict=False)
+        kept = [(token, float(effect)) for token, effect in listed if not low <= effect <= high or token in following]
+        tokens += [token for token, _ in kept]
+        effects += [effect for _, effect in kept]
+    colours = [BLUE if effect > 0 else VERMILLION for effect in effects]
+    y = list(range(len(tokens)))
+    fig = go.Figure(go.Bar(x=effects, y=y, orientation="h", marker_color=colours, showlegend=False))
+    # A long run of white space, which would push the bars aside, is shortened to one with its number.
+    shown = [re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token]) for token in tokens]
     title = _with_latent("Logit effects", int(feature["latent"]) if "latent" in feature else None)
-    with_style(fig, title, x="logits per unit of activation", height=120 + 18 * len(names))
+    caption = "The tokens that the latent makes likelier (blue)"
+    caption += ", and those that it makes less likely (orange)." if VERMILLION in colours else "."
+    caption += " Effects are direct, through the final norm and the unembedding alone."
+    if span:
+        n_left_out = sum(min(n, len(feature[f"{side}_logit_tokens"])) for side in ("top", "bottom")) - len(tokens)
+        caption += " A dashed line is the largest effect that chance gives any token."
+        if n_left_out:
+            others = "" if VERMILLION in colours else ", among them all that it makes less likely"
+            caption += f" The {n_left_out} tokens of smaller effect{others}, are not drawn."
+    n_rows = max(len(tokens), 3)
+    with_style(fig, title, x="logits per unit of activation", height=150 + 18 * n_rows, caption=caption)
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
-    return fig.update_yaxes(tickvals=list(range(len(names))), ticktext=names, autorange="reversed", showgrid=False)
+    sides = [at for at, is_drawn in ((low, VERMILLION in colours), (high, BLUE in colours or not colours)) if is_drawn]
+    for at in sides if span else ():
+        fig.add_vline(x=at, line={"color": INK, "width": 1, "dash": DASHES})
+    if span:
+        line = {"color": INK, "width": 1, "dash": DASHES}
+        fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name="largest by chance", showlegend=True)
+    ticks = {"tickvals": y, "ticktext": list(map(token_label, shown))}
+    return fig.update_yaxes(**ticks, range=[n_rows - 0.4, -0.6], showgrid=False)
 
 
 @figure
@@ -147,14 +160,14 @@ def example_text(
     vocab: Sequence[str],
     *,
     width: str | float = "column",
-    n: int = 8,
+    n: int = 6,
     latent: int | None = None,
 ) -> go.Figure:
-    """Draw examples of text on which a latent fires, each on a line, with the firing that it is about underlined, below
-    that of the example above. Each token is shaded by its share of the largest activation shown.
+    """Draw texts on which a latent fires, a line each. The underlined token is the firing for which the text was
+    chosen. The darker a token, the stronger the latent fires on it. An arrow stands for the end of a line.
 
     examples: a table with the columns tokens, values, row, start. Of these, `n` are drawn in their order: the first
-    ones but for those that fire on the same token after the same token as another, which come last.
+    ones but for those that fire in the same word as another, which come last.
     width: as in `figures.save`, for which lines are cut. Letters stay letters in SVG and PDF.
 
     Tokens whose bytes make one character together are drawn as that character. Words that the ends of a line cut are
@@ -167,7 +180,7 @@ def example_text(
     pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
     n_before = int(CELLS_BEFORE * n_cells)
-    drawn = _unlike(examples, n)
+    drawn = _unlike(examples, vocab, n)
     largest = max(max(float(value) for value in values) for values in drawn["values"]) or 1.0
     fig = go.Figure()
     boxes = []
@@ -205,11 +218,15 @@ def example_text(
     return fig.update_layout(width=pixels, margin={"l": 0, "r": 0, "t": 7, "b": 7}, meta={"laid_out_for": pixels})
 
 
-def _unlike(examples: pd.DataFrame, n: int) -> pd.DataFrame:
-    """Return n examples, in their order: as many as possible that fire on another token, or after another."""
-    fires = examples["row"] - examples["start"]
-    pairs = [tuple(tokens[max(at - 1, 0) : at + 1]) for tokens, at in zip(examples["tokens"], fires, strict=True)]
-    seen = [pairs[:place].count(pair) for place, pair in enumerate(pairs)]
+def _unlike(examples: pd.DataFrame, vocab: Sequence[str], n: int) -> pd.DataFrame:
+    """Return n examples, in their order: as many as possible that fire in another word."""
+    words = []
+    for tokens, row, start in examples[["tokens", "row", "start"]].itertuples(index=False):
+        texts = [vocab[token] for token in tokens]
+        word_of = _words_of(texts)
+        whole = "".join(text for text, word in zip(texts, word_of, strict=True) if word == word_of[row - start])
+        words.append(re.sub(r"<\|.*?\|>|[\W\d_]", "", whole).casefold() or whole)
+    seen = [words[:place].count(word) for place, word in enumerate(words)]
     return examples.iloc[sorted(np.argsort(seen, kind="stable")[:n])]
 
 

@@ -1,4 +1,4 @@
-"""Draw all latents of a dictionary: firing densities, scores by verdict, score against density, and the quality of
+"""Draw all latents of a dictionary: firing densities, scores by verdict, verdicts by density, and the quality of
 their rules.
 
 In: a FeatureStore's table `features`, and a ranking (one row per latent). Out: a plotly Figure.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -18,18 +18,18 @@ from interp.display.verdict_names import WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.roles import ROLE_COLOURS, ROLE_NAMES, ROLES_IN_WORDS, role_of
 from interp.figures.theme import (
+    BARE_TRACE,
     BLUE,
     GREY,
     INK,
     LIGHT_TO_DARK,
     VERDICT_COLOURS,
-    add_shades,
     check_columns,
+    colour_bar,
     escape_markup,
     plain_name,
     share_ticks,
     split_by_verdict,
-    verdict_dots,
     verdict_name,
     with_colours,
     with_meta,
@@ -102,7 +102,8 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
         else:
             steps = {"x": edges, "y": [*heights, heights[-1]], "line": {"shape": "hv", "color": colour}}
             fig.add_scatter(**steps, mode="lines", name=name)
-            fig.add_scatter(x=[spike], y=[spikes[name]], mode="markers", marker_color=colour, showlegend=False)
+            beside = 0.6 * BIN_WIDTH * list(binned).index(name)
+            fig.add_scatter(x=[spike + beside], y=[spikes[name]], mode="markers", marker_color=colour, showlegend=False)
     text = "dead, cut off" if is_cut else "dead"
     if len(named) == 1:
         text += ": " + "".join(f"{n:,} ({n / max(len(densities[name]), 1):.1%})" for name, n in dead.items())
@@ -213,25 +214,39 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 
 
 @figure
-def score_against_density(ranking: pd.DataFrame, *, score: str = "concentration") -> go.Figure:
-    """Draw a score of each latent against its firing density, coloured by verdict. A score that only follows density is
-    uninformative."""
-    check_columns(ranking, "latent", "verdict", "density", score)
-    rows = ranking[ranking["density"] > 0].dropna(subset=[score])
-    fig = _dots_by_verdict(rows, "density", score, "density %{x:.2g}<br>" + escape_markup(score) + " %{y:.3f}")
-    caption = (
-        f"The {html.unescape(_unit(score))} of each latent against its firing density, coloured by verdict. If it only "
-        "followed density, the dots would lie on one curve."
-    )
-    with_style(fig, f"{_title(score)} against density", x=AXIS_TITLES["density"], y=_unit(score), caption=caption)
-    densities = rows["density"] if len(rows) else [0.1, 1.0]
-    return fig.update_xaxes(type="log", **share_ticks(min(densities), max(densities)))
+def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
+    """Draw the verdicts of latents that fire on about as many tokens: above, the number of latents in each bin of the
+    firing density, and below, the share of each verdict among them. If verdicts only followed density, one colour would
+    fill each bin."""
+    check_columns(ranking, "verdict", "density")
+    fires = ranking[ranking["density"] > 0].dropna(subset=["verdict"])
+    logs = np.log10(fires["density"].to_numpy(float))
+    first = np.floor(min(logs, default=-1.0) / BIN_WIDTH)
+    edges = BIN_WIDTH * np.arange(first, 1)
+    middles = (edges[:-1] + edges[1:]) / 2
+    n = np.histogram(logs, edges)[0]
+    fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.25, 0.75], vertical_spacing=0.06)
+    bar: dict[str, Any] = {"x": middles, "width": 0.92 * BIN_WIDTH}
+    fig.add_bar(**bar, y=n, marker_color=GREY, showlegend=False, row=1, col=1)
+    for verdict, rows in split_by_verdict(fires):
+        share = np.histogram(np.log10(rows["density"].to_numpy(float)), edges)[0] / np.maximum(n, 1)
+        look = {"marker_color": VERDICT_COLOURS.get(verdict, GREY), "name": verdict_name(verdict), "showlegend": True}
+        fig.add_bar(
+            **bar, y=share, customdata=share * n, hovertemplate="%{customdata:,} (%{y:.0%})", **look, row=2, col=1
+        )
+    with_style(fig, "Verdicts by firing density").update_layout(barmode="stack", legend_traceorder="normal")
+    fig.update_yaxes(title_text="latents", nticks=3, row=1, col=1)
+    fig.update_yaxes(title_text="share of the bin", range=[0, 1], tickformat=".0%", nticks=4, row=2, col=1)
+    ticks = share_ticks(10 ** edges[0], 1.0)
+    fig.update_xaxes(title_text=AXIS_TITLES["density"], row=2, col=1)
+    return fig.update_xaxes(tickangle=0, tickvals=np.log10(ticks["tickvals"]).tolist(), ticktext=ticks["ticktext"])
 
 
 @figure
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     """Draw precision against recall of the rules in words on held-out text: a panel per verdict, with the share of its
-    tested latents in each cell. Verdicts of fewer than 1% of these are left out. Curves join equal F1."""
+    tested latents in each cell. Verdicts of fewer than 1% of these are left out. Each curve joins points of one F1,
+    which stands at its end on the right."""
     check_columns(ranking, "latent", "verdict", "explanation_precision", "explanation_recall")
     scored = _tested_rows(ranking, "explanation_precision", "explanation_recall")
     groups = [(name, rows) for name, rows in split_by_verdict(scored) if len(rows) >= MIN_SHARE_OF_PANEL * len(scored)]
@@ -244,42 +259,26 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
         "x": np.concatenate([[*1 / each, np.nan] for each in inverse]),
         "y": np.concatenate([[*1 / each[::-1], np.nan] for each in inverse]),
     }
-    least, most = 1.0, 0.0
     for column, (_, rows) in enumerate(groups, 1):
         at = rows["explanation_precision"], rows["explanation_recall"]
         shares = np.histogram2d(*at, [edges, edges])[0] / len(rows)
         shares[shares == 0] = np.nan
-        least, most = min(least, np.nanmin(shares)), max(most, np.nanmax(shares))
-        cells = {"x": middles, "y": middles, "z": np.log10(shares), "customdata": shares, "coloraxis": "coloraxis"}
+        cells = {"x": middles, "y": middles, "z": np.log10(shares), "customdata": shares, "showscale": column == 1}
         text = "precision %{y:.2f}, recall %{x:.2f}: %{customdata:.1%}<extra></extra>"
         fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, row=1, col=column)
-        look = {"mode": "lines", "line": {"color": INK, "width": 0.8}, "hoverinfo": "skip"}
-        key = {"name": f"F1 {', '.join(map(str, LEVELS_OF_F1))}", "showlegend": column == 1}
-        fig.add_scatter(**curves, **look, **key, row=1, col=column)
-    if groups:
-        low, high = np.log10([least, most])
-        decades = [power for power in range(-9, 1) if low <= power <= high] or [high]
-        names = [f"{10.0 ** (power + 2):.3g}%" for power in decades]
-        names[-1] += " of the latents"
-        places = [(power - low) / max(high - low, 1e-9) for power in decades]
-        add_shades(fig, dict(zip(names, places, strict=True)))
+        fig.add_scatter(**curves, mode="lines", line={"color": INK, "width": 0.8}, **BARE_TRACE, row=1, col=column)
     with_style(fig, "Rules in words", x="recall", height=300)
-    fig.update_layout(coloraxis={"colorscale": LIGHT_TO_DARK, "showscale": False})
-    with_panel_titles(fig).update_layout(margin_t=100)
+    bar = colour_bar("share of the latents", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], x=1.16)
+    scale = {"colorscale": LIGHT_TO_DARK, "zmin": -3, "zmax": -1, "colorbar": bar}
+    fig.update_traces(**scale, selector={"type": "heatmap"})
+    with_panel_titles(fig)
+    for f1 in LEVELS_OF_F1 if groups else ():  # beside the end of each curve in the last panel
+        text = f"F1 {f1}" if f1 == LEVELS_OF_F1[-1] else str(f1)
+        note = {"text": text, "showarrow": False, "xanchor": "left", "xshift": 2, "font_size": 11}
+        fig.add_annotation(x=1, y=f1 / (2 - f1), **note, row=1, col=len(groups))
     axis = {"range": [0, 1], "tickvals": [0, 0.5, 1], "showgrid": False}
     fig.update_xaxes(**axis).update_yaxes(**axis, ticks="")
     return fig.update_yaxes(title_text="precision", ticks="outside", row=1, col=1)
-
-
-def _dots_by_verdict(rows: pd.DataFrame, x: str, y: str, text: str) -> go.Figure:
-    """Draw a dot per latent in the colour of its verdict.
-    text: the hover text."""
-    fig = go.Figure().update_layout(legend_itemsizing="constant")
-    for verdict, part in split_by_verdict(rows):
-        look = {"mode": "markers", **verdict_dots(verdict, len(part), len(rows))}
-        hover = {"customdata": part["latent"], "hovertemplate": f"latent %{{customdata}}<br>{text}<extra></extra>"}
-        fig.add_scatter(x=part[x], y=part[y], name=verdict_name(verdict), **look, **hover)
-    return fig
 
 
 def _tested_rows(table: pd.DataFrame, *scores: str) -> pd.DataFrame:

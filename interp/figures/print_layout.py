@@ -109,7 +109,8 @@ def _with_fitting_axes(fig: go.Figure, size: float) -> go.Figure:
     for axis in fig.select_yaxes():
         if axis.ticktext:
             axis.ticktext = [_shortened_label(str(label), max_letters) for label in axis.ticktext]
-            longest = max(longest, *(count_letters(label) for label in axis.ticktext))
+            lines = [line for label in axis.ticktext for line in label.split("<br>")]
+            longest = max(longest, *map(count_letters, lines))
     room = min(plot_size(fig)[0], fig.layout.width - (longest + 3) * LETTER_WIDTH * size - _MARGIN["r"])
     for axis in fig.select_xaxes():
         if (title := axis.title.text) and "<" not in title:
@@ -179,7 +180,7 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
     """Return the colour and the letter that represent a trace. The colour is INK if its points have individual
     colours."""
     if "lines" in (getattr(trace, "mode", None) or ""):
-        return trace.line.color or INK, "┅" if trace.line.dash else "━"
+        return trace.line.color or INK, "– –" if trace.line.dash else "━"
     symbol = _GLYPHS.get(getattr(trace.marker, "symbol", None) or "", "●")
     colour = trace.marker.color if isinstance(trace.marker.color, str) else INK
     return colour, symbol if trace.type == "scatter" else "■"

@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import plotly.graph_objects as go
-from plotly.colors import sample_colorscale
 
 from interp.checks.errors import InterpError
 from interp.display.byte_parts import split_byte_parts
@@ -26,11 +25,6 @@ WIDTH, HEIGHT, SLIDER_HEIGHT = 624, 360, 64
 BLUE, VERMILLION, GREEN, ORANGE, PURPLE, SKY = "#0072b2", "#d55e00", "#009e73", "#e69f00", "#cc79a7", "#56b4e9"
 GREY, LIGHT_GREY, PALE, INK = "#8a8f98", "#c3c8d0", "#dfe3e8", "#23272e"
 SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
-MANY_HUES = (
-    *("#7299c6", "#e0902c", "#2e7924", "#9b3b6f", "#4456c2", "#e08392", "#cb4644"),
-    *("#848f1d", "#17c082", "#d36ed6", "#885a33", "#8e6dbd", "#04bbd5", "#388fdf"),
-)
-"""As many colours as can be told apart, those of the kinds of text on a page's map (`report/page/map/colours.js`)."""
 COLOUR_SCALE = "Cividis"
 DASHES = "4px,3px"
 """The dashes of a line for comparison. Those of plotly are as long as a panel of print is wide."""
@@ -138,14 +132,6 @@ def colour_bar(title: str, **position: Any) -> dict[str, Any]:
     return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
 
 
-def add_shades(fig: go.Figure, named: Mapping[str, float]) -> None:
-    """Add keys of LIGHT_TO_DARK, which take no room beside the plot: the name of each, and its place from 0 to 1."""
-    shades = sample_colorscale(LIGHT_TO_DARK, list(named.values()))
-    for name, shade in zip(named, shades, strict=True):
-        key = {"symbol": "square", "color": shade, "size": 9}
-        fig.add_scatter(x=[None], y=[None], mode="markers", marker=key, name=name, showlegend=True)
-
-
 def interval_bars(at: Any, low: Any, high: Any, **line: Any) -> dict[str, Any]:
     """Return intervals in plotly's form: the distances of their ends from the points."""
     return {"type": "data", "symmetric": False, "array": high - at, "arrayminus": at - low, "width": 0, **line}
@@ -160,21 +146,6 @@ def with_colours(
     for (name, table), colour in zip(named.items(), SEQUENCE * len(named), strict=False):
         check_columns(table, *columns)
         yield escape_markup(name), table, colour
-
-
-def dot_style(n: int, **marker: Any) -> dict[str, Any]:
-    """Return the style of each of n points. If there are many, they are small and pale, so that they do not hide each
-    other."""
-    crowd = min(1.0, (300 / max(n, 1)) ** 0.3)
-    return {"size": max(2.2, 5 * crowd), "opacity": max(0.45, 0.9 * crowd), "line_width": 0, **marker}
-
-
-def verdict_dots(verdict: str, n: int, n_all: int, **marker: Any) -> dict[str, Any]:
-    """Return the look of the dots of the n latents of a verdict among all. Those of rarer verdicts lie on top, and are
-    not pale if there are few."""
-    shade = {"opacity": 0.9} if n < n_all / 20 else {}
-    look = dot_style(n_all, color=VERDICT_COLOURS.get(verdict, GREY), **shade | marker)
-    return {"marker": look, "zorder": -n}
 
 
 def without_slider(fig: go.Figure) -> go.Figure:

@@ -122,7 +122,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     title = f"Training of the {noun}" if len(tables) == 1 else f"Training of {len(tables)} {several}"
     has_held_out = any("val_loss" in table for table in tables) and "loss" in columns
     caption = (
-        f"{', '.join(axes[column] for column in columns)} of the {noun if len(tables) == 1 else several} in training."
+        f"{' and '.join(filter(None, [', '.join(axes[column] for column in columns[:-1]), axes[columns[-1]]]))} "
+        f"of the {noun if len(tables) == 1 else several} in training."
     )
     caption = f"{caption[0].upper()}{caption[1:]}"
     if has_held_out:
@@ -152,7 +153,9 @@ def _with_axes(
         if is_dictionary and column in LOG_METRICS:
             values = [value for trace in fig.select_traces(**position) for value in trace.y if value > 0] or [1.0]
             fig.update_yaxes(type="log", tickvals=digit_ticks(min(values), max(values)), **position)
-        elif column != "loss":
+        elif column == "loss":
+            fig.update_yaxes(nticks=6, **position)
+        else:
             fig.update_yaxes(rangemode="tozero", **position)
         fig.update_yaxes(tickformat=TICKS.get(column), exponentformat="e", **position)
         if i >= len(panels) - 2:

@@ -68,8 +68,6 @@ DENSITIES = (
 )
 SAE_SETTINGS = {"architecture": "{}", "k": "k = {}", "seed": "seed {}"}
 """Settings of a dictionary that tell it from others of its size."""
-SCATTER = 400
-"""Pixels, the height on the page of a figure with a point for each latent."""
 LIMITS = {
     "one meaning": "One meaning says that the firings of a feature have something in common in the text. It does not "
     "say that the model learnt it: dictionaries that could learn nothing have such features too.",
@@ -187,22 +185,18 @@ def _population(inputs: ReportInputs) -> list[dict]:
         missing = "No ranking: verdicts and scores are left out. `interp rank` writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
     ranking = inputs.verdicts[~inputs.verdicts["verdict"].isin(WITHOUT_SCORES)]
-    drawn_columns = ("concentration", "explanation_f1")
-    scores = [name for name in drawn_columns if ranking[name].notna().any()]
-    panels = [] if scores else [Panel(note="No feature has a score: none fires often enough to be judged.")]
-    if "explanation_f1" in scores:
+    panels = []
+    if ranking.empty:
+        panels.append(Panel(note="No feature has a score: none fires often enough to be judged."))
+    if ranking["explanation_f1"].notna().any():
         medians = ranking.groupby("verdict")["explanation_f1"].median().dropna().sort_values(ascending=False)
         found = ", ".join(f"{verdict_words(str(verdict))} {f1:.2f}" for verdict, f1 in medians.items())
         note = f"F1 of the rules in words on held-out text, by verdict; medians: {found}."
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
-    if scores:
-        points = ranking.assign(density=inputs.table["density"])
-        note = "If the score only followed how often a feature fires, the points would lie on one curve"
-        correlation = float(points[["density", scores[0]]].corr(method="spearman").to_numpy()[0, 1])
-        known = "" if math.isnan(correlation) else f"; their rank correlation is {correlation:.2f}".replace("-", "−")
-        panels.append(
-            Panel(note=f"{note}{known}.", figure=figures.score_against_density(points, score=scores[0]), height=SCATTER)
-        )
+    if len(ranking):
+        note = "Above, the features by how many tokens they fire on; below, the share of each verdict among them."
+        densities = inputs.verdicts.assign(density=inputs.table["density"])
+        panels.append(Panel(note=note, figure=figures.verdicts_by_density(densities)))
     return [panel.payload() for panel in panels]
 
 

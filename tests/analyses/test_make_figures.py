@@ -27,7 +27,7 @@ def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, drawn
     out = make_figures.main([str(tiny_run.path), "--out", str(tmp_path / "figures"), *words])
     assert asked == [([], "icml", "")]
     names = {file.stem for file in out.glob("*.html")} - {"index"}
-    whole = {"density_histogram", "verdict_shares", "concept_dots", "decoder_map", "coactivation_heatmap", "quality"}
+    whole = {"density_histogram", "verdict_shares", "concept_dots", "coactivation_heatmap", "quality"}
     parts = {"training_sae", "cosine_histogram_twin_seed", "graph"}
     assert whole | parts <= names
     for noun in ("example_text", "logit_bars", "activation_histogram"):
@@ -43,7 +43,7 @@ def test_the_figures_of_a_run_with_their_manifests_and_a_gallery(tiny_run, drawn
     manifest = json.loads((out / "verdict_shares.html.json").read_text())
     assert manifest["made_from"]["seed"]["sae"] == tiny_run.config.sae.seed
     assert set(manifest["made_from"]["stages"]) >= {"corpus", "sae", "nulls"} and manifest["made_from"]["config_sha256"]
-    assert (out / "quality.tex").read_text().startswith(r"\begin{tabular}")
+    assert (out / "quality.tex").read_text().startswith(r"\begin{table}")
 
 
 def test_no_letter_of_any_figure_is_below_7_points_in_a_column(drawn):

@@ -51,7 +51,6 @@ RANKING_COLUMNS = ("monosemanticity", "token_share", "explanation_f1", "explanat
 RESULTS: dict[str, Any] = {
     "features": {NAME: ROWS, "other": ROWS},
     "ranking": ROWS.assign(**dict.fromkeys(RANKING_COLUMNS, 0.5)),
-    "points": ROWS.assign(x=0.5, y=0.5),
     "shares": LEVELS.head(1),
     "verdicts": ROWS,
     "quality_table": ROWS,
@@ -75,7 +74,6 @@ OPTIONS: dict[str, Any] = {"title": NAME, "way": NAME, "score": NAME, "names": {
 """Those of their other parameters that hold names."""
 SPECIAL: dict[str, dict] = {
     "coactivation_heatmap": {"names": {1: "<a>&<b>"}},  # it shortens long ones
-    "decoder_map": {"colour": "label", "names": [(0.5, 0.5, NAME)]},
     "splitting": {"names": [{1: NAME}]},
     "corpus_differences": {"names": (NAME, NAME)},
 }
@@ -118,7 +116,7 @@ def laid_out(made: go.Figure, *, has_names: bool = True) -> go.Figure:
 
 def test_the_key_of_a_graph_has_what_is_drawn():
     fig = figures.graph(GRAPH, nodes=1.0, edges=1.0, width="page")
-    assert {trace.name for trace in fig.data if trace.name} == {"positive effect", "error"}, "all edges are positive"
+    assert {trace.name for trace in fig.data if trace.name} == {"raises", "lowers", "from an error"}
     texts = [text for trace in fig.data if trace.mode == "text" for text in trace.text]
     shown = [escape_markup(NAME.replace(" ", "␣"))] * 2 + ["0", "error", "layer 0", "100%"] + ["+0.50"] * 3
     assert sorted(texts) == sorted(shown), "the latent has its number"

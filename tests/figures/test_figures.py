@@ -19,6 +19,7 @@ from kaleido.errors import ChromeNotFoundError
 from interp import figures
 from interp.features.bins import merge_bins
 from interp.features.firing_statistics import bin_edges
+from interp.features.logit_chance import chance_span
 from interp.figures.name_placement import (
     LETTER_WIDTH,
     N_DIRECTIONS,
@@ -34,8 +35,6 @@ from interp.figures.theme import (
     BLUE,
     GREEN,
     GREY,
-    LIGHT_GREY,
-    MANY_HUES,
     VERDICT_COLOURS,
     WIDTH,
     digit_ticks,
@@ -43,6 +42,7 @@ from interp.figures.theme import (
     visible_token,
     with_style,
 )
+from interp.statistics.estimates import wilson
 
 
 @pytest.fixture
@@ -113,7 +113,7 @@ def test_every_figure_has_a_title_axes_with_titles_and_the_width_of_a_page(ranki
         figures.training({"a": metrics, "b": metrics}),
         figures.quality(QUALITY),
         figures.score_distributions(ranking, score="monosemanticity"),
-        figures.score_against_density(ranking),
+        figures.verdicts_by_density(ranking),
         figures.concept_dots(CONCEPTS),
         figures.concept_dots(CONCEPTS.assign(n_label=[10, 200]), n_tokens=1000),
         figures.precision_recall(ranking.assign(explanation_precision=0.5, explanation_recall=0.5)),
@@ -217,7 +217,7 @@ def test_activation_histogram_draws_the_bins_of_its_latent():
     intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.75]})
     figure = figures.activation_histogram(bins, latent=0, intervals=intervals)
     assert list(figure.data[0].y) == [1_500] and list(figure.data[0].x) == [27 / 16]
-    assert "1 weaker not drawn" in figure.layout.xaxis.title.text
+    assert "The 1 weakest firings are not drawn." in figure.layout.meta["caption"]
     assert list(figure.data[1].x) == [1.75] * 3 and "interval" in figure.data[1].name
     with pytest.raises(ValueError, match="one latent"):
         figures.activation_histogram(bins)
@@ -290,16 +290,17 @@ def test_training_of_a_model_has_its_held_out_loss(metrics):
     assert figure.layout.title.text == "Training of the model" and figure.layout.yaxis.type != "log"
 
 
-def test_population_figures_split_by_verdict_in_its_colour_and_lose_no_latent(ranking):
-    alive = ranking[ranking["density"] > 0]
-    figure = figures.score_against_density(ranking)
-    assert sorted(latent for trace in figure.data for latent in trace.customdata) == sorted(alive["latent"])
-    assert [trace.marker.color for trace in figure.data] == [
-        VERDICT_COLOURS[v] for v in dict.fromkeys(alive["verdict"])
-    ]
-    assert sum(len(trace.y) for trace in figures.score_distributions(ranking, score="monosemanticity").data) == 40, (
-        "of six verdicts four are tested"
+def test_the_verdicts_of_a_bin_of_density_are_shares_of_its_latents(ranking):
+    rows = pd.DataFrame(
+        {"verdict": ["monosemantic"] * 3 + ["too-rare", "dead"], "density": [0.01, 0.01, 0.3, 0.01, 0.0]}
     )
+    number, mono, rare = figures.verdicts_by_density(rows).data
+    assert (number.y.sum(), mono.name, rare.name) == (4, "monosemantic", "too rare"), "the dead one has no density"
+    at = {float(n): share for n, share in zip(number.y, zip(mono.y, rare.y, strict=True), strict=True)}
+    assert at[3.0] == pytest.approx((2 / 3, 1 / 3)) and at[1.0] == (1, 0) and at[0.0] == (0, 0)
+    assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS[v] for v in ("monosemantic", "too-rare")]
+    scores = figures.score_distributions(ranking, score="monosemanticity")
+    assert sum(len(trace.y) for trace in scores.data) == 40, "of six verdicts four are tested"
 
 
 def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
@@ -307,7 +308,7 @@ def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
     rows += [("dense", 0.5, 0.5), ("dead", 1.0, 1.0)]
     table = pd.DataFrame(rows, columns=["verdict", "explanation_precision", "explanation_recall"])
     figure = figures.precision_recall(pd.concat([table[:2], table]).assign(latent=1))
-    titles = [note.text for note in figure.layout.annotations]
+    *titles, _, _, _, _ = (note.text for note in figure.layout.annotations)  # and the four F1
     assert titles == ["monosemantic<br>4", "polysemantic<br>298"], "a dense latent is 0.3% of them"
     cells = [10 ** np.array(trace.z) for trace in figure.select_traces({"type": "heatmap"})]
     assert [np.nansum(each) for each in cells] == pytest.approx([1, 1])
@@ -350,23 +351,6 @@ def test_every_point_of_a_crowd_is_named_once_in_print():
         assert sorted(name.text for name in names_in(drawn)) == sorted(names), "laid out anew, each stands once"
         assert list(drawn.data[0].hovertext) == names and {name.showarrow for name in names_in(drawn)} == {True, False}
         assert all("255,255,255" in name.bgcolor for name in names_in(drawn)), "a name is legible on other points"
-
-
-def test_on_a_map_the_commonest_words_have_colours_and_names_without_room_are_left_out():
-    words = [f"word {k}" for k in range(len(MANY_HUES) + 1)]
-    kinds = [word for k, word in enumerate(words) for _ in range(20 - k)] + [None]
-    y = np.where(np.arange(len(kinds)) % 2, 3.0, 0.0)
-    points = pd.DataFrame({"kind": kinds, "x": np.linspace(0, 4, len(kinds)), "y": y})
-    names = [*((2.0, 1.5, word) for word in words), (2.0, 0.2, "another place")]
-    figure = figures.decoder_map(points, colour="kind", names=names)
-    assert sum(len(trace.x) for trace in figure.data) == len(points)
-    hues = {trace.name: trace.marker.color for trace in figure.data}
-    assert hues == {"another, or none": LIGHT_GREY, **dict(zip(words, MANY_HUES, strict=False))}
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["another, or none"]
-    shown = [note.text.removeprefix("<b>").removesuffix("</b>") for note in figure.layout.annotations]
-    assert shown == [*words[:5], "another place"]
-    by_verdict = figures.decoder_map(points.assign(verdict="faint"))
-    assert [trace.marker.color for trace in by_verdict.data] == [VERDICT_COLOURS["faint"]]
 
 
 def test_the_frequency_of_a_concept_stands_beside_what_detects_it():
@@ -444,12 +428,6 @@ def test_ridges_of_scores_have_one_scale():
     assert (0 - min(dictionary.y)) / (1 - min(null.y)) == pytest.approx((2 / 4) / (1 / 8))
 
 
-def test_rare_verdicts_lie_on_top(ranking):
-    rows = ranking.assign(verdict=["monosemantic"] * 55 + ["dense"] * 2 + ["single-token"] * 3, density=0.01)
-    by_name = {trace.name: trace for trace in figures.score_against_density(rows).data}
-    assert by_name["dense"].zorder > by_name["single-token"].zorder > by_name["monosemantic"].zorder
-
-
 @pytest.mark.parametrize("levels, rows", [((16, 16), ["SAE", "PCA"]), ((16, 8), ["SAE (L0 16)", "PCA (L0 8)"])])
 def test_an_l0_that_all_dictionaries_have_is_named_once(levels, rows):
     figure = figures.quality(QUALITY.assign(l0=levels))
@@ -496,8 +474,8 @@ def test_corpus_text_is_never_markup():
 
 
 def test_a_table_without_its_columns_is_refused_by_name(ranking):
-    with pytest.raises(ValueError, match="concentration"):
-        figures.score_against_density(ranking.drop(columns="concentration"))
+    with pytest.raises(ValueError, match="density"):
+        figures.verdicts_by_density(ranking.drop(columns="density"))
     names = ("top_logit_tokens", "top_logits", "bottom_logit_tokens", "bottom_logits")
     for missing in (None, np.nan, pd.NA):
         with pytest.raises(ValueError, match="no logit effects"):
@@ -509,39 +487,30 @@ def test_a_rule_that_is_missing_is_not_written():
     assert figures.corpus_differences(pd.DataFrame([row])).layout.yaxis.ticktext == ("#7",)
 
 
-def test_verdict_shares_are_dots_with_intervals_on_one_scale():
-    verdicts, names = ["one_meaning", "monosemantic", "single-token", "dead"], ["SAE", "twin seed", "frozen decoder"]
-    known = list(zip(verdicts, (0.5, 0.2, 0.3, np.nan), strict=True))
-    rows = [(n, v, 40 * s, s, s - 0.1, s + 0.2) for n in names for v, s in known]
-    table = pd.DataFrame(rows, columns=["dictionary", "verdict", "n", "share", "ci_low", "ci_high"])
-    is_one = table["verdict"] == "one_meaning"
-    for column, value in (("sure_share", 0.4), ("sure_low", 0.35), ("sure_high", 0.43)):
-        table[column] = np.where(is_one, value, np.nan)
+def test_verdict_shares_are_of_the_tested_latents_and_the_untested_stand_apart():
+    counts = {"monosemantic": 20, "single-token": 10, "polysemantic": 10, "too-rare": 8, "dead": 9, "one_meaning": 30}
+    names = ["SAE", "twin seed", "frozen decoder"]
+    rows = [(name, verdict, n, n / 48) for name in names for verdict, n in counts.items()]
+    table = pd.DataFrame(rows, columns=["dictionary", "verdict", "n", "share"])
+    table["sure_share"] = np.where(table["verdict"] == "one_meaning", 24 / 48, np.nan)
     drawn = figures.verdict_shares(table)
-    shown = [trace for trace in drawn.data if trace.x[0] is not None]
-    every, sure, single = shown[:3], shown[3:6], shown[6:]
-    for traces, axis, share, above, below in (
-        (every, "x", 0.5, 0.2, 0.1),
-        (sure, "x", 0.4, 0.03, 0.05),
-        (single, "x2", 0.3, 0.2, 0.1),
-    ):
-        for trace in traces:
-            assert trace.xaxis == axis and trace.x[0] == share
-            assert trace.error_x.array[0] == pytest.approx(above)
-            assert trace.error_x.arrayminus[0] == pytest.approx(below)
-        assert [trace.marker.color for trace in traces] == [BLUE, GREEN, GREY], "the twin seed is no null"
-    assert not any(trace.cliponaxis for trace in shown), "a mark at 0% is whole"
-    assert drawn.layout.xaxis.range[0] < 0, "and beside the axis"
+    marks = [trace for trace in drawn.data if trace.x[0] is not None]
+    for all_of_them, sure, untested in (marks[:3], marks[3:6], marks[6:]):
+        assert (all_of_them.x[0], sure.x[0], untested.x[0]) == (30 / 40, 24 / 40, 8 / 48)
+        assert [mark.xaxis for mark in (all_of_them, sure, untested)] == ["x", "x", "x2"]
+        low, high = wilson(24, 40)
+        assert sure.marker.symbol == "circle-open"
+        assert sure.error_x.array[0] == pytest.approx(high - 0.6) and sure.error_x.arrayminus[0] == pytest.approx(
+            0.6 - low
+        )
+    assert [mark.marker.color for mark in marks[::3]] == [BLUE, GREEN, GREY], "the twin seed is no null"
+    assert not any(trace.cliponaxis for trace in marks), "a mark at 0% is whole"
     keys = [trace for trace in drawn.data if trace.showlegend]
-    assert [key.legendgroup for key in keys[:2]] == [every[0].legendgroup, sure[0].legendgroup], (
-        "a click on a key hides its marks"
-    )
-    assert sure[0].marker.symbol == "circle-open"
+    assert [key.legendgroup for key in keys[:2]] == [mark.legendgroup for mark in marks[:2]], "a click hides its marks"
     assert list(drawn.layout.yaxis.ticktext) == [f"{name} (40)" for name in names], "with the latents of each share"
-    assert [note.text for note in drawn.layout.annotations] == ["one meaning", "single-token"]
-    axes = drawn.layout.xaxis, drawn.layout.xaxis2
-    first, second = (np.ptp(axis.range) / np.ptp(axis.domain) for axis in axes)
-    assert first == pytest.approx(second) and axes[0].range[1] > axes[1].range[1], "each as wide as its shares need"
+    scores = pd.DataFrame({"dictionary": "SAE", "verdict": ["monosemantic"] * 40 + ["too-rare"] * 8})
+    beside = figures.scores_beside_nulls(scores.assign(monosemanticity=0.5))
+    assert beside.layout.yaxis.ticktext == ("SAE (40)",), "the same number as in the distributions"
     with pytest.raises(ValueError, match="sure_share"):
         figures.verdict_shares(table.drop(columns="sure_share"))
 
@@ -563,8 +532,8 @@ def test_save_keeps_the_given_width_and_letters_of_7_points_or_more(ranking):
 
 
 def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(ranking):
-    key = with_print_layout(figures.score_against_density(ranking))
-    [note] = [note for note in key.layout.annotations if "●" in note.text]
+    key = with_print_layout(figures.verdicts_by_density(ranking))
+    [note] = [note for note in key.layout.annotations if "■" in note.text]
     assert (
         key.layout.showlegend is False and "single-token" in note.text and VERDICT_COLOURS["single-token"] in note.text
     )
@@ -579,8 +548,8 @@ def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(rank
     assert any("━" in note.text for note in with_print_layout(close).layout.annotations), "without room there is a key"
 
 
-def test_a_title_in_print_is_above_the_key(ranking):
-    figure = figures.score_against_density(ranking)
+def test_a_title_in_print_is_above_the_key():
+    figure = figures.quality(QUALITY)
     with_title, without = (with_print_layout(figure, title=title).layout for title in (True, False))
     assert with_title.margin.t - without.margin.t > with_title.title.font.size > 0
 
@@ -622,14 +591,16 @@ def test_examples_begin_and_end_with_whole_words():
 
 
 def test_examples_are_below_one_another_where_they_fire_and_unlike_ones_come_first():
-    rows = pd.DataFrame({"tokens": [[0, 1], [0, 1], [0, 2, 1]], "row": [1, 11, 22], "start": [0, 10, 20]})
+    tokens = [[0, 1], [2, 1, 3], [0, 4], [0, 1, 3]]
+    rows = pd.DataFrame({"tokens": tokens, "row": [1, 11, 21, 31], "start": [0, 10, 20, 30]})
     rows["values"] = rows["tokens"].map(lambda tokens: [1.0] * len(tokens))
-    figure = figures.example_text(rows, [" a", " be", " cat"])
+    vocab = [" a", " be", " so", "*", " bee"]
+    figure = figures.example_text(rows, vocab)
     under = [(shape.x0, shape.y0) for shape in figure.layout.shapes if shape.type == "line"]
-    assert len({x for x, _ in under}) == 1 and len({y for _, y in under}) == 3
-    texts = figures.example_text(rows, [" a", " be", " cat"], n=2).data[0].text
+    assert len({x for x, _ in under}) == 1 and len({y for _, y in under}) == 4
+    texts = figures.example_text(rows, vocab, n=2).data[0].text
     shown = "".join(texts).replace("\u00a0", " ")
-    assert shown == " a be a cat be", "the second fires as the first does"
+    assert shown == " a be a bee", "the second and the last fire in the word of the first"
 
 
 def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_right():
@@ -650,17 +621,20 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
 def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
     pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
     figure = figures.coactivation_heatmap(pairs, n=3)
-    heat, unknown = figure.select_traces({"type": "heatmap"})
-    assert heat.zmin == 0 and heat.zmax == 0.5, "the scale begins at 0"
-    keys = [trace.name for trace in figure.data if trace.showlegend]
-    assert keys == ["0", "0.25", "0.5 Jaccard index", "not among the closest"]
+    heat, unknown = figure.data
+    assert (heat.zmin, heat.zmax) == (0, 1) and heat.colorbar.title.text == "Jaccard index"
     known = ~np.isnan(np.array(heat.z))
     assert np.array_equal(np.isnan(np.array(unknown.z)), known | np.eye(3, dtype=bool)) and known.sum() == 4
-    ticks = figures.coactivation_heatmap(pairs, n=3).layout.xaxis.ticktext
-    assert set(ticks) == {"0", "1", "4"} and np.nansum(np.array(heat.z)) == pytest.approx(1.6)
-    assert len(figures.coactivation_heatmap(pairs, n=50).layout.xaxis.ticktext) == 5
-    named = figures.coactivation_heatmap(pairs, n=3, names=pd.Series({1: "one"}))
-    assert set(named.layout.yaxis.ticktext) == {"0", "1 \u2068one\u2069", "4"}, "a name stands beside the number"
+    ticks = figure.layout.yaxis.ticktext
+    assert set(ticks) == {"\u20680\u2069", "\u20681\u2069", "\u20684\u2069"}
+    assert np.nansum(np.array(heat.z)) == pytest.approx(1.6)
+    assert len(figures.coactivation_heatmap(pairs, n=50).layout.yaxis.ticktext) == 5
+    named = figures.coactivation_heatmap(pairs, n=3, names=pd.Series({1: "one and many others " * 4}))
+    [long] = set(named.layout.yaxis.ticktext) - set(ticks)
+    first, second = long.split("<br>")
+    assert first == "\u20681 one and many others one and\u2069" and second.endswith("…\u2069"), (
+        "of a long name two lines"
+    )
 
 
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):
@@ -802,7 +776,7 @@ def test_of_many_parts_the_largest_are_drawn_and_the_rest_as_one():
     assert letters < drawn.layout.width, "it is whole in a column"
 
 
-def test_of_effects_as_large_by_chance_the_largest_are_drawn_unless_the_token_is_common_after_the_firings():
+def test_of_effects_as_small_as_by_chance_only_those_of_tokens_that_follow_the_firings_are_drawn():
     counts = np.zeros(40, int)
     counts[[0, 18, 20, 22, 39]] = 1, 300, 398, 300, 1
     feature = {
@@ -810,15 +784,15 @@ def test_of_effects_as_large_by_chance_the_largest_are_drawn_unless_the_token_is
         **{"bottom_logit_tokens": [3, 4], "bottom_logits": [-2.0, -0.1]},
     }
     vocab = [f"t{i}" for i in range(1000)]
-    drawn = {trace.name: list(trace.x) for trace in figures.logit_bars(feature, vocab, following=[2]).data}
-    assert drawn == {
-        "positive logits": [2.0, 0.2],
-        "negative logits": [-2.0],
-        "as large by chance (2 of 3)": [0.3, -0.1],
-    }
+    figure = figures.logit_bars(feature, vocab, following=[2])
+    assert list(figure.data[0].x) == [2.0, 0.2, -2.0] and "The 3 tokens of smaller" in figure.layout.meta["caption"]
+    zero, low, high = (shape.x0 for shape in figure.layout.shapes)
+    assert zero == 0 and (low, high) == pytest.approx(chance_span(feature, 1000)), "the null is drawn"
+    assert [trace.name for trace in figure.data if trace.showlegend] == ["largest by chance"]
+    positive = figures.logit_bars(feature | {"bottom_logit_tokens": []}, vocab)
+    assert [shape.x0 > 0 for shape in positive.layout.shapes] == [False, True], "beside bars alone"
     without_counts = {name: cell for name, cell in feature.items() if name != "logit_counts"}
-    drawn = {trace.name: list(trace.x) for trace in figures.logit_bars(without_counts, vocab).data}
-    assert drawn == {"positive logits": [2.0, 0.3, 0.25, 0.2], "negative logits": [-2.0, -0.1]}
+    assert list(figures.logit_bars(without_counts, vocab).data[0].x) == [2.0, 0.3, 0.25, 0.2, -2.0, -0.1]
 
 
 def test_lines_to_names_do_not_cross():
@@ -848,14 +822,12 @@ def test_names_stand_beside_a_crowd_of_dots():
         assert not ((end > 60) & (end < 235)).all(), "its near end is outside the crowd"
 
 
-def test_captions_say_what_is_drawn_of_these_results(metrics, ranking):
+def test_captions_say_what_is_drawn_of_these_results(metrics):
     def caption(figure: go.Figure) -> str:
         return figure.layout.meta["caption"]
 
     values = {"a": np.array([0.1, 0.5]), "b": np.array([0.2, 0.3])}
     assert "null" not in caption(figures.cosine_histogram(values))
     assert "The grey area is the null, b." in caption(figures.cosine_histogram(values, null="b"))
-    points = ranking.assign(x=0.0, y=1.0)
-    assert "The colour is the verdict." in caption(figures.decoder_map(points))
     assert "Dead latents" in caption(figures.training(metrics, panels=["dead"]))
     assert "ead latents" not in caption(figures.training(metrics, panels=["l0"]))

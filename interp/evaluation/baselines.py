@@ -8,7 +8,7 @@ All three dictionaries encode with a fixed matrix and keep the k largest positiv
   (j and j + d_in), so that latents stay >= 0: the k kept are the k components of largest |coefficient|.
 - `NeuronDictionary`: the basis of the activations, latent j = relu(x_j); `signed` gives each neuron a positive and a
 negative half too, as a residual stream needs.
-- `RandomDictionary`: random directions that are drawn once; the encoder is tied to the decoder.
+- `RandomDictionary`: random directions; the encoder is tied to the decoder.
 """
 
 import copy
@@ -123,7 +123,7 @@ class RandomDictionary(FixedDictionary):
     ):
         drawn = torch.randn(d_sae, d_in, generator=torch.Generator().manual_seed(seed))
         W_dec = torch.nn.functional.normalize(drawn, dim=1)
-        super().__init__(W_dec.T.contiguous(), W_dec, torch.zeros(d_in) if b_dec is None else b_dec, k)
+        super().__init__(W_dec.T, W_dec, torch.zeros(d_in) if b_dec is None else b_dec, k)
 
     @classmethod
     def fit(cls, store: ActivationStore, hook: str, d_sae: int, k: int, *, seed: int = 0) -> "RandomDictionary":

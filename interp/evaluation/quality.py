@@ -172,6 +172,22 @@ def quality_table(
     return table
 
 
+def with_mean_of_draws(table: pd.DataFrame, draws: Collection[str], name: str) -> pd.DataFrame:
+    """Return a table of qualities where one row, the last, has the means of the rows of `draws`: of dictionaries that
+    differ only by their seed. Its standard error covers the text and the draw."""
+    is_draw = table["dictionary"].isin(draws)
+    drawn = table[is_draw].drop(columns="dictionary")
+    if drawn.empty:
+        return table
+    mean = drawn.mean()
+    text, draw = drawn["ce_recovered_se"].pow(2).mean(), drawn["ce_recovered"].var() / len(drawn)
+    mean["ce_recovered_se"] = (text + draw) ** 0.5
+    row = pd.DataFrame([{"dictionary": name, **mean}]).astype(table.dtypes)
+    together = pd.concat([table[~is_draw], row], ignore_index=True)
+    together.attrs["decoders"] = {each: key for each, key in table.attrs["decoders"].items() if each not in draws}
+    return together
+
+
 def worse_than_unigrams(ce_clean: float, ce_unigram: float) -> str:
     """Return the remark that a share recovered means nothing, as the model predicts these tokens no better than
     unigrams; "" of a better model."""

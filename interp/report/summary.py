@@ -48,7 +48,7 @@ BASELINES = {
     "PCA": "the largest principal components",
     "neurons": "the largest neurons",
     "coordinates": "the largest coordinates",
-    "random": "the nearest of as many random directions as it has features",
+    "random": "the nearest of as many random directions as it has features (the mean of five draws)",
 }
 """What each dictionary that nobody trained keeps of an activation."""
 RECOVERED = "100 % is the model itself; 0 % is zeros in place of the activations, or unigrams, whichever is better."
@@ -223,7 +223,7 @@ def _quality(inputs: ReportInputs) -> list[dict]:
     tokens = f" {table['n_tokens'].max():,.0f}" if "n_tokens" in table else ""
     kept = ", ".join(f"{name} {what}" for name, what in BASELINES.items() if name in set(table["dictionary"]))
     others = f" The others keep as many a token as the dictionary does: {kept}." if kept else ""
-    note = f"Cross-entropy recovered: {RECOVERED}{others}{_describe_spliced_part(table)}{_random_above_pca(table)}"
+    note = f"Cross-entropy recovered: {RECOVERED}{others}{_describe_spliced_part(table)}"
     if remark := _worse_than_unigrams(table):
         note = f"{remark[0].upper()}{remark[1:]}. {note}"
     if {"dead_share", "faint_share"} & set(table):
@@ -250,14 +250,6 @@ def _describe_spliced_part(table: pd.DataFrame) -> str:
     names = ", ".join(map(str, fewer["dictionary"]))
     n = f"{fewer['n_spliced'].max():,.0f}"
     return f" With {names}, zeros or the mean in place it is measured on {n} of the tokens." if len(fewer) else ""
-
-
-def _random_above_pca(table: pd.DataFrame) -> str:
-    """Say that this depends on the draw, if random directions recover more than principal components."""
-    recovered = table.set_index("dictionary").get("ce_recovered", pd.Series(dtype=float))
-    if not recovered.get("random", math.nan) > recovered.get("PCA", math.nan):
-        return ""
-    return " Random recovers more than PCA, though it leaves more variance: another draw of directions may not."
 
 
 def _cell(value: Any, form: str) -> str:

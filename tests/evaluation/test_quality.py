@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,6 +12,7 @@ from interp.evaluation.quality import (
     evaluate_dictionary,
     evaluate_reconstruction,
     quality_table,
+    with_mean_of_draws,
     worse_than_unigrams,
 )
 from interp.evaluation.splice import ratio_error
@@ -461,3 +464,16 @@ def test_bad_input_is_named(model, tokens):
         evaluate_dictionary(model, "blocks.0.hook_resid", NeuronDictionary(16), tokens)
     with pytest.raises(ValueError, match="leave nothing to evaluate"):
         evaluate_dictionary(model, HOOK, NeuronDictionary(16), torch.zeros(2, 4, dtype=torch.long), exclude=[0])
+
+
+def test_draws_have_one_row_with_their_mean_and_both_errors():
+    rows = {"dictionary": ["SAE", "one", "two"], "fvu": [0.1, 0.4, 0.6], "n_tokens": [9, 9, 9]}
+    table = pd.DataFrame(rows | {"ce_recovered": [0.9, 0.2, 0.6], "ce_recovered_se": [0.01, 0.03, 0.04]})
+    table.attrs["decoders"] = {"SAE": "a", "one": "b", "two": "c"}
+    mean = with_mean_of_draws(table, ["one", "two"], "random")
+    assert mean.dictionary.tolist() == ["SAE", "random"] and mean.attrs["decoders"] == {"SAE": "a"}
+    assert mean.fvu.tolist() == [0.1, 0.5] and mean.n_tokens.tolist() == [9, 9]
+    assert mean.ce_recovered[1] == pytest.approx(0.4)
+    between = ((0.2 - 0.4) ** 2 + (0.6 - 0.4) ** 2) / 1  # the variance of the two draws
+    assert mean.ce_recovered_se[1] == pytest.approx(math.sqrt((0.03**2 + 0.04**2) / 2 + between / 2))
+    assert with_mean_of_draws(table, ["three"], "random").equals(table)

@@ -14,6 +14,9 @@ from interp.pipeline.stages import NEXT_LINE, rows_by_name, stage
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 
+N_DRAWS = 5
+"""Draws of random directions. What they recover differs from draw to draw; the table has their mean."""
+
 
 def _quality_cost(sizes: Sizes) -> Cost:
     """Estimate the cost: one pass of all tokens up to the hook, and two downstream, unchanged and with the SAE; for a
@@ -21,11 +24,11 @@ def _quality_cost(sizes: Sizes) -> Cost:
     from interp.evaluation.splice import PART_TOKENS
 
     part = sizes.held_out / max(1, sizes.held_out // PART_TOKENS)
-    passes = sizes.forward_cost(sizes.held_out, before=1, after=2) + sizes.forward_cost(part, after=5)
-    directions = 2 * sizes.held_out * sizes.d_in * sizes.d_sae
+    passes = sizes.forward_cost(sizes.held_out, before=1, after=2) + sizes.forward_cost(part, after=4 + N_DRAWS)
+    directions = N_DRAWS * 2 * sizes.held_out * sizes.d_in * sizes.d_sae
     picking = Cost(
-        memory=passes.memory + 8 * sizes.d_in * sizes.d_sae,
-        seconds=overheads.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
+        memory=passes.memory + N_DRAWS * 4 * sizes.d_in * sizes.d_sae,
+        seconds=N_DRAWS * overheads.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
     )
     return passes + sizes.encoding_cost(sizes.held_out) + picking + Cost(float32_operations=directions)
 
@@ -44,7 +47,7 @@ def quality_summary(results: Mapping[str, Mapping[str, float]]) -> str:
 
 
 @stage(
-    version=8,
+    version=9,
     inputs=("corpus", "model", "activations", "sae"),
     cost=_quality_cost,
     config={"quality": QualitySection},
@@ -57,7 +60,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     directions"""
     from interp.codes.dictionary import Dictionary
     from interp.evaluation.baselines import NeuronDictionary, PCADictionary, RandomDictionary
-    from interp.evaluation.quality import quality_table
+    from interp.evaluation.quality import quality_table, with_mean_of_draws
 
     config, hook_name = run.config, run.hook_name
     d_in = run.sae.d_in
@@ -65,12 +68,14 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     seed = getattr(config.sae, "seed", 0)
     is_mlp = run.basis == ("neurons", hook_name)
     dictionaries: dict[str, Dictionary] = {"SAE": run.sae}
+    draws = [f"random {i}" for i in range(N_DRAWS)]
     if run.sae.kind == "sae":  # the baselines reconstruct the hook that they read
         dictionaries |= {
             "PCA": PCADictionary.fit(run.store, hook_name, k=k),
             "neurons" if is_mlp else "coordinates": NeuronDictionary(d_in, k=k, signed=not is_mlp),
-            "random": RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed),
         }
+        for i, name in enumerate(draws):
+            dictionaries[name] = RandomDictionary.fit(run.store, hook_name, run.sae.d_sae, k=k, seed=seed + i)
     table = quality_table(
         run.model,
         hook_name,
@@ -82,5 +87,6 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         unigram_loss=run.results("model").get("unigram_cross_entropy"),
         progress=progress,
     )
+    table = with_mean_of_draws(table, draws, "random")
     write_parquet(folder / "quality.parquet", table)
     return rows_by_name(table, "dictionary")

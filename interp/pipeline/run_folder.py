@@ -331,7 +331,7 @@ class Run:
             curves={name: getattr(self, f"{name}_curve") for name in curves},
             labels=self.harvested.labels if "features" in done else {},
             model_results=self.results("model") if "model" in done else {},
-            config={name: done[name]["config"].get(name, {}) for name in ("corpus", "sae") if name in done},
+            config={name: done[name]["config"].get(name, {}) for name in ("corpus", "model", "sae") if name in done},
             stages=[(name, manifest["wall_seconds"]) for name, manifest in done.items()],
             versions=self.provenance()["versions"],
             panels=self.panels(),

@@ -62,7 +62,7 @@ class ReportInputs:
     model_results: Mapping[str, Any] = field(default_factory=dict)
     """The results of training or measuring the model, such as val_loss in nats per token."""
     config: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    """Sections of the run's configuration that its stages were made with: "corpus", "sae"."""
+    """Sections of the run's configuration that its stages were made with: "corpus", "model", "sae"."""
     stages: Sequence[tuple[str, float]] = ()
     """Stages of the run in their order, with their wall time in seconds."""
     versions: Mapping[str, str] = field(default_factory=dict)

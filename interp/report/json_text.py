@@ -90,11 +90,6 @@ def format_percent(share: float) -> str:
     return f"{rounded.quantize(Decimal(1).scaleb(size - 1))} %"
 
 
-def format_interval(low: float, high: float) -> str:
-    """Format the ends of an interval of shares in per cent, such as 95–96."""
-    return "–".join(format_percent(end).removesuffix(" %") for end in (low, high))
-
-
 def numbers(values: np.ndarray, digits: int = N_DIGITS) -> list:
     """Return `number` of each value. Values of common sizes are computed together. Each is a whole number multiplied or
     divided by an exact power of ten, so it is rounded once, like a number that is read from text. Values near half of

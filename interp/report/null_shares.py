@@ -1,7 +1,7 @@
 """Compare the share of latents with one meaning with the same share of the dictionary's nulls.
 
-In: the tables of a report. Out: the shares of each dictionary with their intervals, the closest null, and sentences
-that name the dictionaries from which this share distinguishes it.
+In: the tables of a report. Out: the shares of each dictionary with their intervals, the closest null, and what they
+show.
 
 The nulls may learn from fewer tokens than the dictionary of the page. So they are compared with `SAE`, a dictionary
 with the same settings that learns from as many tokens, and is judged by as many latents on the same text.
@@ -17,7 +17,7 @@ from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, MATCHED,
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW, UNTESTED
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import format_interval, format_percent, number
+from interp.report.json_text import format_percent, number
 from interp.statistics.estimates import Estimate, difference
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -39,41 +39,38 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
-    """Return the shares of all dictionaries, what they show (`finding`), and sentences that say how they are made
-    comparable."""
+    """Return the shares of all dictionaries, what they show (`finding`), and a sentence on how they are made comparable
+    (`account`)."""
     rows = share_rows(inputs)
     if not rows:
         return None
     verdicts = _verdicts_in(inputs)
     finding = _finding(rows, verdicts)
-    return {"verdicts": verdicts, "rows": rows, "finding": finding, "sentences": _account(rows)}
+    return {"verdicts": verdicts, "rows": rows, "finding": finding, "account": _account(rows)}
 
 
 def _finding(rows: list[dict[str, Any]], verdicts: list[str]) -> str:
-    """Say from which dictionaries the share of one meaning distinguishes this one, what follows where it does not, and
-    how it is among the tested features; nothing if it is not known."""
+    """Say whether the share of one meaning distinguishes this dictionary from all others, what follows if it does not,
+    and how it is among the tested features; nothing if it is not known."""
     one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
     others = [name for name in one if name not in (OWN_NAME, MATCHED, TWIN)]
     if MATCHED not in one or not others:
         return ""
-    share, low, high = one[MATCHED]
-    below = [name for name in others if one[name][2] < low]
-    near = [f"{name} ({format_percent(one[name][0])})" for name in others if name not in below]
-    title = next(row["title"] for row in rows if row["dictionary"] == MATCHED)
-    of_all = f"{format_percent(share)} [{format_interval(low, high)}]"
-    finding = f"{title[0].upper()}{title[1:]}, {of_all} of its features have one meaning"
-    more = f", more than in {', '.join(below)}" if below else ""
+    share, low, _ = one[MATCHED]
+    near = [name for name in others if one[name][2] >= low]
     if not near:
-        return f"{finding}{more}."
-    less = f"{', but' if below else ','} not clearly more than in {', '.join(near)}"
-    rest = f"{finding}{more}{less}: a feature that has one meaning need not be one that the model learnt."
+        return "At equal training, its share with one meaning is above that of all that it is compared with."
+    rest = (
+        f"At equal training, its share with one meaning is not clearly above that of {' and '.join(near)}. So a "
+        "feature that has one meaning need not be one that the model learnt."
+    )
     tested = {row["dictionary"]: _of_tested(row, verdicts) for row in rows if row["one"]}
     closest = max(others, key=lambda name: one[name][0])
     if (tested[MATCHED], tested[closest]) == (share, one[closest][0]):
         return rest
     return (
-        f"{rest} Features too rare to be tested count as having none; of those tested, it is "
-        f"{format_percent(tested[MATCHED])} against {format_percent(tested[closest])} ({closest})."
+        f"{rest} Features too rare to be tested count as having none; of those tested, "
+        f"{format_percent(tested[MATCHED])} have one against {format_percent(tested[closest])} ({closest})."
     )
 
 
@@ -83,26 +80,16 @@ def _of_tested(row: dict[str, Any], verdicts: list[str]) -> float:
     return row["one"][0] / (1 - untested) if untested < 1 else math.nan
 
 
-def _account(rows: list[dict[str, Any]]) -> list[str]:
-    """Explain how the dictionaries are made comparable."""
-    rows_by_name = {row["dictionary"]: row for row in rows}
-    if MATCHED not in rows_by_name:
-        return []
-    alike = rows_by_name[MATCHED]
-    this = rows_by_name.get(OWN_NAME, {})
+def _account(rows: list[dict[str, Any]]) -> str:
+    """Explain how the dictionaries are made comparable; nothing if none is like this one."""
+    alike = next((row for row in rows if row["dictionary"] == MATCHED), None)
+    if alike is None:
+        return ""
     trained = f", trained on {alike['trained']:,} tokens" if alike["trained"] else ""
-    sentences = [
+    return (
         f"The nulls have the same settings as the dictionary{trained}, but no way to learn what the model learnt; "
         f"{alike['judged']:,} features of each were judged on the same text."
-    ]
-    one = {name: row["one"] for name, row in rows_by_name.items() if row["one"]}
-    if (this.get("trained") or 0) > (alike["trained"] or this.get("trained") or 0):
-        longer = f"it was trained on {this['trained']:,} tokens, and they on {alike['trained']:,}"
-        is_larger = OWN_NAME in one and MATCHED in one and one[OWN_NAME][0] > one[MATCHED][0]
-        share_of_this = f"The {format_percent(one[OWN_NAME][0])}" if is_larger else "The share"
-        grows = ", and the share grows with training" if is_larger else ""
-        sentences.insert(0, f"{share_of_this} of this dictionary cannot be set against its nulls: {longer}{grows}.")
-    return sentences
+    )
 
 
 def share_rows(inputs: ReportInputs) -> list[dict[str, Any]]:

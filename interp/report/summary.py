@@ -101,23 +101,39 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
 
 
 def describe_page(inputs: ReportInputs) -> list[tuple[str, Literal["words", "term", "code"]]]:
-    """Describe the page's subject in a sentence: the size of the dictionary, its hook and model, L0 and how much of the
-    cross-entropy its reconstruction recovers, as far as these are known. Return its parts: words, terms whose meaning
-    the page tells, and the name of the hook, which is code."""
-    parameters = inputs.model_results.get("parameters")
+    """Describe the page's subject in a sentence: the size of the dictionary, its hook, model and corpus, L0 and how
+    much of the cross-entropy its reconstruction recovers, as far as these are known. Return its parts: words, terms
+    whose meaning the page tells, and the name of the hook, which is code."""
     quality = inputs.quality
     hook = inputs.features.meta["hook_name"]
     parts: list[tuple[str, Literal["words", "term", "code"]]] = []
     parts.append((f"A dictionary of {inputs.features.d_sae:,} features", "words"))
     if hook:
         parts += [(" for ", "words"), (hook, "code")]
-    if parameters:
-        parts.append((f"{' of' if hook else ' for'} a model with {parameters:,} parameters", "words"))
+    if model := _model(inputs):
+        parts.append((f" {'of' if hook else 'for'} {model}", "words"))
+    if corpus := _corpus(inputs):
+        parts.append((f", on the corpus “{corpus}”", "words"))
     parts += [(", ", "words"), ("L0", "term"), (f" {inputs.table['density'].fillna(0).sum():.1f}", "words")]
     if quality is not None and {"dictionary", "ce_recovered"} <= set(quality) and not _worse_than_unigrams(quality):
         for share in quality.loc[quality["dictionary"] == MATCHED, "ce_recovered"].dropna()[:1]:
             parts += [(f", {format_percent(share)} of the ", "words"), ("cross-entropy recovered", "term")]
     return [*parts, (".", "words")]
+
+
+def _model(inputs: ReportInputs) -> str:
+    """Name the model, with its number of parameters; nothing if neither is known."""
+    config = inputs.config.get("model", {})
+    parameters = inputs.model_results.get("parameters")
+    name = f"a {config['preset']} model" if config.get("source") == "train" else config.get("name")
+    with_size = f" with {parameters:,} parameters" if parameters else ""
+    return f"{name or 'a model'}{with_size}" if name or parameters else ""
+
+
+def _corpus(inputs: ReportInputs) -> str:
+    """Name the corpus; nothing if it is not known."""
+    config = inputs.config.get("corpus", {})
+    return " ".join(filter(None, [config.get("name") or config.get("source"), config.get("subset")]))
 
 
 def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
@@ -128,7 +144,7 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     rows = []
     if "parameters" in results:
         trained = f", trained on {results['tokens']:,} tokens" if results.get("tokens") else ""
-        rows.append(("Model", f"{results['parameters']:,} parameters{trained}"))
+        rows.append(("Model", f"{_model(inputs).removeprefix('a ')}{trained}"))
     if "val_loss" in results:
         rows.append(("Held-out loss", f"{results['val_loss']:.3f} nats a token"))
     if "bits_per_character" in results:
@@ -143,9 +159,8 @@ def _facts(inputs: ReportInputs) -> list[tuple[str, str]]:
     rows.append(("Dictionary", ", ".join(size)))
     unit = "tokens" if features.has_text else "rows"
     rows.append(("L0", f"{inputs.table['density'].fillna(0).sum():.1f} features a {unit.removesuffix('s')}"))
-    if corpus := inputs.config.get("corpus"):
-        names = [corpus.get("name") or corpus["source"], corpus.get("subset"), f"seed {corpus['seed']}"]
-        rows.append(("Corpus", ", ".join(filter(None, names))))
+    if corpus := _corpus(inputs):
+        rows.append(("Corpus", f"{corpus}, seed {inputs.config['corpus']['seed']}"))
     contexts = f" in contexts of {features.n_ctx}" if features.has_text else ""
     rows.append(("Scanned", f"{features.meta['n_tokens']:,} {unit}{contexts}"))
     return rows

@@ -33,7 +33,7 @@ from interp.report import assets, decoder_layout, write_report
 from interp.report.columns import Column, table_columns
 from interp.report.contexts import activations_around, encode_examples, positions
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import columns_of, encode_tokens, format_percent, number, numbers, pack
+from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
 from interp.report.label_names import label_names
 from interp.report.latent_facts import _raised, surroundings
 from interp.report.latent_map import map_names, what_decides
@@ -805,8 +805,7 @@ def test_summary_shows_every_dictionary_beside_its_nulls(page):
         assert row["unsure"] == pytest.approx([share - 0.2, share - 0.3, share - 0.1])
         assert (row["judged"], row["faint"], row["dead"]) == (90, 7, 7)
     assert [row["kind"] for row in nulls["rows"]] == ["own", "matched", "null"], "this page's own stands out"
-    [alike] = nulls["sentences"]
-    assert "trained on 3,000,000 tokens" in alike and "90 features of each" in alike
+    assert "trained on 3,000,000 tokens" in nulls["account"] and "90 features of each" in nulls["account"]
 
 
 def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
@@ -818,19 +817,14 @@ def test_summary_says_which_nulls_the_share_does_not_tell_apart(run, folder):
         table.loc[is_one, column] = [share + by for share in names.values()]
     longer = pd.DataFrame({"tokens": [4_000_000], "fvu": [0.1]})
     account = nulls_account(replace(run, nulls=nulls._replace(shares=table), curves={"sae": longer}))
-    one = format_percent(account["rows"][0]["one"][0])
-    assert account["sentences"][0] == (
-        f"The {one} of this dictionary cannot be set against its nulls: it was trained on 4,000,000 tokens, and they "
-        "on 3,000,000, and the share grows with training."
-    )
     assert account["finding"] == (
-        "After 3M tokens, 50 % [40–60] of its features have one meaning, more than in shuffled model, but not clearly "
-        "more than in frozen decoder (55 %): a feature that has one meaning need not be one that the model learnt."
+        "At equal training, its share with one meaning is not clearly above that of frozen decoder. So a feature that "
+        "has one meaning need not be one that the model learnt."
     )
     rare = table.replace({"verdict": {"single-token": "too-rare"}})
     rare.loc[rare["verdict"] == "too-rare", "share"] = [0.375, 0.1, 0.2, 0.1]
     finding = nulls_account(replace(run, nulls=nulls._replace(shares=rare), curves={"sae": longer}))["finding"]
-    tested = "Features too rare to be tested count as having none; of those tested, it is 80 % against 69 %"
+    tested = "Features too rare to be tested count as having none; of those tested, 80 % have one against 69 %"
     assert finding == f"{account['finding']} {tested} (frozen decoder)."
     assert [row["kind"] for row in account["rows"]] == ["own", "matched", "reference", "null", "null"]
     assert [row["title"] for row in account["rows"][:3]] == ["this dictionary", "after 3M tokens", "twin seed"]

@@ -201,7 +201,7 @@ interface DecoderMap {
 
 /* The run on one sheet (summary.py, panels.py). */
 interface Summary {
-  nulls: { verdicts: string[]; rows: DictionaryShares[]; finding: string; sentences: string[] } | null;
+  nulls: { verdicts: string[]; rows: DictionaryShares[]; finding: string; account: string } | null;
   limits: string[];
   facts: [name: string, value: string][];
   quality: PanelData;

@@ -50,19 +50,20 @@ const shareOf = ({ n, of, interval: [low, high] }) => /** @type {Share} */ ([n /
 const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
   tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`)];
 
-/* The share of the dictionary, and below it what can be compared: with the same settings, learnt from as many tokens
- * as the nulls and judged on as many latents. */
-const oneMeaning = (known) => claim(shareOf(known),
+/* The share of the dictionary, and that which can be compared: with the same settings, learnt from as many tokens as
+ * the nulls and judged on as many latents. */
+const oneMeaning = (known) => [claim(shareOf(known),
   ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
-  page.null ? besideNull(page.null) : "No null was run, so there is nothing to compare this with.");
+  page.null ? `95 % interval: ${format.range(known.interval)}\u00a0%` : "No null was run, so there is nothing to compare this with."),
+page.null ? atEqualTraining(page.null) : null];
 
-function besideNull({ matched, null: nearest, difference }) {
+function atEqualTraining({ matched, null: nearest, difference }) {
   const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
-  const of = ({ title, means, judged, one: [share] }, ...rest) => tipped(percent(share),
-    [`${title}: ${means}; of ${format.count(judged)} features, drawn at random.`, ...rest].join(" "));
+  const told = ({ title, means, judged }) => `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-  return [`${toldApart(difference[1] > 0)} from the closest null at equal training, ${matched.title}: `,
-    of(matched), " against ", of(nearest, apart)];
+  return claim(matched.one, ["have one meaning ", h("small", null, tipped("at equal training", told(matched)))],
+    nearest.one[0], `${toldApart(difference[1] > 0)} from the closest null, `,
+    tipped(percent(nearest.one[0]), `${told(nearest)} ${apart}`));
 }
 
 const learnt = (known) => claim(shareOf(known),
@@ -80,9 +81,9 @@ const PANELS = { "one meaning": oneMeaning, learnt, effect };
 async function card([latent, why, choice]) {
   const feature = await loadFeature(latent);
   const senses = feature.senses ?? [];
-  const some = await tellingExamples(latent, feature, 3);
-  const remarkOn = (one) => (valueOf(one) < WEAK * feature.facts.max ? "weak" : null);
   const predicted = hasText ? raisedTokens(feature) : [];
+  const some = await tellingExamples(latent, feature, predicted.length ? 3 : 4);
+  const remarkOn = (one) => (valueOf(one) < WEAK * feature.facts.max ? "weak" : null);
   return h("article.card", null,
     h("h3", null,
       why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",

@@ -66,24 +66,23 @@ function plainTable(title, { columns, rows }) {
   return scrollable(`${title}, scrollable`, table);
 }
 
-const paragraphs = (sentences) => sentences.map((text) => h("p", null, format.unbroken(text)));
-/* The share of each dictionary with one meaning. */
+const paragraph = (text) => (text ? h("p", null, format.unbroken(text)) : null);
+
+/* The share with one meaning of the dictionaries that were trained and judged alike. */
 function besideNulls(data) {
   if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");
   const bar = ({ title, means, kind, one }) => shareBar(means ? tipped(title, means) : title, one, kind);
   const rows = data.rows.filter(({ one }) => one);
-  const groups = { "": ["own", "matched"], References: ["reference"], Nulls: ["null"] };
   const fair = rows.find(({ kind }) => kind === "matched");
+  const groups = { "": [fair ? "matched" : "own"], References: ["reference"], Nulls: ["null"] };
   const group = (title) => {
     const some = rows.filter(({ kind }) => groups[title].includes(kind));
     return some.length ? [title && h("h3", null, title), some.map(bar)] : null;
   };
-  const ruled = fair
-    ? `; the line: ${format.inPercent(fair.one[0])}\u00a0%, ${fair.title.replaceAll(" ", "\u00a0")}` : "";
   return [
-    paragraphs(data.sentences),
+    paragraph(data.account),
     h("figure.compared", { "--fair": fair?.one[0] ?? -1 },
-      h("figcaption", null, `Share of the features in use that have one meaning, with its 95 % interval${ruled}.`),
+      h("figcaption", null, "Share of the features in use that have one meaning, with its 95 % interval."),
       Object.keys(groups).map(group),
       h("div.sharebar.axis", { "aria-hidden": "true" }, h("span"),
         h("span", null, [0, 25, 50, 75, 100].map((at) => h("i", { "--at": at / 100 }, `${at} %`))), h("span"))),
@@ -110,7 +109,7 @@ function sharesTable() {
   const words = { "one meaning": "have ", learnt: "are ", effect: "have an " };
   const share = (x) => h("b", null, `${format.inPercent(x)}\u00a0%`);
   const beside = ({ name, chance }) => {
-    if (name === "one meaning" && compared) return "no null had as much training";
+    if (name === "one meaning" && compared) return "its nulls at equal training, below";
     if (name === "learnt") return "features of a model with random weights";
     return chance === undefined ? "no null was run" : [share(chance), " by chance"];
   };
@@ -196,7 +195,7 @@ async function show(section) {
     h("div.sheet", null,
       h("div", null,
         isRanked || isMeasured
-          ? part("What was found", data.nulls?.finding ? paragraphs([data.nulls.finding]) : null,
+          ? part("What was found", paragraph(data.nulls?.finding),
             isMeasured ? sharesTable() : null,
             isRanked ? [verdictHeading("h3"), verdictBar()] : null)
           : "",

@@ -79,39 +79,21 @@ def test_a_phone_names_the_nearest_by_what_they_fire_on(browser, address):
     assert set(rules) & set(shown)
 
 
-def test_a_kind_is_named_once_in_its_largest_outline_and_the_others_have_what_tells_them_apart(browser, address):
+def test_each_kind_has_one_tint_with_its_name_within(browser, address):
     browser.open(f"{address}#map")
-    boxes = browser.evaluate("""Array.from(document.querySelectorAll(".regions [data-name=latex]:not(.core)"), (e) => {
+    tinted = browser.evaluate("""Array.from(document.querySelectorAll(".regions path:not(.core)"), (e) => {
         const { left, right, top, bottom } = e.getBoundingClientRect();
-        return [(right - left) * (bottom - top), left, right, top, bottom];
+        return [e.dataset.name, left, right, top, bottom];
     })""")
-    assert len(boxes) == 2
-    names = browser.evaluate("""Array.from(document.querySelectorAll(".names [data-kind=latex]"), (e) => {
+    named = browser.evaluate("""Array.from(document.querySelectorAll(".names .region[style*=visible]"), (e) => {
         const { x, y, width, height } = e.getBoundingClientRect();
-        return [e.textContent.startsWith("latex"), x + width / 2, y + height / 2, e.style.visibility];
+        return [e.dataset.kind, x + width / 2, y + height / 2];
     })""")
-    names = [place for *place, visibility in names if visibility == "visible"]
-    assert [is_whole for is_whole, *_ in names].count(True) == 1
-    _, left, right, top, bottom = max(boxes)
-    for is_whole, x, y in names:
-        assert is_whole == (left < x < right and top < y < bottom)
-
-
-def test_the_outlines_of_one_kind_are_told_apart_by_what_only_the_rules_of_each_name(browser, address):
-    browser.open(f"{address}#map")
-    telling = """((rules) => {
-        const kind = report.page.names.kind.indexOf("latex");
-        rules.forEach((rule, latent) => {
-            report.columns.rule[latent] = rule;
-            report.columns.kind[latent] = kind;
-        });
-        const outlines = [[0, 0, 4, 0, 4, 1, 0, 1], [4, 0, 9, 0, 9, 1, 4, 1]].map((corners) => ({ corners }));
-        const x = rules.map((_, k) => k + 0.5), points = { latents: [...rules.keys()], x, y: x.map(() => 0.5) };
-        return [outlines, outlines.slice(1)].map((some) =>
-            report.tellingTokens("latex", some, points).map((tokens) => tokens.map(([text]) => text)));
-    })([[["both"]], [[" one"]], [["One"]], [[" one"], " or ", ["rare"]], [["both"]], [["other"]], [["other"]]])"""
-    both, alone = browser.evaluate(telling)
-    assert both == [[" one", "rare"], ["other"]] and alone == [[]]
+    places = {kind: place for kind, *place in named}
+    assert tinted and len({kind for kind, *_ in tinted}) == len(tinted), "one each"
+    for kind, left, right, top, bottom in tinted:
+        x, y = places[kind]
+        assert left < x < right and top < y < bottom
 
 
 def test_a_kind_whose_features_are_found_keeps_its_name(browser, address):
@@ -471,12 +453,9 @@ def test_names_on_the_map_are_short_lie_apart_and_are_of_two_kinds(browser, addr
     browser.evaluate("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
     shown = browser.evaluate("""Array.from(document.querySelectorAll(".names span:is(.name, .own)"))
         .filter((e) => e.style.visibility === "visible")
-        .map((e) => [e.textContent, e.matches(".region:not(.again)"), getComputedStyle(e).fontFamily.includes("mono"),
+        .map((e) => [e.textContent, e.matches(".region"), getComputedStyle(e).fontFamily.includes("mono"),
             ...["left", "right", "top", "bottom"].map((side) => e.getBoundingClientRect()[side])])""")
     assert shown and all(not (is_region and is_mono) for _, is_region, is_mono, *_ in shown)
-    lines = browser.evaluate("""Array.from(document.querySelectorAll(".names :is(.again, .name:not(.region))"), (e) =>
-        e.offsetHeight / parseFloat(getComputedStyle(e).fontSize))""")
-    assert max(lines) < 2, "a token stands in one line with its quotes"
     boxes = [sides for _, _, _, *sides in shown]
     assert all(right - left <= 250 for left, right, _, _ in boxes)
     for k, (left, right, top, bottom) in enumerate(boxes):

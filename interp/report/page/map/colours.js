@@ -40,7 +40,7 @@ const HUES = [["#7299c6", "#7299c6"], ["#e0902c", "#ffac4e"], ["#2e7924", "#4a95
 const OF_DECIDERS = [1, 2, 3, 4].map((k) => HUES[k]); // of the last, no rule, none
 const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
 const PLAINS = [170, 220], // on a light and on a dark ground, where paint is dim
-  MUTED = [95, 150], // on a light and on a dark ground
+  MUTED = [95, 100], // on a light and on a dark ground
   FAINT = [30, 48];
 
 const bytes = (hue) => [1, 3, 5].map((from) => parseInt(hue.slice(from, from + 2), 16));

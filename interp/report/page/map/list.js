@@ -59,11 +59,13 @@ export function mapList({ placeOf, scatter, selected, bestOf, chosenBy, hasCard,
     const head = [ofAll ? `All ${count} features` : count, selectsAll() ? null : chosenBy(),
       isWhole ? null : "in view"];
     const sorted = selection.query && selection.sort === null ? " best matches first" : " in the table's order";
-    element.hidden = (hasCard() && selectsAll()) || (isWhole && !shown.length);
+    element.hidden = hasCard() && selectsAll();
+    const hasNone = isWhole && selection.query && !shown.length;
     element.replaceChildren(
       h("summary", null, h("h3", null, head.filter(Boolean).join(" ")), h("span.muted", null, sorted)),
       outside.length > 0 ? h("p.outside", null, `${format.count(outside.length)} outside the view: `,
         h("button.link", { type: "button", onclick: () => zoomTo(some) }, "Zoom to these")) : "",
+      hasNone ? h("p", null, `No token, rule, label or note has “${selection.query}”.`) : "",
       h("ol.listed", null, strong.slice(0, LISTED).map(keptLine)),
       strong.length > LISTED ? h("p.muted", null, `and ${format.count(strong.length - LISTED)} more in the table`) : "",
       weak.length ? h("details.weaker", { open: isWeakerOpen, ontoggle() { isWeakerOpen = this.open; } },

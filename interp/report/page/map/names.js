@@ -1,9 +1,8 @@
 /* The names on the map: of the whole those of common kinds of text, each as large as its kind; in a closer view also
  * those of rare kinds and of clusters, and then of features. Those of features that are selected have their numbers,
  * and of few features in view each has what it fires on and a piece of text. None is cut: one that has no room waits
- * for a closer view. None lies over another, over a corner of the map that is covered or, but for those of kinds of
- * text, over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line from
- * it. */
+ * for a closer view. None lies over another, over a corner of the map that is covered or over a point that is drawn
+ * larger. The name of a feature stands at its point, or at the end of a line from it. */
 
 import { page } from "../data/files.js";
 import { commonKindOf } from "../data/latents.js";
@@ -12,7 +11,6 @@ import { withFallback } from "../elements/errors.js";
 import { format } from "../elements/format.js";
 import { hueOfKind, inked } from "./colours.js";
 import { crosses, meet } from "./plane.js";
-import { tellingTokens } from "./regions.js";
 import { nameAtPoint, strongestFiring } from "./words.js";
 import { selectedLatents } from "../selection/selection.js";
 import { drawSegments } from "../text/segments.js";
@@ -51,30 +49,20 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   let isNumbered = false; // whether they have their numbers
   const leading = svg("path", { class: "leaders" });
   const numbers = Map.groupBy(points.latents, commonKindOf);
-  /* Names that stay: of clusters, and of kinds of text. Of the outlines of one kind the largest in view has its name,
-   * and in a closer view the others have what tells them apart. */
-  const fixed = points.names.flatMap(([x, y, name, level]) => {
+  /* Names that stay: of clusters, and of kinds of text. */
+  const fixed = points.names.map(([x, y, name, level]) => {
     const kind = page.names.kind.find((each) => format.words(each) === name) ?? null;
     if (kind === null) {
       const isToken = typeof name !== "string";
       const element = h(isToken ? "span.name" : "span.name.phrase", null, drawSegments([name]));
-      return [{ x, y, level, kind, element }];
+      return { x, y, level, kind, element };
     }
     const size = Math.sqrt(numbers.get(kind)?.length ?? 0);
-    const make = (selector, ...parts) =>
-      h(`span.name.region${selector}`, { "data-kind": kind, "--root": size.toFixed(1) }, parts);
-    const outlines = regions.outlinesOf(kind);
-    if (!outlines.length) return [{ x, y, kind, element: make("", name) }];
-    const telling = tellingTokens(kind, outlines, points);
-    return outlines.map((outline, n) => {
-      const tokens = telling[n].map(([text, pieces], k) =>
-        [k ? " " : null, drawSegments([pieces ? [text, pieces] : [text]])]);
-      return { x, y, kind, outline, isLargest: n === 0, element: make("", name),
-        again: tokens.length ? make(".again", tokens) : null };
-    });
+    const element = h("span.name.region", { "data-kind": kind, "--root": size.toFixed(1) }, name);
+    return { x, y, kind, outline: regions.outlineOf(kind), element };
   });
-  /* The largest outlines before others, and of each the smaller ones first: larger ones have more places. */
-  const sizeOf = ({ outline, isLargest }) => (isLargest === false ? 1e9 : 0) + (outline?.size ?? 1e6);
+  /* The smaller outlines first: larger ones have more places. */
+  const sizeOf = ({ outline }) => outline?.size ?? 1e6;
   const kinds = fixed.filter(({ kind }) => kind !== null).sort((one, other) => sizeOf(one) - sizeOf(other));
   const clusters = fixed.filter(({ kind }) => kind === null);
 
@@ -128,8 +116,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from],
    * that is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not
-   * at its point, the point from which a line leads to it. Only that of a kind of text may cover points that are
-   * drawn larger. It returns the place, or null. isCovered: whether something lies over a place, names too if
+   * at its point, the point from which a line leads to it. It returns the place, or null. isCovered: whether something lies over a place, names too if
    * byNames. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
@@ -174,7 +161,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
       const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
         && !boxes.some((other) => overlaps(box, other)) && !leaders.some((line) => crosses(line, box))
         && (kind === null ? !larger(box) && !lines.some((line) => crosses(line, box))
-          : isOfKind(kind, px, py, box));
+          : isOfKind(kind, px, py, box) && !larger(box));
       let best = null, least = Infinity;
       for (const [px, py, cost = 0, from] of places) {
         const box = [px - w, py - tall, px + w, py + tall];
@@ -260,12 +247,10 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     /* The sizes of all at once, before a place is set. */
     for (const latent of written) halvesOf(isEach ? formsOf(latent, text).next().value : ownNames.get(latent));
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
-    const namedKinds = new Set();
-    for (const { x, y, kind, element, again: part, outline } of kinds) {
+    for (const { x, y, kind, element, outline } of kinds) {
       if (!outline && !hueOfKind(kind) && !isCloser) continue;
       const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
-      const name = !namedKinds.has(kind) ? element : isCloser ? part : null;
-      if (name && places.put(name, homes.flatMap(([across, up]) => around(across, up)), { kind })) namedKinds.add(kind);
+      places.put(element, homes.flatMap(([across, up]) => around(across, up)), { kind });
     }
     for (const { x, y, level, element } of isCloser && closeness < OWN_CLOSE && !isSelected ? clusters : []) {
       places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });
@@ -285,13 +270,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     ownNames.clear();
   }
 
-  /* The elements of the names that stay, each with its kind of text, null of a cluster. */
-  const elements = fixed.flatMap(({ kind, element, again }) => [element, again].filter(Boolean)
-    .map((each) => ({ kind, element: each })));
-
   /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
   function paint(isOfKinds) {
-    for (const { kind, element } of elements.filter((each) => each.kind !== null)) {
+    for (const { kind, element } of kinds) {
       element.style.color = !isOfKinds ? "" : hueOfKind(kind) ? inked(hueOfKind(kind)) : "var(--muted)";
       element.classList.toggle("untinted", !hueOfKind(kind) || (regions.some() && !regions.has(kind)));
     }
@@ -299,11 +280,11 @@ export function mapNames({ points, placeOf, scatter, regions }) {
 
   /* Dim the names of those kinds of text, or null for tokens, of which `isDimmed` is true. */
   function dim(isDimmed) {
-    for (const { kind, element } of elements) element.classList.toggle("aside", isDimmed(kind));
+    for (const { kind, element } of fixed) element.classList.toggle("aside", isDimmed(kind));
   }
 
   const layer = h("div.names", null, svg("svg", { "aria-hidden": "true" }, leading),
-    elements.map(({ element }) => element), ownLayer);
+    fixed.map(({ element }) => element), ownLayer);
   return { element: layer, place, forget, paint, dim };
 }
 

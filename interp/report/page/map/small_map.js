@@ -15,7 +15,7 @@ import { homesOf } from "./regions.js";
  * width, height: in CSS pixels. The returned element has paint(), which draws it again in the colours of the page.
  * @type {(points: DecoderMap, way: string, width: number, height: number) => HTMLElement & { paint: () => void }} */
 export function smallMap(points, colouring, width, height) {
-  const N_NAMES = 8; // of kinds of text, the commonest
+  const N_NAMES = 8; // of kinds of text, the commonest, which have tints too
   const MARGIN = 16, GAP = 8, LINE = 24; // pixels of the canvas beside the names, between two, and of one's height
   const { x, y, latents } = points;
   const canvas = h("canvas", { width: 2 * width, height: 2 * height });
@@ -25,7 +25,8 @@ export function smallMap(points, colouring, width, height) {
   const view = { x: (left + right) / 2, y: (bottom + top) / 2, scale, diameter: 90 / x.length ** 0.35 };
   const kinds = commonKinds.slice(0, N_NAMES).map((kind) => ({ kind, name: format.words(kind) }));
   const homes = colouring === "label" ? homesOf(points, true) : [];
-  const tints = new Map(homes.map(([kind, outlines]) => [kind, outlines]));
+  const tints = new Map(homes.filter(([kind]) => kinds.some((each) => each.kind === kind))
+    .map(([kind, outlines]) => [kind, outlines]));
 
   function paint() {
     const plain = pointPainter(canvas, positions);

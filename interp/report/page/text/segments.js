@@ -35,7 +35,7 @@ function part(kind, content, one, how) {
       ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
     case "senses": return content.map(([rule], k) =>
       ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
-    case "more_senses": return h("span.muted", null, ` and ${content.length} more`);
+    case "more_senses": return h("span.muted.further", null, ` and ${content.length} more`);
     case "no_sense": return h("span.muted", null, `, of no sense ${format.percent(content)}`);
     case "sense": return ofSense(content[0], drawSegments(content[1], how));
     case "rest": return h("span.of-lead.muted", null, drawSegments(content, how));

@@ -47,10 +47,7 @@ class ColumnWidths(NamedTuple):
 
     wide: str
     narrow: str | None = None
-    """In windows of at most 1100 pixels, if it differs there."""
-    one_line: str | None = None
-    """In rows of one line, if it differs there."""
-    narrow_one_line: str | None = None
+    """In windows of at most 1100 pixels, if it differs there; "" if it is left out."""
 
 
 class Column(NamedTuple):
@@ -137,7 +134,7 @@ def table_columns(
             "monosemanticity", "One meaning", "probability", sorts="one meaning",
             hint="the verdict, and the probability of one meaning with its 95 % interval, between 0 and 1; the tick is "
             "½", means="that its firings have one meaning", style="fixed", scale="share", span=(0, 1), is_compared=True,
-            widths=ColumnWidths("8.6rem", "8.1rem", "10.8rem", "10.2rem"), values=_numbers(tested, "monosemanticity"),
+            widths=ColumnWidths("8.6rem", "8.1rem"), values=_numbers(tested, "monosemanticity"),
             interval=(_numbers(tested, "ci_low"), _numbers(tested, "ci_high")),
         ),
         Column("senses", "Senses", sorts="number of senses", style="count", values=_numbers(tested, "n_senses")),
@@ -162,13 +159,13 @@ def table_columns(
         ),
         Column("label_f1", "Label F1", sorts="label F1", style="fixed", values=_numbers(table, "best_label_f1")),
         Column(
-            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", "4.2rem"),
+            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", ""),
             hint="how often each activation occurs, from the smallest to the largest; heights are square roots of the "
             "counts",
         ),
         Column(
             "density", "Density", f"of {rows}", sorts="density", means="on which it fires", style="share", scale="log",
-            is_compared=True, widths=ColumnWidths("4.8rem", "4.3rem", None, "4rem"), values=_numbers(table, "density"),
+            is_compared=True, widths=ColumnWidths("4.8rem", "4.3rem"), values=_numbers(table, "density"),
         ),
         Column(
             "max", "Largest activation", sorts="largest activation", style="digits", scale="log", is_compared=True,
@@ -177,14 +174,14 @@ def table_columns(
         Column(
             "learnt", "Learnt", "probability", sorts="probability that it is learnt",
             means="that it comes from a trained model", style="fixed", scale="share", is_compared=True,
-            widths=ColumnWidths("5rem", "3.7rem", None, "3.2rem"), values=_numbers(tested, "learnt"),
+            widths=ColumnWidths("5rem", "3.7rem"), values=_numbers(tested, "learnt"),
         ),
         Column(
             "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
             hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
             "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; the "
             "scale is logarithmic on either side of it", style="fixed", scale="signed", span=ends, is_compared=True,
-            widths=ColumnWidths("5.2rem", "4.7rem", None, "3.6rem"), values=_numbers(ablated, "beyond_null", 2),
+            widths=ColumnWidths("5.2rem", "4.7rem"), values=_numbers(ablated, "beyond_null", 2),
             interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
         ),
         Column(

@@ -203,11 +203,11 @@ def page_order(
     examples: Sequence[Sequence[OverviewExample]] = (),
 ) -> list[int]:
     """Return the latents in the order in which a newcomer should meet them. First come the latents that are worth a
-    look, after every two of them one of the overview's `examples` with another verdict. Then come those that surely
-    have one meaning and whose rule holds, and tells most of their firings (first on many tokens, then on one token).
-    Then come other latents with a sure verdict, single-token, unsure, not judged, faint and, last, dead latents. Each
-    group is sorted by `f1`, that of what names each latent, those without one last, then by the variance that a latent
-    explains or, if that is unknown, by the sum of its activations."""
+    look, by `f1`, after every two of them one of the overview's `examples` with another verdict that is not unsure.
+    Then come those that surely have one meaning and whose rule holds, and tells most of their firings (first on many
+    tokens, then on one token). Then come other latents with a sure verdict, single-token, unsure, not judged, faint
+    and, last, dead latents. Each group is sorted by `f1`, that of what names each latent, those without one last, then
+    by the variance that a latent explains or, if that is unknown, by the sum of its activations."""
     verdict, n_active = ranking["verdict"], table["n_active"]
     sure = ranking["sure"].eq(True)
     recall = ranking.get("explanation_recall", pd.Series(np.nan, ranking.index))
@@ -226,10 +226,10 @@ def page_order(
     group = np.select(conditions, [number for number, _ in groups], default=5)
     explains = table["fvu_rise"] if "fvu_rise" in table and table["fvu_rise"].notna().any() else None
     contribution = (table["mean"] * n_active if explains is None else explains).fillna(0)
-    readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy"))[tells_most], N_FIRST)
-    unlike = [shown.latent for draw in examples for shown in draw if verdict[shown.latent] != MONOSEMANTIC][
-        : len(readable) // 2
-    ]
+    first_ones = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy"))[tells_most], N_FIRST)
+    readable = sorted(first_ones, key=lambda latent: -(f1[latent] or 0))
+    others_shown = (shown.latent for draw in examples for shown in draw if verdict[shown.latent] != MONOSEMANTIC)
+    unlike = [j for j in others_shown if sure[j] or verdict[j] not in BY_PROBABILITY][: len(readable) // 2]
     by_turns = zip_longest(readable[::2], readable[1::2], unlike)
     shown = [j for turn in by_turns for j in turn if j is not None]
     others = np.lexsort((ranking.index, -contribution, -np.array(f1, float), group)).tolist()

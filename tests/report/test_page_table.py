@@ -208,11 +208,6 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     assert browser.text(".of-sense .sense") == ["A", "B"]
     rules = browser.evaluate("Array.from(document.querySelectorAll('.of-sense .sense'), (e) => e.parentElement.title)")
     assert rules == ["a rule that holds", ""], "a rule that does not hold is not shown"
-    height = "document.querySelector('.senses').getBoundingClientRect().height"
-    tall = browser.evaluate(height)
-    browser.click(".turn.compact")
-    assert browser.evaluate(height) < 0.8 * tall, "in lines that are closer to each other"
-    browser.click(".turn.compact")
     assert SPLIT in found(browser, "rule:byte")
     assert browser.text(f"tr[data-latent='{SPLIT}'] mark") == ["byte"], "why it is found"
     assert browser.text(f"tr[data-latent='{SPLIT}'] .of-sense .sense") == ["A", "B"], "its title stays"
@@ -308,7 +303,7 @@ def test_a_column_with_bars_needs_only_its_description(browser, address):
     browser.open(f"{address}#overview")
     described = {
         "name": "planted", "title": "Planted", "unit": "of all", "hint": "a number", "style": "share", "scale": "log",
-        "span": [0, 0.5], "widths": {"wide": "6rem", "narrow": None, "one_line": None, "narrow_one_line": None},
+        "span": [0, 0.5], "widths": {"wide": "6rem", "narrow": None},
     }  # fmt: skip
     browser.evaluate(f"report.tableColumns.push({json.dumps(described)}); 0")
     browser.evaluate("report.columns.planted = report.columns.density.map((_, i) => (i === 3 ? null : 0.25)); 0")
@@ -330,7 +325,7 @@ def test_a_column_of_text_needs_only_its_description(browser, address):
     browser.open(f"{address}#overview")
     described = {
         "name": "planted", "title": "Planted", "unit": "", "hint": "a word", "sorts": "word", "style": "text",
-        "scale": "", "span": None, "widths": {"wide": "6rem", "narrow": None, "one_line": None},
+        "scale": "", "span": None, "widths": {"wide": "6rem", "narrow": None},
     }  # fmt: skip
     browser.evaluate(f"report.tableColumns.push({json.dumps(described)}); 0")
     browser.evaluate("report.columns.planted = report.columns.density.map((_, i) => (i === 3 ? null : '<b>word')); 0")
@@ -339,24 +334,6 @@ def test_a_column_of_text_needs_only_its_description(browser, address):
     assert browser.text("tr[data-latent='3'] .planted") == ["–"]
     assert browser.text("th.planted button") == ["Planted"] and browser.text(".numeric.planted") == []
     assert not browser.complaints and browser.unnamed() == []
-
-
-def test_compact_rows_are_lower(browser, address):
-    browser.open(f"{address}#features")
-    height = "document.querySelector('tr[data-latent]').getBoundingClientRect().height"
-    tall = browser.evaluate(height)
-    browser.size(1400, 260)
-    scroller = "document.querySelector('.scroller')"
-    browser.evaluate(f"{scroller}.scrollTop = 2 * {tall}; 0")
-    browser.click(".turn.compact")
-    low = browser.evaluate(height)
-    assert low < 0.7 * tall
-    assert browser.evaluate(f"{scroller}.scrollTop") == 2 * low, "the rows in sight stay"
-    lines = f"document.querySelectorAll(\"tr[data-latent='{SPLIT}'] .snippet\")"
-    tops = f"Array.from({lines}, (e) => e.checkVisibility() && e.getBoundingClientRect().top).filter(Boolean)"
-    assert len(browser.evaluate(tops)) == 1, "one line of text, also of a feature with two senses"
-    browser.click(".turn.compact")
-    assert browser.evaluate(height) == tall and browser.evaluate(f"{scroller}.scrollTop") == 2 * tall
 
 
 def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, address):

@@ -484,8 +484,8 @@ def test_a_rule_that_leaves_most_firings_unsaid_does_not_come_first():
     ranking = ranking.assign(explanation_f1=[0.6, 0.5, 0.55, 0.4], token_share=0.2, n_senses=1)
     table = pd.DataFrame({"token_entropy": [5.0, 4, 3, 2], "n_active": 10, "mean": 1.0})
     f1 = ranking["explanation_f1"].tolist()
-    assert page_order(table, ranking, f1) == [0, 1, 2, 3]
-    assert page_order(table, ranking.assign(explanation_recall=[0.4, 0.6, 0.5, np.nan]), f1) == [1, 2, 3, 0]
+    assert page_order(table, ranking, f1) == [0, 2, 1, 3]
+    assert page_order(table, ranking.assign(explanation_recall=[0.4, 0.6, 0.5, np.nan]), f1) == [2, 1, 3, 0]
 
 
 def test_the_recommended_order_goes_by_the_f1_that_is_shown():

@@ -120,7 +120,7 @@ interface Column {
   scale: "" | "share" | "signed" | "log";
   span: [least: number, most: number] | null;
   is_compared: boolean;
-  widths: { wide: string; narrow: string | null; one_line: string | null; narrow_one_line: string | null } | null;
+  widths: { wide: string; narrow: string | null } | null;
 }
 
 /* The table: a value of each latent; of a verdict, a label or a kind of text its index among the names (columns.py,

@@ -50,14 +50,8 @@ export const unitOf = ({ unit, scale, span }) =>
 /* Its title within a line. */
 export const titleInLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
 
-/* Those of the table as tracks of a grid: in wide and narrow windows, in rows of two lines and of one. */
+/* Those of the table as tracks of a grid, in wide and in narrow windows. */
 export function columnTracks() {
-  const of = (widthOf) => tableColumns.map(({ widths }) => widthOf(widths)).join(" ");
-  const narrow = (widths) => widths.narrow ?? widths.wide;
-  return {
-    "--wide": of(({ wide }) => wide),
-    "--narrow": of(narrow),
-    "--one-line": of((widths) => widths.one_line ?? widths.wide),
-    "--narrow-one-line": of((widths) => widths.narrow_one_line ?? narrow(widths)),
-  };
+  const of = (widthOf) => tableColumns.map(({ widths }) => widthOf(widths)).filter(Boolean).join(" ");
+  return { "--wide": of(({ wide }) => wide), "--narrow": of(({ wide, narrow }) => narrow ?? wide) };
 }

@@ -116,8 +116,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
 
   /* Names are placed one after another. put: shows a name at the one of some places, [middle, height, cost, from],
    * that is free and covers few points and few lines, at most `most`; of equals, at the first. from: where it is not
-   * at its point, the point from which a line leads to it. It returns the place, or null. isCovered: whether something lies over a place, names too if
-   * byNames. leaders: the lines, of two ends; radius: that of a point that is drawn larger.
+   * at its point, the point from which a line leads to it. It returns the place, or null. isCovered: whether something
+   * lies over a place, names too if byNames. leaders: the lines, of two ends; radius: that of a point that is drawn
+   * larger.
    *
    * covered: boxes of the frame that are covered; dots: points that are drawn larger; lines: of two ends. */
   function placing(covered, dots, lines) {

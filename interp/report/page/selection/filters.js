@@ -169,8 +169,8 @@ function switchOf(name, text, title, isOn, apply) {
   return button;
 }
 
-/* count: an element that says how many are selected; setCompact: lets the rows be of one line each. */
-export function filters(count, setCompact) {
+/* count: an element that says how many are selected. */
+export function filters(count) {
   const ranges = h("div.ranges", null, histograms());
   const isRoomy = matchMedia("(min-width: 641px) and (min-height: 1000px)").matches;
   const controls = h("div.controls");
@@ -198,8 +198,7 @@ export function filters(count, setCompact) {
       kinds(), ordering(),
       switchOf("ranged", "Ranges", "histograms of the features, to choose a range of", isRoomy, (on) => {
         ranges.hidden = !on;
-      }),
-      switchOf("compact", "Compact", "one line a feature", false, setCompact)),
+      })),
     h("div.found", null,
       h("div.chips", { role: "group", "aria-label": "Filter by verdict" }, chips()), offeredKind(), count),
     ranges,

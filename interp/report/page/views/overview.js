@@ -54,12 +54,14 @@ const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
  * the nulls and judged on as many latents. */
 const oneMeaning = (known) => [claim(shareOf(known),
   ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
-  page.null ? `95 % interval: ${format.range(known.interval)}\u00a0%` : "No null was run, so there is nothing to compare this with."),
+  page.null ? `95 % interval: ${format.range(known.interval)}\u00a0%`
+    : "No null was run, so there is nothing to compare this with."),
 page.null ? atEqualTraining(page.null) : null];
 
 function atEqualTraining({ matched, null: nearest, difference }) {
   const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
-  const told = ({ title, means, judged }) => `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
+  const told = ({ title, means, judged }) =>
+    `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
   return claim(matched.one, ["have one meaning ", h("small", null, tipped("at equal training", told(matched)))],
     nearest.one[0], `${toldApart(difference[1] > 0)} from the closest null, `,

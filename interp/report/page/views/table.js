@@ -64,7 +64,8 @@ function refresh() {
 
 const isNumeric = ({ style }) => style && style !== "text";
 const kindOf = (column) =>
-  [column.name, isNumeric(column) ? "numeric" : null, column.span ? "with-bar" : null].filter(Boolean).join(".");
+  [column.name, isNumeric(column) ? "numeric" : null, column.span ? "with-bar" : null,
+    column.widths.narrow === "" ? "wide-only" : null].filter(Boolean).join(".");
 
 export function row(place) {
   const i = order[place];
@@ -137,16 +138,6 @@ function measure() {
   draw();
 }
 
-/* Rows of one line each, or of two; the first row in sight stays. */
-function setCompact(isCompact) {
-  const place = placeAt(scroller.scrollTop);
-  const share = (scroller.scrollTop - tops[place]) / (tops[place + 1] - tops[place] || 1);
-  scroller.classList.toggle("compact", isCompact);
-  measure();
-  scroller.scrollTop = tops[place] + share * (tops[place + 1] - tops[place] || 0);
-  draw();
-}
-
 /** A head that sorts by its numbers, or tells what else its column has.
  * @type {(column: Column) => HTMLElement} */
 function header(column) {
@@ -175,7 +166,7 @@ function build(section) {
       location.hash = `#feature/${clicked.dataset.latent}`;
   });
   count = h("output.count", { "aria-live": "polite" });
-  section.append(filters(count, setCompact), scroller);
+  section.append(filters(count), scroller);
   onSelect(refresh);
   window.addEventListener("resize", measure);
   window.addEventListener("beforeprint", () => draw(Math.min(order.length, 500)));

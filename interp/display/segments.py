@@ -2,9 +2,8 @@
 
     "words"                    words; JSON: "words"
     Token("thou")              a token of the vocabulary, by its string; JSON: ["thou"]. One that has a name is drawn by
-                               that: ["\\n", "a newline"]. One that holds parts of
-                               characters has its pieces too, and is drawn by the labels of these parts, or in words:
-                               ["א⟨d7⟩", ["א", ["א–ת…"]]], ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]
+                               that: ["\\n", "a newline"]. One that holds parts of characters has its pieces too, and is
+                               drawn by these in words: ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]]]
     TokenList((TokenGroup(…), …))
                                a list of tokens that is shown in short: of each group its name, its first tokens and how
                                many more there are; JSON: {"groups": [[name, tokens, n shown], …], "like": 1}
@@ -33,7 +32,6 @@ CHARACTERS = "characters"
 """What those are of which parts are in tokens, if nothing else is known of them."""
 MANY_SCRIPTS = 3
 """Scripts that are named of a family of parts of characters of several scripts."""
-OF_SEVERAL = "characters of several scripts"
 MARK_NAMES = {
     "\n": "a newline",
     "\n\n": "a blank line",
@@ -65,8 +63,6 @@ class Token(NamedTuple):
     text: str
     pieces: tuple[str | CharacterPart, ...] = ()
     """Of a token with parts of characters: its pieces in order."""
-    is_in_words: bool = False
-    """Whether these parts are named in words, and not by their labels alone."""
 
 
 class TokenGroup(NamedTuple):
@@ -181,9 +177,10 @@ def to_json(segments: Sequence[Any]) -> list:
 
     def value(one: Any) -> Any:
         if isinstance(one, Token):
-            pieces = [piece if isinstance(piece, str) else list(piece)[: 1 + one.is_in_words] for piece in one.pieces]
-            drawn_by = pieces or name_of_token(one.text)
-            return [one.text, *([drawn_by] if drawn_by else []), *([1] if one.is_in_words else [])]
+            if one.pieces:
+                return [one.text, [piece if isinstance(piece, str) else list(piece) for piece in one.pieces]]
+            name = name_of_token(one.text)
+            return [one.text, *([name] if name else [])]
         if isinstance(one, TokenList):
             groups = [[name, [value(token) for token in tokens], n] for name, tokens, n, _ in one.groups]
             return {"groups": groups} | ({"like": 1} if one.are_examples else {})
@@ -202,7 +199,7 @@ def to_json_text(segments: Sequence[Any]) -> str:
 def family_of_parts(*nouns: str) -> Family:
     """Return the family of parts of some characters, such as "Hebrew letters"."""
     is_named = len(nouns) == 1 or (CHARACTERS not in nouns and len(nouns) <= MANY_SCRIPTS)
-    return Family(f"parts of {join_with_and(nouns) if is_named else OF_SEVERAL}", nouns)
+    return Family(f"parts of {join_with_and(nouns) if is_named else CHARACTERS}", nouns)
 
 
 def join_with_and(names: Sequence[str]) -> str:
@@ -318,7 +315,7 @@ def _families(tokens: Sequence[Token], least: int, name_family: NameFamily) -> d
         several = family_of_parts(*(noun for family in of_parts for noun in family.parts_of))
         for family in of_parts:
             families.setdefault(several, []).extend(families.pop(family))
-    return {family: own for family, own in families.items() if len(own) >= least}
+    return {family: own for family, own in families.items() if len(own) >= (2 if family.parts_of else least)}
 
 
 def name_of_token(text: str) -> str | None:

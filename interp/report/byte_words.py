@@ -53,7 +53,7 @@ class ByteReader:
     script: str | None = None
     """The commonest noun for the letters on which it fires, such as "Hebrew letter"."""
 
-    def token(self, text: str, is_in_words: bool = False) -> Token:
+    def token(self, text: str) -> Token:
         """Return a token of a caption, with its parts of characters as such."""
         if not has_parts(text):
             return Token(text)
@@ -67,25 +67,14 @@ class ByteReader:
             elif piece:
                 pieces.append(piece)
                 before = piece
-        return Token(text, tuple(pieces), is_in_words)
-
-    def alike(self, texts: Sequence[str]) -> str | None:
-        """Return what several tokens are, if each is the same part of a character: "the last bytes of 方, 责"; None for
-        any others."""
-        parts = [part for text in texts for part in self.token(text).pieces]
-        places = {re.split(", | of ", part.words)[0] for part in parts if not isinstance(part, str)}
-        if not 1 < len(texts) == len(parts) or len(places) != 1 or any(isinstance(part, str) for part in parts):
-            return None
-        (place,) = places
-        letters = (letter for part in parts for letter in part[0].strip("…").split(" "))
-        return f"{place.removesuffix('s')}s of {', '.join(dict.fromkeys(letters))}"
+        return Token(text, tuple(pieces))
 
     def family(self, text: str) -> Family | None:
-        """Return the family of tokens with parts of characters of one script, such as "parts of Hebrew letters"; None
-        for any other token."""
-        if not (run := re.search(f"(?:{STRAY})+", text)):
+        """Return the family of tokens that are only parts of characters of one script, such as "parts of Hebrew
+        letters"; None for any other token."""
+        if not re.fullmatch(f" ?(?:{STRAY})+", text):
             return None
-        parts = list(self._parts(text, run[0]))
+        parts = list(self._parts(text, text.strip()))
         nouns = {noun for lead, _, own in parts for noun in self._nouns(own, lead)}
         return family_of_parts(_plural(nouns.pop()) if len(nouns) == 1 else CHARACTERS)
 

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 
 from interp.display.byte_parts import has_parts
+from interp.display.segments import to_text
 from interp.display.verdict_names import ONE_MEANING_VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.report.columns import Commonest, values_of
 from interp.report.json_text import number
 from interp.report.naming import (
+    GOOD_F1,
     MOST,
     LabelFacts,
     LatentFacts,
@@ -24,13 +26,12 @@ from interp.report.naming import (
     Surroundings,
     TokenFacts,
 )
-from interp.report.payloads import N_CONTEXT_TOKENS
-from interp.report.rule_reader import RuleReader, in_two, with_amount, with_kind, with_main_token
+from interp.report.rule_reader import RuleReader, in_brief, with_amount, with_main_token
 from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, without_itself
 from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.rules import read_rule
-from interp.text.short_rules import Clause
+from interp.text.short_rules import Clause, segments_of
 from interp.text.vocabulary import join_with_or
 
 MIN_FOLLOWING = 0.01
@@ -71,10 +72,9 @@ def latent_facts(
         return [vocab[tokens[row]] for row in rows[:N_STRONGEST]]
 
     n_active = table["n_active"].tolist()
-    n_tokens = table["n_tokens"].tolist() if "n_tokens" in table else [0] * len(table)
     whole = whole_words(features, n_active) if features.has_text else {}
     labels = _labels(features, table, label_names)
-    raises = _raised(features, table)
+    precedes = _raised_that_follow(features, table)
     rows: Iterable[Any] = ranking.itertuples(index=False)
     written = zip(ranking["explanation"], ranking["explanation_json"], strict=True)
     rules = [read_rule(words, rule) for words, rule in written]
@@ -107,7 +107,7 @@ def latent_facts(
                     clauses=read.of_sense(j, one, described_by(one)),
                     f1=one["f1"] if is_described_by_rule(one) else None,
                     share=one["share"],
-                    strongest=texts_at(one["strongest"]),
+                    tokens=TokenFacts(strongest=texts_at(one["strongest"])),
                 )
                 for one in ([] if has_one_meaning[j] else senses.get(j, []))
             ],
@@ -115,12 +115,12 @@ def latent_facts(
             tokens=TokenFacts(
                 texts=commonest.tokens[j],
                 shares=commonest.shares[j],
-                n_different=n_tokens[j],
                 strongest=texts_at(list(strongest.get(j, {}))),
             ),
             kind=kinds.get(j),
-            shared=with_kind(read(j, shared[j]), kinds.get(j)) if j in shared else (),
-            raises=raises[j],
+            shared=read(j, shared[j]) if j in shared else (),
+            shared_share=number(row.shared_share) or 0,
+            precedes=precedes[j],
             reader=read.bytes_of(j),
         )
         for j, row in enumerate(rows)
@@ -138,13 +138,19 @@ def rule_facts(
 ) -> RuleFacts:
     """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text.
     with_token: the rule with the token on which MOST firings are, where it names none."""
-    in_kind = in_two(with_kind(with_token or clauses, kind))
+    short = in_brief(with_token or clauses, kind)
+    left_out = [one for one in clauses if one not in short]
+    tells_kind = any(one.is_of_text for one in short)
+    tells_kind |= kind is not None and kind.name.lower() in to_text(segments_of(short)).lower()
+    names_tokens = bool(short) and short[0].names_tokens
+    tells_less = not names_tokens or (f1 or 0) < GOOD_F1 or any(one.is_of_text for one in left_out)
     return RuleFacts(
-        clauses=with_amount(in_kind, precision),
-        measured=None if in_kind == clauses else clauses,
+        clauses=with_amount(short, precision),
+        measured=None if short == clauses else clauses,
         has_main_token=with_token is not None,
         f1=f1,
         precision=precision,
+        needs_kind=tells_less and not tells_kind,
         at_strongest=at_strongest,
     )
 
@@ -210,32 +216,23 @@ def _second_labels(features: FeatureStore, best: Mapping[int, str]) -> dict[int,
     return second
 
 
-def _raised(features: FeatureStore, table: pd.DataFrame) -> list[list[str]]:
-    """Return for each latent the first tokens among those it raises most that do follow its firings, without parts of
-    characters and variants in case and space; none if these tokens are not known."""
-    following = _following(features, table)
+def _raised_that_follow(features: FeatureStore, table: pd.DataFrame) -> list[dict[str, float]]:
+    """Return for each latent the first tokens among those it raises most that follow MIN_FOLLOWING of its firings or
+    more, each with the share of the firings that it follows. Those with parts of characters, and variants in case and
+    space, are left out. There are none if these tokens are not known."""
+    n_active = table["n_active"].to_numpy()
+    following: dict[int, dict[str, float]] = {}
+    for latent, token, n in features.sql('select latent, token, n from tokens where "offset" = 1').to_numpy().tolist():
+        if n >= MIN_FOLLOWING * n_active[latent]:
+            following.setdefault(latent, {})[features.vocab[token]] = n / n_active[latent]
     raised = []
     for latent, tokens in enumerate(values_of(table, "top_logit_tokens")):
         distinct = dict[str, str]()
         for text in (features.vocab[token] for token in (() if tokens is None else tokens)):
-            if not has_parts(text) and text in following.get(latent, set()):
+            if not has_parts(text) and text in following.get(latent, {}):
                 distinct.setdefault(text.strip().lower() or text, text)
-        raised.append(list(distinct.values())[:N_RAISED])
+        raised.append({text: following[latent][text] for text in list(distinct.values())[:N_RAISED]})
     return raised
-
-
-def _following(features: FeatureStore, table: pd.DataFrame) -> dict[int, set[str]]:
-    """Return for each latent the tokens that follow MIN_FOLLOWING of its firings or more, of those that its page shows,
-    where their effect on logits is not taken for chance."""
-    n_active = table["n_active"].to_numpy()
-    rows = features.sql(f"""
-        select latent, token, n from tokens where "offset" = 1
-        qualify row_number() over (partition by latent order by n desc, token) <= {N_CONTEXT_TOKENS}""")
-    following: dict[int, set[str]] = {}
-    for latent, token, n in rows.itertuples(index=False, name=None):
-        if n >= MIN_FOLLOWING * n_active[latent]:
-            following.setdefault(latent, set()).add(features.vocab[token])
-    return following
 
 
 def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:

@@ -3,7 +3,7 @@
 In: `LatentFacts`. Out: the kind of its name, the first in `KINDS_IN_ORDER` whose condition holds. `captions` words it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -11,7 +11,7 @@ from interp.display.segments import Segments, TokenList, listed_tokens, to_text
 from interp.report.byte_words import ByteReader
 from interp.report.whole_words import WholeWords
 from interp.statistics.cutoffs import MIN_F1
-from interp.text.predicate_kinds import SUBJECT, TOPIC
+from interp.text.predicate_kinds import SUBJECT
 from interp.text.short_rules import Clause, segments_of
 
 MOST = 0.5
@@ -43,11 +43,6 @@ class Surroundings(NamedTuple):
     name: str
     """What the label is called (`label_names`): "french"; several: "json or python"."""
 
-    @property
-    def words(self) -> str:
-        """It in words: "in french", "mostly in html"."""
-        return f"{'mostly ' if self.share < NEARLY_ALL else ''}in {self.name}"
-
 
 @dataclass(frozen=True, kw_only=True)
 class RuleFacts:
@@ -59,6 +54,8 @@ class RuleFacts:
     """Whether it is shown with the token on which MOST firings are, which it does not name."""
     f1: float | None = None
     precision: float | None = None
+    needs_kind: bool = False
+    """Whether the kind of text in which its latent fires tells more than the rule says."""
     at_strongest: float | None = None
     """The share of the strongest firings at which the rule holds."""
 
@@ -107,8 +104,6 @@ class TokenFacts:
     """The tokens on which the latent fires most, the commonest first."""
     shares: Sequence[float] = ()
     """The shares of its firings that are on each."""
-    n_different: int = 0
-    """The number of all tokens on which it fires."""
     strongest: Sequence[str] = ()
     """Those of its strongest firings."""
 
@@ -121,8 +116,7 @@ class SenseFacts:
     """None if that is what its firings share."""
     share: float | None = None
     """The share of the activation that is of it."""
-    strongest: Sequence[str] = ()
-    """The tokens of its strongest firings."""
+    tokens: TokenFacts = TokenFacts()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,8 +135,10 @@ class LatentFacts:
     kind: Surroundings | None = None
     shared: Sequence[Clause] = ()
     """What MOST of its firings share, if it is taken to have one meaning."""
-    raises: Sequence[str] = ()
-    """Tokens that it raises, which tell it from others of the same name."""
+    shared_share: float = 0
+    """The part of them at which that holds, by weight."""
+    precedes: Mapping[str, float] = field(default_factory=dict)
+    """Tokens that it raises, each with the share of its firings that it follows."""
     reader: ByteReader = field(default_factory=ByteReader)
     """Reads the parts of characters in its tokens."""
 
@@ -176,7 +172,7 @@ def tokens_tell_more(latent: LatentFacts) -> bool:
         return True
     if f1 < GOOD_F1:  # it leaves much unsaid: only what it says beyond tokens can be worth more
         return of_few >= MOST or (rule.precision or 0) < MOST or rule.names_tokens
-    is_long = len(to_text(rule.segments)) > LONG_RULE or _has_many_topics(rule)
+    is_long = len(to_text(rule.segments)) > LONG_RULE
     if of_few >= MOST and (_lists_scripts(rule) or is_long):
         return True
     return _misses_common(latent) and rule.f1 is not None and of_few > f1
@@ -186,20 +182,21 @@ def rule_tells_shared(latent: LatentFacts) -> bool:
     """Whether its rule holds and tells what is around: of the tokens that its firings share, or of any."""
     rule = latent.rule
     atoms = [one.atom for one in rule.clauses if one.atom is not None]
-    is_long = any(atom.subject == TOPIC for atom in atoms)
     is_around = any(atom.subject != SUBJECT for atom in atoms)
-    if not latent.shared or not is_around or is_long or rule.is_weak or rule.is_past_strongest():
+    if not latent.shared or not is_around or rule.is_weak or rule.is_past_strongest():
         return False
     on = [atom.tokens for atom in atoms if atom.subject == SUBJECT and not rule.has_main_token]
     return (rule.precision or 0) >= MOST and on in ([], [shared.tokens for shared in [latent.shared[0].atom] if shared])
 
 
 def shared_tells_more(latent: LatentFacts) -> bool:
-    """Whether what its firings share tells more than its tokens: spelling alone does not where these are few."""
+    """Whether what its firings share tells more than its tokens: spelling alone and the kind of text do not where these
+    are few."""
     if not latent.shared or not tokens_tell_more(latent):
         return False
-    is_spelling = latent.shared[0].is_of_token and not latent.shared[0].names_tokens
-    return not is_spelling or sum(latent.tokens.shares[:N_LISTED]) < MOST
+    first = latent.shared[0]
+    is_wide = first.is_of_text or (first.is_of_token and not first.names_tokens)
+    return not is_wide or sum(latent.tokens.shares[:N_LISTED]) < MOST
 
 
 KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
@@ -220,12 +217,6 @@ KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
     ("rule", lambda latent: True),
 )
 """What may name a latent, with its condition. The first whose condition holds does."""
-
-
-def _has_many_topics(rule: RuleFacts) -> bool:
-    """Return whether a rule names more than two kinds of text by their tokens."""
-    atoms = [one.atom for one in rule.clauses if one.atom is not None]
-    return any(atom.subject == TOPIC and len(atom.names) > 2 for atom in atoms)
 
 
 def _lists_scripts(rule: RuleFacts) -> bool:

@@ -49,10 +49,6 @@ def caption_text(segments: list, words: Mapping[str, Any], without: tuple[str, .
             return " or ".join(_group(*group) for group in content)
         if kind == "rule":
             return caption_text(content or words["rule"], words, without)
-        if kind == "chip":
-            return _token(content[:1] if isinstance(content[-1], str) else content)
-        if kind == "commonest":
-            return ", ".join(_token(own[0] if own else [words["tokens"][place]]) for place, *own in content)
         if kind == "senses":
             return "; ".join(caption_text(rule, words, without) or "no rule" for rule, *_ in content)
         return {
@@ -72,15 +68,12 @@ def _group(name: str, tokens: list, n_shown: int) -> str:
 
 
 def _token(token: list) -> str:
-    """Write a token by its name, or in quotes, with the parts of characters in it by their labels, or in words."""
-    text, pieces, is_in_words = (*token, None, None)[:3]
-    if isinstance(pieces, str):  # its name
-        return pieces
-    if pieces is None:
+    """Write a token by its name, or in quotes, with the parts of characters in it in words."""
+    text, drawn_by = (*token, None)[:2]
+    if isinstance(drawn_by, str):  # its name
+        return drawn_by
+    if drawn_by is None:
         return f'"{text}"'.replace("\n", "\\n").replace("\t", "\\t")
-    if is_in_words:
-        whole = "".join(piece for piece in pieces if isinstance(piece, str))
-        parts = " and ".join(piece[1] for piece in pieces if not isinstance(piece, str))
-        return f'"{whole}" with {parts}' if whole else parts
-    signs = [piece if isinstance(piece, str) else piece[0] and f"⟨{piece[0]}⟩" for piece in pieces]
-    return f'"{"".join(signs)}"'
+    whole = "".join(piece for piece in drawn_by if isinstance(piece, str))
+    parts = " and ".join(piece[1] for piece in drawn_by if not isinstance(piece, str))
+    return f'"{whole}" with {parts}' if whole else parts

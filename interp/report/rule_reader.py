@@ -4,24 +4,20 @@ In: rules of a ranking, the commonest tokens of its latents, and the characters 
 (`text.short_rules`), and the senses with their rules in segments.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from interp.display.segments import (
     LIKE,
     SEPARATORS,
-    CharacterPart,
     Segment,
-    Segments,
     Token,
     TokenGroup,
     TokenList,
     family_of,
     map_tokens,
-    short_list,
     to_json_text,
-    tokens_of,
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
@@ -32,8 +28,6 @@ from interp.text.rules import Atom, Rule, words_of
 from interp.text.short_rules import Clause, clauses_of, segments_of
 from interp.text.vocabulary import Wording
 
-MOST_IN_WORDS = 2
-"""Largest number of tokens of a rule whose parts of characters are named in words."""
 OFFSETS = {SUBJECT: 0, "token -1": -1, "token 1": 1}
 """Subjects whose tokens are counted, and where these stand."""
 
@@ -61,8 +55,8 @@ class RuleReader:
         return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
 
     def __call__(self, latent: int, rule: Rule | Atom) -> list[Clause]:
-        """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named in words
-        if it has one or two tokens with such parts, besides those that are named by what they are parts of."""
+        """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named
+        in words."""
         bytes_ = self.bytes_of(latent)
 
         def shown(atom: Atom) -> Atom:
@@ -71,14 +65,7 @@ class RuleReader:
         atoms = shown(rule) if isinstance(rule, Atom) else tuple(map(shown, rule))
         clauses = clauses_of(atoms, lambda token: bytes_.family(token) or family_of(token))
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
-        read = [map_tokens(segments, lambda token: bytes_.token(token.text, is_in_words=True)) for segments in named]
-        if sum(bool(token.pieces) for segments in read for token in _shown_tokens(segments)) > MOST_IN_WORDS:
-            read = [map_tokens(segments, lambda token: token._replace(is_in_words=False)) for segments in read]
-            ends = (k for k, one in enumerate(read[0]) if not isinstance(one, Token) and one not in SEPARATORS)
-            n_first = next(ends, len(read[0]))
-            first, rest = read[0][:n_first], read[0][n_first:]
-            if not any(token.pieces for segments in (rest, *read[1:]) for token in _shown_tokens(segments)):
-                read[0] = [*_say_part_once(first), *rest]
+        read = [map_tokens(segments, lambda token: bytes_.token(token.text)) for segments in named]
         return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
 
     def _called(self, atom: Atom) -> Atom:
@@ -138,21 +125,14 @@ def _token_counts(features: FeatureStore) -> dict[tuple[int, int | None], dict[s
     return counts
 
 
-def with_kind(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
-    """Return a rule, with the kind of text, if that is known, in the place of tokens in which this text is rich."""
-    if kind is None:
-        return clauses
-    has_label = any(one.atom is not None and one.atom.kind == LABEL for one in clauses)
-    in_kind = [] if has_label else [Clause(None, [kind.words])]
-    return [
-        shown for one in clauses for shown in (in_kind if one.atom is not None and one.atom.subject == TOPIC else [one])
-    ]
-
-
-def in_two(clauses: list[Clause]) -> list[Clause]:
-    """Return a rule without what stands somewhere before, if it says two other things."""
-    others = [one for one in clauses if one.atom is None or one.atom.subject != AROUND]
-    return others if sum(one.segments != ["tokens"] for one in others) > 1 else clauses
+def in_brief(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
+    """Return a rule without what a reader cannot take in: kinds of text, of which it lists many or tells the commonest
+    tokens, if it names tokens or the kind is known; and what stands somewhere before, if it says two other things."""
+    near = [one.atom for one in clauses if one.atom is not None and one.atom.subject not in (AROUND, TOPIC)]
+    is_told = (kind is not None and kind.label is not None) or any(atom.tokens for atom in near)
+    kept = [one for one in clauses if not one.is_list_of_texts] if is_told else clauses
+    others = [one for one in kept if one.atom is None or one.atom.subject != AROUND]
+    return others if sum(one.segments != ["tokens"] for one in others) > 1 else kept
 
 
 def with_main_token(rule: Rule, token: str) -> Rule | None:
@@ -186,10 +166,6 @@ def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Cl
     return [clauses[0]._replace(segments=[*rule[:k], sorted_lists, *rule[k + 1 :]]), *clauses[1:]]
 
 
-def _shown_tokens(rule: Segments) -> Iterator[Token]:
-    return tokens_of([part for one in rule for part in (short_list(one) if isinstance(one, TokenList) else [one])])
-
-
 def _name_parts_alone(one: Segment, bytes_: ByteReader) -> Segment:
     """Return a list with its parts of characters named by what they are parts of, in the place of boxes."""
     if not isinstance(one, TokenList):
@@ -201,14 +177,3 @@ def _name_parts_alone(one: Segment, bytes_: ByteReader) -> Segment:
 
     groups = (named(group) if group.parts_of else group for group in one.groups)
     return one._replace(groups=tuple(groups))
-
-
-def _say_part_once(tokens: Segments) -> Segments:
-    """Return a list of tokens; if all end in the same part of a character, that is said once, in words, after them."""
-    ends = [token.pieces[1] if len(token.pieces) == 2 else "" for token in tokens_of(tokens)]
-    words = {"" if isinstance(part, str) else part.words for part in ends}
-    if len(ends) < 2 or len(words) != 1 or "" in words:
-        return tokens
-    unnamed = CharacterPart("", words.pop())
-    without = map_tokens(tokens, lambda token: token._replace(pieces=(token.pieces[0], unnamed)))
-    return [*without, f", each with {unnamed.words}"]

@@ -78,6 +78,8 @@ class Kind:
     """Whether the name of a value depends on the rows."""
     words: str = "{}"
     """The wording of a predicate; {} is replaced by the name of its value or values."""
+    short_words: str = ""
+    """What is shown in place of this wording, if that is long."""
     short_name: Callable[[Sequence[int]], str | None] | None = None
     """Returns what is shown in place of the names of some values, such as a range of places; None for these names."""
     subject: str
@@ -193,6 +195,7 @@ def topic_kind(grain: int) -> Kind:
         size=lambda text: len(text.topics[grain]),
         name=name,
         words="in text rich in {}",
+        short_words="in text with {}",
         subject=TOPIC,
         items=2,
     )
@@ -339,9 +342,17 @@ PREDICATE_KINDS: dict[str, Kind] = {
     # The topic and the tokens of the text around it.
     **{f"topic_{grain}": topic_kind(grain) for grain in TOPIC_GRAINS},
     "around": window_kind(
-        range(-TOKENS_AROUND, TOKENS_AROUND + 1), f"within {TOKENS_AROUND} tokens of {{}}", in_rules=False
+        range(-TOKENS_AROUND, TOKENS_AROUND + 1),
+        f"within {TOKENS_AROUND} tokens of {{}}",
+        short_words="near {}",
+        in_rules=False,
     ),
-    "before": window_kind(range(-TOKENS_BEFORE, 0), f"within {TOKENS_BEFORE} tokens after {{}}", compares=False),
+    "before": window_kind(
+        range(-TOKENS_BEFORE, 0),
+        f"within {TOKENS_BEFORE} tokens after {{}}",
+        short_words="soon after {}",
+        compares=False,
+    ),
     # The labels that a user gave.
     LABEL: Kind(
         values=lambda positions: positions.labels(),

@@ -57,9 +57,11 @@ class Atom(NamedTuple):
         words = (one for name in self.names for one in name if isinstance(one, str))
         return self.tokens if all(one in SEPARATORS for one in words) else []
 
-    def around(self, names: Wording) -> Wording:
-        """Return its wording with these names."""
-        before, hole, after = (PREDICATE_KINDS[self.kind].words if self.kind else "{}").partition("{}")
+    def around(self, names: Wording, is_short: bool = False) -> Wording:
+        """Return its wording with these names, or what is shown in place of that."""
+        kind = PREDICATE_KINDS.get(self.kind)
+        words = "{}" if kind is None else (is_short and kind.short_words) or kind.words
+        before, hole, after = words.partition("{}")
         return tuple(one for one in (before, *(names if hole else ()), after) if one)
 
 

@@ -35,6 +35,9 @@ ENGLISH = frozenset(
     "not of on or our she so that the their them they this to was we were what which who will with you your".split()
 )
 """Words that tell no more of an English text than that it is one."""
+ENGLISH_PROSE = "in English prose"
+MANY_TEXTS = 2
+"""Kinds of text above which a list of them tells nothing."""
 NEWLINE = ((Token("\n"),),)
 NEWLINE_FIRST = {
     "line_place": "the newline of an empty line",
@@ -62,6 +65,18 @@ class Clause(NamedTuple):
     def is_of_token(self) -> bool:
         """Whether it tells of the token itself, and not of what is around."""
         return self.atom is not None and self.atom.subject == SUBJECT
+
+    @property
+    def is_of_text(self) -> bool:
+        """Whether it tells the kind of text."""
+        return self.atom is not None and (self.atom.kind == LABEL or self.atom.subject == TOPIC)
+
+    @property
+    def is_list_of_texts(self) -> bool:
+        """Whether it names many kinds of text, or tells one only by its commonest tokens."""
+        if self.atom is None or self.segments == [ENGLISH_PROSE]:
+            return False
+        return self.atom.subject == TOPIC or (self.atom.kind == LABEL and len(self.atom.names) > MANY_TEXTS)
 
     @property
     def is_of_label(self) -> bool:
@@ -139,7 +154,7 @@ def _elements(atom: Atom) -> Segments:
     if atom.subject == TOPIC:
         atom = atom._replace(names=tuple(("English words",) if _is_english(name) else name for name in atom.names))
         if set(atom.names) == {("English words",)}:
-            return ["in English prose"]
+            return [ENGLISH_PROSE]
     names = names_once([_without_like(name) for name in atom.names])
     plain = [name for name in names if name[0] != LIKE]
     like = [one for name in names if name[0] == LIKE for one in _samples(name)]
@@ -148,7 +163,7 @@ def _elements(atom: Atom) -> Segments:
     names = _once_at_end(plain)
     if like:
         names.append((LIKE, *join_with_commas(like)))
-    return merge_words(_shown(atom.around(join_with_or(names))), alone=LIKE)
+    return merge_words(_shown(atom.around(join_with_or(names), is_short=True)), alone=LIKE)
 
 
 def _samples(name: Wording) -> list[Wording]:

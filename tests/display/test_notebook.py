@@ -66,9 +66,9 @@ def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
     rule = a_rule(token=["\n       ", " a  b", r"\nabla"], topic_10=[tokens('"x')])
     words = rule_markup(segments_of(clauses_of(rule)))
     assert words == (
-        'a newline and 7 spaces, "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text rich in "<bdi>&quot;x</bdi>"'
+        'a newline and 7 spaces, "<bdi>␣a␣␣b</bdi>" or "<bdi>\\nabla</bdi>" in text with "<bdi>&quot;x</bdi>"'
     )
-    as_text = 'a newline and 7 spaces, "␣a␣␣b" or "\\nabla" in text rich in ""x"'
+    as_text = 'a newline and 7 spaces, "␣a␣␣b" or "\\nabla" in text with ""x"'
     assert marked_rule(segments_of(clauses_of(rule))) == as_text
 
 

@@ -152,14 +152,14 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         made = f"report.tokenElement({json.dumps(token)}, {lead})"
         assert browser.evaluate(f"({drawn})({made})") == labels
         assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.textContent") == token
-    pieces = ["ק", ["…ש"], ["א–ת…"]]
-    rule = json.dumps([["ק⟨a9⟩⟨d7⟩", pieces], " or ", ["⟨d7⟩", [["א–ת…", "the first byte of a Hebrew letter"]], 1]])
+    first, last = "the first byte of a Hebrew letter", "the last byte of ש"
+    pieces = ["ק", ["…ש", last], ["א–ת…", first]]
+    rule = json.dumps([["ק⟨a9⟩⟨d7⟩", pieces], " or ", ["⟨d7⟩", [["א–ת…", first]]]])
     assert browser.evaluate(f"({drawn})(report.ruleElement({rule}))") == ["…ש", "א–ת…", "א–ת…"], (
         "as its caption has them"
     )
     told = f"((e) => [e.textContent, e.querySelector('.in-words .token').dataset.tip])(report.ruleElement({rule}))"
-    words = "the first byte of a Hebrew letter"
-    assert browser.evaluate(told) == [f'"ק⟨a9⟩⟨d7⟩" or {words}', f"⟨d7⟩: {words}"], "its bytes are copied, or told"
+    assert browser.evaluate(told) == [f"ק with {last} and {first} or {first}", f"⟨a9⟩⟨d7⟩: {last} and {first}"]
     browser.size(390, 844)
     tab = f"document.querySelector('#feature').appendChild(report.h('button.tab', null, report.ruleElement({rule})))"
     assert browser.evaluate(f"{tab}.querySelector('.in-words').checkVisibility()"), "on a phone, in a tab"

@@ -35,7 +35,7 @@ from interp.report.contexts import activations_around, encode_examples, position
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
 from interp.report.label_names import label_names
-from interp.report.latent_facts import _raised, surroundings
+from interp.report.latent_facts import _raised_that_follow, surroundings
 from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
 from interp.report.naming import LatentFacts, RuleFacts
@@ -767,8 +767,9 @@ def test_what_a_latent_raises_is_told_if_it_follows_and_is_no_variant_or_part_of
     after = pd.DataFrame(following, columns=["latent", "token", "n"])
     features = SimpleNamespace(vocab=[" return", "return", "⟨d7⟩", "123", "noise"], sql=lambda _: after)
     table = pd.DataFrame({"top_logit_tokens": [[4, 0, 1, 2, 3], None] + [[4, 2]] * 3, "n_active": 200})
-    assert _raised(features, table) == [[" return", "123"], [], [], [], []], "noise hardly ever follows"
-    assert not any(_raised(features, table.drop(columns="top_logit_tokens")))
+    raised = _raised_that_follow(features, table)
+    assert raised == [{" return": 0.045, "123": 0.01}, {}, {}, {}, {}], "noise hardly ever follows"
+    assert not any(_raised_that_follow(features, table.drop(columns="top_logit_tokens")))
 
 
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):

@@ -153,15 +153,13 @@ interface TableColumns {
 }
 
 /* Segments of captions and rules (segments.py, captions.py). */
-type Piece = string | [label: string, words?: string];
-type RuleToken = [text: string, drawnBy?: Piece[] | string, isInWords?: 1]; // its pieces, or its name
+type Piece = string | [label: string, words: string];
+type RuleToken = [text: string, drawnBy?: Piece[] | string]; // its pieces, or its name
 type TokenGroups = { groups: [name: string, tokens: RuleToken[], shown: number][]; like?: 1 };
 type Rule = (string | RuleToken | TokenGroups)[];
 type ToldSense = [rule: Rule, share: number | null, f1: number | null];
 type Segment = string | RuleToken | TokenGroups
   | { rule: 0 | Rule }
-  | { chip: RuleToken }
-  | { commonest: [place: number, token?: RuleToken][] }
   | { label: [name: string, isGood: boolean] }
   | { f1: [f1: number | null, before: string] }
   | { senses: ToldSense[] }
@@ -169,7 +167,7 @@ type Segment = string | RuleToken | TokenGroups
   | { no_sense: number }
   | { sense: [place: number, segments: Segment[]] }
   | { of_sense: number }
-  | { [kind in "muted" | "small" | "weak" | "vague" | "pieces" | "apart" | "rest"]?: Segment[] };
+  | { [kind in "muted" | "small" | "weak" | "apart" | "rest"]?: Segment[] };
 
 interface Vocabulary {
   tokens: string[];

@@ -13,7 +13,7 @@ import { snippetOfRow } from "../views/table_cells.js";
 const BEGINNING = 70, // letters of a rule in the list, after which what is found would not be seen
   NAME_BEGINNING = 14; // the same of a name
 /* Words before what is found that belong to it, and the same before a list of tokens. */
-const LITTLE = "(?:\\b(?:some|most|tokens|mostly|beginning|in|text|rich|parts|of|within|\\d+|after|before|with|the"
+const LITTLE = "(?:\\b(?:some|most|tokens|strongly|beginning|in|text|parts|of|near|soon|after|before|with|the"
   + "|first|last|two|bytes?|another|an?) )*";
 const BEFORE_WORD = new RegExp(`${LITTLE}\\S*$`);
 const BEFORE_TOKEN = new RegExp(`(${LITTLE})(?:\\S+(?: \\(\\w+\\)"?)?(?:,| or|, or) )*$`);

@@ -8,7 +8,7 @@ import { term } from "../elements/glossary.js";
 import { senseMark } from "../elements/latents.js";
 import { directionOfBytes } from "./bytes.js";
 import { scriptOf } from "./letters.js";
-import { tokenElement, visible } from "./tokens.js";
+import { visible } from "./tokens.js";
 
 const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
 const LONG_TOKEN = 24; // letters of a token that may be parted between two lines
@@ -28,8 +28,6 @@ function part(kind, content, one, how) {
     case "groups": return groupsOf(one, how);
     case "rule": return ruleElement(content || columns.rule[how.latent], how);
     case "of_sense": return ruleElement(ruleOfSense(how.senses[content]), how);
-    case "chip": return content.length > 2 ? inWords(content) : tokenOf(content);
-    case "commonest": return content.map(([place, token], k) => commonest(place, token, k, how));
     case "label": return h(content[1] ? "b" : "span", null, content[0]);
     case "f1": return how.isMeasured && content[0] !== null
       ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
@@ -108,58 +106,34 @@ function further(n, rule) {
 /* A token of a rule, by its name if it has one. It keeps its writing direction to itself, and its white space is
  * drawn, since a page folds it: what is copied is the token in quotes. White space needs no quotes, and a token that
  * has quotes itself stands in a box instead. */
-function quotedToken(/** @type {RuleToken} */ [text, pieces, isInWords]) {
-  if (isInWords) return inWords([text, pieces]);
-  if (typeof pieces === "string") return pieces; // its name
+function quotedToken(/** @type {RuleToken} */ [text, drawnBy]) {
+  if (typeof drawnBy === "string") return drawnBy; // its name
+  if (drawnBy) return inWords(text, drawnBy);
   const quote = (isDrawn) => (isDrawn ? '"' : h("span.exact", null, '"'));
   const isBlank = !text.trim();
   const isBoxed = text.includes('"'); // beside which further quotes are hard to tell
   const script = scriptOf(text);
   const named = { "data-script": script, dir: script ? "ltr" : directionOfBytes(text) };
   const look = isBlank ? ".blank" : isBoxed ? ".token" : /^\p{M}/u.test(text) ? ".combining" : "";
-  const kind = text.length > LONG_TOKEN && !pieces ? "bdi" : `bdi.short${look}`;
+  const kind = text.length > LONG_TOKEN ? "bdi" : `bdi.short${look}`;
   const isQuoted = !isBlank && !isBoxed;
-  return [quote(isQuoted), h(kind, named, pieces ? partsOf(text, pieces) : visible(text, 1)), quote(isQuoted)];
+  return [quote(isQuoted), h(kind, named, visible(text, 1)), quote(isQuoted)];
 }
-
-/* A token on its own. */
-const tokenOf = ([text, pieces], isExact = true) => (isToken(pieces)
-  ? h("bdi.token", { dir: directionOfBytes(text), "data-tip": tipOf(text, pieces) },
-    partsOf(text, pieces, isExact))
-  : tokenElement(text));
-
-/* One of the tokens on which a feature fires most, with its share of the firings. token: that of the caption, if it
- * has parts of characters. */
-const commonest = (place, token, k, { latent }) => [
-  k ? " " : null,
-  token ? (token.length > 2 ? inWords(token) : tokenOf(token)) : tokenElement(columns.tokens[latent][place]),
-  h("small", null, ` ${format.notable(columns.token_shares[latent][place])}`)];
 
 /* The bytes of each part of characters in a token, in order. */
 const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];
 
-/* The pieces of a token with parts of characters, each part as its label; what is copied are its bytes, unless the
- * part is told in words. */
-function partsOf(text, pieces, isExact = true) {
-  const bytes = bytesOf(text);
-  return pieces.map((piece, k) => {
-    if (typeof piece === "string") return visible(piece, 1);
-    const [label] = piece;
-    const words = label.startsWith("…") ? `the end of ${label.slice(1)}` : `the beginning of ${label.slice(0, -1)}`;
-    const exact = k && isToken(pieces[k - 1]) ? "" : bytes.shift();
-    if (!label) return h("span.exact", null, exact); // it is told after the list
-    return h("span.byte", { role: "img", "aria-label": words, "data-part": label, "data-known": label },
-      isExact ? h("span.exact", null, exact) : null);
-  });
+/* A token with parts of characters: each part as its label, in a box, and then what these are in words. */
+function inWords(text, pieces) {
+  const label = (/** @type {any} */ [known, words]) =>
+    h("span.byte", { role: "img", "aria-label": words, "data-part": known, "data-known": known });
+  const words = pieces.filter(isToken).map(([, each]) => each).join(" and ");
+  const hasLetters = pieces.length > 1;
+  return h("bdi.in-words", { dir: "ltr" },
+    h("bdi.token", { dir: directionOfBytes(text), "data-tip": `${bytesOf(text).join(" ")}: ${words}` },
+      pieces.map((piece) => (isToken(piece) ? label(piece) : visible(piece, 1)))),
+    h(hasLetters ? "span" : "span.alone", { "aria-hidden": "true" }, hasLetters ? ` with ${words}` : words));
 }
-
-/* The same, and what its parts are in words. */
-const inWords = ([text, pieces]) => h("bdi.in-words", { dir: "ltr" }, tokenOf([text, pieces], false),
-  h(pieces.length > 1 ? "span" : "span.alone", null, pieces.length > 1 ? " with " : "",
-    pieces.filter(isToken).map(([, words]) => words).join(" and ")));
-
-const tipOf = (text, pieces) =>
-  `${bytesOf(text).join(" ")}: ${pieces.filter(isToken).map(([label, words]) => words ?? label).join(" and ")}`;
 
 /** A rule as text, each list of tokens whole.
  * @type {(rule: Rule) => string} */
@@ -170,12 +144,10 @@ export const textOfRule = (rule) => rule.map((one) => {
   return `${one.like ? "tokens like " : ""}${[all.slice(0, -1).join(", "), all.at(-1)].filter(Boolean).join(" or ")}`;
 }).join("");
 
-function quotedText(/** @type {RuleToken} */ [text, pieces, isInWords]) {
-  if (typeof pieces === "string") return pieces;
-  if (!pieces) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
-  const signs = pieces.map((piece) => (isToken(piece) ? piece[0] && `⟨${piece[0]}⟩` : piece));
-  if (!isInWords) return `"${signs.join("")}"`;
-  return pieces.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
+function quotedText(/** @type {RuleToken} */ [text, drawnBy]) {
+  if (typeof drawnBy === "string") return drawnBy;
+  if (!drawnBy) return `"${text.replaceAll("\n", "\\n").replaceAll("\t", "\\t")}"`;
+  return drawnBy.map((piece) => (isToken(piece) ? piece[1] : `"${piece}"`)).join(" and ");
 }
 
 /** All tokens of a rule, or of the rules in a caption.
@@ -184,5 +156,5 @@ export const tokensOfRule = (segments) => segments.flatMap((one) => {
   if (typeof one === "string") return [];
   if (isToken(one)) return [one];
   if ("groups" in one) return one.groups.flatMap(([, tokens]) => tokens);
-  return tokensOfRule(("pieces" in one && one.pieces) || ("rule" in one && one.rule) || []);
+  return tokensOfRule(("rule" in one && one.rule) || []);
 });

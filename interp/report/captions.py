@@ -17,11 +17,11 @@ In: `LatentFacts`. Out: JSON.
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from interp.display.segments import Part, Segments, Token, listed_tokens, to_json
+from interp.display.segments import Part, Segments, Token, TokenList, listed_tokens, to_json, tokens_of
 from interp.report.json_text import format_percent
 from interp.report.naming import (
     GOOD_F1,
@@ -92,23 +92,23 @@ class Name(NamedTuple):
 
 def captions_of(latents: Sequence[LatentFacts]) -> list[Caption]:
     """Return the caption of each latent; of those with the same name with what tells them apart."""
-    captions = [caption_of(replace(latent, precedes={})) for latent in latents]
+    captions = [caption_of(latent) for latent in latents]
     names = [
         caption_text(one.brief or to_json([RULE]), {"rule": one.rule, "tokens": latent.tokens.texts})
         for latent, one in zip(latents, captions, strict=True)
     ]
     n_alike = Counter(names)
     return [
-        caption_of(latent) if n_alike[name] > 1 else caption
+        caption_of(latent, is_alone=False) if n_alike[name] > 1 else caption
         for latent, name, caption in zip(latents, names, captions, strict=True)
     ]
 
 
-def caption_of(latent: LatentFacts) -> Caption:
-    """Return the caption of a latent, with what tells it from others."""
+def caption_of(latent: LatentFacts, *, is_alone: bool = True) -> Caption:
+    """Return the caption of a latent. is_alone: whether no other has its name, so that nothing tells it from others."""
     rule = latent.rule
     kind = kind_of_name(latent)
-    name = _name(kind, latent)
+    name = _name(kind, latent, [] if is_alone else _apart(kind, latent))
     beside = _beside_label(latent) if kind == "label" else rule.clauses
     fails = not rule.is_weak and rule.is_past_strongest(NEARLY_NONE)
     measured = rule.measured or (None if beside == rule.clauses else rule.clauses)
@@ -146,8 +146,8 @@ def _beside_label(latent: LatentFacts) -> Sequence[Clause]:
     return [one for one in clauses if one.segments != [f"in {latent.label.name}"]]
 
 
-def _name(kind: Kind, latent: LatentFacts) -> Name:
-    apart = _apart(latent)
+def _name(kind: Kind, latent: LatentFacts, apart: Segments) -> Name:
+    """Return what names a latent. apart: what tells it from others of the same name, in brief."""
     if kind == "label" and latent.label:
         label = latent.label
         name = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
@@ -165,11 +165,32 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind in ("shared", "tokens"):
         named = [*(_on_shared(latent) if kind == "shared" else _on_commonest(latent)), *_in_kind(latent)]
         return Name([*named, *apart], named)
-    whole = latent.whole
-    after = [*_beside_rule(latent), *(_in_kind(latent) if latent.rule.needs_kind else [])]
-    if whole is not None and list(whole.tokens) == latent.rule.listed:
-        after += [", ", *_in_whole(whole)]
+    after = _in_kind(latent) if latent.rule.needs_kind else []
+    if latent.whole is not None and list(latent.whole.tokens) == latent.rule.listed:
+        after += [", ", *_in_whole(latent.whole)]
+    if each := _each_of_list(latent):
+        return Name([*each, *after, *apart], [*each, *after, _f1(latent.rule.f1)], latent.rule.f1)
+    after = [*_beside_rule(latent), *after]
     return Name([RULE, *after, *apart], _rule_in_words(latent.rule, RULE, after), latent.rule.f1)
+
+
+def _each_of_list(latent: LatentFacts) -> Segments:
+    """Return the tokens of a rule that is a list, those with a name in common together, and each token that it leaves
+    out although the latent often fires on it, with their shares of the firings; nothing for any other rule, and where
+    that is only one."""
+    rule, tokens = latent.rule, latent.tokens
+    if rule.is_weak or not rule.listed:
+        return []
+    share_of = dict(zip(tokens.texts, tokens.shares, strict=False))
+    others = [text for text, share in share_of.items() if text not in rule.listed and share >= MUCH_BESIDE]
+    told: list[tuple[Segments, Sequence[Token]]] = [([latent.reader.token(text)], [Token(text)]) for text in others]
+    for one in rule.segments:
+        named = [group for group in one.groups if group.name] if isinstance(one, TokenList) else []
+        told += [([TokenList((group,))], group.tokens) for group in named]
+        told += [([token], [token]) for token in tokens_of([one]) if not any(token in group.tokens for group in named)]
+    units = [(Part("rule", words), sum(share_of.get(token.text, 0) for token in own)) for words, own in told]
+    known = [unit for unit in units if unit[1] > 0]  # the page has the shares of the commonest tokens alone
+    return _with_shares(known) if len(known) > 1 else []
 
 
 def _beside_rule(latent: LatentFacts) -> Segments:
@@ -250,18 +271,25 @@ def _on_commonest(latent: LatentFacts) -> Segments:
     for token, _ in listed:  # parts of characters that are alike are told together
         family = latent.reader.family(token)
         alike.setdefault(token if family is None else family.name, []).append(token)
-    shares = {name: sum(share for token, share in listed if token in own) for name, own in alike.items()}
-    named: Segments = []
-    total = 0.0
-    for name in sorted(alike, key=shares.__getitem__, reverse=True):
-        if total < MOST or shares[name] >= MUCH_ON_A_TOKEN:
-            own = alike[name]
-            is_one = len({token.strip() for token in own}) == 1  # the same with and without a space
-            words = _any_of([min(own, key=len)], latent) if is_one else f"{name}{latent.reader.letters(own)}"
-            named += [*([", "] if named else []), words, *_share(shares[name])]
-            total += shares[name]
+    units: list[tuple[Part | str, float]] = []
+    for name, own in alike.items():
+        is_one = len({token.strip() for token in own}) == 1  # the same with and without a space
+        words = _any_of([min(own, key=len)], latent) if is_one else f"{name}{latent.reader.letters(own)}"
+        units.append((words, sum(share for token, share in listed if token in own)))
+    named = _with_shares(units)
     n_common = sum(token in tokens.texts[:N_LISTED] for token in tokens.strongest)
     return named if n_common >= MOST * len(tokens.strongest) else [*named, "; ", *_on_strongest(latent)]
+
+
+def _with_shares(units: Iterable[tuple[Part | str, float]]) -> Segments:
+    """Return some tokens, each with its share of the firings; after MOST of the firings only those that have much."""
+    named: Segments = []
+    total = 0.0
+    for words, share in sorted(units, key=lambda unit: unit[1], reverse=True):
+        if total < MOST or share >= MUCH_ON_A_TOKEN:
+            named += [*([", "] if named else []), words, *_share(share)]
+            total += share
+    return named
 
 
 def _senses_in_brief(senses: Sequence[SenseFacts]) -> Segments:
@@ -308,8 +336,11 @@ def _named_senses(senses: Sequence[SenseFacts]) -> tuple[Sequence[SenseFacts], S
     return senses[:n], senses[n:]
 
 
-def _apart(latent: LatentFacts) -> Segments:
-    """Return what tells a latent from others of the same name: tokens that it makes likelier, where these follow it."""
+def _apart(kind: Kind, latent: LatentFacts) -> Segments:
+    """Return what tells a latent from others of the same name: its strongest tokens, if a label names it, else tokens
+    that it makes likelier, where these follow it."""
+    if kind == "label" and latent.tokens.strongest:
+        return [Part("apart", [", ", *_on_strongest(latent)])]
     if not latent.precedes:
         return []
     return [Part("apart", [", before ", _any_of(list(latent.precedes)), *_share(sum(latent.precedes.values()))])]

@@ -90,9 +90,9 @@ def title(**known: Any) -> str:
     return said(one.title, one.rule)
 
 
-BEFORE_X = 'before "x" 20 %'
-LISTED = '"a" or "b" F1 0.60'
+BEFORE_X, OF_LABEL = 'before "x" 20 %', ['dna, most strongly "AA" or "C"', 'dna, before "y" 50 %']
 OF_TOKENS = '"a" 60 %, "b" 9.0 %'
+LISTED = f"{OF_TOKENS} F1 0.60"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ OF_TOKENS = '"a" 60 %, "b" 9.0 %'
         ({}, LISTED),
         ({"rule": A}, '"a" F1 0.60'),
         ({"tokens": ["a", "c"], "rule_f1": 0.65}, '"a" 60 %, "c" 9.0 %'),
-        ({"tokens": ["a", "c"], "rule_f1": 0.8}, LISTED.replace("60", "80")),
+        ({"tokens": ["a", "c"], "rule_f1": 0.8}, '"a" or "b" F1 0.80'),
         ({"kind": "dna", "kind_share": 0.97}, LISTED),
         ({"tokens": ["a", "c"], "kind": "latex", "kind_share": 0.7}, '"a" 60 %, "c" 9.0 %, in latex 70 %'),
         (
@@ -182,15 +182,15 @@ OF_TOKENS = '"a" 60 %, "b" 9.0 %'
         ({"rule": LONG}, OF_TOKENS),
         ({"rule": LONG, "shares": [0.09, 0.09]}, f'"{"a" * 90}" F1 0.60'),
         ({"rule": IN_TOPICS}, '"a" F1 0.60'),
-        ({"rule": A, "shares": [0.6, 0.12]}, '"a", "b" 12 % F1 0.60'),
+        ({"rule": A, "shares": [0.6, 0.12]}, '"a" 60 %, "b" 12 % F1 0.60'),
         (
             {"rule": A, "tokens": list("abcd"), "shares": [0.5, 0.2, 0.1, 0.1]},
-            '"a", "b" 20 %, "c" 10 % F1 0.60',
+            '"a" 50 %, "b" 20 %, "c" 10 %, "d" 10 % F1 0.60',
         ),
         ({"rule": AFTER_X, "shares": [0.6, 0.3]}, '"a" after "x" 60 % F1 0.60'),
-        ({"rule_f1": 0.59, "precision": 0.5}, '"a" or "b" 72 % F1 0.59'),
-        ({"rule_f1": 0.55, "precision": 0.7}, '"a" or "b" 45 % F1 0.55'),
-        ({"rule_f1": 0.55, "precision": 0.38}, '"a" or "b" F1 0.55'),
+        ({"rule_f1": 0.59, "precision": 0.5}, f"{OF_TOKENS} F1 0.59"),
+        ({"rule_f1": 0.55, "precision": 0.7}, f"{OF_TOKENS} F1 0.55"),
+        ({"rule_f1": 0.55, "precision": 0.38}, f"{OF_TOKENS} F1 0.55"),
         ({"at_strongest": 0.3}, OF_TOKENS),
         ({"at_strongest": 0.3, "strongest": ["c", "d"]}, '"a" 60 %, "b" 9.0 %; most strongly "c" or "d"'),
         ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, 'most strongly "c"'),
@@ -199,7 +199,7 @@ OF_TOKENS = '"a" 60 %, "b" 9.0 %'
         ({"rule_f1": 0.2, "shared": AFTER_X}, 'most strongly after "x"'),
         ({"rule_f1": 0.2, "shared": AFTER_X, "shared_share": 0.8}, 'after "x" 80 %'),
         ({"rule_f1": 0.2, "shared": AB, "kind": "latex"}, '"a" or "b" 69 %, in latex 70 %'),
-        ({"rule_f1": 0.8, "shared": AFTER_X}, LISTED.replace("60", "80")),
+        ({"rule_f1": 0.8, "shared": AFTER_X}, f"{OF_TOKENS} F1 0.80"),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"])}, OF_TOKENS),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, "most strongly numbers"),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, '"a" before "x" 30 % F1 0.40'),
@@ -207,6 +207,10 @@ OF_TOKENS = '"a" 60 %, "b" 9.0 %'
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, '"a" or "b" 69 %'),
         ({"rule": AFTER_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, '"a" after "x" 30 % F1 0.40'),
         ({"rule": A_IN_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, '"a" 60 %'),
+        (
+            {"rule": a_rule(token=["a", "ש"]), "tokens": ["ש", "a"], "kind": "code"},
+            '"ש" 60 %, "a" 9.0 % F1 0.60',
+        ),
         ({"label": "python code", "label_f1": 0.57}, "python code label F1 0.57"),
         ({"label": "python code", "label_f1": 0.5}, LISTED),
         ({"label": "dna", "label_f1": 0.9, "second_label": "json"}, "dna, and some json label F1 0.90"),
@@ -251,13 +255,15 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
 
 def test_only_latents_of_one_name_are_told_apart_by_what_follows_them():
     facts = [LatentFacts(rule=RuleFacts(clauses=clauses_of(rule), f1=0.9), precedes={"x": 0.2}) for rule in (A, AB, A)]
-    facts += [LatentFacts(label=LabelFacts(name="dna", f1=0.9), precedes=precedes) for precedes in ({"y": 0.95}, {})]
+    facts[2:] = [replace(facts[2], precedes={"y": 0.95}), replace(facts[2], precedes={})]
+    dna = LatentFacts(label=LabelFacts(name="dna", f1=0.9), precedes={"y": 0.5})
+    facts += [replace(dna, tokens=TokenFacts(strongest=strongest)) for strongest in (["AA", "C", "AA"], [])]
     names = [said([{"rule": 0}] if one.brief is None else one.brief, one.rule) for one in captions_of(facts)]
-    assert names == [f'"a", {BEFORE_X}', '"a" or "b"', f'"a", {BEFORE_X}', 'dna, before "y"', "dna"]
+    assert names == [f'"a", {BEFORE_X}', '"a" or "b"', '"a", before "y"', '"a"', *OF_LABEL]
 
 
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
-    assert caption().brief is None
+    assert caption(rule=A).brief is None
     assert caption(rule=AFTER_X).brief == [{"rule": 0}, {"small": [" 60 %"]}], "it has the token that is most of them"
     assert caption(rule=a_rule(shape=["numbers"])).brief is None
     assert caption(rule=(plain_atom("in verse"),)).brief is None, "words of a person may"
@@ -299,7 +305,7 @@ OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_begi
         ({}, {"rule": ER_IN_X}, '"er" in "Berlin" or "owner" 62 % F1 0.70'),
         ({"words": ("Berlin",), "share": 0.95}, {"rule": ER_BEFORE_X}, '"er" in "Berlin" F1 0.70'),
         ({"is_beginning": True}, {"rule": AFTER_X}, '"er" beginning "Berlin" or "owner" 62 % F1 0.70'),
-        ({}, {"rule_f1": 0.9, "tokens": ["a", "b"], "strongest": ["a"]}, LISTED.replace("60", "90")),
+        ({}, {"rule_f1": 0.9, "tokens": ["a", "b"], "strongest": ["a"]}, '"a" or "b" F1 0.90'),
         ({}, {"rule": ER, "rule_f1": 0.9}, '"er", in "Berlin" or "owner" 62 % F1 0.90'),
         (
             {"words": ("Yusuf",), "f1": 0.64},

@@ -127,14 +127,15 @@ def caption_of(latent: LatentFacts, *, is_alone: bool = True) -> Caption:
 
 def _is_told(kind: Kind, latent: LatentFacts) -> bool:
     """Return whether the name of this kind tells what the rule does: its label; the pieces of words on which it holds,
-    " str" before "ange"; or its tokens, and at most the kind of text."""
+    " str" before "ange"; or its tokens, and at most the kind of text, if that is told too."""
     clauses, whole = latent.rule.clauses, latent.whole
     if kind == "label":
         return all(one.is_of_label for one in clauses)
     if kind == "words" and whole is not None:
         on = [one.atom.tokens for one in clauses if one.atom is not None and one.is_of_token]
         return bool(on) and set(on[0]) <= set(whole.tokens)
-    listed = listed_tokens(segments_of([one for one in clauses if not one.is_of_text]))
+    tells_kind = bool(_in_kind(latent))
+    listed = listed_tokens(segments_of([one for one in clauses if not (tells_kind and one.is_of_text)]))
     return bool(listed) and {token.text for token in listed} <= set(latent.tokens.texts)
 
 

@@ -37,7 +37,7 @@ const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the
 const SHORT = 10; // tokens of a passage below which it takes another line on either side
 const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
 const FAR = 1e6; // times as readily is each further part of a row cut off, so that those nearer stay whole
-const UNBROKEN = /[!-~]{40}/; // text without spaces, as of DNA, whose lines are parted at the column
+const UNBROKEN = /[!-~]{56}/; // text without spaces, as of DNA, whose lines are parted at the column
 const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
 const FRAGMENT = 8; // tokens of a cut line from which on it is worth a line of its passage
 
@@ -132,10 +132,12 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
     }
     const whole = word(tokens[places.at(-1)]);
     if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead, whole));
-    // a box for each of its lines: a line end stands in the line that it ends, an indent in its own
-    return text.split(/(?<=\n)/).map((part, k, all) => h(
-      `${kind}${k ? ".goes-on" : ""}${k < all.length - 1 ? ".is-cut" : ""}`, attributes,
-      inLines(part, lead, !places.includes(firing), whole)));
+    // a box for each of its lines, but none for an indent after a line end, which would look like a second firing
+    const lines = text.split(/(?<=\n)/);
+    const nBoxed = lines.length - Number(lines.length > 1 && !lines.at(-1).trim() && !lines.at(-1).endsWith("\n"));
+    return lines.map((part, k) => (k >= nBoxed ? h("span.token", null, part) : h(
+      `${kind}${k ? ".goes-on" : ""}${k < nBoxed - 1 ? ".is-cut" : ""}`, attributes,
+      inLines(part, lead, !places.includes(firing), whole))));
   });
   return { elements, firing: pieces.findIndex(({ places }) => places.includes(firing)), pieces };
 }

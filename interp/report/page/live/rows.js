@@ -26,7 +26,7 @@ const LEAST_KL = 0.01; // nats, and
 const LEAST_SHIFT = 0.005; // of a probability: what moves less is not told
 const N_MOVED = 3; // tokens that a feature raises, and that it lowers
 const N_BEFORE = 4; // tokens before that of a cell, in its tip
-const MOST_HEADS = 24; // tokens that have room above their cells
+const MOST_HEADS = 24; // tokens that have room above the cells
 const STRENGTH_MEANS = "Its activation at the chosen token, as a share of its maximum in the scan.";
 const EFFECT_MEANS =
   "The log probability of the next token after the chosen one with the feature less that without it, measured.";
@@ -90,11 +90,14 @@ export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoi
       h("td.stripcell", null, stripElement({ ...strip, onpoint: (position) => onpoint(row, position) })),
       h("td", null, holdButton(latent)));
   };
-  const heads = tokens.length <= MOST_HEADS
-    ? h("div.striphead", { "--n": tokens.length }, tokens.map((token, position) => h("button",
-      { type: "button", class: position === at ? "at" : null, tabindex: -1, "aria-hidden": "true",
-        onclick: () => onchoose(position) }, tokenElement(word(token)))))
-    : "Over the text";
+  /* Of a long text every second token, or every third, …, and the chosen one. */
+  const every = Math.ceil(tokens.length / MOST_HEADS);
+  const headed = Array.from({ length: Math.ceil(tokens.length / every) }, (_, k) =>
+    (Math.floor(at / every) === k ? at : k * every));
+  const heads = h("div.striphead", null, headed.map((position) => h("button",
+    { type: "button", class: position === at ? "at" : null, tabindex: -1, "aria-hidden": "true",
+      "--share": Math.min(every, tokens.length - every * Math.floor(position / every)),
+      onclick: () => onchoose(position) }, tokenElement(word(tokens[position])))));
   const effect = effects?.each ? EFFECT_MEANS : FIRST_ORDER_MEANS;
   const own = isSigned ? tipped("Effect, nats", effect) : tipped("Strength", STRENGTH_MEANS);
   const head = h("thead", null, h("tr", null, [

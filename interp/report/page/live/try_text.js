@@ -47,20 +47,21 @@ const put = (() => {
     if (isAsking) return;
     isAsking = true;
     parts.found.classList.add("stale");
+    let isAnswered;
     while (waiting) {
       const newest = waiting;
       waiting = null;
       try {
         await newest(() => waiting !== null);
+        isAnswered = true;
       } catch (error) {
-        showError(parts.reading, error);
-        parts.notice.replaceChildren();
-        parts.next.replaceChildren();
-        parts.features.replaceChildren();
+        showError(parts.notice, error); // what the model last answered stays, and stays pale
+        if (!read) parts.reading.replaceChildren();
+        isAnswered = false;
       }
     }
     isAsking = false;
-    parts.found.classList.remove("stale");
+    parts.found.classList.toggle("stale", !isAnswered);
   };
 })();
 
@@ -268,7 +269,7 @@ function build(section) {
   parts = {};
   for (const name of ["reading", "next", "features"]) parts[name] = h(`div.${name}`);
   parts.key = h("p.key.muted");
-  parts.notice = h("p.notice", { role: "status" });
+  parts.notice = h("div.notice", { role: "status" });
   const oninput = () => {
     clearTimeout(timer);
     timer = setTimeout(() => put(readText), PAUSE);

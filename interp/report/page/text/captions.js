@@ -43,6 +43,10 @@ export function sensesInCaption(latent) {
 export const shareOfNoSense = (latent) =>
   columns.brief[latent]?.map((/** @type {any} */ one) => one.no_sense).find(Boolean);
 
+/** Whether most of its activation is of one of its senses.
+ * @type {(latent: number) => boolean} */
+export const hasClearSenses = (latent) => !(shareOfNoSense(latent) >= 0.5);
+
 /** What it fires on in a few words. isMeasured: with the F1 of that.
  * @type {(latent: number, isMeasured?: boolean) => Child[]} */
 export function captionOf(latent, isMeasured = true) {

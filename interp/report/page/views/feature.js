@@ -15,7 +15,9 @@ import { labelsOf, loadExamples, storedExamples } from "../examples/examples.js"
 import { firingsRegion } from "../examples/firings.js";
 import { model } from "../model.js";
 import { neighbour, selectsAll } from "../selection/selection.js";
-import { kindsOfFirings, labelOrCaption, leadElement, linkedFeatures, titleOf } from "../text/captions.js";
+import {
+  hasClearSenses, kindsOfFirings, labelOrCaption, leadElement, linkedFeatures, titleOf,
+} from "../text/captions.js";
 import { leadReader } from "../text/leads.js";
 import { tokenElement } from "../text/tokens.js";
 import { explanationScores, verdictEvidence } from "./evidence.js";
@@ -266,6 +268,7 @@ function learnt(latent) {
 function senses(latent) {
   const n = columns.senses[latent];
   if (isInseparable(latent)) return h("span.muted", null, "senses not told apart");
+  if (!hasClearSenses(latent)) return h("span.muted", null, "no clear ", term("sense", "senses"));
   const isOne = columns.monosemanticity[latent] > 0.5;
   const howLikely = isUnsure(latent) ? "perhaps" : "more likely";
   return n > 1

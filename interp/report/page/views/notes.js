@@ -130,9 +130,9 @@ function row(latent, removed, onchoose) {
   const element = h("li", { "data-latent": latent },
     label, h("div.judged", null, featureLink(latent), h("div", null, judgedElements(latent))), firesOn, note, changed,
     h("button.choose", { type: "button", title: "Compare with another one that is chosen", "aria-pressed": "false",
-      "aria-label": `Choose feature ${latent} to compare`, onclick: onchoose }, "⇄"),
+      "aria-label": `compare feature ${latent}`, onclick: onchoose }, "compare"),
     h("button.remove", { type: "button", title: "Remove the star, the label and the note",
-      "aria-label": `Remove what is yours of feature ${latent}`, onclick: remove }, "✕"));
+      "aria-label": `remove what is yours of feature ${latent}`, onclick: remove }, "remove"));
   const show = () => {
     element.classList.toggle("unkept", !isKept(latent)); // it leaves the list with the reader
     changed.replaceChildren(...writtenTime(changedAt(latent)));

@@ -17,7 +17,9 @@ import {
   isStored, markMatches, markMatchesIn, rankOfMatch, shareOnToken, splitAtMatches,
 } from "../selection/search.js";
 import { selection } from "../selection/selection.js";
-import { captionOf, distinction, isNamedByLabel, sensesInCaption, shareOfNoSense } from "../text/captions.js";
+import {
+  captionOf, distinction, hasClearSenses, isNamedByLabel, sensesInCaption, shareOfNoSense,
+} from "../text/captions.js";
 import { JOINED, ruleElement, textOfRule, tokensOfRule, wholeRule } from "../text/segments.js";
 import { gauge } from "./logits.js";
 
@@ -230,10 +232,11 @@ const f1Of = (i) => {
 function shortVerdict(i) {
   const verdictWord = format.verdict(verdictOf(i));
   const n = sensesInCaption(i).length;
-  const more = [isUnsure(i) ? "unsure" : null, n > 1 ? `${n} senses` : null].filter(Boolean);
+  const ofSenses = hasClearSenses(i) ? `${n} senses` : "no clear senses";
+  const more = [isUnsure(i) ? "unsure" : null, n > 1 ? ofSenses : null].filter(Boolean);
   const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [verdictWord, ...more].join(", ") };
   return [h("span.verdict", { ...named, role: "img", "aria-label": verdictWord }, format.shortVerdict(verdictOf(i))),
-    more.length ? h("span.muted", null, `, ${more[0]}`) : null];
+    more.length ? h("span.muted", null, `, ${more[0].replace("no clear senses", "unclear")}`) : null];
 }
 
 /* The number of a feature, and its star. */

@@ -28,7 +28,7 @@ from interp.cli.error_lines import is_expected, one_line, usage_line
 from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
-from interp.cli.model_commands import harvest_command, nulls_command, quality_command, tokenize_command
+from interp.cli.model_commands import harvest_command, quality_command, tokenize_command
 from interp.cli.page_commands import explore_command, publish_command, report_command
 from interp.cli.run_commands import demo_command, plan_command, run_command, run_help, warm_up_command
 from interp.cli.sae_commands import export_command, export_help, train_sae_command, train_sae_help
@@ -50,7 +50,6 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "scan": scan_command,
     "rank": rank_command,
     "effects": effects_command,
-    "nulls": nulls_command,
     "report": report_command,
     "explore": explore_command,
     "compare": compare_command,

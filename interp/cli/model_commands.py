@@ -1,4 +1,4 @@
-"""The commands on a language model: `tokenize` text, `harvest` activations, `quality` of dictionaries, and `nulls`.
+"""The commands on a language model: `tokenize` text, `harvest` activations, and the `quality` of dictionaries.
 
 A model is a run folder, a Hugging Face name or folder, a .gguf file, or SOURCE:NAME of a registered source.
 """
@@ -18,7 +18,6 @@ from interp.cli.command_arguments import (
     check_writable_folder,
     load_named_model,
     load_named_sae,
-    only_hook,
     write_table,
 )
 from interp.cli.field_flags import FieldFlags
@@ -162,60 +161,6 @@ def quality_command(
     if out is not None:
         write_table(table, out)
     print(table.set_index("dictionary").T.to_string(float_format=lambda value: f"{value:.4g}"))
-
-
-def _nulls_configs() -> list[type]:
-    from interp.compare.nulls_config import NullsConfig
-
-    return [NullsConfig]
-
-
-def nulls_command(
-    features: Annotated[Path, Argument(help="the feature store of a dictionary, as scan writes it")],
-    store: Annotated[Path, Argument(help="the activation store that was scanned")],
-    *,
-    sae: Annotated[str, Option(help="that dictionary: its folder, or SAELens's RELEASE:ID")],
-    model: Annotated[str, Option(help=MODEL)],
-    out: Annotated[Path, Option(help="the folder of the tables")],
-    neurons: Annotated[
-        Path | None, Option(help="a scan of the MLP's neurons on the same tokens (`interp scan neurons`)")
-    ] = None,
-    hook: Annotated[str | None, Option(help="the hook (default: the store's only one)")] = None,
-    settings: Annotated[dict[str, Any], FieldFlags(_nulls_configs)],
-    overwrite: Annotated[bool, OVERWRITE] = False,
-) -> None:
-    """the same verdicts on dictionaries that learnt nothing
-
-    Each is trained like the dictionary, with a part that stays random or on a model that learnt nothing; a twin of
-    another seed and, if they were scanned, neurons stand next to them."""
-    check_writable_folder("--out", out)
-    from interp.compare.null_dictionaries import compare_with_nulls
-    from interp.compare.nulls_config import NullsConfig
-    from interp.features.scan_checks import check_dictionary_of_scan
-    from interp.pipeline.opening import open_any
-    from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
-
-    config = NullsConfig(**settings)
-    acts = open_any(store, "activations")
-    dictionary = load_named_sae(sae)
-    if dictionary.kind != "sae":
-        raise InterpError(f"{sae} is a {dictionary.kind}, and the nulls are autoencoders: there are none for it")
-    with Bar("nulls") as bar:
-        scanned, hook, opened = open_any(features, "features"), only_hook(acts, hook), load_named_model(model)
-        check_dictionary_of_scan(scanned, dictionary, opened, hook)
-        nulls = compare_with_nulls(
-            scanned,
-            None if neurons is None else open_any(neurons, "features"),
-            acts,
-            hook,
-            opened,
-            dictionary.config,
-            out,
-            nulls_config=config,
-            overwrite=overwrite,
-            progress=bar,
-        )
-    print(nulls_summary({"shares": by_dictionary(nulls.shares)}))
 
 
 def _ids(labelled: "LabelledTokens", most: int | None, path: Path, model: Any, model_name: str) -> "Tensor":

@@ -12,7 +12,6 @@ from interp.cli.command_arguments import (
     hook_to_scan,
     load_named_model,
     load_named_sae,
-    only_hook,
 )
 from interp.cli.field_flags import FieldFlags
 from interp.cli.part_flags import PART, named_parts, refuse_beside
@@ -28,9 +27,7 @@ if TYPE_CHECKING:
 def scan_command(
     sae: Annotated[
         str,
-        Argument(
-            help="the folder of an SAE (ours, SAELens's or sparsify's) or run, SAELens's RELEASE:ID, or `neurons`"
-        ),
+        Argument(help="the folder of an SAE (ours, SAELens's or sparsify's) or run, or SAELens's RELEASE:ID"),
     ],
     store: Annotated[str, Argument(help="an activation store, as harvest writes it, its address, or a run folder")],
     *,
@@ -41,7 +38,6 @@ def scan_command(
     model: Annotated[str | None, Option(help="the model that was harvested: folder, name, .gguf file")] = None,
     tokenizer: Annotated[Path | None, Option(help="the tokenizer folder (default: next to the tokens)")] = None,
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
-    max_neurons: Annotated[int, Option(help="for `neurons`: how many, the strongest, fire at a token")] = 32,
     settings: Annotated[dict[str, Any], FieldFlags(lambda: [ScanConfig])],
     part: Annotated[str | None, PART] = None,
     join: Annotated[str | None, Option(metavar="GLOB", help="the folders of all parts that --part made")] = None,
@@ -62,18 +58,13 @@ def scan_command(
     if part:
         remedy = "a part has codes alone: give the rest where --join makes the tables"
         refuse_beside("--part", remedy, settings, model=model, tokenizer=tokenizer, tokens=tokens)
-    from interp.evaluation.baselines import NeuronDictionary
     from interp.features.scan_features import scan_features, scan_part
     from interp.pipeline.opening import open_any
 
     config = ScanConfig(**settings)
     with Bar("scan") as bar:
         acts = open_any(store, "activations")
-        if sae == "neurons":
-            d = acts.d(only_hook(acts, hook))
-            dictionary: Any = NeuronDictionary(d, k=min(d, max_neurons))
-        else:
-            dictionary = load_named_sae(sae)
+        dictionary = load_named_sae(sae)
         hook_name = hook_to_scan(acts, hook, dictionary)
         if part is not None:
             scan_part(dictionary, acts, hook_name, out, part=own_part, overwrite=overwrite, progress=bar)

@@ -404,8 +404,8 @@ def test_wrong_usage_is_one_line(capsys):
     assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
     assert "No such command 'steer': `interp explore RUN` holds features" in refused(capsys, "steer")
     assert "n_shifts='many' must be a whole number" in refused(capsys, "rank", "x", "--n-shifts", "many")
-    line = refused(capsys, "scan", "x", "y", "--out", "z", "--max-neurons", "many")
-    assert "Invalid value 'many' for '--max-neurons': Input should be a valid integer" in line
+    line = refused(capsys, "tokenize", "x", "--model", "y", "--out", "z", "--context", "many")
+    assert "Invalid value 'many' for '--context': Input should be a valid integer" in line
     assert "for '--to': 'hubb' is not one of 'neuronpedia'" in refused(
         capsys, "publish", "x", "--to", "hubb", "--out", "y"
     )
@@ -453,7 +453,7 @@ def test_of_two_processes_the_first_speaks(folder, tmp_path):
 def test_what_several_processes_cannot_share_is_refused_by_all(folder, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "0")
-    for arguments in (("nulls", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
+    for arguments in (("quality", folder / "run"), ("report", folder / "run", "--out", tmp_path / "page")):
         assert "runs in one process" in refused(capsys, *arguments)
     assert not list(tmp_path.iterdir())
 

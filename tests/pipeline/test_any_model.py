@@ -130,20 +130,16 @@ def test_commands_take_a_model_from_elsewhere(folder, tmp_path, capsys):
     train = ["train-sae", out / "store", "--hook", HOOK, "--d-sae", 24, "--k", 4, "--tokens", 8_000]
     tokens = ["--tokens", out / "text/tokens"]
     scan = [out / "store", "--model", model, *tokens]
-    null = ["nulls", out / "scan", out / "store", "--sae", out / "sae", "--model", model, "--hook", HOOK]
-    small = ["--tokens", 2_000, "--sae-tokens", 2_000, "--latents", 6]
     for words in (
         text,
         [*harvest, "--out", out / "store"],
         [*train, "--batch-size", 256, "--out", out / "sae"],
         ["quality", out / "sae", "--model", model, *tokens, "--out", out / "quality.csv"],
         ["scan", out / "sae", *scan, "--out", out / "scan"],
-        ["scan", "neurons", *scan, "--hook", "blocks.1.mlp.hook_post", "--max-neurons", 4, "--out", out / "neurons"],
-        [*null, "--neurons", out / "neurons", *small, "--out", out / "nulls"],
     ):
         assert main([str(word) for word in words]) == 0, capsys.readouterr().err
     said = capsys.readouterr().out
-    assert "ce_recovered " in said and "untrained model:" in said
+    assert "ce_recovered " in said
     assert 0 < pd.read_csv(out / "quality.csv").fvu[0] < 1
     assert main(["quality", str(out / "sae"), "--model", str(folder / "gpt2"), *map(str, tokens)]) == 2
     assert "gpt2 did not make the tokens of" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """A cache of columns of shards in a temporary folder, for stores that are read at an address."""
 
+import os
 import shutil
 import tempfile
 import weakref
@@ -8,7 +9,7 @@ from threading import Lock
 
 import numpy as np
 
-from interp.storage.addresses import cache_bytes
+from interp.checks.errors import InterpError
 
 
 class ColumnCache:
@@ -16,7 +17,7 @@ class ColumnCache:
 
     def __init__(self) -> None:
         self._folder = tempfile.mkdtemp(prefix="interp-cache-")
-        self._limit = cache_bytes()
+        self._limit = _limit()
         self._sizes: dict[str, int] = {}
         self._lock = Lock()
         weakref.finalize(self, shutil.rmtree, self._folder, True)
@@ -40,3 +41,12 @@ class ColumnCache:
                 Path(self._folder, oldest).unlink()
             data.tofile(Path(self._folder, key))
             self._sizes[key] = len(data)
+
+
+def _limit() -> int:
+    """Return the most bytes of the cache. Raises ValueError if INTERP_CACHE_GB is not a number."""
+    text = os.environ.get("INTERP_CACHE_GB", "10")
+    try:
+        return int(float(text) * 1e9)
+    except (ValueError, OverflowError):
+        raise InterpError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None

@@ -170,16 +170,6 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "interp"
 
 
-def cache_bytes() -> int:
-    """Return the limit of the local cache of remote folders, in bytes. Raises ValueError if INTERP_CACHE_GB is not a
-    number."""
-    text = os.environ.get("INTERP_CACHE_GB", "10")
-    try:
-        return int(float(text) * 1e9)
-    except (ValueError, OverflowError):
-        raise InterpError(f"INTERP_CACHE_GB={text!r} must be a number of gigabytes") from None
-
-
 def _system(address: RemoteAddress) -> tuple[Any, str]:
     try:
         import fsspec

@@ -47,21 +47,18 @@ def lock_folder(folder: str | Path, *, name: str | Path | None = None) -> Iterat
         os.close(handle)
 
 
-def open_locked(
-    path: Path, open_path: Callable[[], int], *, shared: bool = False, warns_of: str | Path | None = None
-) -> int:
+def open_locked(path: Path, open_path: Callable[[], int], *, warns_of: str | Path | None = None) -> int:
     """Return an open descriptor that holds the lock of what lies at this path now, not of what was replaced meanwhile.
 
     open_path: opens the path; its errors are passed on.
-    shared: hold a lock that others may share, and wait for it. Otherwise BlockingIOError is raised while another
-    process holds one.
     warns_of: the name in a warning on a file system without locks, where the descriptor holds none; None: no warning.
+
+    Raises BlockingIOError while another process holds the lock.
     """
-    operation = fcntl.LOCK_SH if shared else fcntl.LOCK_EX | fcntl.LOCK_NB
     while True:
         handle = open_path()
         try:
-            fcntl.flock(handle, operation)
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
             raise
@@ -70,7 +67,7 @@ def open_locked(
                 log.warning(
                     "%s cannot be locked (%s): make sure that no other process writes to it", warns_of, error.strerror
                 )
-        if is_opened(handle, path):
+        if _is_opened(handle, path):
             return handle
         os.close(handle)
 
@@ -83,12 +80,12 @@ def wait_for_lock(file: Path) -> Iterator[None]:
         with open(file) as opened:
             with suppress(OSError):
                 fcntl.flock(opened, fcntl.LOCK_EX)
-            if is_opened(opened.fileno(), file):
+            if _is_opened(opened.fileno(), file):
                 yield
                 return
 
 
-def is_opened(handle: int, path: Path) -> bool:
+def _is_opened(handle: int, path: Path) -> bool:
     """Return whether an open descriptor is that of the file or folder now at this path."""
     with suppress(FileNotFoundError):
         return os.path.samestat(os.fstat(handle), os.stat(path))

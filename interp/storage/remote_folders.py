@@ -4,18 +4,12 @@
     upload(folder, RemoteAddress("s3://bucket/sae"))       # every file, and then manifest.json
 
 Without its manifest a folder at an address is not considered finished: readers refuse an interrupted upload, and the
-next upload replaces it. Copies lie in ~/.cache/interp. If those besides the requested one exceed INTERP_CACHE_GB (10),
-the least recently used are removed, except those that a process has opened: it holds a shared lock on each (flock)
-until it ends, because it may read a file of the copy at any time.
+next upload replaces it. Copies lie in ~/.cache/interp and stay there; whoever needs the space deletes them.
 """
 
 import errno
 import hashlib
 import json
-import os
-import shutil
-import stat
-import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,7 +19,6 @@ from interp.checks.errors import DamagedError, InterpError
 from interp.storage.addresses import (
     RemoteAddress,
     as_path,
-    cache_bytes,
     cache_folder,
     has_object,
     read_object,
@@ -35,7 +28,6 @@ from interp.storage.addresses import (
     write_object,
 )
 from interp.storage.files import parse_json
-from interp.storage.locks import is_opened, open_locked
 from interp.storage.manifests import MANIFEST, check_manifest, listed_files, read_optional_json
 
 BEGUN = "begun.json"
@@ -43,12 +35,7 @@ UNFINISHED = ".unfinished"
 _UPLOADING = "uploading.json"
 """The note of all files that an interrupted upload may have left, those of the folder that it replaces included."""
 _COPY_BYTES = 64 << 20
-_STALE_SECONDS = 24 * 3600
-"""Seconds since the last change of a copy that is being made, after which its process is taken to have been killed."""
 _REMEDY = "copy the folder there again, or make it again with overwrite=True"
-
-_copies_in_use: dict[Path, int] = {}
-"""The copies that this process uses, each with the open descriptor that holds its lock."""
 
 
 def local_path(path: str | Path) -> Path:
@@ -85,73 +72,22 @@ def upload(folder: Path, address: RemoteAddress) -> None:
 
 def _copy_of(address: RemoteAddress, manifest: bytes) -> Path:
     """Return a copy of the folder with this manifest, made if it does not exist."""
-    limit, cache = cache_bytes(), cache_folder()
+    cache = cache_folder()
     copy = cache / hashlib.sha256(manifest).hexdigest()[:32]
-    while not _use(copy):
-        cache.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
-            new = Path(folder) / "new"
-            new.mkdir()
-            (new / MANIFEST).write_bytes(manifest)
-            _fill(address, new, manifest)
-            try:
-                new.rename(copy)
-            except OSError as error:
-                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # these: another process was first
-                    raise
-    _limit_cache(cache, copy, limit)
-    return copy
-
-
-def _use(copy: Path) -> bool:
-    """Keep a copy from being removed until this process ends, and note that it is used now. Returns whether it exists,
-    for another process may have removed it."""
-    if copy in _copies_in_use and not is_opened(_copies_in_use[copy], copy):
-        os.close(_copies_in_use.pop(copy))
-    if copy not in _copies_in_use:
+    if copy.exists():
+        return copy
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=cache, prefix="copying-") as folder:
+        new = Path(folder) / "new"
+        new.mkdir()
+        (new / MANIFEST).write_bytes(manifest)
+        _fill(address, new, manifest)
         try:
-            _copies_in_use[copy] = open_locked(copy, lambda: os.open(copy, os.O_RDONLY), shared=True)
-        except FileNotFoundError:
-            return False
-    os.utime(copy)
-    return True
-
-
-def _remove_unused(copy: Path) -> bool:
-    """Remove a copy that no process holds. Returns whether it is gone."""
-    try:
-        handle = open_locked(copy, lambda: os.open(copy, os.O_RDONLY))
-    except FileNotFoundError:
-        return True
-    except BlockingIOError:
-        return False
-    try:
-        removed = copy.with_name(f"copying-{os.getpid()}-{copy.name}")
-        copy.rename(removed)  # at once: a reader finds the whole copy or none
-        shutil.rmtree(removed, ignore_errors=True)
-    finally:
-        os.close(handle)
-    return True
-
-
-def _limit_cache(cache: Path, copy: Path, limit: int) -> None:
-    """Remove the least recently used of the other copies that no process holds, until all others have at most `limit`
-    bytes, and the beginnings of copies by processes that were killed. Other processes may do the same at the same
-    time."""
-    others = []
-    for path in cache.iterdir():
-        if path == copy or path.name.endswith(UNFINISHED):
-            continue
-        with suppress(FileNotFoundError):  # another process has removed it
-            facts = [file.stat() for file in (path, *path.rglob("*"))]
-            if not path.name.startswith("copying-"):
-                others.append((facts[0].st_mtime, sum(f.st_size for f in facts if stat.S_ISREG(f.st_mode)), path))
-            elif time.time() - max(f.st_mtime for f in facts) > _STALE_SECONDS:
-                shutil.rmtree(path, ignore_errors=True)
-    total = sum(size for _, size, _ in others)
-    for _, size, path in sorted(others):
-        if total > limit and _remove_unused(path):
-            total -= size
+            new.rename(copy)
+        except OSError as error:
+            if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):  # these: another process was first
+                raise
+    return copy
 
 
 def _fill(address: RemoteAddress, folder: Path, data: bytes) -> None:

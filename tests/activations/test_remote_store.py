@@ -1,10 +1,8 @@
 """Stores at an address have the same rows in the same order as a folder, from a real S3 server despite its faults."""
 
-import fcntl
 import gzip
 import json
 import os
-import shutil
 import socket
 import threading
 from pathlib import Path
@@ -21,7 +19,7 @@ from interp.cli import main
 from interp.cli.command_arguments import read_table
 from interp.codes.code_store import CodeStore
 from interp.storage import addresses, remote_folders
-from interp.storage.files import digest_json, write_json
+from interp.storage.files import digest_json
 from interp.storage.manifests import write_manifest
 from models.corpus import CorpusConfig, load_documents
 from tests.forked import run_python
@@ -238,6 +236,10 @@ def test_the_cache_is_bounded_and_spares_a_second_reading(memory, folder, monkey
     place = Path(store._files._cache._folder)
     del store
     assert not place.exists()
+    for limit in ("much", "inf"):
+        monkeypatch.setenv("INTERP_CACHE_GB", limit)
+        with pytest.raises(InterpError, match=f"INTERP_CACHE_GB='{limit}' must be a number"):
+            ActivationStore.open("memory://bucket/store")
 
 
 @pytest.fixture
@@ -281,73 +283,11 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
     monkeypatch.setattr(remote_folders, "_copy", lambda *a: read.append(a))
     FeatureStore.open("memory://bucket/features")
     assert not read, "it is here already"
-    monkeypatch.setenv("INTERP_CACHE_GB", "0")
-    FeatureStore.open("memory://bucket/features")
-    assert len(list(cache.iterdir())) == 2, "this process may still read both"
-    release()
-    FeatureStore.open("memory://bucket/features")
-    assert len(list(cache.iterdir())) == 1, "what is not asked for gives way"
-    for limit in ("much", "inf"):
-        monkeypatch.setenv("INTERP_CACHE_GB", limit)
-        with pytest.raises(InterpError, match=f"INTERP_CACHE_GB='{limit}' must be a number"):
-            FeatureStore.open("memory://bucket/features")
 
 
 def test_a_cache_that_is_named_by_an_empty_variable_is_the_usual_one(monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", "")
     assert addresses.cache_folder() == Path.home() / ".cache" / "interp", "not the folder interp of a checkout"
-
-
-def test_begun_copies_of_killed_processes_are_removed(memory, copied, tmp_path):
-    (tmp_path / "tables").mkdir()
-    write_json(tmp_path / "tables" / "table.json", [1])
-    write_manifest(tmp_path / "tables", {})
-    cache = tmp_path / "cache" / "interp"
-    for name in ("copying-stale", "copying-now", "other.unfinished"):
-        (cache / name / "new").mkdir(parents=True)
-    for path in (cache / "copying-stale/new", cache / "copying-stale", cache / "other.unfinished"):
-        os.utime(path, (0, 0))
-    copy = remote_folders.local_path(copied(tmp_path / "tables", "tables"))
-    assert {path.name for path in cache.iterdir()} == {copy.name, "copying-now", "other.unfinished"}
-
-
-def test_a_copy_that_another_process_has_opened_stays(memory, copied, tmp_path, monkeypatch):
-    """A lock is that of an open descriptor, here one of this process in place of another's."""
-    monkeypatch.setenv("INTERP_CACHE_GB", "0")
-    for name in ("first", "second"):
-        (tmp_path / name).mkdir()
-        write_json(tmp_path / name / "table.json", [name])
-        write_manifest(tmp_path / name, {})
-    first = remote_folders.local_path(copied(tmp_path / "first", "first"))
-    theirs = os.open(first, os.O_RDONLY)
-    fcntl.flock(theirs, fcntl.LOCK_SH)
-    release()
-    second = remote_folders.local_path(copied(tmp_path / "second", "second"))
-    assert json.loads((first / "table.json").read_text()) == ["first"]
-    os.close(theirs)
-    assert remote_folders.local_path("memory://bucket/second") == second
-    assert list((tmp_path / "cache" / "interp").iterdir()) == [second]
-
-
-def release():
-    """Give up the copies that this process holds, as when it ends."""
-    for handle in remote_folders._copies_in_use.values():
-        os.close(handle)
-    remote_folders._copies_in_use.clear()
-
-
-def test_a_copy_that_another_process_removes_is_made_again(memory, copied, tmp_path, monkeypatch):
-    """Another process may remove it at any time; here, other copies vanish while their sizes are read."""
-    monkeypatch.setenv("INTERP_CACHE_GB", "0")
-    (tmp_path / "tables").mkdir()
-    write_json(tmp_path / "tables" / "table.json", [1])
-    write_manifest(tmp_path / "tables", {})
-    address = copied(tmp_path / "tables", "tables")
-    cache = tmp_path / "cache" / "interp"
-    copy = remote_folders.local_path(address)
-    shutil.rmtree(copy)
-    (cache / "gone").symlink_to(tmp_path / "nowhere")
-    assert remote_folders.local_path(address) == copy and (copy / "table.json").is_file()
 
 
 def test_half_a_copy_is_refused_and_kept_from_the_cache(memory, folder, copied, tmp_path):

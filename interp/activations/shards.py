@@ -27,6 +27,7 @@ from interp.storage.addresses import RemoteAddress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, digest_file, read_json, read_tensors, tensors_header
 from interp.storage.folders import unfinished_folder
+from interp.storage.format_numbers import check_format
 from interp.storage.manifests import MANIFEST, check_manifest, check_size
 
 DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -236,6 +237,7 @@ def read_store_manifest(path: Path) -> dict[str, Any]:
 def check_store_manifest(manifest: dict[str, Any], file: Path | RemoteAddress) -> dict[str, Any]:
     """Return a manifest that belongs to a store and is consistent. Raises DamagedError, naming its file, if it is not
     one, or was changed since it was written."""
+    check_format(manifest.get("format"), STORE_FORMAT, file)
     if manifest.get("format") != STORE_FORMAT:
         raise DamagedError(
             f"{file} is damaged, or is not the manifest of an activation store ({STORE_FORMAT}): {STORE_REMEDY}"

@@ -121,7 +121,9 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
     import pyarrow
 
     from interp.features.scan_checks import check_table
+    from interp.storage.format_numbers import check_format
     from interp.storage.manifests import verify
+    from interp.verdict.ranking_tables import RANKING_FORMAT
 
     check_ending(flag, file, *TABLES)
     path = as_path(file)
@@ -138,6 +140,7 @@ def read_table(flag: str, file: Path, columns: Sequence[str], features: "Feature
         )
     except (ValueError, OSError, pyarrow.ArrowException) as error:
         raise DamagedError(f"{flag} {file} is not a readable table ({one_line(error)}): rank again") from error
+    check_format(table.attrs.get("format"), RANKING_FORMAT, file)
     if missing := sorted({"latent", *columns} - set(table.columns)):
         raise InterpError(f"{flag} {file} has no column {' and no '.join(missing)}")
     numbers = pd.to_numeric(table.latent, errors="coerce").astype(float)

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 import torch
 from jaxtyping import Int
@@ -34,11 +34,13 @@ from interp.runtime.progress import Progress, no_progress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import digest, read_json, write_json, write_tensors
 from interp.storage.folders import unfinished_folder
+from interp.storage.format_numbers import check_format
 from interp.storage.manifests import verify
 
 CODES = "codes"
 VARIANCE_EXPLAINED = "variance_explained"
 META = "meta.json"
+FEATURES_FORMAT = "interp.features/1"
 VOCAB = "vocab.json"
 TOKENS = "tokens.safetensors"
 DECODER = "decoder.safetensors"
@@ -48,6 +50,7 @@ DECODER = "decoder.safetensors"
 class _Meta(TypedDict):
     """`meta.json`, which is validated when a scan is opened."""
 
+    format: NotRequired[str]
     d_sae: Annotated[int, Field(ge=1, le=1 << 28)]
     n_ctx: AtLeastOne
     n_sequences: AtLeastOne
@@ -164,6 +167,7 @@ class ScanFolder:
         if decoder.W_dec is not None:
             write_tensors(self.folder / DECODER, {"W_dec": decoder.W_dec.float()})
         meta = {
+            "format": FEATURES_FORMAT,
             "d_sae": codes.d_sae,
             "n_ctx": scan.n_ctx,
             "n_sequences": len(self.tokens),
@@ -184,11 +188,14 @@ class ScanFolder:
 
 
 def read_meta(folder: Path) -> dict[str, Any]:
-    """Read the metadata of a finished scan. Raises ValueError if there is none, or if one of its files was changed."""
+    """Read the metadata of a finished scan. Raises ValueError if there is none, if it has a later
+    format, or if one of its files was changed."""
     file = folder / META
     if not file.exists():
         if not unfinished_folder(folder).is_dir():
             check_exists(folder, "features")
         raise InterpError(f"{folder} holds no finished scan (no meta.json): `interp scan` or scan_features makes one")
     verify(folder)
-    return validate_json(_Meta, read_json(file, "scan again"), file, "scan again")
+    meta = read_json(file, "scan again")
+    check_format(meta.get("format"), FEATURES_FORMAT, file)
+    return validate_json(_Meta, meta, file, "scan again")

@@ -12,6 +12,7 @@ import pandas as pd
 
 from interp.checks.errors import DamagedError, OverwriteError
 from interp.storage.files import digest_json, read_json, write_json
+from interp.storage.format_numbers import check_format
 from interp.storage.locks import wait_for_lock
 from interp.storage.manifests import RUN_FILE
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 FILE_NAME = "notes.json"
 NOTES_FORMAT = "interp-notes"
+"""The format of notes; a later one will have a number, `interp-notes/2`."""
 EMPTY_NOTE: Mapping[str, Any] = {"star": False, "label": "", "note": ""}
 SEPARATORS = {"label": " / ", "note": "\n"}
 """The text between two versions of one field."""
@@ -89,6 +91,7 @@ def _merge(between: str | None, now: Any, before: Any, after: Any) -> Any:
 
 def _read_checked(file: str | Path) -> dict[str, Any]:
     exported = read_json(Path(file), "export the notes again")
+    check_format(exported.get("format"), f"{NOTES_FORMAT}/1", file)
     notes = exported.get("notes") if exported.get("format") == NOTES_FORMAT else None
     if not isinstance(notes, dict):
         raise DamagedError(f"{file} holds no notes exported from a page: its button Export writes them")

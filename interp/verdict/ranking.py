@@ -83,7 +83,7 @@ from interp.verdict.learnt import LearntFit, learnt_inputs
 from interp.verdict.measures import AFTER_MEASURES, BEFORE_MEASURES, MEASURES, RULE_SCORES, WordMass, measure_values
 from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_measures
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
-from interp.verdict.ranking_tables import N_FIRST, Ranking, evidence_rows, worth_a_look
+from interp.verdict.ranking_tables import N_FIRST, RANKING_FORMAT, Ranking, evidence_rows, worth_a_look
 from interp.verdict.rule_search import FitFirings
 from interp.verdict.senses import describe
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -183,7 +183,11 @@ def rank_features(
         lambda: _rank(features, is_own, config, calibration, labels, twin, matches, world, progress)
     )
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
-    ranking.attrs |= {"features": scan_identity(features), "calibration": made_of["calibration"]}
+    ranking.attrs |= {
+        "format": RANKING_FORMAT,
+        "features": scan_identity(features),
+        "calibration": made_of["calibration"],
+    }
     if count > 1:
         ranking.attrs |= {"part": list(part), MADE_OF: made_of}
     return ranking
@@ -197,7 +201,11 @@ def join_rankings(parts: Sequence[pd.DataFrame], names: Sequence[str] | None = N
     """
     made_of = check_part_tables(parts, names)
     ranking = _sort_rows(parts, made_of["text"])
-    ranking.attrs |= {"features": parts[0].attrs["features"], "calibration": made_of["calibration"]}
+    ranking.attrs |= {
+        "format": RANKING_FORMAT,
+        "features": parts[0].attrs["features"],
+        "calibration": made_of["calibration"],
+    }
     return ranking
 
 

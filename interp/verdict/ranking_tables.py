@@ -19,11 +19,14 @@ from interp.display.byte_parts import STRAY
 from interp.display.verdict_looks import NO_RULE, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, VERDICTS
 from interp.statistics.cutoffs import MIN_F1
+from interp.storage.format_numbers import check_format
 from interp.text.rules import read_atoms
 from interp.text.short_rules import short_rule
 from interp.verdict.measures import title_and_meaning
 from interp.verdict.nulls import NullComparison
 
+RANKING_FORMAT = "interp.ranking/1"
+"""In the attributes of a ranking, which Parquet files preserve."""
 _MEASURE_COLUMNS = ("measure", "value", "z", "null_low", "null_high")
 NEEDED_COLUMNS = ("latent", "verdict", "monosemanticity", "ci_low", "ci_high", "sure")
 SHOWN_COLUMNS = (*NEEDED_COLUMNS[:-1], "learnt", "n_senses", "explanation", "explanation_f1")
@@ -193,8 +196,10 @@ def read_ranking(file: str | Path) -> Ranking:
 
 
 def read_verdicts(file: str | Path) -> pd.DataFrame:
-    """Read a table with a column `verdict`. Raises DamagedError if one of them is not a verdict of this version."""
+    """Read a table with a column `verdict`. Raises DamagedError if one of them is not a verdict of this version, and
+    InterpError for a ranking of a later format."""
     table = pd.read_parquet(file)
+    check_format(table.attrs.get("format"), RANKING_FORMAT, file)
     if unknown := sorted(set(table["verdict"]) - {*VERDICTS, ONE_MEANING_ROW}):
         found = f"{file} has the verdict {unknown[0]!r} of another version"
         raise DamagedError(f"{found}: make it again (`interp run` does)")

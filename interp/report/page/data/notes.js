@@ -138,6 +138,7 @@ export function importNotes(text) {
   let edits;
   try {
     imported = JSON.parse(text);
+    if (String(imported?.format).startsWith(`${FORMAT}/`)) throw new TypeError("a later version of interp wrote it");
     if (imported?.format !== FORMAT) throw new TypeError("it is not an export of this page");
     if (imported.features !== key) throw new TypeError("it belongs to other features");
     const added = checked(imported.notes);

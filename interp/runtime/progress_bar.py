@@ -6,7 +6,6 @@ these bars.
 """
 
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,19 +17,13 @@ from interp.runtime.torchrun import is_first
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 _SECONDS_A_LINE = 10.0
-_SECONDS_OF_SILENCE = 60.0
-_SECONDS_MEASURED = 1.0
-_SECONDS_OF_LONG_WORK = 60.0
 _SECONDS_OF_SHORT_WORK = 2.0
 _LINE = "{desc}: {n:,} of {total:,}, {remaining} left{postfix}"
 
 
 class Bar:
     """Progress of one long step, passed to the library as `progress`. On a terminal and in a notebook it is tqdm's
-    bar; elsewhere, as in the log of a job, a plain line every ten seconds, or after a minute without progress. If a
-    step will take a minute or more, the first line appears after one measured second.
-
-    Work before a step's first progress, such as compiling, is not measured, as it does not recur.
+    bar; elsewhere, as in the log of a job, a plain line every ten seconds.
 
     seconds_hidden: how long a step runs before a bar appears on a terminal or in a notebook."""
 
@@ -41,12 +34,7 @@ class Bar:
         self._last_line = time.monotonic()
         self._total: int | None = None
         self._done = 0
-        self._note = ""
-        self._first: tuple[float, int] | None = None
-        """The time and amount of the step's first progress."""
-        self._has_shown_line = False
-        self._step: Any = None
-        self._timer: threading.Timer | None = None
+        self._bar: Any = None
 
     def __call__(self, done: int, total: int, note: str) -> None:
         if not is_first():
@@ -54,27 +42,20 @@ class Bar:
         if total != self._total or done < self._done:
             self._begin_step(done, total)
         self._done = done
-        self._note = note
         if self._on_terminal:
-            self._step.set_postfix_str(note, refresh=False)
-            self._step.update(done - self._step.n)
+            self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(done - self._bar.n)
             return
         now = time.monotonic()
-        rate, is_measured = self._rate(now)
-        is_long = is_measured and total - done >= _SECONDS_OF_LONG_WORK * rate
-        if now - self._last_line >= _SECONDS_A_LINE or (is_long and not self._has_shown_line):
+        if now - self._last_line >= _SECONDS_A_LINE:
             self._last_line = now
-            self._has_shown_line = True
-            print(self._line(done, total, now, note, rate), file=sys.stderr, flush=True)
-            self._schedule_status()
+            print(self._line(done, total, now, note), file=sys.stderr, flush=True)
 
     def close(self) -> None:
         """Remove the bar from the terminal."""
-        if self._step is not None:
-            self._step.close()
-        self._step, self._total = None, None
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._bar is not None:
+            self._bar.close()
+        self._bar, self._total = None, None
 
     def __enter__(self) -> "Bar":
         self(0, 1, "starting")
@@ -88,12 +69,10 @@ class Bar:
         self._total = total
         self._initial = done
         self._began = time.monotonic()
-        self._first = None
-        self._has_shown_line = False
         if self._on_terminal:
             from tqdm import tqdm
 
-            self._step = tqdm(
+            self._bar = tqdm(
                 total=total,
                 initial=done,
                 desc=self.name,
@@ -103,46 +82,13 @@ class Bar:
                 bar_format="{bar:20} " + _LINE,
                 file=sys.stderr,
             )
-        else:
-            self._schedule_status()
 
-    def _schedule_status(self) -> None:
-        """Start the timer that prints that the step is still running, unless a line is printed before."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = threading.Timer(_SECONDS_OF_SILENCE, self._repeat_status)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _repeat_status(self) -> None:
-        if self._total is None:  # closed meanwhile
-            return
-        minutes = (time.monotonic() - self._began) / 60
-        after = f"still running after {minutes:.0f} min" + (f", {self._note}" if self._note else "")
-        print(f"{self.name}: {self._done:,} of {self._total:,}, {after}", file=sys.stderr, flush=True)
-        self._schedule_status()
-
-    def _rate(self, now: float) -> tuple[float, bool]:
-        """Return how much is done per second, and whether that was measured for long enough to be shown."""
-        if self._first is None and self._done > self._initial:
-            self._first = now, self._done
-        elif self._first is not None and now - self._first[0] >= _SECONDS_MEASURED:
-            return (self._done - self._first[1]) / (now - self._first[0]), self._done > self._first[1]
-        return (self._done - self._initial) / max(now - self._began, 1e-9), False
-
-    def _line(self, done: int, total: int, now: float, note: str, rate: float) -> str:
+    def _line(self, done: int, total: int, now: float, note: str) -> str:
         from tqdm import tqdm
 
-        return tqdm.format_meter(
-            done,
-            total,
-            now - self._began,
-            prefix=self.name,
-            rate=rate or None,
-            bar_format=_LINE,
-            postfix=note,
-            initial=self._initial,
-        )
+        elapsed = now - self._began
+        meter = {"prefix": self.name, "bar_format": _LINE, "postfix": note, "initial": self._initial}
+        return tqdm.format_meter(done, total, elapsed, **meter)
 
 
 _shown: list[str] = []

@@ -22,6 +22,7 @@ from torch import nn
 from interp.checks.errors import InterpError
 from interp.checks.limits import check_value
 from interp.runtime.devices import device_named, multiplies_bfloat16
+from interp.runtime.hooked_model import missing_members
 from models.language_model import LanguageModel
 from models.pretrained import from_object, model_source_of
 from models.sources import MODEL_SOURCES, ModelDtype
@@ -44,14 +45,15 @@ def load_model(
     revision: str | None = None,
     tokenizer: Any = None,
 ) -> "LanguageModel | Transformer":
-    """Load a model with `tokenizer, n_ctx, n_layers, d_model, d_vocab, W_U, final_norm, special_ids` and hooks.
+    """Load a model with its tokenizer and hooks, a `HookedLanguageModel`.
 
     dtype "auto": the stored one.
     device: "auto" is the GPU if there is one.
     revision: for a model on the Hugging Face hub.
     tokenizer: replaces the source's own; a model object has no own one.
 
-    Raises ValueError or OSError, naming the source, if it is no model that can be loaded, or cannot be read.
+    Raises ValueError or OSError, naming the source, if it is no model that can be loaded, or cannot be read, or lacks
+    a member of a `HookedLanguageModel`.
 
     Example:
 
@@ -66,6 +68,11 @@ def load_model(
     else:
         source_name, name = model_source_of(str(source))
         model = MODEL_SOURCES[source_name].load(name, dtype=dtype, revision=revision, tokenizer=tokenizer)
+        if missing := missing_members(model):
+            raise InterpError(
+                f"the source of models {source_name!r} gave a {type(model).__name__} without {', '.join(missing)}: see "
+                "HookedLanguageModel in interp.runtime.hooked_model"
+            )
     model = model.to(device=device_named(device), dtype=None if dtype == "auto" else getattr(torch, dtype))
     on_cpu_in_bfloat16 = any(p.dtype == torch.bfloat16 and p.device.type == "cpu" for p in model.parameters())
     if on_cpu_in_bfloat16 and not multiplies_bfloat16(torch.device("cpu")):

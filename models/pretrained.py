@@ -1,6 +1,6 @@
 """Pretrained language models: one registered function per kind of source.
 
-Each function takes a name and returns the model with its tokenizer and named hooks; `models.load_model` calls them.
+Each function takes a name and returns a `HookedLanguageModel`; `models.load_model` calls them.
 Weights are read from safetensors or GGUF files, and code that comes with a model is never run. Heavy libraries are
 imported when a model is loaded, so that a configuration can check its source's name without them.
 """

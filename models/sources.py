@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from interp.runtime.hooked_model import HookedLanguageModel
 from interp.runtime.registry import register
 from models.documents import Document
 from models.text_files import check_local_files, local_files
@@ -60,13 +61,11 @@ class TextSource(NamedTuple):
 class ModelSource(NamedTuple):
     """A function that loads a model: load(name, dtype=…, revision=…, tokenizer=…), each as in `models.load_model`.
 
-    It returns a `LanguageModel`, which `models.pretrained.from_object` makes of a module of Hugging Face or
-    TransformerLens. Another module serves as well, if it maps token ids [seq, pos] to logits [seq, pos, d_vocab] and
-    has a `hook_dict` (hook names to modules), `tokenizer`, `special_ids`, `n_ctx`, `n_layers`, `d_model`, `d_vocab`,
-    `W_U` and `final_norm`; the last two may be None.
+    It returns a `HookedLanguageModel`, such as `models.pretrained.from_object` makes of a module of Hugging Face or
+    TransformerLens.
     """
 
-    load: Callable[..., Any]
+    load: Callable[..., HookedLanguageModel]
     help: str
     takes: str
     """A description of the name, in words."""
@@ -98,13 +97,15 @@ def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], C
     return decorate
 
 
-def model_source(name: str = "", **facts: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def model_source(
+    name: str = "", **facts: Any
+) -> Callable[[Callable[..., HookedLanguageModel]], Callable[..., HookedLanguageModel]]:
     """Register the function below under `name`, or under its own name; `facts` are the fields of `ModelSource`
     after `help`.
 
     Raises ValueError if another has the name, or if it is `train`."""
 
-    def decorate(load: Callable[..., Any]) -> Callable[..., Any]:
+    def decorate(load: Callable[..., HookedLanguageModel]) -> Callable[..., HookedLanguageModel]:
         source = ModelSource(load, _first_sentence(load), **facts)
         noun = "the source of models"
         register(MODEL_SOURCES, name or load.__name__, source, noun, lambda source: source.load, {"train"})

@@ -58,7 +58,8 @@ class Hook(NamedTuple):
 NamedModules = Mapping[str, nn.Module | tuple[nn.Module, str]]
 """Names of submodules, and of pairs (module, "input" | "output")."""
 Model = nn.Module | tuple[nn.Module, NamedModules]
-"""A torch module, hooked or not, or one with names for some of its submodules."""
+"""A torch module, hooked (`runtime.hooked_model.HookedLanguageModel`) or not, or one with names for some of its
+submodules."""
 _INPUT = ".input"
 _ONE_DIMENSIONAL = (
     nn.Conv1d, nn.ConvTranspose1d, nn.BatchNorm1d, nn.InstanceNorm1d,

@@ -305,7 +305,7 @@ def _check_scannable(dictionary: Dictionary, store: StoredRows, hook: str, model
         raise InterpError(
             f"the dictionary reads width {dictionary.d_in}, but the store's {hook} has width {store.d(hook)}"
         )
-    check_trained_hook(dictionary, hook, store.hook_names, store.location)
+    check_trained_hook(dictionary, store.name_of(hook), store.hook_names, store.location)
     if model is not None and store.tokens is not None:
         check_harvested(store, model, hook)
         check_unembedding(getattr(model, "W_U", None), store.tokens)

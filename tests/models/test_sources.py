@@ -4,11 +4,14 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import torch
 
+from interp import TopKConfig, effects, harvest, scan_features, train_sae
 from interp.cli import main
 from interp.pipeline.config import RunConfig
 from interp.pipeline.model_section import model_of_folder
 from interp.pipeline.stages import STAGES
+from interp.runtime.hooked_model import missing_members
 from interp.storage.files import digest_file
 from models import load_model, load_tokenizer
 from models.corpus import CorpusConfig, load_documents, source_of
@@ -17,7 +20,7 @@ from models.pretrained import model_source_of, named_model
 from models.sources import MODEL_SOURCES, TEXT_SOURCES, model_source, source_help, text_source
 from models.tokenizer import Tokenizer
 from models.transformer import Transformer, TransformerConfig
-from tests.foreign_models import write_foreign
+from tests.foreign_models import foreign_model, foreign_tokenizer, write_foreign, write_gguf
 
 
 @pytest.fixture
@@ -156,6 +159,75 @@ def test_a_registered_model_source_is_loaded_and_checked(registered):
     assert config.model.pretrained().n_layers == 2
     with pytest.raises(ValueError, match="source 'layers' needs name: a number of layers"):
         RunConfig.from_dict({"model": {"source": "layers"}})
+
+
+def from_lens(folder, monkeypatch):
+    """Load TransformerLens's form of a model on disk, in place of one that it would fetch by a name."""
+    from transformer_lens.model_bridge import TransformerBridge
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    write_foreign("gpt2", folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.pad_token = tokenizer.eos_token
+    inner, boot = AutoModelForCausalLM.from_pretrained(folder), TransformerBridge.boot_transformers
+    monkeypatch.setattr(
+        TransformerBridge,
+        "boot_transformers",
+        lambda name, revision: boot(str(folder), hf_model=inner, tokenizer=tokenizer),
+    )
+    return load_model("transformer_lens:gpt2")
+
+
+def from_gguf_file(folder, monkeypatch):
+    pytest.importorskip("gguf", reason="the package gguf is not installed")
+    tokenizer = foreign_tokenizer("gpt2")
+    write_gguf(foreign_model("llama", len(tokenizer), head_dim=8), tokenizer, folder / "tiny.gguf")
+    return load_model(folder / "tiny.gguf")
+
+
+def from_run(folder, monkeypatch):
+    tokenizer = Tokenizer.train_bpe(["the cat"], 260)
+    config = TransformerConfig(n_layers=2, d_model=8, n_heads=2, d_mlp=16, d_vocab=tokenizer.vocab_size, n_ctx=8)
+    Transformer(config).save(folder)
+    tokenizer.save(folder / "tokenizer")
+    return load_model(folder)
+
+
+LOADED = {
+    "huggingface": lambda folder, monkeypatch: load_model(write_foreign("llama", folder)),
+    "gguf": from_gguf_file,
+    "transformer_lens": from_lens,
+    "interp": from_run,
+}
+
+
+@pytest.mark.parametrize("source", MODEL_SOURCES)
+def test_the_model_of_each_source_offers_what_is_read_of_it(source, tmp_path, monkeypatch):
+    model = LOADED[source](tmp_path, monkeypatch)
+    assert not missing_members(model)
+    ids = torch.arange(12).view(2, 6)
+    assert model(ids).shape == (2, 6, model.d_vocab) and model.n_ctx >= 6
+    assert model.W_U.shape == (model.d_model, model.d_vocab) and isinstance(model.final_norm, torch.nn.Module)
+    assert all(0 <= token < model.d_vocab for token in model.special_ids)
+    assert model.tokenizer.decode(model.tokenizer.encode("the cat")).strip() == "the cat"
+    hook = f"blocks.{model.n_layers - 1}.hook_resid_post"
+    assert hook in model.hook_dict
+    store = harvest(model, ids, [hook], tmp_path / "store")
+    sae = train_sae(store, hook, TopKConfig(d_sae=4, k=2, tokens=24, batch_size=12))
+    features = scan_features(sae, store, hook, tmp_path / "features", model=model)
+    assert not features.meta["logit_effects"].startswith("no logit effects") and features.has_vocab
+    latent = int(features.column("n_active").argmax())
+    assert effects.steer(model, hook, sae, features, {latent: 2.0}, ids[:1], n_tokens=1).shape == (1, 7)
+
+
+def test_a_model_without_what_is_read_of_it_is_refused(registered):
+    @model_source(takes="anything")
+    def bare(name, *, dtype, revision, tokenizer):
+        """A module alone."""
+        return torch.nn.Linear(2, 2)
+
+    with pytest.raises(ValueError, match="'bare' gave a Linear without hook_dict, tokenizer, special_ids, n_ctx"):
+        load_model("bare:x")
 
 
 def test_help_lists_what_is_registered(registered, capsys):

@@ -115,13 +115,16 @@ def recover_finished(out: str | Path, made_of: Mapping[str, Any], *, run: Path |
     (`check_output`)."""
     out = as_path(out)
     unfinished = unfinished_folder(out)
-    if (unfinished / "old").is_dir() or (unfinished / "new" / MANIFEST).is_file():
+    new = unfinished / "new"
+    was_put_in_place = unfinished.is_dir() and not new.exists()
+    if was_put_in_place or (unfinished / "old").is_dir() or (new / MANIFEST).is_file():
         with lock_folder(unfinished, name=out):
             restore_replaced(out)
-            is_same_work = (read_manifest(unfinished / "new") or {}).get(MADE_OF) == json_roundtrip(made_of)
+            is_same_work = (read_manifest(new) or {}).get(MADE_OF) == json_roundtrip(made_of)
             if is_same_work and made_of_finished(out) is None:
                 check_output(out, made_of, run=run)
                 _put_in_place(out)
+            if not new.exists():
                 shutil.rmtree(unfinished)
     return is_finished(out, made_of)
 

@@ -261,6 +261,9 @@ def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_o
     assert not recover_finished(folder, {"kind": "scores"}) and not folder.exists()
     assert recover_finished(folder, made_of) and list(tmp_path.iterdir()) == [folder]
     assert (folder / "file").read_text() == "finished"
+    unfinished_folder(folder).mkdir()
+    write_json(unfinished_folder(folder) / "begun.json", {"made_of": made_of, "resumes": True})
+    assert recover_finished(folder, made_of) and list(tmp_path.iterdir()) == [folder], "as if killed after it was moved"
 
 
 @pytest.mark.parametrize("resumes", [True, False])

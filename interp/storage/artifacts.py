@@ -98,11 +98,15 @@ ARTIFACTS = {
 }
 
 
-def register_identifying_file(artifact: str, file: str) -> None:
-    """Let a folder with this file be this artifact too (a key of ARTIFACTS). Raises ValueError if the file tells that a
-    folder is another artifact."""
+def check_identifying_file(artifact: str, file: str) -> None:
+    """Check that a file may tell that a folder is this artifact (a key of ARTIFACTS). Raises ValueError if it tells
+    that the folder is another one."""
     if others := [other for other, each in ARTIFACTS.items() if file in each.identifying_files and other != artifact]:
         raise InterpError(f"{file} is in each folder of {ARTIFACTS[others[0]].name}: name another file first")
+
+
+def register_identifying_file(artifact: str, file: str) -> None:
+    """Let a folder with this file be this artifact too."""
     entry = ARTIFACTS[artifact]
     ARTIFACTS[artifact] = replace(entry, identifying_files=tuple(dict.fromkeys((*entry.identifying_files, file))))
 

@@ -19,11 +19,10 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from interp.checks.errors import InterpError
 from interp.runtime.registry import register
 from interp.sae.file_tensors import FileTensors
 from interp.sae.formats.stored_dictionary import StoredDictionary
-from interp.storage.artifacts import register_identifying_file
+from interp.storage.artifacts import check_identifying_file, register_identifying_file
 from interp.storage.files import read_json, read_tensors, write_json, write_tensors
 
 CONFIG_FILE = "cfg.json"
@@ -75,12 +74,9 @@ def dictionary_format(
 
     def decorate(read: Callable[[Path], StoredDictionary]) -> Callable[[Path], StoredDictionary]:
         new = DictionaryFormat(name=name, help=" ".join((read.__doc__ or "").split()), read=read, **facts)
+        check_identifying_file("sae", new.files[0])
         register(FORMATS, name, new, "the format of dictionaries", lambda format: format.read)
-        try:
-            register_identifying_file("sae", new.files[0])
-        except InterpError:
-            del FORMATS[name]
-            raise
+        register_identifying_file("sae", new.files[0])
         return read
 
     return decorate

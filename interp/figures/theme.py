@@ -96,14 +96,6 @@ def with_panel_titles(fig: go.Figure) -> go.Figure:
     return fig.update_annotations(font_size=12).update_layout(margin_t=86, legend_y=1 + 24 / inside)
 
 
-def decade_ticks(low: float, high: float) -> dict[str, list]:
-    """Return ticks at the powers of ten from `low` to `high`, which are above 0. The labels are the exponents alone,
-    and the axis title has log₁₀. A superscript would have 70 % of the size of other letters, which is below 7 points in
-    print."""
-    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return {"tickvals": [10.0**power for power in powers], "ticktext": [with_minus_sign(power) for power in powers]}
-
-
 def share_ticks(low: float, high: float) -> dict[str, list]:
     """Return ticks at the powers of ten from `low` to `high`, or just beyond, labelled in percent. These are shares
     above 0. If there are more than four ticks, every second one has no label: in a column, labels would overlap."""

@@ -25,7 +25,7 @@ from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import read_any_json, write_json
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 from models.documents import Document
 from models.pretrained_tokenizer import wrap_tokenizer
 from models.token_files import TokenWriter
@@ -66,7 +66,7 @@ def tokenize_stream(
     divided = _divide(drop_duplicates(documents), val_fraction, seed)
     with ExitStack() as stack:
         folders = {
-            side: stack.enter_context(whole_folder(path, made_of, resumes=True, overwrite=True))
+            side: stack.enter_context(atomic_folder(path, made_of, resumes=True, overwrite=True))
             for side, path in paths.items()
         }
         return _Tokenization(folders, n_ctx, tokenizer).run(divided, progress)

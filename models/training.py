@@ -30,7 +30,7 @@ from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.addresses import as_local_path
 from interp.storage.files import digest, read_json, write_json
-from interp.storage.folders import recover_finished, whole_folder
+from interp.storage.folders import atomic_folder, recover_finished
 from interp.storage.manifests import verify
 from models.checkpoints import drop_rows_after, load_weights, read_checkpoint, write_checkpoint
 from models.evaluation import TextTokenizer, decode_without_bos, evaluate_loss, measure_losses, sample_texts
@@ -90,7 +90,7 @@ def train_model(
         folder = as_local_path(out)
         verify(folder, remedy=remedy)
         return _read_finished(model, folder, remedy, progress)
-    with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as folder:
+    with atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as folder:
         if (folder / RESULTS).exists():  # it was killed before the folder's manifest was written
             (folder / CHECKPOINT).unlink(missing_ok=True)
             return _read_finished(model, folder, remedy, progress)

@@ -6,8 +6,8 @@ from typing import get_type_hints
 
 import pytest
 
+from interp.activations.harvest_options import RowConfig, RowOptions
 from interp.activations.harvesting import harvest
-from interp.activations.row_options import RowConfig, RowOptions
 from interp.activations.stream import ActivationStream
 from interp.checks.config_fields import field_docs
 from interp.cli import COMMANDS, main

@@ -38,7 +38,7 @@ from interp.activations.hooks import Model
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
-from interp.codes.untrained_rows import norm_limit_on
+from interp.codes.training_exclusions import norm_limit_on
 from interp.evaluation.splice import Losses, Replace, recovered_share, spliced_losses
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_store_of_scan, check_table, scan_identity

@@ -33,12 +33,12 @@ from interp.activations.hooks import Model, evaluating, module_of
 from interp.codes.code_chunks import read_chunks
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
-from interp.codes.untrained_rows import is_included
+from interp.codes.training_exclusions import is_included
 from interp.effects.ablation_batch import AblationBatch
 from interp.effects.interventions import columns_of_latents
 from interp.effects.steering import Steered, latent_activations, pins
 from interp.evaluation.downstream import Downstream
-from interp.evaluation.rerun_shortcuts import downstream_of
+from interp.evaluation.downstream_finder import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.runtime.model_sizes import size_of
 from interp.statistics.estimates import ratio

@@ -16,7 +16,7 @@ from interp.activations.shard_writer import ShardWriter, StoreConfig, check_dtyp
 from interp.activations.shards import DTYPES
 from interp.activations.store_writer import StoreWriter
 from interp.checks.errors import InterpError, OverwriteError
-from interp.storage.folders import check_output, is_finished, whole_folder
+from interp.storage.folders import atomic_folder, check_output, is_finished
 
 _ROWS_AT_ONCE = 8192
 
@@ -41,7 +41,7 @@ def import_batches(
             f"{out} holds a finished store, perhaps of other rows: choose another folder, or replace it with "
             "overwrite=True"
         )
-    with whole_folder(out, made_of, overwrite=True) as new:
+    with atomic_folder(out, made_of, overwrite=True) as new:
         spool = new / "rows.tmp"
         with explain_full_disk(new):
             n_rows, d = _spool(batches, spool, DTYPES[dtype])

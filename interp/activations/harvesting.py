@@ -28,6 +28,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from interp.activations.harvest_options import Dtype, RowOptions
 from interp.activations.hooks import (
     Model,
     canonical_names,
@@ -47,7 +48,6 @@ from interp.activations.model_passes import (
 )
 from interp.activations.remote_store import remove_store_objects
 from interp.activations.remote_writer import PartWriter
-from interp.activations.row_options import Dtype, RowOptions
 from interp.activations.shard_writer import ShardWriter, StoreConfig
 from interp.activations.sources import StoredRows, first_rows
 from interp.activations.store import ActivationStore
@@ -184,7 +184,7 @@ def _open_output(
         world.first_does(partial(remove_store_objects, out) if overwrite else partial(check_output, out, made_of))
         yield out
     else:
-        with world.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+        with world.atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
             yield new
 
 

@@ -25,7 +25,7 @@ from interp.checks.limits import check_at_least
 from interp.runtime.progress import Progress
 from interp.storage.addresses import as_local_path
 from interp.storage.files import digest, digest_file, open_tensors
-from interp.storage.folders import recover_finished, whole_folder
+from interp.storage.folders import atomic_folder, recover_finished
 
 _REMEDY = "extract its prompt again"
 
@@ -72,7 +72,7 @@ def import_hidden_states(
     }
     if not overwrite and recover_finished(out, made_of):
         return
-    with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+    with atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         n_rows = sum(map(len, prompts))
         config = StoreConfig(
             widths=dict.fromkeys(hook_names, d),

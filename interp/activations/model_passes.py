@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
+from interp.activations.harvest_options import RowOptions
 from interp.activations.hooks import (
     Hook,
     Model,
@@ -24,7 +25,6 @@ from interp.activations.hooks import (
     token_strings_of,
 )
 from interp.activations.outliers import NORM_SAMPLE_ROWS, NormLimits, NormSample
-from interp.activations.row_options import RowOptions
 from interp.checks.arguments import check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import is_whole_number

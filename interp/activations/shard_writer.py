@@ -23,7 +23,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from interp.activations.row_options import Dtype
+from interp.activations.harvest_options import Dtype
 from interp.activations.shards import (
     DTYPES,
     PROGRESS_FILE,

@@ -28,9 +28,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.activations.batches import check_state, gather_columns
+from interp.activations.harvest_options import Dtype, RowOptions
 from interp.activations.hooks import Model, as_hook_names, evaluating
 from interp.activations.model_passes import ModelPasses, TokenBatches, concatenate_tokens
-from interp.activations.row_options import Dtype, RowOptions
 from interp.activations.row_statistics import ActivationStatistics, n_sample_rows, running_sums, statistics_of
 from interp.activations.shards import DTYPES, as_stored_in_float32, overflow_hint
 from interp.activations.sources import Provenance, RowLimit, Shard, are_all_equal, canonical_name_in

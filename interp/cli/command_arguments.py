@@ -40,7 +40,7 @@ def load_named_model(name: str) -> Any:
 
     if names_source(name) or not looks_like_path(name) or Path(name).expanduser().is_file():
         return load_model(name)
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
 
     return open_any(name, "model")
 
@@ -201,7 +201,7 @@ def check_writable_folder(flag: str, out: str | Path, *, run: Path | None = None
     """Check that a command may write a folder, before slow libraries are imported. Raises ValueError if it cannot be
     written, if it belongs to a run other than `run`, and while another process holds it.
 
-    anywhere: also accept an address, which is checked when the work begins (`folders.whole_folder`)."""
+    anywhere: also accept an address, which is checked when the work begins (`folders.atomic_folder`)."""
     from interp.storage.folders import check_not_in_use, check_outside
 
     if anywhere and address_of(out) is not None:

@@ -36,7 +36,7 @@ def compare_command(
         check_writable_folder("--out", out)
     from interp.compare import open_pair
     from interp.storage.files import write_parquet
-    from interp.storage.folders import whole_folder
+    from interp.storage.folders import atomic_folder
 
     pair = open_pair(first, second)
     made_of = {"kind": "comparison", "first": pair.first.identity, "second": pair.second.identity, "seed": seed}
@@ -44,7 +44,7 @@ def compare_command(
     if out is None:
         _compared(pair, seed)
         return
-    with whole_folder(out, made_of, overwrite=overwrite) as new:
+    with atomic_folder(out, made_of, overwrite=overwrite) as new:
         results = _compared(pair, seed)
         for name, (table, figure) in results.items():
             write_parquet(new / f"{name}.parquet", table)

@@ -48,7 +48,7 @@ def graph_command(
     if serve is not None and not as_page:
         raise InterpError(f"--serve needs a page: name an .html file, not {out}")
     from interp.effects import attribution_graph, measured_effects, score_graph
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from interp.report.live.local_server import check_port
     from interp.report.page_names import names_of_page
 

@@ -71,9 +71,9 @@ def judge_command(
     from interp.autointerp.endpoint import OPENAI_URL, Endpoint, EndpointConfig, api_key
     from interp.autointerp.judge import Judge, JudgeConfig
     from interp.features.scan_checks import scan_identity
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from interp.storage.files import digest_json, write_json, write_parquet
-    from interp.storage.folders import whole_folder
+    from interp.storage.folders import atomic_folder
 
     features = open_any(source, "features")
     config = JudgeConfig(**settings_of(JudgeConfig, settings))
@@ -93,7 +93,7 @@ def judge_command(
     settings = {**dataclasses.asdict(config), "model": to.model, "base_url": to.base_url, "fields": to.fields}
     made_of = {"kind": "judgements", "features": scan_identity(features), "latents": chosen, **settings}
     made_of["explanations"] = digest_json({latent: explained.get(latent) for latent in chosen})
-    with whole_folder(out, made_of, overwrite=overwrite) as new:
+    with atomic_folder(out, made_of, overwrite=overwrite) as new:
         _confirm(judge, yes)
         with Bar("judge") as bar:
             judged = judge.run(progress=bar)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
-from interp.activations.row_options import RowConfig
+from interp.activations.harvest_options import RowConfig
 from interp.checks.errors import InterpError
 from interp.cli.command_arguments import (
     OVERWRITE,
@@ -55,7 +55,7 @@ def tokenize_command(
     The text may be larger than memory, compressed, or at an address such as s3://…. The command resumes after an
     interruption."""
     check_writable_folder("--out", out, anywhere=True)
-    from interp.storage.folders import whole_folder
+    from interp.storage.folders import atomic_folder
     from models import load_tokenizer
     from models.corpus import CorpusConfig, source_of, stream_documents
     from models.streaming import tokenize_stream
@@ -67,7 +67,7 @@ def tokenize_command(
     made_of |= {"characters": max_characters}
     with Bar("tokenize") as bar:
         tokenizer = load_tokenizer(model)
-        with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+        with atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
             tokens = tokenize_stream(stream_documents(corpus), tokenizer, context, new / "tokens", progress=bar)
             tokenizer.save(new / "tokenizer")
     print(f"{tokens['train']['tokens']:,} tokens in sequences of {context} in {out}/tokens")
@@ -92,7 +92,7 @@ def harvest_command(
     Run tokens through a model once and store the activations at one or more hooks, with rows shuffled."""
     check_writable_folder("--out", out, anywhere=True)
     from interp.activations.harvesting import harvest
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
 
     with Bar("harvest") as bar:
         labelled = open_any(tokens, "tokens")
@@ -135,7 +135,7 @@ def quality_command(
     from interp.activations.hooks import trained_hook
     from interp.activations.model_passes import weights_digest
     from interp.evaluation.quality import quality_table
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
 
     with Bar("quality") as bar:
         dictionaries: Any = {name: load_named_sae(name) for name in sae}

@@ -32,7 +32,7 @@ def report_command(
         raise InterpError(f"--ranking {ranking} is not the run's own: name a folder for its page with --out")
     if ranking is not None and ranking.suffix != ".parquet":
         raise InterpError(f"--ranking {ranking} must end in .parquet: a .csv does not hold the senses")
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from interp.report import write_report
 
     tables: dict[str, Any] = {}
@@ -67,7 +67,7 @@ def explore_command(
     check_port(port)
     print(f"opening {run} and its model …", flush=True)
     from interp.pipeline.execution import run_alone
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from interp.report.live import Explorer, page_is_current
 
     opened = open_any(run, "run")
@@ -108,7 +108,7 @@ def publish_command(
     check_writable_folder("--out", out)
     from interp import exchange
     from interp.activations.hooks import layer_of
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
 
     opened = open_any(run, "run")
 

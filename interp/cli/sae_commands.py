@@ -177,7 +177,7 @@ def _line(folder: Path | RemoteAddress, sweep: list[str]) -> str:
 
 def _open_stores(paths: list[str]) -> Any:
     from interp.activations import join_stores
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
 
     if len(paths) == 1:
         return open_any(paths[0], "activations")

@@ -59,7 +59,7 @@ def scan_command(
         remedy = "a part has codes alone: give the rest where --join makes the tables"
         refuse_beside("--part", remedy, settings, model=model, tokenizer=tokenizer, tokens=tokens)
     from interp.features.scan_features import scan_features, scan_part
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
 
     config = ScanConfig(**settings)
     with Bar("scan") as bar:
@@ -103,7 +103,7 @@ def _text(store: "ActivationStore", tokens: Path | None, tokenizer: Path | None)
     tokenizer did not make them."""
     import torch
 
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from models.tokenizer import MIN_ENCODED_AGAIN, share_encoded_again
 
     file = find_artifact(tokens, "tokens").path if tokens else None

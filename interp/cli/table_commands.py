@@ -67,7 +67,7 @@ def rank_command(
     own_part, parts = _table_parts(part, join, out, settings, twin=twin)
     if not in_run and settings.get("use_labels"):
         raise InterpError(f"--use-labels: {source} is not a run folder, and a feature store does not keep label masks")
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from interp.pipeline.stages.ranking import open_twin, rank_latents
     from interp.verdict.ranking import join_rankings, rank_features
 
@@ -156,7 +156,7 @@ def effects_command(
             f"{source} is a feature store, not a run folder: name what was scanned with {' and '.join(missing)}"
         )
     from interp.effects import join_effects
-    from interp.pipeline.opening import open_any
+    from interp.pipeline.readers import open_any
     from interp.pipeline.sections import EffectsSection
     from interp.pipeline.stages.effects import ablate_latents
 

@@ -14,7 +14,7 @@ from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary, check_one_hook
 from interp.codes.sparse_codes import SparseCodes
-from interp.codes.untrained_rows import is_included, norm_limit
+from interp.codes.training_exclusions import is_included, norm_limit
 
 
 class CountedCodes(NamedTuple):

@@ -21,7 +21,7 @@ from interp.codes.latent_strengths import is_faint
 from interp.codes.sparse_codes import SparseCodes
 from interp.runtime.progress import Progress
 from interp.storage.files import open_tensors, write_tensors
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 _ROWS_AT_ONCE = 1 << 15
 CodedRows = tuple[Int[Tensor, " row"], SparseCodes]
@@ -66,7 +66,7 @@ class JoinedCodes:
         if not folder.exists():
             done = 0
             maxima = torch.zeros(d_sae)
-            with whole_folder(folder, {"kind": "codes", "latents": chosen.tolist()}) as new:
+            with atomic_folder(folder, {"kind": "codes", "latents": chosen.tolist()}) as new:
                 codes = CodeStore.create(new, n_rows=self.n_rows, d_sae=len(chosen))
                 for i, (row_ids, part) in enumerate(parts):
                     codes.write_file(f"{i:05d}", row_ids, SparseCodes.from_scipy(part.scipy()[:, chosen]))

@@ -35,7 +35,7 @@ from interp.sae import SAE, SAEConfig, train_sweep
 from interp.sae.architectures.sae_config import config_to_dict
 from interp.storage.addresses import as_local_path
 from interp.storage.files import write_parquet
-from interp.storage.folders import recover_finished, whole_folder
+from interp.storage.folders import atomic_folder, recover_finished
 from interp.storage.manifests import MADE_OF
 from interp.verdict.ranking_tables import read_verdicts
 from interp.verdict.verdict_shares import verdict_shares
@@ -125,7 +125,7 @@ def compare_with_nulls(
     }
     if not overwrite and recover_finished(out, made_of):
         return Nulls.read(out)
-    with whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+    with atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         harvesting = {
             **harvest_options(store),
             "dtype": store.manifest["dtype"],

@@ -20,7 +20,7 @@ from interp.activations.harvesting import harvest
 from interp.checks.limits import SEEDS
 from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
-from interp.codes.untrained_rows import norm_limit_on
+from interp.codes.training_exclusions import norm_limit_on
 from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 from interp.compare.joined_codes import CodedRows, JoinedCodes, read_in_blocks
 from interp.compare.nulls_config import NullsConfig

@@ -50,7 +50,7 @@ from interp.effects.ablation_batch import sampled_sequences
 from interp.effects.ablation_config import AblationConfig
 from interp.effects.ablation_plan import latents_at_once, plan_ablations
 from interp.effects.effect_tables import EffectTables
-from interp.evaluation.rerun_shortcuts import downstream_of
+from interp.evaluation.downstream_finder import downstream_of
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import check_dictionary_of_scan, check_part_tables, scan_identity
 from interp.runtime.model_sizes import size_of

@@ -27,7 +27,7 @@ from interp.checks.errors import InterpError
 from interp.checks.limits import NonNegative, Seed, check_at_least, check_value
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks, dictionary_hooks
-from interp.codes.untrained_rows import has_trained_token, is_included
+from interp.codes.training_exclusions import has_trained_token, is_included
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.interventions import Action, columns_of_latents, intervene, pin
 from interp.evaluation.hook_passes import mark_next_tokens

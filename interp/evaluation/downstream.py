@@ -4,7 +4,7 @@ blocks.
 In: tokens, and a change that is added to the activations at the hook that a dictionary writes. Out: logits, the loss of
 each next token, or the states y that the model's last linear map reads, logits = y W + b.
 
-    downstream = downstream_of(module, hooks, tokens)    # `evaluation.rerun_shortcuts`, which finds what can be skipped
+    downstream = downstream_of(module, hooks, tokens)    # `downstream_finder`, which finds what can be skipped
     stream = downstream.run_to_hook(tokens).stream       # one clean pass up to the hook
     downstream.losses(tokens, stream, change)            # once for each change
 

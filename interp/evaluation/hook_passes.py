@@ -19,9 +19,9 @@ from interp.activations.next_tokens import NoNextTokens, check_predicts_next
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import DictionaryHooks
-from interp.codes.untrained_rows import untrained_positions, untrained_tokens
+from interp.codes.training_exclusions import untrained_positions, untrained_tokens
 from interp.evaluation.downstream import Downstream, StateAtHook, run_to_hook
-from interp.evaluation.rerun_shortcuts import downstream_of
+from interp.evaluation.downstream_finder import downstream_of
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from interp.features.scan_input import latent_blocks
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_tensors
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 FIRINGS_PER_FILE = 1 << 23
 MIN_ACTIVATION = 1e-5
@@ -59,7 +59,7 @@ def write_delphi(
     out = Path(out).expanduser()
     folder = out / (re.sub(r"[^\w.-]+", "_", features.meta.get("hook_name", "")).lstrip(".") or DEFAULT_HOOK_NAME)
     made_of = {"kind": "Delphi", "features": scan_identity(features), "model_name": model_name, "dataset": dataset}
-    with whole_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
+    with atomic_folder(folder, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, table, new, model_name, dataset, progress)
     return out
 

@@ -17,7 +17,7 @@ from interp.effects.graph_files import feature_number
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_identity
 from interp.storage.files import write_text
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 _N_LOGITS = 10
 
@@ -37,7 +37,7 @@ def write_graph_features(
         "nodes": np.array(graph.node_ids())[graph.nodes["type"] == "latent"].tolist(),
         "of": [scan_identity(features[name]) for name in graph.hook_names],
     }
-    with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
+    with atomic_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         for (name, latents), layer in zip(graph.latents().items(), graph.layers, strict=False):
             for latent, feature in features[name].several(latents).items():
                 number = feature_number(layer, latent)

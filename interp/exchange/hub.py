@@ -15,7 +15,7 @@ from interp.features.scan_digests import dictionary_digest
 from interp.report.inputs import ReadableRun
 from interp.storage.addresses import as_local_path
 from interp.storage.files import write_text
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 UPSTREAM_STAGES = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries record how the dictionary was made."""
@@ -32,7 +32,7 @@ def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None =
     """
     sae = run.sae
     made_of = {"kind": "hub folder", "dictionary": dictionary_digest(sae)}
-    with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
+    with atomic_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         sae.save(new)
         if run.has("ranking"):
             shutil.copyfile(run.path_to("ranking"), new / "ranking.parquet")

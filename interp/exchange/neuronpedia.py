@@ -21,7 +21,7 @@ from interp.features.scan_checks import scan_identity
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_text
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 FEATURES_PER_FILE = 128
 """Features per file."""
@@ -55,7 +55,7 @@ def write_neuronpedia(
     check_at_least(0, layer=layer)
     source: dict[str, Any] = {"model_id": model_id, "layer": layer, "sae_set": sae_set}
     made_of = {"kind": "Neuronpedia", "features": scan_identity(features), **source, "dataset": dataset}
-    with whole_folder(out, made_of, overwrite=overwrite, editable=True) as new:
+    with atomic_folder(out, made_of, overwrite=overwrite, editable=True) as new:
         _write(features, new, source, dataset, progress)
     return Path(out).expanduser()
 

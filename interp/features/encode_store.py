@@ -17,7 +17,7 @@ from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary
 from interp.codes.sparse_codes import SparseCodes
-from interp.codes.untrained_rows import norm_limit_on
+from interp.codes.training_exclusions import norm_limit_on
 from interp.features.variance_explained import VarianceExplained
 from interp.runtime.processes import slice_of_part
 from interp.runtime.threads import slices

@@ -29,7 +29,7 @@ from interp.checks.arguments import check_finite
 from interp.checks.errors import InterpError
 from interp.codes.code_store import CodeStore
 from interp.codes.dictionary import Dictionary, W_enc_of, check_one_hook
-from interp.codes.untrained_rows import norm_limit_on
+from interp.codes.training_exclusions import norm_limit_on
 from interp.features.decoder import Decoder
 from interp.features.encode_store import Piece, encode_store, pieces_of
 from interp.features.feature_store import FeatureStore
@@ -243,7 +243,7 @@ def scan_part(
         done = min(done + rows * world.count, total)
         progress(done, total, note)
 
-    with world.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
+    with world.atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as new:
         codes_folder = new / CODES
         world.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
         pieces_here = pieces[slice_of_part(len(pieces), world.rank, world.count)]

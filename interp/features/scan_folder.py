@@ -1,6 +1,6 @@
 """Fill the folder of a scan: `ScanFolder` has the scan's inputs, its progress and the tables that it writes.
 
-An interrupted scan resumes only with the same inputs (`storage.folders.whole_folder`), of which `meta.json` has the
+An interrupted scan resumes only with the same inputs (`storage.folders.atomic_folder`), of which `meta.json` has the
 digests. Every file is written atomically, and `meta.json` is the last.
 """
 
@@ -141,7 +141,7 @@ class ScanFolder:
         if not overwrite and self.world.recover_finished(out, made_of):
             yield None
             return
-        with self.world.whole_folder(out, made_of, resumes=True, overwrite=overwrite) as self.folder:
+        with self.world.atomic_folder(out, made_of, resumes=True, overwrite=overwrite) as self.folder:
             n_rows = self.tokens.numel()
             self.total = n_to_encode + n_passes(self.config, d_sae) * n_rows
             self.world.first_does(lambda: CodeStore.create(self.folder / CODES, n_rows=n_rows, d_sae=d_sae))

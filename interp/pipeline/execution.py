@@ -1,8 +1,8 @@
 """Run the stages of a run folder: a finished stage is skipped, an interrupted one resumes from its checkpoints.
 
 A stage is finished if its manifest has the expected fingerprint (`states`) and all its files exist. Any other stage is
-built next to its final folder (`storage.folders.whole_folder`), and resumes interrupted work with the same fingerprint.
-When it is complete it replaces the earlier folder. One process at a time writes.
+built next to its final folder (`storage.folders.atomic_folder`), and resumes interrupted work with the same
+fingerprint. When it is complete it replaces the earlier folder. One process at a time writes.
 
 If a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
 that hook alone, so hooks can be added later while finished ones are kept.
@@ -20,9 +20,9 @@ import tomli_w
 
 from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.pipeline.config import RunConfig
+from interp.pipeline.lost_results import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
-from interp.pipeline.refusals import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.run_folder import Run, open_runs, run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
 from interp.pipeline.states import finished_manifest, stage_identity, state_of
@@ -32,7 +32,7 @@ from interp.runtime.progress_bar import bar_by_default
 from interp.storage.addresses import as_local_path
 from interp.storage.artifacts import HOOKS, root_run
 from interp.storage.files import write_atomically
-from interp.storage.folders import recover_finished, restore_replaced, whole_folder
+from interp.storage.folders import atomic_folder, recover_finished, restore_replaced
 from interp.storage.locks import lock_folder, wait_for_lock
 from interp.storage.manifests import MADE_OF, RUN_FILE, has_all_files, write_manifest
 from interp.storage.packages import versions_of
@@ -125,7 +125,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
 
 def _finished_inputs(run: Run, stage: Stage) -> dict[str, str]:
     """Return the fingerprints of the finished stages that a stage reads."""
-    return {needed: done for needed, done in run.fingerprints(stage.stages_read).items() if done is not None}
+    return {needed: done for needed, done in run.fingerprints(stage.all_inputs).items() if done is not None}
 
 
 def _stages_until(until: str | None) -> list[Stage]:
@@ -167,7 +167,7 @@ class _StageWork(NamedTuple):
         """fingerprints: those of the stages before it, by their folders, which several runs may share."""
         work = cls(stage, {}, {})
         for run in runs:
-            read = {name: run.folder(name) for name in stage.stages_read}
+            read = {name: run.folder(name) for name in stage.all_inputs}
             inputs = {name: fingerprints[folder] for name, folder in read.items() if folder in fingerprints}
             identity = work.identities[run] = stage_identity(run, stage, inputs)
             manifest = _kept_manifest(run, stage.name, identity["fingerprint"])
@@ -202,7 +202,8 @@ def _outdated_results(
     """Return the folders of the results that are made again, but for the page. Raises OverwriteError if these may not
     be lost (`refuse_other_inputs`).
     fingerprints: those that are expected of the stages so far, by their folders."""
-    results = {run.folder(stage.name): (run, stage) for stage in stages for run in reversed(runs) if not stage.is_last}
+    kept = [stage for stage in stages if not stage.makes_page]
+    results = {run.folder(stage.name): (run, stage) for stage in kept for run in reversed(runs)}
     states = {folder: state_of(*result, expected=fingerprints) for folder, result in results.items()}
     if not redo:
         refuse_other_inputs(runs, states)
@@ -237,7 +238,7 @@ def _build(
         folders = {}
         for run, identity in identities.items():
             made_of = _made_of(stage.name, identity["fingerprint"])
-            new = whole_folder(run.folder(stage.name), made_of, resumes=True, overwrite=True, run=run.path)
+            new = atomic_folder(run.folder(stage.name), made_of, resumes=True, overwrite=True, run=run.path)
             folders[run] = stack.enter_context(new)
         begin = time.monotonic()
         release_freed()

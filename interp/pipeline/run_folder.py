@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from urllib.parse import quote
 
-from interp.activations.row_options import RowConfig
+from interp.activations.harvest_options import RowConfig
 from interp.checks.config_fields import values_of
 from interp.checks.errors import DamagedError, InterpError, did_you_mean
 from interp.display.cards import Markup, card, markup, show_table
@@ -370,7 +370,7 @@ class Run:
 
     def _manifests(self, *, without_page: bool = False) -> dict[str, dict[str, Any]]:
         """Return the manifests of the finished stages, in their order."""
-        names = [name for name, stage in STAGES.items() if not (without_page and stage.is_last)]
+        names = [name for name, stage in STAGES.items() if not (without_page and stage.makes_page)]
         return {name: manifest for name in names if (manifest := self.manifest(name)) is not None}
 
     def _finished(self, stage: str) -> dict[str, Any]:

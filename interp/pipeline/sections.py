@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
-from interp.activations.row_options import RowConfig, RowOptions
+from interp.activations.harvest_options import RowConfig, RowOptions
 from interp.checks.config_fields import values_of
 from interp.checks.errors import InterpError
 from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed, between

@@ -70,7 +70,7 @@ def state_of(
         begun = interrupted_work(run.folder(stage.name))
         if begun is None:
             return State("missing")
-        inputs = finished_fingerprints(run, stage.stages_read)
+        inputs = finished_fingerprints(run, stage.all_inputs)
         if begun["fingerprint"] == stage_identity(run, stage, inputs)["fingerprint"]:
             return State("interrupted")
         return State("replaced", others=(f"{stage.name} was begun with other inputs",))
@@ -96,7 +96,7 @@ def stages_lost(run: StageFolders, made_again: Collection[str]) -> list[str]:
     one of them, be it through others."""
     made_again = {*made_again}
     for stage in STAGES.values():
-        if made_again.intersection(stage.stages_read):
+        if made_again.intersection(stage.all_inputs):
             made_again.add(stage.name)
     return [stage.name for stage in STAGES.values() if stage.name in made_again and _has_any(run, stage.name)]
 

@@ -25,7 +25,7 @@ from interp.report.notes import features_key
 from interp.report.page_data import PageData
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 PAGE = files("interp.report") / "page"
 """The folder of the page's modules and style."""
@@ -79,7 +79,7 @@ def write_report(
             inputs, labels=masks_of(labels, inputs.features.tokens.shape, is_text=inputs.features.has_text)
         )
     made_of = {"kind": "page", "features": features_key(inputs.features)}
-    with whole_folder(out, made_of, overwrite=overwrite) as new:
+    with atomic_folder(out, made_of, overwrite=overwrite) as new:
         _write_assets(new, index(inputs.title, pages))
         _write_data(new / "data", inputs, seed, progress)
     return Path(out).expanduser() / "index.html"

@@ -26,7 +26,7 @@ from torch import Tensor
 from interp.checks.errors import DamagedError, InterpError, InUseError, OverwriteError, TooLargeError
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
-from interp.storage.folders import is_finished, recover_finished, unfinished_folder, whole_folder
+from interp.storage.folders import atomic_folder, is_finished, recover_finished, unfinished_folder
 from interp.storage.parts import check_part
 
 Result = TypeVar("Result")
@@ -162,10 +162,10 @@ class Processes:
         return self.all_do(lambda: is_finished(out, made_of))
 
     @contextmanager
-    def whole_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:
-        """Yield a folder that the first process fills and all may read (`folders.whole_folder`)."""
+    def atomic_folder(self, out: str | Path, made_of: Mapping[str, Any], **options: Any) -> Iterator[Path]:
+        """Yield a folder that the first process fills and all may read (`folders.atomic_folder`)."""
         with ExitStack() as stack:
-            new = whole_folder(out, made_of, **options)
+            new = atomic_folder(out, made_of, **options)
             self.first_does(lambda: stack.enter_context(new))
             yield unfinished_folder(out) / "new"
             self.all_do(stack.close)

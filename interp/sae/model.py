@@ -33,7 +33,7 @@ from interp.sae.formats.stored_dictionary import StoredDictionary
 from interp.sae.kernels.dispatch import kernels
 from interp.storage.artifacts import folder_of, looks_like_path
 from interp.storage.files import digest, digest_json
-from interp.storage.folders import whole_folder
+from interp.storage.folders import atomic_folder
 
 _SPARSITY_OPTIONS = ("k", "target_l0", "l1")
 """Options that set the number of latents that fire; the repr shows the first one that a dictionary has."""
@@ -147,7 +147,7 @@ class SAE(nn.Module):
         """
         files = encode_files(self.stored(), format or self.preferred_format)
         made_of = {"kind": "dictionary", "cfg": digest_json(files.cfg), "weights": digest(*files.tensors.values())}
-        with whole_folder(path, made_of, overwrite=overwrite, editable=True) as new:
+        with atomic_folder(path, made_of, overwrite=overwrite, editable=True) as new:
             files.write(new)
 
     @property

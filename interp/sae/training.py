@@ -239,7 +239,7 @@ def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, r
         if resume and not overwrite and world.recover_finished(job.folder, made_of):
             folder = local_path(job.folder)
         else:
-            new = world.whole_folder(job.folder, made_of, resumes=True, overwrite=overwrite or not resume)
+            new = world.atomic_folder(job.folder, made_of, resumes=True, overwrite=overwrite or not resume)
             folder = opened.enter_context(new)
             if not resume:
                 world.first_does(partial(_empty, folder))

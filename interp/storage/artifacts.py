@@ -6,7 +6,7 @@
     find_artifact("texts", "run")          ValueError: texts is not a run folder (run.toml): it holds a.txt, b.txt; …
 
 Of a finished folder at an address, such as s3://bucket/features, a copy is found (`remote_folders.local_path`).
-`interp.pipeline.opening.open_any` opens what is found.
+`interp.pipeline.readers.open_any` opens what is found.
 """
 
 import difflib

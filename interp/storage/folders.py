@@ -1,6 +1,6 @@
 """Write folders that appear complete or not at all.
 
-    with whole_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
+    with atomic_folder(out, made_of) as new: …        # fill `new`, which becomes `out` when the block ends
     is_finished(out, made_of)                        # whether `out` is the finished result of the same work
     recover_finished(out, made_of)                   # the same, after what a killed process finished is put in place
 
@@ -48,7 +48,7 @@ _REPLACE = "choose another folder, or replace it with overwrite=True (--overwrit
 
 
 @contextmanager
-def whole_folder(
+def atomic_folder(
     out: str | Path,
     made_of: Mapping[str, Any],
     *,
@@ -109,7 +109,7 @@ def whole_folder(
 def recover_finished(out: str | Path, made_of: Mapping[str, Any], *, run: Path | None = None) -> bool:
     """Put in place what a killed process had moved away, or had finished of this work without moving it. Returns
     whether `out` is the finished result of this work.
-    run: as in `whole_folder`.
+    run: as in `atomic_folder`.
 
     Raises InUseError while another process writes `out`, and OverwriteError if `out` may not be written
     (`check_output`)."""

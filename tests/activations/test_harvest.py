@@ -12,9 +12,9 @@ from safetensors import safe_open
 from torch import nn
 
 from interp.activations import ActivationStore, harvesting, model_passes, shard_writer, store_writer
+from interp.activations.harvest_options import RowOptions
 from interp.activations.harvesting import check_harvested, harvest, harvest_stores
 from interp.activations.hooks import resolve_hooks
-from interp.activations.row_options import RowOptions
 from interp.activations.shards import PROGRESS_FILE
 from interp.checks.errors import DamagedError
 from tests.forked import run_python

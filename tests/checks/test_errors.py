@@ -13,7 +13,7 @@ from interp import DamagedError, InterpError, InUseError, OverwriteError, TooLar
 from interp.checks.free_memory import check_memory
 from interp.checks.json_values import validate_json
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors
-from interp.storage.folders import check_not_in_use, check_output_file, whole_folder
+from interp.storage.folders import atomic_folder, check_not_in_use, check_output_file
 from interp.storage.locks import lock_folder
 from interp.storage.manifests import verify
 
@@ -27,7 +27,7 @@ WORDS = re.compile(
 
 @pytest.fixture
 def finished(tmp_path):
-    with whole_folder(tmp_path / "finished", {"k": 1}) as new:
+    with atomic_folder(tmp_path / "finished", {"k": 1}) as new:
         write_json(new / "x.json", {"x": 1})
     return tmp_path / "finished"
 
@@ -67,7 +67,7 @@ def test_what_another_process_writes_is_in_use(tmp_path):
 
 def test_other_work_is_not_overwritten(finished, tmp_path):
     for made_of in ({"k": 2}, {}):
-        with pytest.raises(OverwriteError, match="holds other work"), whole_folder(finished, made_of):
+        with pytest.raises(OverwriteError, match="holds other work"), atomic_folder(finished, made_of):
             pass
     with pytest.raises(OverwriteError, match="already exists"):
         check_output_file(finished.parent / "finished")
@@ -75,13 +75,13 @@ def test_other_work_is_not_overwritten(finished, tmp_path):
         check_output_file(finished / "x.json")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    with pytest.raises(OverwriteError, match="was not written by interp"), whole_folder(tmp_path / "mine", {}):
+    with pytest.raises(OverwriteError, match="was not written by interp"), atomic_folder(tmp_path / "mine", {}):
         pass
 
 
 def test_a_file_changed_since_is_not_overwritten_and_the_error_says_how(finished):
     (finished / "x.json").write_text('{\n "x": 2\n}')
-    with pytest.raises(OverwriteError) as error, whole_folder(finished, {"k": 1}):
+    with pytest.raises(OverwriteError) as error, atomic_folder(finished, {"k": 1}):
         pass
     assert re.fullmatch(
         r".*/x.json is altered: its SHA-256 differs from the one in manifest.json; "

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import pytest
 import typer
 
-from interp.activations.row_options import RowConfig
+from interp.activations.harvest_options import RowConfig
 from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags, settings_of, with_field_flags
 from interp.verdict.ranking_config import RankingConfig

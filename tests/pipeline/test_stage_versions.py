@@ -69,7 +69,7 @@ def forgotten(before: dict[str, dict], now: dict[str, dict]) -> list[str]:
     messages, differ = [], set()
     for name, results in now.items():
         old = before.get(name, {})
-        if old.get("fingerprint") != results["fingerprint"] or differ.intersection(STAGES[name].stages_read):
+        if old.get("fingerprint") != results["fingerprint"] or differ.intersection(STAGES[name].all_inputs):
             differ.add(name)  # as it may, or must after what it reads
         elif changes := changed_numbers(old["numbers"], results["numbers"]):
             differ.add(name)

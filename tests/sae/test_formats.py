@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from interp.cli import main
-from interp.pipeline.opening import open_any
+from interp.pipeline.readers import open_any
 from interp.sae import SAE, TopK, load_sae
 from interp.sae.formats import dictionary_format
 from interp.sae.formats.stored_dictionary import StoredDictionary

@@ -13,12 +13,12 @@ from interp.checks.errors import OverwriteError
 from interp.storage.artifacts import find_artifact
 from interp.storage.files import open_tensors, read_json, write_atomically, write_json, write_tensors, write_text
 from interp.storage.folders import (
+    atomic_folder,
     check_not_in_use,
     check_output_file,
     is_finished,
     recover_finished,
     unfinished_folder,
-    whole_folder,
 )
 from interp.storage.locks import lock_folder, open_locked
 from interp.storage.manifests import MANIFEST, has_all_files, read_manifest, verify, write_manifest
@@ -56,7 +56,7 @@ def test_a_tilde_is_the_folder_of_the_user(tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     made_of = {"kind": "tokens"}
-    with whole_folder("~/tokens", made_of) as new:
+    with atomic_folder("~/tokens", made_of) as new:
         write_text(new / "row_characters.safetensors", "rows")
     assert is_finished("~/tokens", made_of) and recover_finished("~/tokens", made_of)
     assert find_artifact("~/tokens", "tokens").path == tmp_path / "home" / "tokens"
@@ -70,12 +70,12 @@ def test_a_tilde_is_the_folder_of_the_user(tmp_path, monkeypatch):
 
 def test_a_file_manager_that_looks_into_a_folder_changes_nothing_of_it(tmp_path):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=True) as new:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, made_of, resumes=True) as new:
         (new / "part").write_text("part")
         for place in (new, new.parent):
             (place / ".DS_Store").write_text("a look while it is written")
         raise KeyboardInterrupt
-    with whole_folder(folder, made_of, resumes=True) as new:
+    with atomic_folder(folder, made_of, resumes=True) as new:
         assert (new / "part").exists()
     (folder / ".DS_Store").write_text("another look, after it was written")
     assert list(read_manifest(folder)["files"]) == ["part"]
@@ -143,7 +143,7 @@ def test_the_manifest_of_another_program_is_no_damaged_one(manifest, tmp_path):
     write_text(tmp_path / "results" / "ranking.csv", "latent\n0\n")
     verify(tmp_path / "results" / "ranking.csv")
     assert read_manifest(tmp_path) is None
-    with whole_folder(tmp_path / "results" / "scan", {"kind": "scan"}) as new:
+    with atomic_folder(tmp_path / "results" / "scan", {"kind": "scan"}) as new:
         write_text(new / "table", "")
     assert is_finished(tmp_path / "results" / "scan", {"kind": "scan"})
 
@@ -219,7 +219,7 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
     folder = tmp_path / "codes"
 
     def make(text: str, fails: bool = False) -> None:
-        with whole_folder(folder, {"kind": "codes"}) as new:
+        with atomic_folder(folder, {"kind": "codes"}) as new:
             assert not any(new.iterdir())
             (new / "file").write_text(text)
             if fails:
@@ -238,15 +238,15 @@ def test_a_folder_appears_whole_or_stays_as_it_was(tmp_path):
 
 def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
-    with whole_folder(folder, made_of) as new:
+    with atomic_folder(folder, made_of) as new:
         (new / "file").write_text("first")
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=True, overwrite=True) as new:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, made_of, resumes=True, overwrite=True) as new:
         (new / "part").touch()
         raise KeyboardInterrupt
     folder.rename(unfinished_folder(folder) / "old")  # as if killed between the two renames
     assert not is_finished(folder, made_of) and (unfinished_folder(folder) / "old").exists()
     assert recover_finished(folder, made_of) and not (unfinished_folder(folder) / "old").exists()
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of) as new:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, made_of) as new:
         assert not any(new.iterdir()) and (folder / "file").read_text() == "first"
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == [folder]
@@ -254,7 +254,7 @@ def test_leftovers_of_a_killed_process_are_removed_or_restored(tmp_path):
 
 def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_only(tmp_path):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
-    with whole_folder(folder, made_of) as new:
+    with atomic_folder(folder, made_of) as new:
         (new / "file").write_text("finished")
     unfinished_folder(folder).mkdir()
     folder.rename(unfinished_folder(folder) / "new")  # as if killed before the folder was moved
@@ -269,15 +269,15 @@ def test_work_that_a_killed_process_finished_is_put_in_place_for_the_same_work_o
 @pytest.mark.parametrize("resumes", [True, False])
 def test_interrupted_work_is_resumed_or_discarded(tmp_path, resumes):
     folder, made_of = tmp_path / "codes", {"kind": "codes"}
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=True) as new:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, made_of, resumes=True) as new:
         (new / "part-1").touch()
         raise KeyboardInterrupt
-    with pytest.raises(KeyboardInterrupt), whole_folder(folder, made_of, resumes=resumes) as new:
+    with pytest.raises(KeyboardInterrupt), atomic_folder(folder, made_of, resumes=resumes) as new:
         assert (new / "part-1").exists() == resumes
         (new / "part-2").touch()
         raise KeyboardInterrupt
     assert unfinished_folder(folder).exists() == resumes
-    with whole_folder(folder, made_of, resumes=True) as new:
+    with atomic_folder(folder, made_of, resumes=True) as new:
         assert (new / "part-2").exists() == resumes
 
 
@@ -286,10 +286,10 @@ def test_a_finished_part_of_interrupted_work_is_found_again(tmp_path):
     out, part = tmp_path / "stage", {"kind": "dictionary"}
 
     def work():
-        with whole_folder(out, {"stage": "sae"}, resumes=True) as new:
+        with atomic_folder(out, {"stage": "sae"}, resumes=True) as new:
             made = not recover_finished(new, part)
             if made:
-                with whole_folder(new, part, resumes=True) as folder:
+                with atomic_folder(new, part, resumes=True) as folder:
                     (folder / "weights").write_text("trained")
                 raise RuntimeError
         return made
@@ -304,7 +304,7 @@ def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
     folder = tmp_path / "store"
 
     def make(k: int, fails: bool = False, **options) -> list[str]:
-        with whole_folder(folder, {"kind": "store", "k": k}, resumes=True, **options) as new:
+        with atomic_folder(folder, {"kind": "store", "k": k}, resumes=True, **options) as new:
             there = sorted(file.name for file in new.iterdir())
             (new / f"part-{k}").touch()
             if fails:
@@ -327,7 +327,7 @@ def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
 
 def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
     def make(folder: Path, **options) -> None:
-        with whole_folder(folder, {"kind": "store"}, overwrite=True, **options) as new:
+        with atomic_folder(folder, {"kind": "store"}, overwrite=True, **options) as new:
             (new / "inner").mkdir()
             (new / "inner" / "file").touch()
 
@@ -376,7 +376,7 @@ def test_what_was_not_written_here_is_never_replaced(tmp_path, monkeypatch):
 
 def test_files_that_may_be_edited_pass_until_they_would_be_lost(tmp_path):
     def make(**options) -> None:
-        with whole_folder(tmp_path / "card", {"kind": "card"}, editable=True, **options) as new:
+        with atomic_folder(tmp_path / "card", {"kind": "card"}, editable=True, **options) as new:
             (new / "README.md").write_text("ours")
 
     make()
@@ -390,7 +390,7 @@ def test_files_that_may_be_edited_pass_until_they_would_be_lost(tmp_path):
 
 
 def _write_slowly(folder, ready, end):
-    with whole_folder(folder, {"kind": "store"}, resumes=True) as new:
+    with atomic_folder(folder, {"kind": "store"}, resumes=True) as new:
         (new / "part").touch()
         ready.set()
         end.wait(30)
@@ -408,7 +408,7 @@ def test_a_second_writer_of_a_folder_is_refused_until_the_first_was_killed(tmp_p
     writer.kill()
     writer.join()
     assert not (tmp_path / "store").exists()
-    with whole_folder(tmp_path / "store", {"kind": "store"}, resumes=True) as new:
+    with atomic_folder(tmp_path / "store", {"kind": "store"}, resumes=True) as new:
         assert (new / "part").exists()
     assert list(tmp_path.iterdir()) == [tmp_path / "store"]
 

@@ -111,12 +111,15 @@ class Stage:
         return (*self.config, *self.other_sections)
 
     @property
-    def is_last(self) -> bool:
+    def makes_page(self) -> bool:
         return self.name == ORDER[-1]
 
     @property
-    def stages_read(self) -> tuple[str, ...]:
-        return tuple(name for name in STAGES if name != self.name) if self.is_last else (*self.inputs, *self.optional)
+    def all_inputs(self) -> tuple[str, ...]:
+        """The stages whose results it reads; the page reads all."""
+        if self.makes_page:
+            return tuple(name for name in STAGES if name != self.name)
+        return (*self.inputs, *self.optional)
 
     def line(self, manifest: Mapping[str, Any], hook_name: str = "", *, is_new: bool = True) -> str:
         """Return what is printed when it ends: name, seconds, the hook if there are several, summary, and that it was

@@ -9,7 +9,7 @@ from interp.checks.errors import InterpError
 from interp.pipeline import overheads
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import reader_of
+from interp.pipeline.readers import reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import HarvestSection
 from interp.pipeline.stages import stage

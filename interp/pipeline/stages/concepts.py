@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.pipeline import overheads
 from interp.pipeline.costs import Cost
-from interp.pipeline.opening import read_table
+from interp.pipeline.readers import read_table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import LEFT_OUT, NOT_FOR_TRANSCODERS, rows_by_name, stage
 from interp.runtime.progress import Progress

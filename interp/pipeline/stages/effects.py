@@ -9,7 +9,7 @@ from interp.checks.config_fields import values_of
 from interp.effects.ablation_config import AblationConfig
 from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import read_table
+from interp.pipeline.readers import read_table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import EffectsSection
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, stage

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from interp.features.scan_config import ScanConfig
 from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import reader_of
+from interp.pipeline.readers import reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress

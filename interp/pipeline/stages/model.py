@@ -9,7 +9,7 @@ from interp.pipeline import overheads
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.model_section import ModelSection
-from interp.pipeline.opening import lazy_call, read_curve, reader_of
+from interp.pipeline.readers import lazy_call, read_curve, reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress

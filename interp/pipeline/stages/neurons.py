@@ -5,7 +5,7 @@ from typing import Any
 
 from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import reader_of
+from interp.pipeline.readers import reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import LEFT_OUT, NOT_FOR_TRANSCODERS, stage
 from interp.pipeline.stages.features import scan_cost, scan_dictionary

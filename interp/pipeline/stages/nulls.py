@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, SINGLE_TOKEN
 from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import lazy_call
+from interp.pipeline.readers import lazy_call
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, NOT_FOR_TRANSCODERS, rows_by_name, stage
 from interp.pipeline.stages.activations import harvest_cost

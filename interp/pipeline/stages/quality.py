@@ -7,7 +7,7 @@ from typing import Any
 
 from interp.pipeline import overheads
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import read_table
+from interp.pipeline.readers import read_table
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import QualitySection
 from interp.pipeline.stages import NEXT_LINE, rows_by_name, stage

@@ -10,7 +10,7 @@ from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
 from interp.pipeline import overheads
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import lazy_call
+from interp.pipeline.readers import lazy_call
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import RankingSection
 from interp.pipeline.stages import stage

@@ -9,7 +9,7 @@ from interp.checks.errors import InterpError
 from interp.pipeline import overheads
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.opening import lazy_call, read_curve, reader_of
+from interp.pipeline.readers import lazy_call, read_curve, reader_of
 from interp.pipeline.run_folder import Run
 from interp.pipeline.sections import LoadedSAESection
 from interp.pipeline.stages import NEXT_LINE, stage
@@ -138,7 +138,7 @@ def _load(run: Run, config: LoadedSAESection, folder: Path) -> dict[str, Any]:
     from interp.activations.hooks import check_trained_hook, hooks_of
     from interp.activations.sources import first_rows
     from interp.codes.dictionary import check_one_hook
-    from interp.codes.untrained_rows import norm_limit_on
+    from interp.codes.training_exclusions import norm_limit_on
     from interp.evaluation.quality import evaluate_reconstruction
     from interp.sae import load_sae
 

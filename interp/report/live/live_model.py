@@ -38,12 +38,12 @@ from interp.activations.next_tokens import check_predicts_next
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
 from interp.codes.dictionary_hooks import dictionary_hooks
-from interp.codes.untrained_rows import is_included
+from interp.codes.training_exclusions import is_included
 from interp.display.segments import to_json
 from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.steering import Steered, pins
-from interp.evaluation.rerun_shortcuts import downstream_of
+from interp.evaluation.downstream_finder import downstream_of
 from interp.features.text_features import encode_with_opening_token
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties

@@ -36,7 +36,7 @@ def refuse_other_settings(run: Run) -> None:
         differences = [""]
         reason = str(error)
     if differences:
-        states = {stage.name: state_of(run, stage, outside=False) for stage in STAGES.values() if not stage.is_last}
+        states = {stage.name: state_of(run, stage, outside=False) for stage in STAGES.values() if not stage.makes_page}
         changed = [name for name, state in states.items() if state.settings or state.others]
         _refuse_to_lose(reason, stages_lost(run, changed))
 

@@ -3,7 +3,7 @@
     sparse_codes       codes in memory;   code_store   codes on disk
     code_chunks        both, read chunk by chunk
     dictionary         what a dictionary is
-    untrained_rows     what its training left out;   latent_strengths   which of its latents are faint
+    training_exclusions   what its training left out;   latent_strengths   which of its latents are faint
     dictionary_hooks   the hooks of a model that a dictionary reads and writes
     offsets            where the entries of each row begin
 

@@ -300,7 +300,7 @@ def test_a_finished_part_of_interrupted_work_is_found_again(tmp_path):
     assert (out / "weights").read_text() == "trained" and is_finished(out, {"stage": "sae"})
 
 
-def test_whole_folder_replaces_other_work_only_with_overwrite(tmp_path):
+def test_a_folder_replaces_other_work_only_with_overwrite(tmp_path):
     folder = tmp_path / "store"
 
     def make(k: int, fails: bool = False, **options) -> list[str]:

@@ -11,10 +11,8 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from interp import harvest, scan_features
 from interp.checks.errors import DamagedError
 from interp.checks.limits import SEEDS
-from interp.cli import main, model_commands
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import null_dictionaries, null_trials
@@ -28,14 +26,12 @@ from interp.pipeline.stages.nulls import by_dictionary, nulls_summary
 from interp.pipeline.stages.ranking import verdicts_summary
 from interp.report.null_shares import share_rows
 from interp.runtime.progress import no_progress
-from interp.sae import SAE, TopKConfig
+from interp.sae import TopKConfig
 from interp.sae.architectures.sae_config import config_to_dict
-from interp.sae.model import Transcoder
 from interp.statistics.estimates import wilson
 from interp.storage.files import write_parquet
 from interp.verdict.ranking_tables import read_ranking
 from interp.verdict.verdict_shares import verdict_counts, verdict_shares
-from tests.small_models import POST, V, ours, sae, seeded
 
 ROWS = [("monosemantic", True, 1)] * 3 + [("monosemantic", False, 1)] + [("polysemantic", True, 2)] * 2
 ROWS += [("polysemantic", False, 1), ("polysemantic", False, 2), ("single-token", False, 1), ("too-rare", False, 0)]
@@ -184,22 +180,6 @@ def test_another_model_is_harvested_for_as_many_rows_as_its_dictionary_learns_fr
         trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=tokens))
         null_trials.NullTrials.add_model(trials, "shuffled model", None, "", {})
         assert len(harvested[-1]) == n_sequences
-
-
-def test_the_command_refuses_another_dictionary_than_was_scanned_and_a_transcoder(tmp_path, capsys, monkeypatch):
-    model, dictionary = ours().float(), sae()
-    store = harvest(model, torch.randint(0, V, (8, 9), generator=seeded(0)), [POST], tmp_path / "store")
-    scan_features(dictionary, store, POST, tmp_path / "scan")
-    monkeypatch.setattr(model_commands, "load_named_model", lambda name: model)
-    names = ("W_enc", "W_dec", "b_enc", "b_dec", "encoder")
-    weights = {name: getattr(dictionary, name) for name in names}
-    SAE(**weights | {"W_dec": dictionary.W_dec.flip(0)}).save(tmp_path / "other")
-    Transcoder(**weights).save(tmp_path / "transcoder", format="interp")
-    for name, refusal in (("other", "20 latents of another dictionary"), ("transcoder", "the nulls are autoencoders")):
-        words = ["nulls", tmp_path / "scan", tmp_path / "store", "--sae", tmp_path / name, "--model", "ours"]
-        assert main([*map(str, words), "--out", str(tmp_path / "out")]) == 2
-        assert refusal in capsys.readouterr().err
-    assert not (tmp_path / "out").exists()
 
 
 def test_a_ranking_with_the_verdicts_of_another_version_is_refused(tmp_path):

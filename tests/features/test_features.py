@@ -787,8 +787,8 @@ def test_feature_store_requires_each_fact_of_a_scan(tokens, z, tmp_path):
     path = FeatureStore.from_codes(tokens, z, tmp_path).path
     meta = json.loads((path / "meta.json").read_text())
     (path / "manifest.json").unlink()
-    assert len(meta) == 14
-    for name in meta.keys() - {"weights"}:  # which older scans lack
+    assert len(meta) == 15
+    for name in meta.keys() - {"weights", "format"}:  # which older scans lack
         (path / "meta.json").write_text(json.dumps({other: meta[other] for other in meta if other != name}))
         with pytest.raises(ValueError, match=f"meta.json is damaged, {name} is missing; scan again"):
             FeatureStore.open(path)

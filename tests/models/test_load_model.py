@@ -214,7 +214,8 @@ def test_a_revision_reaches_the_hub_or_is_refused(monkeypatch):
     asked = {}
     monkeypatch.setattr(TransformerBridge, "boot_transformers", lambda name, **options: asked.update(options))
     monkeypatch.setattr("models.pretrained.from_object", lambda bridge, tokenizer: torch.nn.Linear(2, 2))
-    load_model("transformer_lens:gpt2", revision="step1000")
+    with pytest.raises(ValueError, match="'transformer_lens' gave a Linear without hook_dict"):
+        load_model("transformer_lens:gpt2", revision="step1000")
     assert asked == {"revision": "step1000"}
     with pytest.raises(ValueError, match="revision='step1000' is for a model on the Hugging Face hub"):
         load_model(torch.nn.Linear(2, 2), revision="step1000")

@@ -70,9 +70,10 @@ function otherTokens(rows, columns) {
 
 function strandLines() {
   return strands.toSorted((a, b) => b.carries - a.carries).flatMap((strand) => {
-    const { sign, d, width, links, carries } = strand;
+    const { isError, d, width, links, carries } = strand;
     const keys = links.map(keyOf).join("|");
-    strand.line = drawn("path", { class: `edge ${sign}`, "data-keys": keys, "stroke-width": width.toFixed(1), d });
+    const look = { class: isError ? "edge fault" : "edge", "stroke-width": width.toFixed(1), d };
+    strand.line = drawn("path", { ...look, "data-keys": keys });
     const what = links.length > 1 ? `${links.length} edges; a click shows the strongest` : "an edge";
     const tip = drawn("title", {}, `${what}; ${percent(carries)} of the influence on ${answerWord()}`);
     const key = keyOf(links[0]);
@@ -102,7 +103,7 @@ function boxElement(box, largest) {
 }
 
 function lineElement(mark, largest) {
-  const { ids, kind, token, name, title, effect, influence } = mark;
+  const { ids, kind, token, name, text, height, effect, influence } = mark;
   const [id] = ids;
   const isChanged = ids.some((each) => (state.times[each] ?? 1) !== 1);
   const isAnswer = kind === "logit";
@@ -117,16 +118,17 @@ function lineElement(mark, largest) {
       title: tip,
       ...handlers(id),
     },
-    element("span", { class: "name" }, title),
-    element("span", { class: "where" }, token),
     element("span", { class: "value" }),
+    element("span", { class: "name" }, text),
+    element("span", { class: "where" }, token),
   );
+  mark.line.style.flexGrow = String(height);
   mark.line.style.setProperty("--bar", `${isAnswer ? 0 : (100 * Math.abs(effect ?? 0)) / largest}%`);
   return mark.line;
 }
 
 /* Highlight a node with its edges, or an edge with its ends. Beside each node stands what it adds to the answer, or,
- * while a node is highlighted, the edge between the two. */
+ * while a node is highlighted, the edge between the two, whose line then has the colour of its sign. */
 function light(id) {
   const pair = pairs.get(id);
   const marks = boxes.flatMap((box) => box.marks);
@@ -137,29 +139,36 @@ function light(id) {
     : Boolean(own) && (own.ids.includes(source) || own.ids.includes(target)));
   const lit = strands.flatMap(({ links }) => links).filter(touches);
   the("frame").classList.toggle("dimmed", isLit);
-  for (const { line, links } of strands) line.classList.toggle("on", links.some(touches));
+  for (const { line, links } of strands) {
+    const sum = sumOf(links.filter(touches), ({ weight }) => weight);
+    line.classList.toggle("on", links.some(touches));
+    line.classList.toggle("raises", sum > 0);
+    line.classList.toggle("lowers", sum < 0);
+  }
   for (const mark of marks) {
     const { ids, kind, line, effect } = mark;
     const edges = lit.filter(({ source, target }) => ids.includes(source) || ids.includes(target));
     const isOwn = mark === own;
     const isNear = isOwn || edges.length > 0 || ids.includes(pair?.source) || ids.includes(pair?.target);
     line.classList.toggle("near", isNear);
+    line.classList.toggle("own", isOwn);
     line.classList.toggle("pinned", ids.includes(state.pinned));
     const value = isLit && !isOwn ? edges.length && sumOf(edges, ({ weight }) => weight) : effect;
     const isAnswer = kind === "logit" && !(isLit && edges.length && !isOwn);
     const text = isAnswer ? percent(byId.get(ids[0]).token_prob) : signed(value || undefined);
     line.querySelector(".value").replaceChildren(text);
   }
-  const edges = own ? `edges between ${clipped(own.title, 40)} and other nodes` : "the edge";
+  const edges = own ? `direct effects of ${clipped(own.title, 40)} and on it` : "its direct effect";
   const isFirst = state.answer === logits[0].node_id;
   const added =
-    `Numbers: nats added in all to the log probability of ${answerWord()}, by ablation, else to first order`
+    `the log probability of ${answerWord()}: nats added in all, by ablation, else to first order`
     + (isFirst ? "." : `; those of tokens are known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
   const weak = boxes.every(hasLines) ? "" : " A box without lines acts through paths too weak for this page.";
-  the("legend").replaceChildren(
-    isLit ? `Numbers: ${edges}, in the unit of the target.` : `${hasEffects ? added : ""}${weak}`);
+  the("legend").replaceChildren(isLit
+    ? `the target: ${edges}, with attention and norms held, in the unit of the target.`
+    : `${hasEffects ? added : answerWord()}${weak}`);
 }
 
 const signed = (value) => {

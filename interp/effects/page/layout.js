@@ -9,10 +9,12 @@ import { sumOf, visible } from "./words.js";
 
 /** @import { Box, Strand } from "./shown.js" */
 
-const LETTER = 6.4;
-const LINE = { wide: 22, narrow: 28 }; // the height of a line of a box; a finger needs more
-const BOX = { least: 84, few: 4, leastOfMany: 128, most: 300, beside: 60, border: 6 };
-const NARROWEST = 0.7; // of those least widths, where a frame is too narrow for them
+const LETTER = 6.1;
+const LINE = { wide: 22, narrow: 28, more: 15 }; // of a name: the first, which a finger needs larger, and others
+const MOST_LINES = 3; // of a name
+const INSIDE = { sides: 14, value: 38 }; // what the sides of a box and a number take of its width
+const BOX = { least: 84, eachName: 12, leastOfMany: 140, most: 300, beside: 60, border: 6 };
+const NARROWEST = 0.8; // of those least widths, where a frame is too narrow for them
 const SPACE = { least: 36, each: 7, most: 130 }; // between two rows, by the strands in it
 const STRAND = { least: 1, most: 9, gap: 3 };
 const BETWEEN = 14; // two columns
@@ -25,23 +27,43 @@ const MARGIN = { left: 70, narrow: 24, right: 10, top: 4, bottom: 6 };
  * @param {Strand[]} strands
  * @param {{ frameWidth: number, leastHeight: number, isNarrow: boolean }} frame */
 export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
+  const isBeside = new Set(strands.filter((strand) => isBlocked(strand, boxes)));
   const most = Math.max(1e-30, ...strands.map(({ carries }) => carries));
   for (const strand of strands)
     strand.width = STRAND.least + (STRAND.most - STRAND.least) * Math.sqrt(strand.carries / most);
-  const rows = rowsOf(boxes, strands, leastHeight, isNarrow ? LINE.narrow : LINE.wide);
-  const isBeside = new Set(strands.filter((strand) => isBlocked(strand, boxes)));
   const { columns, width } = columnsOf(boxes, isBeside, frameWidth, isNarrow);
   for (const box of boxes) {
     const { left, width: own } = columns.find(({ tokens }) => tokens.includes(box.column));
-    Object.assign(box, { left, width: own, top: rows.get(box.row).bottom - box.height });
+    Object.assign(box, { left, width: own });
+    for (const mark of box.marks) {
+      Object.assign(mark, inLines(mark.title, own, isNarrow));
+      mark.height = (isNarrow ? LINE.narrow : LINE.wide) + (mark.lines - 1) * LINE.more;
+    }
+    box.height = sumOf(box.marks, ({ height }) => height) + BOX.border;
   }
+  const rows = rowsOf(boxes, strands, leastHeight, isNarrow ? LINE.narrow : LINE.wide);
+  for (const box of boxes) box.top = rows.get(box.row).bottom - box.height;
   drawStrands(strands, isBeside, rows, columns);
   return { rows: [...rows.values()], columns, width, height: [...rows.values()][0].bottom + MARGIN.bottom };
 }
 
+/* A name broken into lines, which go around the number at the right of the first. text: what there is room for. */
+function inLines(title, width, isNarrow) {
+  const room = Math.floor((width - INSIDE.sides) / LETTER);
+  const first = room - Math.ceil(INSIDE.value / LETTER);
+  if (isNarrow || title.length <= first) return { text: title, lines: 1 };
+  let [text, left, lines] = ["", first, 1];
+  for (const word of title.split(/(?<= )/)) {
+    if (word.trimEnd().length > left && lines < MOST_LINES) [left, lines] = [room, lines + 1];
+    if (word.trimEnd().length > left) return { text: `${text}${word.slice(0, Math.max(0, left - 1))}…`, lines };
+    text += word;
+    left -= word.length;
+  }
+  return { text, lines };
+}
+
 /* The rows from the tokens upwards: of each its top, its bottom and its number from below. */
 function rowsOf(boxes, strands, leastHeight, line) {
-  for (const box of boxes) box.height = box.marks.length * line + BOX.border;
   const names = [...new Set([-1, ...boxes.map(({ row }) => row)])].sort((a, b) => a - b);
   const heights = names.map((name) =>
     Math.max(line + BOX.border, ...boxes.filter(({ row }) => row === name).map(({ height }) => height)));
@@ -85,7 +107,7 @@ function columnsOf(boxes, isBeside, frameWidth, isNarrow) {
   for (const column of columns) {
     const wished = column.isUsed ? column.letters * LETTER + BOX.beside : column.text.length * LETTER + 8;
     column.wished = isNarrow ? frameWidth : Math.min(column.isUsed ? BOX.most : MOST_UNUSED, wished);
-    column.width = Math.min(column.wished, column.lines > BOX.few ? BOX.leastOfMany : BOX.least);
+    column.width = Math.min(column.wished, BOX.leastOfMany, BOX.least + BOX.eachName * (column.lines - 1));
   }
   const needed = (column) => column.width + column.tracks + BETWEEN;
   const spare = () => frameWidth - left - MARGIN.right - sumOf(columns, needed);

@@ -14,10 +14,11 @@ const MOST_EDGES = 12;
 const HELP =
   "A box holds the latents that fire at one token in one layer, those with the largest effect on the next token " +
   "first. Drawn are the paths through the nodes that it depends most on, and further ones by their influence. The " +
-  "wider a line, the more of the influence it carries; it joins all edges of one sign between two boxes. Click a " +
-  "node: what feeds it, what it feeds, and what the model does without it. Click a line: its strongest edge, the " +
-  "heads that carry it, and why they look there. Click a next token: its paths. Keys: j and k walk through the " +
-  "nodes, + and - draw more or fewer paths, e errors, g groups as one, Esc lets go.";
+  "wider a line, the more of the influence it carries; it joins all edges between two boxes. Click a node: " +
+  "what feeds it, what it feeds, and what the model does without it; blue lines raise their target, orange ones " +
+  "lower it. Click a line: its strongest edge, the heads that carry it, and why they look there. Click a next token: " +
+  "its paths. Keys: j and k walk through the nodes, + and - draw more or fewer paths, e errors, g groups as one, Esc " +
+  "lets go.";
 
 export function nodeCard(node) {
   const facts = cardOf(node);
@@ -48,7 +49,10 @@ function factList(node, facts) {
     const share = facts?.max ? ` (${percent(node.activation / facts.max)} of its maximum)` : "";
     of("activation", short(node.activation) + share);
   }
-  of(`influence on ${answerWord()}`, percent(pathsToAnswer().influence.get(node.node_id) ?? 0));
+  const influence = pathsToAnswer().influence.get(node.node_id) ?? 0;
+  const isHidden = influence < 0.005 && strongestNodes(state.answer).includes(node);
+  of(`influence on ${answerWord()}, by edges`,
+    percent(influence) + (isHidden ? ": it acts by changing attention and norms, which edges hold" : ""));
   const nats = (value) => ((value ?? null) === null ? "" : `${short(value)} nats`);
   if (kindOf(node) !== "logit") {
     of(`adds to ${answerWord()}, by ablation`, nats(measured(node, state.answer)));

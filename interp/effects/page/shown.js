@@ -69,18 +69,17 @@ function markOf(alike, influence) {
   };
 }
 
-/* Between two boxes there is a strand for what raises, one for what lowers, and one for errors. */
+/* Between two boxes there is a strand for errors, and one for all others. */
 function strandsOf(drawn, boxes, { influence }) {
   const boxOf = new Map(boxes.flatMap((box) => box.marks.flatMap(({ ids }) => ids.map((id) => [id, box]))));
-  const signOf = ({ source, weight }) =>
-    (kindOf(byId.get(source)) === "error" ? "fault" : weight > 0 ? "raises" : "lowers");
+  const isOfError = ({ source }) => kindOf(byId.get(source)) === "error";
   const strands = Map.groupBy(drawn, (link) =>
-    `${boxOf.get(link.source).key} ${boxOf.get(link.target).key} ${signOf(link)}`);
+    `${boxOf.get(link.source).key} ${boxOf.get(link.target).key} ${isOfError(link)}`);
   return [...strands.values()].map((within) => {
     const carriedOf = (link) => shareOf(link) * (influence.get(link.target) ?? 0);
     const sorted = within.toSorted((a, b) => carriedOf(b) - carriedOf(a));
     const [{ source, target }] = sorted;
-    return { from: boxOf.get(source), to: boxOf.get(target), sign: signOf(sorted[0]), links: sorted,
+    return { from: boxOf.get(source), to: boxOf.get(target), isError: isOfError(sorted[0]), links: sorted,
       carries: sumOf(sorted, carriedOf) };
   });
 }
@@ -90,7 +89,9 @@ function strandsOf(drawn, boxes, { influence }) {
  * @typedef {{ key: string, row: number, column: number, marks: Mark[],
  *     left?: number, top?: number, width?: number, height?: number }} Box */
 /** A line of a box: some nodes, drawn as one. token: at which they are. effect: on the answer, in nats, if it is known.
+ * text, lines, height: the part of the title that there is room for, and its size.
  * @typedef {{ ids: string[], kind: string, token: string, name: string, title: string, effect: number | undefined,
- *     influence: number }} Mark */
-/** Edges of one sign between two boxes. carries: their share of the influence on the answer. d: the line that is drawn.
- * @typedef {{ from: Box, to: Box, sign: string, links: any[], carries: number, d?: string, width?: number }} Strand */
+ *     influence: number, text?: string, lines?: number, height?: number }} Mark */
+/** Edges between two boxes. carries: their share of the influence on the answer. d: the line that is drawn.
+ * @typedef {{ from: Box, to: Box, isError: boolean, links: any[], carries: number, d?: string,
+ *     width?: number }} Strand */

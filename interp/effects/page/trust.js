@@ -17,7 +17,9 @@ const MEANINGS = {
     "the rank correlation with ablation, of what latents do to the answer to first order (effects) and by the paths " +
     "of the graph, and to each other (pairs). If attributions are shuffled among them, it exceeds the number given " +
     "in 1 of 20 cases. Other nulls say nothing of it: a null model agrees with its own ablations too.",
-  replacement: "and completeness: how much the dictionaries hold of the model, on any text, also on shuffled tokens.",
+  replacement:
+    "and completeness: how much the dictionaries hold of the model, on any text. Shuffled tokens may have more: these " +
+    "two say nothing of what is particular to this prompt.",
 };
 
 export function showTrust() {

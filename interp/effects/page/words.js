@@ -12,9 +12,12 @@ export function visible(token) {
   return FROM_RIGHT.test(drawn) ? `\u2068${drawn}\u2069` : drawn;
 }
 
+/* "tokens 4 to 7 tokens into a sequence" with its subject once. */
+const onceTokens = (name) => name.replace(/^tokens (?=[\w ]+ tokens? into)/, "");
+
 /* A name with the white space of each token that it quotes; one of white space alone has its line ends written as a
  * rule does. */
-export const quoting = (name) => name.replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs, (quoted) =>
+export const quoting = (name) => onceTokens(name).replace(/"(.+?)"(?=$|[\s,;:.)])|“.*?”/gs, (quoted) =>
   visible(/^"(?:\\n|\s)+"$/.test(quoted) ? quoted.replaceAll("\\n", "\n") : quoted));
 
 export const nameOf = (node) => quoting(node.clerp);

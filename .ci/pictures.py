@@ -73,7 +73,7 @@ def take_explorer(browser: Chromium, run: Run) -> None:
 def take_graph(browser: Chromium, run: Path, page: Path) -> None:
     prompt = PROMPTS["play"]
     subprocess.run([sys.executable, "-m", "interp", "graph", str(run), prompt, "--out", str(page)], check=True)
-    browser.size(1000, 900)
+    browser.size(1000, 950)
     browser.send("Page.navigate", url=page.resolve().as_uri())
     browser.wait("document.readyState === 'complete' && Boolean(document.querySelector('svg'))")
     browser.picture(OUT / "graph.png")

@@ -47,7 +47,9 @@ def graph_command(
     as_page = out.suffix == ".html"
     if serve is not None and not as_page:
         raise InterpError(f"--serve needs a page: name an .html file, not {out}")
-    from interp.effects import attribution_graph, measured_effects, score_graph
+    import pandas as pd
+
+    from interp.effects import attribution_graph, measured_effects, score_graph, token_effects
     from interp.pipeline.readers import open_any
     from interp.report.live.local_server import check_port
     from interp.report.page_names import names_of_page
@@ -65,6 +67,7 @@ def graph_command(
         if checks and as_page:
             effects = measured_effects(graph, model, dictionaries, progress=bar)
             beside = score_graph(graph, model, dictionaries, effects, progress=bar)
+            effects = pd.concat([effects, token_effects(graph, model, dictionaries)], ignore_index=True)
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
         features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}

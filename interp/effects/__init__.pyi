@@ -5,6 +5,7 @@ from .graph_checks import agreement as agreement
 from .graph_checks import changed_next_tokens as changed_next_tokens
 from .graph_checks import measured_effects as measured_effects
 from .graph_checks import score_graph as score_graph
+from .graph_checks import token_effects as token_effects
 from .graph_page import disagreements as disagreements
 from .interventions import ABLATE as ABLATE
 from .interventions import Action as Action

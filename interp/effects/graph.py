@@ -133,8 +133,8 @@ class AttributionGraph(GraphNodes):
         """Write the pruned graph as a page: one file, which works offline, in a folder that is made if it does not
         exist.
 
-        effects: `measured_effects` of this graph, shown next to its edges; the `disagreements` among them are listed,
-        and the latents with the largest on each next token are kept.
+        effects: `measured_effects` of this graph, and `token_effects`, shown next to its edges; the `disagreements`
+        among them are listed, and the latents with the largest on each next token are kept.
         features, rankings: for each hook, for the texts and rules of latents.
         names: for each hook, the name of each latent and a shorter one, such as those of the page of a run
         (`report.page_names`), instead of its rule.

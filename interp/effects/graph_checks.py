@@ -101,6 +101,19 @@ def measured_effects(
     return pd.DataFrame(pairs | {"attributed": attributed[later].astype(float), "measured": measured[later]})
 
 
+def token_effects(graph: AttributionGraph, model: Model, dictionaries: Mapping[str, Dictionary]) -> pd.DataFrame:
+    """Return what the embedding of each token adds to the log probability of each next token of the graph, to first
+    order: a row per pair, in the columns of `measured_effects`. It is not ablated, so `measured` is NaN.
+
+    Raises ValueError if the model or the dictionaries do not belong to the graph."""
+    passes = passes_of(graph, model, dictionaries)
+    tokens, logits = (graph.nodes[graph.nodes["type"] == kind] for kind in ("embedding", "logit"))
+    attributed = TargetGradients(passes, len(logits), linearised=False).of(logits)[:, passes.columns(tokens)]
+    target, source = np.indices(attributed.shape).reshape(2, -1)
+    pairs = {"source": tokens.index[source], "target": logits.index[target]}
+    return pd.DataFrame(pairs | {"attributed": attributed.ravel().astype(float), "measured": np.nan})
+
+
 def agreement(graph: AttributionGraph, effects: pd.DataFrame) -> Agreement:
     """Compare the attributions of a graph with its measured effects."""
     compared = _compared(graph, effects)

@@ -81,7 +81,7 @@ def page_content(
         page["effects"] = json_records(edges)
         unit = graph.nodes["activation"].where(graph.nodes["type"] == "latent", 1.0)  # logits are read in nats
         shares = edges[["attributed", "measured"]].div(unit[effects["target"][edges.index]].to_numpy(), axis=0)
-        page["disagreements"] = disagreements(shares.reset_index(drop=True)).index.tolist()
+        page["disagreements"] = disagreements(shares.reset_index(drop=True).dropna()).index.tolist()
     if scores is not None:
         page["scores"] = json_records(scores)
     return page
@@ -91,7 +91,7 @@ def largest_effects(graph: GraphNodes, effects: pd.DataFrame) -> list[int]:
     """Return the latents with the largest measured effect on each next token: those that the page says it depends
     on."""
     on_logits = effects[(graph.nodes["type"] == "logit").to_numpy()[effects["target"]]]
-    size = on_logits["measured"].abs().sort_values(ascending=False, kind="stable")
+    size = on_logits["measured"].dropna().abs().sort_values(ascending=False, kind="stable")
     return sorted(set(on_logits.loc[size.index].groupby("target").head(_DEPENDS_ON)["source"]))
 
 

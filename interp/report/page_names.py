@@ -1,7 +1,7 @@
 """Read the names of latents from a page that was written, as text, for displays that have no page beside them.
 
 In: the folder of a page. Out: for each latent, what it fires on in a few words, as its own page says it (`captions`),
-and the same in short: without the words that qualify it.
+and the same in short: without the words that qualify it, and with … for further senses.
 """
 
 import json
@@ -44,7 +44,7 @@ def caption_text(segments: list, words: Mapping[str, Any], without: tuple[str, .
             return _token(one)
         kind, content = next(iter(one.items()))
         if kind in without:
-            return ""
+            return " …" if kind == "more_senses" else ""
         if kind == "groups":
             return " or ".join(_group(*group) for group in content)
         if kind == "rule":

@@ -23,7 +23,7 @@ from interp.effects import graph_checks
 from interp.effects.attention_attribution import AttentionScore, _scores
 from interp.effects.attribution import attribution_graph
 from interp.effects.graph import AttributionGraph, load_graph
-from interp.effects.graph_checks import agreement, changed_next_tokens, measured_effects, score_graph
+from interp.effects.graph_checks import agreement, changed_next_tokens, measured_effects, score_graph, token_effects
 from interp.effects.graph_page import disagreements
 from interp.effects.interventions import Action, intervene
 from interp.effects.latent_edges import feature_edges
@@ -454,6 +454,29 @@ def test_measured_effects_equal_those_of_intervene(model: Transformer, graph: At
         changed_next_tokens(graph, model, given, {0: 0.0})
 
 
+def test_the_effects_of_tokens_are_those_of_the_graph_and_of_its_other_next_tokens(
+    model: Transformer, graph: AttributionGraph
+) -> None:
+    effects = token_effects(graph, model, transcoders())
+    table = effects.pivot(index="target", columns="source", values="attributed")
+    is_token = graph.nodes["type"] == "embedding"
+    assert table.loc[graph.likeliest].to_numpy() == pytest.approx(graph.nodes["effect"][is_token].to_numpy(), abs=1e-5)
+    assert list(table.index) == list(graph.nodes.index[graph.nodes["type"] == "logit"])
+    assert effects["measured"].isna().all()
+    passes = passes_of(graph, model, transcoders())
+    other = int(table.index[1])
+    step = 1e-2
+    change = passes.zeros(2 * len(table.columns))
+    each = np.arange(len(table.columns))
+    columns = passes.columns(graph.nodes[is_token])
+    change[each, columns] = step
+    change[len(each) + each, columns] = -step
+    final = passes.readings(change, linearised=False)[-1][:, -1]
+    log_p = passes.log_probabilities(final)[:, int(graph.nodes["latent"][other])].detach().double().numpy()
+    slopes = (log_p[: len(each)] - log_p[len(each) :]) / (2 * step)
+    assert slopes == pytest.approx(table.loc[other].to_numpy(), rel=0.02, abs=2e-3), "the slope of what the model says"
+
+
 def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
     """Two latents carry token a to x, two token b against x; one alone carries a to y."""
     kinds = ["embedding"] * 2 + ["latent"] * 5 + ["logit", "logit", "bias", "rest"]
@@ -799,6 +822,51 @@ def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhe
         }})()""")
         assert chromium.text("#card h2")[0] == said, "on its card"
         assert chromium.evaluate("document.querySelector('.node.pinned').title").startswith(said), "and on its node"
+
+
+def test_another_next_token_has_the_effects_of_its_tokens(graph, model: Transformer, chromium, tmp_path) -> None:
+    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+    both = pd.concat([effects, token_effects(graph, model, transcoders())], ignore_index=True)
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0, effects=both))
+    confirmed = chromium.text("#trust summary")
+    other = graph.node_ids()[graph.nodes.index[graph.nodes["type"] == "logit"][1]]
+    change(chromium, answer=other, cut=100)
+    numbers = chromium.text(".node.embedding .value")
+    assert numbers and all(numbers) and "alone" not in chromium.text("#legend")[0]
+    open_graph(chromium, graph.to_html(tmp_path / "alone.html", nodes=1.0, effects=effects))
+    assert chromium.text("#trust summary") == confirmed, "what was not ablated is not counted"
+    change(chromium, answer=other, cut=100)
+    assert not any(chromium.text(".node.embedding .value")) and "alone" in chromium.text("#legend")[0]
+
+
+def test_a_line_has_the_colour_of_its_edge_while_one_of_its_ends_is_chosen(graph, chromium, tmp_path) -> None:
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0))
+    change(chromium, cut=100)
+    coloured = "[...document.querySelectorAll('.edge.raises, .edge.lowers')]"
+    assert chromium.evaluate(f"{coloured}.length") == 0, "nodes alone have a sign at first"
+    change(chromium, pinned=chromium.evaluate("document.querySelector('.node.latent').dataset.id"))
+    signs = chromium.evaluate(f"""(() => {{
+        const {{ pinned }} = modules["state.js"].state;
+        const weightOf = (key) => (key.split(" ").includes(pinned) ? modules["graph.js"].pairs.get(key).weight : 0);
+        return {coloured}.map((line) => [line.classList.contains("raises"),
+            line.dataset.keys.split("|").reduce((sum, key) => sum + weightOf(key), 0)]);
+    }})()""")
+    assert signs and all(raises == (weight > 0) for raises, weight in signs)
+
+
+def test_a_long_name_goes_over_lines_of_its_box_and_is_cut_after_the_third(graph, chromium, tmp_path) -> None:
+    short, long = "one short name", "a long name of a latent " * 9
+    names = {hook: [(long, short if n % 2 else long) for n in range(N_LATENTS)] for hook in transcoders()}
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", names=names))
+    change(chromium, cut=100)
+    shown = chromium.evaluate("""[...document.querySelectorAll('.node.latent')].map((node) => {
+        const name = node.querySelector('.name');
+        const inside = name.getBoundingClientRect().bottom <= node.getBoundingClientRect().bottom + 1;
+        return [name.textContent, Math.round(name.getBoundingClientRect().height / 15), inside];
+    })""")
+    assert all(text.startswith(("a long name", short)) for text, *_ in shown)
+    assert all(text.endswith("…") and 1 < lines < 4 for text, lines, _ in shown if text.startswith("a long"))
+    assert all(inside for *_, inside in shown)
 
 
 def test_the_names_of_rows_stay_in_sight_where_the_columns_scroll(graph: AttributionGraph, chromium, tmp_path) -> None:

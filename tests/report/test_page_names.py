@@ -31,7 +31,7 @@ def letters(name: str) -> str:
             [{"senses": [[[["a"], " in code"], 0.5, 0.9], [[], 0.2, None]]}, {"more_senses": [[[], 0.1, None]]},
              {"no_sense": 0.2}],
             '"a" in code; no rule and 1 more, of no sense 20 %',
-            '"a" in code; no rule',
+            '"a" in code; no rule …',
         ),
         (
             [{"rule": 0}, {"apart": [", before ", {"rule": [["b"]]}]}],

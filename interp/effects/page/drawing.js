@@ -10,6 +10,7 @@ import { pathsToAnswer, pin, state } from "./state.js";
 import { clipped, percent, short, sumOf, wordOf } from "./words.js";
 
 const BELOW = 16; // the height that is left free below the graph
+const LEAST_BOX = 28; // the height of a box of one line
 const NARROW = 560; // a frame in which columns for the tokens have no room
 
 let [boxes, strands] = [[], []];
@@ -63,9 +64,9 @@ function rowNames(rows, isNarrow) {
 /* The tokens that no path begins in, which are read between the others. */
 function otherTokens(rows, columns) {
   const hasBox = new Set(boxes.filter(({ row }) => row === -1).map(({ column }) => column));
-  const { top, bottom } = rows[0];
+  const { bottom } = rows[0];
   return columns.filter(({ tokens }) => !hasBox.has(tokens[0])).map(({ left, width, text }) =>
-    put(element("span", { class: "unused", title: text }, text), { left, top, width, height: bottom - top }));
+    put(element("span", { class: "unused", title: text }, text), { left, top: bottom - LEAST_BOX, width }));
 }
 
 function strandLines() {
@@ -159,10 +160,10 @@ function light(id) {
     line.querySelector(".value").replaceChildren(text);
   }
   const edges = own ? `direct effects of ${clipped(own.title, 40)} and on it` : "its direct effect";
-  const isFirst = state.answer === logits[0].node_id;
+  const knowsTokens = marks.every(({ kind, effect }) => kind !== "embedding" || effect !== undefined);
   const added =
     `the log probability of ${answerWord()}: nats added in all, by ablation, else to first order`
-    + (isFirst ? "." : `; those of tokens are known for “${wordOf(logits[0])}” alone.`);
+    + (knowsTokens ? "." : `; those of tokens are known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
   const weak = boxes.every(hasLines) ? "" : " A box without lines acts through paths too weak for this page.";

@@ -20,7 +20,7 @@ export function edgeCard(pair) {
   const size = link ? `${short(pair.weight)}${unit}${share}` : "too weak for this page: the effect takes longer paths";
   of("edge, with attention and norms held", size);
   if (pair.attributed !== undefined) of("effect, to first order", short(pair.attributed) + unit);
-  of("effect, by ablation", pair.measured === undefined ? "not ablated" : short(pair.measured) + unit);
+  of("effect, by ablation", (pair.measured ?? null) === null ? "not ablated" : short(pair.measured) + unit);
   const parts = [
     element("h2", {}, link ? "An edge" : "An effect"),
     element("p", {}, nodeButton(source), " → ", nodeButton(target)),

@@ -12,8 +12,8 @@ import { sumOf, visible } from "./words.js";
 const LETTER = 6.1;
 const LINE = { wide: 22, narrow: 28, more: 15 }; // of a name: the first, which a finger needs larger, and others
 const MOST_LINES = 3; // of a name
-const INSIDE = { sides: 14, value: 38 }; // what the sides of a box and a number take of its width
-const BOX = { least: 84, eachName: 12, leastOfMany: 140, most: 300, beside: 60, border: 6 };
+const INSIDE = { sides: 17, value: 38 }; // what the sides of a box and a number take of its width
+const BOX = { least: 84, eachName: 12, leastOfMany: 140, most: 380, beside: 60, border: 6 };
 const NARROWEST = 0.8; // of those least widths, where a frame is too narrow for them
 const SPACE = { least: 36, each: 7, most: 130 }; // between two rows, by the strands in it
 const STRAND = { least: 1, most: 9, gap: 3 };
@@ -55,7 +55,8 @@ function inLines(title, width, isNarrow) {
   let [text, left, lines] = ["", first, 1];
   for (const word of title.split(/(?<= )/)) {
     if (word.trimEnd().length > left && lines < MOST_LINES) [left, lines] = [room, lines + 1];
-    if (word.trimEnd().length > left) return { text: `${text}${word.slice(0, Math.max(0, left - 1))}…`, lines };
+    if (word.trimEnd().length > left)
+      return { text: `${`${text}${word.slice(0, Math.max(0, left - 2))}`.trimEnd()}…`, lines };
     text += word;
     left -= word.length;
   }

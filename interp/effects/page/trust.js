@@ -18,8 +18,8 @@ const MEANINGS = {
     "of the graph, and to each other (pairs). If attributions are shuffled among them, it exceeds the number given " +
     "in 1 of 20 cases. Other nulls say nothing of it: a null model agrees with its own ablations too.",
   replacement:
-    "and completeness: how much the dictionaries hold of the model, on any text. Shuffled tokens may have more: these " +
-    "two say nothing of what is particular to this prompt.",
+    "and completeness: how much the dictionaries hold of the model, on any text. Shuffled tokens may have more: " +
+    "these two say nothing of what is particular to this prompt.",
 };
 
 export function showTrust() {
@@ -38,8 +38,9 @@ function trustSentence() {
   const said = [];
   const contradicted = new Set(data.disagreements.map((number) => keyOf(data.effects[number])));
   const confirmed = (pairs) => `${pairs.filter((pair) => !contradicted.has(keyOf(pair))).length} of ${pairs.length}`;
-  const onAnswer = data.effects.filter(({ target }) => target === state.answer);
-  const onOthers = data.effects.filter(({ target }) => target.split("_")[0] !== state.answer.split("_")[0]);
+  const ablated = data.effects.filter((pair) => pair.measured !== null);
+  const onAnswer = ablated.filter(({ target }) => target === state.answer);
+  const onOthers = ablated.filter(({ target }) => target.split("_")[0] !== state.answer.split("_")[0]);
   const eachOther = onOthers.length ? `, and ${confirmed(onOthers)} on each other` : "";
   if (onAnswer.length) said.push(
     `ablation confirms ${confirmed(onAnswer)} effects of latents on ${answerWord()}, in sign and within a factor of `
@@ -75,13 +76,14 @@ function scoreTable() {
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */
 function disagreementList() {
   const { effects } = data;
-  if (!effects.length) return null;
+  const nAblated = effects.filter((pair) => pair.measured !== null).length;
+  if (!nAblated) return null;
   const ends = ({ source, target }) => `${inList(byId.get(source))} → ${inList(byId.get(target))}`;
   const rows = data.disagreements
     .slice(0, MOST_EFFECTS)
     .map((number) => effects[number])
     .map((pair) => [edgeButton(pair, ends(pair)), short(pair.attributed), short(pair.measured)]);
-  const n = `${data.disagreements.length.toLocaleString("en")} of ${effects.length.toLocaleString("en")}`;
+  const n = `${data.disagreements.length.toLocaleString("en")} of ${nAblated.toLocaleString("en")}`;
   const parts = [
     element("h2", {}, "What does not hold"),
     element("p", { class: "muted" }, `${n} effects have another sign by ablation, or differ more than twofold`),

@@ -4,35 +4,23 @@
     write_object(store / "manifest.json", data)          # complete or absent
     read_ranges([store / "a", store / "b"], [(0, 8), (64, 128)])
 
-Requests that are dropped, throttled or cut off are repeated a few times. Listings may be stale, so objects are always
+The store's library repeats requests that are dropped or throttled. Listings may be stale, so objects are always
 requested by name. Endpoint and credentials are given as the store's library expects them, for S3 in AWS_ENDPOINT_URL,
 AWS_ACCESS_KEY_ID and so on. Nothing here imports numpy before it is used.
 """
 
 import glob
-import io
-import logging
 import os
 import re
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 from interp.checks.errors import InterpError
 
-log = logging.getLogger(__name__)
-
 Result = TypeVar("Result")
-_N_TRIES = 6
-"""Tries of a throttled request, in addition to the client library's own retries."""
-_FIRST_WAIT = 0.2
-"""Seconds. Waits double, so that a request is repeated for some six seconds."""
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.:-]+):/+")
 """The first part of an address; one letter before the colon would be a drive. A `Path` has one slash after it."""
-_REFUSED_ERRORS = (PermissionError, NotImplementedError, ImportError, ValueError)
-_REFUSAL_NAMES = ("NoCredentials", "PartialCredentials", "ProfileNotFound", "ParamValidation")
-"""Errors that a retry would meet again."""
 
 
 class RemoteAddress(str):
@@ -110,30 +98,7 @@ def open_object(address: RemoteAddress) -> BinaryIO:
     """Open an object that may be larger than memory for reading from its beginning to its end. Raises
     FileNotFoundError if there is none."""
     system, path = _system(address)
-    return io.BufferedReader(_Object(address, _ask(address, lambda: system.open(path, "rb"))))
-
-
-class _Object(io.RawIOBase):
-    """An open object. A read that fails leaves its position, so that it can be repeated."""
-
-    def __init__(self, address: RemoteAddress, file: Any):
-        self._address, self._file = address, file
-
-    def readinto(self, buffer: Any) -> int:
-        return _ask(self._address, lambda: self._file.readinto(buffer))
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return bool(self._file.seekable())
-
-    def tell(self) -> int:
-        return int(self._file.tell())
-
-    def close(self) -> None:
-        self._file.close()
-        super().close()
+    return _ask(address, lambda: system.open(path, "rb"))
 
 
 def write_object(address: RemoteAddress, data: Any) -> None:
@@ -184,21 +149,11 @@ def _system(address: RemoteAddress) -> tuple[Any, str]:
 
 
 def _ask(address: RemoteAddress, ask: Callable[[], Result]) -> Result:
-    """Return the answer to a request, with a few retries. Raises FileNotFoundError, or OSError with the reason on one
-    line."""
-    for number in range(_N_TRIES):
-        try:
-            return ask()
-        except FileNotFoundError as error:
-            raise FileNotFoundError(f"{address} does not exist, or its bucket does not") from error
-        except Exception as error:  # each file system of fsspec raises its own kinds
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
-            if (
-                isinstance(error, _REFUSED_ERRORS)
-                or type(error).__name__.startswith(_REFUSAL_NAMES)
-                or number == _N_TRIES - 1
-            ):
-                raise OSError(f"{address} cannot be reached ({reason}): check its bucket and your keys") from error
-            log.info("%s: %s; asked again", address, reason)
-            time.sleep(_FIRST_WAIT * 2**number)
-    raise AssertionError("unreachable")
+    """Return the answer to a request. Raises FileNotFoundError, or OSError with the reason on one line."""
+    try:
+        return ask()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{address} does not exist, or its bucket does not") from error
+    except Exception as error:  # each file system of fsspec raises its own kinds
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise OSError(f"{address} cannot be reached ({reason}): check its bucket and your keys") from error

@@ -55,7 +55,6 @@ OPTIONS = {"batch_size": 4, "rows_per_shard": 200, "exclude": (7,), "seed": 3}
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
     monkeypatch.setattr(remote_writer, "PART_BYTES", 4000)
-    monkeypatch.setattr(addresses, "_FIRST_WAIT", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -522,11 +521,10 @@ def door(server, monkeypatch):
 
     door = Door(server)
     settings = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{door.port}", "AWS_ACCESS_KEY_ID": "key"}
-    settings |= {"AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1", "AWS_MAX_ATTEMPTS": "1"}
+    settings |= {"AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
     s3fs.S3FileSystem.clear_instance_cache()
-    monkeypatch.setattr(s3fs.S3FileSystem, "retries", 1)
     system = s3fs.S3FileSystem()
     if not system.exists("bucket"):
         system.mkdir("bucket")

@@ -107,6 +107,12 @@ def write_object(address: RemoteAddress, data: Any) -> None:
     _ask(address, lambda: system.pipe_file(path, bytes(data)))
 
 
+def fetch_file(address: RemoteAddress, file: Path) -> None:
+    """Copy an object to a file, a block of it in memory at a time. Raises FileNotFoundError if there is none."""
+    system, path = _system(address)
+    _ask(address, lambda: system.get_file(path, str(file)))
+
+
 def write_file(address: RemoteAddress, file: Path) -> None:
     """Put a file in its place, a block of it in memory at a time."""
     system, path = _system(address)

@@ -20,21 +20,20 @@ from interp.storage.addresses import (
     RemoteAddress,
     as_path,
     cache_folder,
+    fetch_file,
     has_object,
     read_object,
-    read_ranges,
     remove_object,
     write_file,
     write_object,
 )
-from interp.storage.files import parse_json
+from interp.storage.files import digest_file, parse_json
 from interp.storage.manifests import MANIFEST, check_manifest, listed_files, read_optional_json
 
 BEGUN = "begun.json"
 UNFINISHED = ".unfinished"
 _UPLOADING = "uploading.json"
 """The note of all files that an interrupted upload may have left, those of the folder that it replaces included."""
-_COPY_BYTES = 64 << 20
 _REMEDY = "copy the folder there again, or make it again with overwrite=True"
 
 
@@ -98,13 +97,15 @@ def _fill(address: RemoteAddress, folder: Path, data: bytes) -> None:
         raise InterpError(f"{address} is an activation store, which ActivationStore.open reads where it lies")
     editable = bool(manifest.get("editable"))
     sums = {}
-    for name, entry in manifest["files"].items():
+    for name in manifest["files"]:
         if not (folder / name).resolve().is_relative_to(folder.resolve()):
             raise DamagedError(f"{address / MANIFEST} lists {name}, which lies outside the folder")
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         try:
-            sums[name] = _copy(address / name, None if editable else int(entry["bytes"]), folder / name)
+            fetch_file(address / name, folder / name)
         except FileNotFoundError:
             raise DamagedError(f"{address / name} is missing, but {MANIFEST} lists it: {_REMEDY}") from None
+        sums[name] = digest_file(folder / name)
     for listing in [MANIFEST, *(name for name in sums if name.endswith(f"/{MANIFEST}"))]:
         files = _parse_manifest((folder / listing).read_bytes(), address / listing)["files"]
         for name, entry in {} if editable else files.items():
@@ -117,16 +118,3 @@ def _fill(address: RemoteAddress, folder: Path, data: bytes) -> None:
 
 def _parse_manifest(data: bytes, address: RemoteAddress) -> dict[str, Any]:
     return check_manifest(parse_json(data, address, _REMEDY), address, _REMEDY)
-
-
-def _copy(address: RemoteAddress, size: int | None, file: Path) -> str:
-    """Copy a file, a block at a time; one whose size is not known as a whole. Returns its SHA-256."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    total = hashlib.sha256()
-    with open(file, "wb") as stream:
-        for start in range(0, size or 1, _COPY_BYTES) if size != 0 else ():
-            stop = None if size is None else min(start + _COPY_BYTES, size)
-            block = read_object(address) if stop is None else read_ranges([address], [(start, stop)])[0]
-            total.update(block)
-            stream.write(block)
-    return total.hexdigest()

@@ -279,7 +279,7 @@ def test_features_and_a_dictionary_are_read_at_an_address(memory, folder, copied
     cache = tmp_path / "cache" / "interp"
     assert len(list(cache.iterdir())) == 2
     read = []
-    monkeypatch.setattr(remote_folders, "_copy", lambda *a: read.append(a))
+    monkeypatch.setattr(remote_folders, "fetch_file", lambda *a: read.append(a))
     FeatureStore.open("memory://bucket/features")
     assert not read, "it is here already"
 

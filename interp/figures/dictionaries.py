@@ -142,7 +142,7 @@ def cosine_histogram(
 def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = 12, names: Mapping[int, str] | None = None
 ) -> go.Figure:
-    """Draw for two latents the share of the tokens on which both fire among those on which at least one does (the
+    """Draw for each pair of latents on how many tokens both fire, as a share of those on which either does (the
     Jaccard index). Rows and columns are the same latents, those around the closest pair, in one order. A cell is grey
     if neither latent has the other among its closest, and empty for a latent with itself.
 

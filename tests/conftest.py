@@ -22,7 +22,8 @@ def pytest_configure():
 @pytest.hookimpl(wrapper=True)
 def pytest_collection():
     """Let one worker import the files first, so that the others find compiled what it has compiled. Look for no garbage
-    meanwhile, nor later among what they import: it stays, and each search would go through a million objects."""
+    meanwhile, nor later among what they import: it stays, and each search would go through a million objects. Look for
+    it less often afterwards, too."""
     with open(__file__) as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -31,6 +32,7 @@ def pytest_collection():
         gc.disable()
         found = yield
         gc.freeze()
+        gc.set_threshold(20_000, 20, 20)
         gc.enable()
     return found
 

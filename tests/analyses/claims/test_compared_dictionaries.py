@@ -98,25 +98,25 @@ def test_scaling_and_completeness_are_judged_in_a_planted_world(tmp_path):
     hold_to_prose("dictionary_scaling", tmp_path)
 
 
-def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(tmp_path):
-    results = features_in_training.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Return the folder of analyses that share a run."""
+    return tmp_path_factory.mktemp("shared")
+
+
+def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(shared):
+    results = features_in_training.main(["--quick", "--threads", "1", "--out", str(shared / "lives")])
     planted, trained = results["claims"]
     assert planted["row"] == "29a" and planted["holds"] in (True, False) and 0 <= planted["numbers"]["right"][0] <= 1
     assert trained["holds"] is None and sum(kind[0] for kind in trained["numbers"]["kinds"].values()) == pytest.approx(
         1
     )
     assert results["figures"] == ["feature_lives", "concept_births"]
-    hold_to_prose("features_in_training", tmp_path / "out")
+    hold_to_prose("features_in_training", shared / "lives")
 
 
-@pytest.fixture(scope="module")
-def graphs(tmp_path_factory):
-    """Return the folder of the analyses of graphs, which share a run."""
-    return tmp_path_factory.mktemp("graphs")
-
-
-def test_attribution_graphs_are_held_against_ablation(graphs):
-    results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "attribution_graphs")])
+def test_attribution_graphs_are_held_against_ablation(shared):
+    results = attribution_graphs.main(["--quick", "--threads", "1", "--out", str(shared / "attribution_graphs")])
     sums, agreement, held, nulls = results["claims"]
     assert held["holds"] is None and agreement["numbers"]["pairs"] == held["numbers"]["nothing held, pairs"]
     assert sums["holds"] and set(nulls["numbers"]) == {"this prompt", *attribution_graphs.NULLS}
@@ -151,14 +151,14 @@ def test_trained_circuits_are_held_against_ablation(tmp_path):
     assert scores["average precision"] == pytest.approx((1 + 2 / 3) / 2) and scores["recall at 0.8"] == 0.5
 
 
-def test_graphs_of_a_pretrained_model_are_scored_and_drawn(graphs):
-    results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(graphs / "smollm2_graphs")])
+def test_graphs_of_a_pretrained_model_are_scored_and_drawn(shared):
+    results = smollm2_graphs.main(["--quick", "--threads", "1", "--out", str(shared / "smollm2_graphs")])
     by_row = {claim["row"]: claim for claim in results["claims"]}
     assert set(by_row["replacement"]["numbers"]) == set(attribution_graphs.NULLS)
     [told] = results["values"]["prompts"]
     assert told["gap"] < 1e-4 and -1 <= told["agreement of effects"] <= 1 and len(told["latents"]) == 5
     assert result_tables.graphs_of_prompts(results).count("capital of France") == 2  # in the table, and in words
-    assert (graphs / "smollm2_graphs" / "graphs" / "capital.html").stat().st_size < 5e6
+    assert (shared / "smollm2_graphs" / "graphs" / "capital.html").stat().st_size < 5e6
 
 
 @pytest.mark.parametrize("is_whole", [True, False])
@@ -184,8 +184,8 @@ def test_the_integrated_gradient_adds_up_to_the_rise_of_the_loss(tiny_run):
     assert np.abs(expected).max() > 1e-3
 
 
-def test_circuits_are_checked_by_ablation(tmp_path):
-    results = feature_circuits.main(["--quick", "--threads", "1", "--out", str(tmp_path / "out")])
+def test_circuits_are_checked_by_ablation(shared):
+    results = feature_circuits.main(["--quick", "--threads", "1", "--out", str(shared / "feature_circuits")])
     edges, gradients = results["claims"]
     assert all(set(claim["numbers"]) == set(feature_circuits.KINDS) for claim in (edges, gradients))
     assert all(-1 <= kind["pooled"][0] <= 1 and kind["edges"] > 0 for kind in edges["numbers"].values())

@@ -440,7 +440,7 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     browser.evaluate(put)
     rows = browser.text(".example:first-child .row")
     [at] = [k for k, row in enumerate(rows) if row.endswith("\n\n")]
-    assert rows[at].strip() and rows[at + 1].strip(), "an empty line is a second sign"
+    assert rows[at].strip() and rows[at + 1].startswith("  "), "an empty line is a second sign, and then the indent"
     assert browser.text(".example:first-child .firing") == ["\n", "\n"], "a box for each line end, none for the indent"
     tops = f"Array.from({firing}.closest('.row').querySelectorAll('.firing'), (e) => e.getBoundingClientRect().top)"
     assert len(set(browser.evaluate(tops))) == 1, "both signs stand in the line that they end"
@@ -450,7 +450,7 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     assert browser.evaluate(drawn) == '"↵"'
     below = f"document.querySelectorAll('.example:first-child .row')[{at + 1}]"
     hang = browser.evaluate(f"{below}.style.getPropertyValue('--hang')")
-    assert hang == "7", "two letters further in than a space and a tab"
+    assert hang == "8", "two letters further in than two spaces and a tab"
     blank = ".example:first-child .row.blank"
     assert browser.text(blank) == [], "the latent fires on the empty line"
     browser.evaluate(

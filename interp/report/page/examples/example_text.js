@@ -37,7 +37,7 @@ const MOST_LINES = NARROW.matches ? 0 : 2; // of a passage, before and after the
 const SHORT = 10; // tokens of a passage below which it takes another line on either side
 const OPPOSITE = { ltr: "rtl", rtl: "ltr" };
 const FAR = 1e6; // times as readily is each further part of a row cut off, so that those nearer stay whole
-const UNBROKEN = /[!-~]{56}/; // text without spaces, as of DNA, whose lines are parted at the column
+const UNBROKEN = /[!-~]{40}/; // text without spaces, as of DNA, whose lines are parted at the column
 const HANGING = 2; // letters by which what does not fit into a line stands further in than the line
 const FRAGMENT = 8; // tokens of a cut line from which on it is worth a line of its passage
 
@@ -135,7 +135,7 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
     // a box for each of its lines, but none for an indent after a line end, which would look like a second firing
     const lines = text.split(/(?<=\n)/);
     const nBoxed = lines.length - Number(lines.length > 1 && !lines.at(-1).trim() && !lines.at(-1).endsWith("\n"));
-    return lines.map((part, k) => (k >= nBoxed ? h("span.token", null, part) : h(
+    return lines.map((part, k) => (k >= nBoxed ? h("span.token.indent", null, part) : h(
       `${kind}${k ? ".goes-on" : ""}${k < nBoxed - 1 ? ".is-cut" : ""}`, attributes,
       inLines(part, lead, !places.includes(firing), whole))));
   });
@@ -169,11 +169,11 @@ function inRows(elements) {
   });
 }
 
-/* Cut the spaces with which all of some rows of elements begin, but those on which the latent fires; the first row
- * may begin within its line. */
+/* Cut the spaces with which all of some rows of elements begin, but those of tokens on which the latent fires; the
+ * first row may begin within its line. */
 function cutIndents(rows) {
   const textsBefore = (row) => {
-    const k = row.findIndex((element) => element.matches(".on, .firing"));
+    const k = row.findIndex((element) => element.matches(".on, .firing, .indent"));
     return row.slice(0, k < 0 ? row.length : k).flatMap(textsOf);
   };
   const indentOf = (row) => /^ */.exec(textsBefore(row).map(({ data }) => data).join(""))[0].length;

@@ -316,7 +316,7 @@ function agreement(pairs, { both, others, isByA }) {
 
 /* [Of the first, of the second], as points on scales from 0 to the largest of each. */
 function agreementPicture(pairs, activations) {
-  const [W, H, left, base, top, right] = [400, 150, 54, 116, 6, 8];
+  const [W, H, left, base, top, right] = [400, 250, 54, 216, 6, 8];
   const [across, up] = pairs.map(([, { facts }]) => facts.max || 1);
   const x = (v) => left + (v / across) * (W - left - right);
   const y = (v) => base - (v / up) * (base - top);

@@ -43,7 +43,7 @@ export function smallMap(points, colouring, width, height) {
       }
     }
     context.resetTransform();
-    Object.assign(context, { font: `700 23px ${style("--serif")}`, textAlign: "center", lineWidth: 7,
+    Object.assign(context, { font: `700 19px ${style("--sans")}`, textAlign: "center", lineWidth: 7,
       lineJoin: "round", textBaseline: "middle", strokeStyle: style("--paper") });
     name(context);
   }
@@ -54,7 +54,7 @@ export function smallMap(points, colouring, width, height) {
       const [largest] = tints.get(kind) ?? [];
       const [across, up] = (largest && centre(largest.corners))
         ?? points.names.find(([, , each]) => each === text) ?? [];
-      const lines = text.split(" ");
+      const lines = text.toUpperCase().split(" ");
       const half = Math.max(...lines.map((line) => context.measureText(line).width)) / 2 + MARGIN;
       const tall = (lines.length * LINE) / 2;
       const inFrame = (px) => Math.min(Math.max(px, half), 2 * width - half);

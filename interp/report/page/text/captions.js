@@ -52,7 +52,8 @@ export const hasClearSenses = (latent) => !(shareOfNoSense(latent) >= 0.5);
 export function captionOf(latent, isMeasured = true) {
   const segments = columns.brief[latent] ?? [firstOf(latent)];
   const f1 = isMeasured && !sensesInCaption(latent).length ? columns.f1[latent] : null;
-  return [drawSegments(segments, { latent }), f1 === null ? null : h("small", null, ` F1 ${format.fixed(f1)}`)];
+  return [drawSegments(segments, { latent }),
+    f1 === null ? null : h("small.of-caption", null, ` F1 ${format.fixed(f1)}`)];
 }
 
 /** The same for a card or a list, or the reader's own label.

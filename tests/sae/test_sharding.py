@@ -118,14 +118,11 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     folder, what = Path(sys.argv[1]), sys.argv[2]
     if what == "two":
-        for name in CONFIGS:
+        for name in CONFIGS | LONG:
             train(folder, folder / "two", name)
         train(folder, folder / "killed, then two", CUT)
         train(folder, folder / "one, then two", CUT)
         (folder / f"refusals of {processes().rank}.json").write_text(json.dumps(refusals(folder)))
-    if what == "long":
-        for name in LONG:
-            train(folder, folder / "two", name)
     if what == "four":
         for name in IN_A_TABLE:
             train(folder, folder / "four", name, shards=2)
@@ -212,7 +209,6 @@ def test_shards_train_what_one_process_does(folder, name):
 
 
 def test_sharded_training_equals_one_process_after_60_steps(folder):
-    launch(MORE, folder, "long", folder=folder)
     for name in LONG:
         train(folder, folder / "one", name)
         hold_to(folder / "one" / name, folder / "two" / name)

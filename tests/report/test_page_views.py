@@ -242,11 +242,14 @@ def test_what_is_folded_in_the_summary_is_drawn_when_it_is_opened(browser, addre
     drawn = "document.querySelectorAll('#summary details .main-svg').length"
     assert browser.evaluate(drawn) == 0 and browser.text("#summary .results .main-svg")
     assert browser.evaluate("document.querySelector('#summary .words').checkVisibility()") is False, "so are the terms"
+    name = "feature %{customdata}"
+    browser.evaluate(f"""report.loadData("summary").then(({{ details }}) => {{
+        details.find(({{ figure }}) => figure).figure.data[0].hovertemplate = "{name}"; }})""")
     browser.evaluate("document.querySelector('#summary details:has(.plot)').open = true")
     browser.wait(f"{drawn} > 0")
-    told = "(trace) => trace.hovertemplate?.includes('feature %{customdata}')"
+    told = f"(trace) => trace.hovertemplate === '{name}'"
     plot = f"Array.from(document.querySelectorAll('#summary .js-plotly-plot')).find((e) => e.data.some({told}))"
-    browser.wait(f"Boolean({plot}?.querySelector('.points'))")
+    browser.wait(f"Boolean({plot})")
     clicked = "{ points: [{ data: plot.data[0], customdata: 3 }] }"
     browser.evaluate(f"(() => {{ const plot = {plot}; plot.emit('plotly_click', {clicked}); }})()")
     browser.wait("document.getElementById('feature').dataset.latent === '3'")

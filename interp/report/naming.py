@@ -29,8 +29,6 @@ GOOD_F1 = 0.5
 """F1 from which on a rule names a latent even if a few tokens are MOST of its firings."""
 LONG_RULE = 80
 """Letters of a rule from which on the tokens tell more, if a few of them are MOST of the firings."""
-MISSED = 0.02
-"""Share of the firings from which on a token is missed in a rule that lists others."""
 
 
 class Surroundings(NamedTuple):
@@ -173,9 +171,7 @@ def tokens_tell_more(latent: LatentFacts) -> bool:
     if f1 < GOOD_F1:  # it leaves much unsaid: only what it says beyond tokens can be worth more
         return of_few >= MOST or (rule.precision or 0) < MOST or rule.names_tokens
     is_long = len(to_text(rule.segments)) > LONG_RULE
-    if of_few >= MOST and (_lists_scripts(rule) or is_long):
-        return True
-    return _misses_common(latent) and rule.f1 is not None and of_few > f1
+    return of_few >= MOST and (_lists_scripts(rule) or is_long)
 
 
 def rule_tells_shared(latent: LatentFacts) -> bool:
@@ -210,8 +206,8 @@ KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
     ("words", words_tell_more),
     # The rule tells what its firings share, and what is around.
     ("rule", rule_tells_shared),
-    # The rule fails, is hard to read, or leaves out what its commonest tokens show. What its firings share, the strong
-    # ones above all, is why it is taken to have one meaning.
+    # The rule fails, or is hard to read. What its firings share, the strong ones above all, is why it is taken to have
+    # one meaning.
     ("shared", shared_tells_more),
     ("tokens", tokens_tell_more),
     ("rule", lambda latent: True),
@@ -223,10 +219,3 @@ def _lists_scripts(rule: RuleFacts) -> bool:
     """Return whether a rule begins with a list of parts of characters of several scripts."""
     first = rule.segments[0]
     return isinstance(first, TokenList) and len(first.groups[0].parts_of) > 1
-
-
-def _misses_common(latent: LatentFacts) -> bool:
-    """Return whether its rule lists tokens, but not all of those on which it fires most."""
-    listed = set(latent.rule.listed)
-    commonest = zip(latent.tokens.texts[: len(listed)], latent.tokens.shares, strict=False)
-    return any(share >= MISSED and token not in listed for token, share in commonest)

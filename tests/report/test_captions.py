@@ -100,10 +100,9 @@ LISTED = f"{OF_TOKENS} F1 0.60"
     [
         ({}, LISTED),
         ({"rule": A}, '"a" F1 0.60'),
-        ({"tokens": ["a", "c"], "rule_f1": 0.65}, '"a" 60 %, "c" 9.0 %'),
         ({"tokens": ["a", "c"], "rule_f1": 0.8}, '"a" or "b" F1 0.80'),
         ({"kind": "dna", "kind_share": 0.97}, LISTED),
-        ({"tokens": ["a", "c"], "kind": "latex", "kind_share": 0.7}, '"a" 60 %, "c" 9.0 %, in latex 70 %'),
+        ({"tokens": ["a", "c"], "rule_f1": 0.45, "kind": "latex"}, '"a" 60 %, "c" 9.0 %, in latex 70 %'),
         (
             {"rule": A_IN_X, "kind": "latex", "kind_share": 0.95},
             '"a", in latex F1 0.60',

@@ -20,17 +20,21 @@ const isToken = (segment) => Array.isArray(segment);
  * button shows all of a list, that of the rule; isTitle: terms are explained; isMeasured: F1s are told.
  * @type {(segments: Segment[], how?: { latent?: number, senses?: Sense[], rule?: Rule, isWhole?: boolean,
  *   isButton?: boolean, isTitle?: boolean, isMeasured?: boolean }) => Child[]} */
-export const drawSegments = (segments, how = {}) => segments.map((one) =>
-  (typeof one === "string" ? one : isToken(one) ? quotedToken(one) : part(...Object.entries(one)[0], one, how)));
+export const drawSegments = (segments, how = {}) => segments.map((one, k) =>
+  (typeof one === "string" ? one : isToken(one) ? quotedToken(one)
+    : part(...Object.entries(one)[0], one, how, isShare(segments[k - 1]))));
 
-function part(kind, content, one, how) {
+const isShare = (/** @type {any} */ segment) => segment?.small !== undefined;
+
+function part(kind, content, one, how, isAfterShare) {
   switch (kind) {
     case "groups": return groupsOf(one, how);
     case "rule": return ruleElement(content || columns.rule[how.latent], how);
     case "of_sense": return ruleElement(ruleOfSense(how.senses[content]), how);
     case "label": return h(content[1] ? "b" : "span", null, content[0]);
     case "f1": return how.isMeasured && content[0] !== null
-      ? h("small", null, ` ${content[1]}`, how.isTitle ? term("F1") : "F1", ` ${format.fixed(content[0])}`) : null;
+      ? h("small", null, `${isAfterShare ? "," : ""} ${content[1]}`, how.isTitle ? term("F1") : "F1",
+        ` ${format.fixed(content[0])}`) : null;
     case "senses": return content.map(([rule], k) =>
       ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
     case "more_senses": return h("span.muted.further", null, ` and ${content.length} more`);

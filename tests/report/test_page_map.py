@@ -222,7 +222,7 @@ def test_of_two_groups_that_lie_over_each_other_each_has_the_places_that_are_mor
 
 def test_a_click_and_the_address_of_a_feature_show_the_same_picture(browser, address):
     browser.open(f"{address}#map")
-    browser.click(".listed li:nth-child(3) button")
+    browser.click(".listed li:first-child button")
     browser.wait("document.querySelector('.mapped .card') !== null")
     drawn = """["svg > g", ".links", ".ring"].map((name) => document.querySelector(`.plot.map ${name}`)).map((e) =>
         [e.getAttribute("transform"), e.getAttribute("d"), e.getAttribute("style")])"""

@@ -27,12 +27,14 @@ from torch import Tensor
 
 from analyses.record import check_run
 from interp import Run, figures
+from interp.checks.errors import InterpError
 from interp.display.verdict_names import ONE_MEANING_ROW, ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.effects import attribution_graph
 from interp.features.feature_store import FeatureStore
 from interp.figures.dictionaries import escape_latex
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
+from interp.report import page_is_current
 from interp.report.page_names import names_of_page
 from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
@@ -165,6 +167,8 @@ def names_of(run: Run) -> dict[int, str]:
     """Return the short name of each latent on the run's page, if it has one."""
     if not run.has("report"):
         return {}
+    if not page_is_current(run.page.parent):
+        raise InterpError(f"another version of interp wrote {run.page}: `interp report {run.path}` writes it again")
     return {latent: name.short for latent, name in enumerate(names_of_page(run.page.parent))}
 
 

@@ -115,6 +115,17 @@ def print_used_hook(run: "Run") -> None:
         print(f"at {run.hook_name}; of the other hooks {listed}")
 
 
+def renew_page(run: "Run") -> None:
+    """Write the page of a run again if another version of interp wrote it, whose code and data differ."""
+    from interp.pipeline.execution import run_alone
+    from interp.report import page_is_current
+    from interp.runtime.progress_bar import Bar
+
+    if not page_is_current(run.page.parent):
+        with Bar("report: the page is of another version of interp") as bar:
+            run_alone(run, "report", progress=bar)
+
+
 def read_table(flag: str, file: Path, columns: Sequence[str], features: "FeatureStore | None" = None) -> "pd.DataFrame":
     """Return a table of one row per latent with these columns, as `interp rank` writes it, and of these features."""
     import pandas as pd

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from typer import Argument, Exit, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_writable_file
+from interp.cli.command_arguments import OVERWRITE, check_writable_file, renew_page
 from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import find_artifact
 
@@ -71,7 +71,10 @@ def graph_command(
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
         features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}
-        reports = {hook: hook_run.page for hook, hook_run in runs.items() if hook_run.has("report")}
+        reported = {hook: hook_run for hook, hook_run in runs.items() if hook_run.has("report")}
+        for hook_run in reported.values():
+            renew_page(hook_run)
+        reports = {hook: hook_run.page for hook, hook_run in reported.items()}
         graph.to_html(
             out,
             nodes=nodes,

@@ -7,7 +7,14 @@ from typing import Annotated, Any, Literal
 from typer import Argument, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_source, check_writable_folder, print_used_hook, read_table
+from interp.cli.command_arguments import (
+    OVERWRITE,
+    check_source,
+    check_writable_folder,
+    print_used_hook,
+    read_table,
+    renew_page,
+)
 from interp.cli.graph_command import serve_page
 from interp.runtime.progress_bar import Bar
 from interp.storage.addresses import address_of
@@ -66,15 +73,12 @@ def explore_command(
 
     check_port(port)
     print(f"opening {run} and its model …", flush=True)
-    from interp.pipeline.execution import run_alone
     from interp.pipeline.readers import open_any
-    from interp.report.live import Explorer, page_is_current
+    from interp.report.live import Explorer
 
     opened = open_any(run, "run")
     print_used_hook(opened)
-    if not page_is_current(opened):
-        with Bar("report: the page is of another version of interp") as bar:
-            run_alone(opened, "report", progress=bar)
+    renew_page(opened)
     with Explorer(opened, port) as server:
         serve_page(server)
 

@@ -93,6 +93,12 @@ def assets() -> dict[str, str]:
     return {"page.css": style, "start.js": join_scripts(PAGE, "start.js"), "page.js": join_scripts(PAGE, "main.js")}
 
 
+def page_is_current(folder: str | Path) -> bool:
+    """Return whether the code of the page in a folder is that of this version of interp."""
+    files = {Path(folder) / "assets" / name: text.encode() for name, text in assets().items()}
+    return all(file.is_file() and file.read_bytes() == text for file, text in files.items())
+
+
 def index(title: str, pages: Mapping[str, str] | None = None) -> str:
     """Return the page without its data.
     pages: the addresses of other hooks' pages, by their names."""

@@ -1,4 +1,3 @@
 from .graph_server import GraphServer as GraphServer
 from .live_model import LiveModel as LiveModel
 from .server import Explorer as Explorer
-from .server import page_is_current as page_is_current

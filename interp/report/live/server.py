@@ -28,7 +28,7 @@ from interp.report.inputs import ReadableRun
 from interp.report.live.live_model import LiveModel
 from interp.report.live.local_server import ASKING, CLOSED, Asked, LocalServer, Refused, json_response
 from interp.report.notes import FILE_NAME, edit_notes, features_key, notes_of
-from interp.report.writing import PAGE, assets, check_data_script, index, page_policy, plotly_script
+from interp.report.writing import PAGE, assets, check_data_script, index, page_is_current, page_policy, plotly_script
 
 MAX_NEW_TOKENS, MAX_MULTIPLE, MAX_HELD = 200, 100, 16
 CONTENT_TYPES = {".html": "text/html", ".js": "text/javascript", ".css": "text/css"}
@@ -92,13 +92,6 @@ class _Edits(Asked):
     edits: dict[Latent, _Edit]
 
 
-def page_is_current(run: ReadableRun) -> bool:
-    """Return whether the code of a run's page is that of this version of interp."""
-    folder = run.page.parent / "assets"
-    files = {folder / name: text.encode() for name, text in assets().items()}
-    return all(file.is_file() and file.read_bytes() == text for file, text in files.items())
-
-
 class Explorer(LocalServer):
     def __init__(self, run: ReadableRun, port: int = 0):
         """Serve the page of a run.
@@ -114,7 +107,7 @@ class Explorer(LocalServer):
         self._folder = run.page.parent.resolve()
         self._index = index(run.title)
         self._listed = set((run.manifest("report") or {"files": ()})["files"])
-        if not page_is_current(run):
+        if not page_is_current(self._folder):
             raise InterpError(f"{self._folder} has another version: `interp report {run.path}` writes it again")
         self._assets["plotly.js"] = plotly_script()
         self._assets["page.js"] = join_scripts(PAGE, "live/main.js").encode()

@@ -296,11 +296,9 @@ def results_of_latent(store: FeatureStore, latent: int, width: str | float) -> d
     feature = store[latent]
     if not feature.facts.n_active:
         return {}
-    histogram, intervals, examples = (
-        rows[rows["latent"] == latent] for rows in map(store.table, ("histograms", "intervals", "examples"))
-    )
+    histogram, examples = (rows[rows["latent"] == latent] for rows in map(store.table, ("histograms", "examples")))
     strongest = examples[examples["kind"] == "top"].sort_values("rank")
-    results = dict(latent=latent, histogram=histogram, intervals=intervals, examples=strongest, width=width)
+    results = dict(latent=latent, histogram=histogram, examples=strongest, width=width)
     results |= {"vocab": store.vocab, "following": following(store, latent)}
     return results | {"feature": feature.facts} if feature.has_logits else results
 

@@ -1,6 +1,6 @@
 """Draw one latent: its activations, its effects on the logits, and the text on which it fires.
 
-In: its rows of a FeatureStore's tables (`histograms`, `intervals`, `features`, `examples`). Out: a plotly Figure.
+In: its rows of a FeatureStore's tables (`histograms`, `features`, `examples`). Out: a plotly Figure.
 """
 
 from __future__ import annotations
@@ -59,14 +59,12 @@ _KEY_CELLS = 6
 
 
 @figure
-def activation_histogram(
-    histogram: pd.DataFrame, *, latent: int | None = None, intervals: pd.DataFrame | None = None
-) -> go.Figure:
+def activation_histogram(histogram: pd.DataFrame, *, latent: int | None = None) -> go.Figure:
     """Draw how strongly one latent fires: the number of its firings by their activation, in bars about equally wide on
-    a logarithmic axis. Dashed lines show where the intervals begin from which examples are drawn.
+    a logarithmic axis.
 
-    histogram, intervals: the latent's rows of these tables. The weakest firings are left out if they are fewer than one
-    in a thousand."""
+    histogram: the latent's rows of this table. The weakest firings are left out if they are fewer than one in a
+    thousand."""
     histogram = _one_latent(histogram, latent, "histograms")
     check_columns(histogram, "low", "high", "n")
     edges, counts = merge_bins(histogram["low"], histogram["high"], histogram["n"], at_most=32)
@@ -83,23 +81,16 @@ def activation_histogram(
         customdata=np.stack([edges[:-1], edges[1:]], 1),
         hovertemplate="%{customdata[0]:.3g} to %{customdata[1]:.3g}<br>%{y:,} firings<extra></extra>",
     )
-    if intervals is not None:
-        begins = [float(low) for low in _one_latent(intervals, latent, "intervals")["low"] if low > edges[0]]
-        x = np.repeat(begins, 3)
-        y = np.tile([0.0, 1.05 * float(counts.max()), np.nan], len(begins))
-        look = {"mode": "lines", "line": {"color": INK, "width": 1, "dash": DASHES}, "hoverinfo": "skip"}
-        fig.add_scatter(x=x, y=y, name="where an interval of examples begins", showlegend=True, **look)
-        fig.update_traces(showlegend=False, selector={"type": "bar"})
     caption = "The number of firings by their activation, in bars about equally wide on a logarithmic axis."
-    if intervals is not None:
-        caption += " Dashed lines show where the intervals begin from which examples are drawn."
     if n_weaker:
         caption += f" The {n_weaker:,} weakest firings are not drawn."
     axes = {"x": "activation (log scale)", "y": "firings (tokens)"}
     with_style(fig, _with_latent("Activations", latent), **axes, height=300, caption=caption)
     fig.update_yaxes(nticks=6, tickformat=",", range=[0, 1.08 * float(counts.max())])
     ticks = digit_ticks(edges[0], edges[-1])
-    return fig.update_xaxes(type="log", range=np.log10(edges[[0, -1]]).tolist(), tickvals=ticks, tickformat=".3~g")
+    low, high = np.log10(edges[[0, -1]]).tolist()
+    beside = 0.02 * (high - low)
+    return fig.update_xaxes(type="log", range=[low - beside, high + beside], tickvals=ticks, tickformat=".3~g")
 
 
 @figure

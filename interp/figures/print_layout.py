@@ -39,7 +39,7 @@ _MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
 MAX_LABEL_SHARE = 0.5
 """Largest share of the width that the labels of rows take. Longer ones would leave no room for what they label."""
 TITLE_GAP = 4
-"""Pixels between the numbers of a horizontal axis and its title."""
+"""Pixels between the numbers of an axis and its title."""
 MAX_DIRECT = 3
 """Largest number of lines that are named at their highest point. More names would overlap other lines."""
 _SIDES_OF_PEAKS = ("top center", "middle right", "middle left")
@@ -78,7 +78,7 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
     drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
     size = float(drawn.layout.font.size or MIN_FONT)
     drawn.update_xaxes(title_font_size=size, title_standoff=TITLE_GAP, automargin=True)
-    drawn.update_yaxes(title_font_size=size, automargin=True)
+    drawn.update_yaxes(title_font_size=size, title_standoff=TITLE_GAP, automargin=True)
     drawn.update_traces(selector={"type": "scatter", "mode": "markers+text"}, textfont_size=size)
     for trace in drawn.data:  # on a screen the titles of colour bars are larger than the letters of the figure
         bar = trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar if trace.type == "scatter" else None

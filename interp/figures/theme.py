@@ -62,6 +62,7 @@ def with_style(
         "separatethousands": True,
         "ticks": "outside",
         "automargin": True,
+        "title_standoff": 8,
     }
     position = {"x": 0, "xref": "paper", "xanchor": "left", "automargin": True, "yref": "container", "pad_t": 8}
     fig.update_layout(

@@ -214,11 +214,9 @@ def test_activation_histogram_draws_the_bins_of_its_latent():
     edges = bin_edges()[384:401].astype(float)  # 1 to 2
     bins = pd.DataFrame({"latent": 0, "low": edges[:-1], "high": edges[1:], "n": [1, *[0] * 12, 1_000, 500, 0]})
     bins = pd.concat([bins, pd.DataFrame({"latent": [1], "low": [9.0], "high": [9.5], "n": [8]})])
-    intervals = pd.DataFrame({"latent": [0, 0], "low": [0.0, 1.75]})
-    figure = figures.activation_histogram(bins, latent=0, intervals=intervals)
+    figure = figures.activation_histogram(bins, latent=0)
     assert list(figure.data[0].y) == [1_500] and list(figure.data[0].x) == [27 / 16]
     assert "The 1 weakest firings are not drawn." in figure.layout.meta["caption"]
-    assert list(figure.data[1].x) == [1.75] * 3 and "interval" in figure.data[1].name
     with pytest.raises(ValueError, match="one latent"):
         figures.activation_histogram(bins)
     with pytest.raises(ValueError, match="latent 5"):

@@ -5,6 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
+from interp.report.three_questions import SHARE_BY_CHANCE
+
 Results = Mapping[str, Any]
 
 
@@ -96,14 +98,19 @@ def one_meaning(stages: Results) -> str:
 
 
 def shares_in_short(stages: Results) -> str:
-    """Give the demo's shares of latents with one meaning, with the nulls', and with an effect, each with its
-    denominator."""
-    effects = stages["effects"]["results"]
-    return (
-        f"In the demo, {one_meaning(stages)}. {beside_closest_null(stages)} Of the {effects['latents']:,} ablated "
-        f"latents, {effects['helps']:.0%} raise the loss significantly more than their null does, in "
-        f"{effects['sequences']} sequences each; more sequences would detect more of them."
-    )
+    """Give the demo's shares of latents with one meaning beside the closest null's, and of those with an effect."""
+    effects, verdicts = stages["effects"]["results"], stages["ranking"]["results"]["verdicts"]
+    in_use = sum(n for verdict, n in verdicts.items() if verdict not in ("dead", "faint"))
+    one = verdicts["monosemantic"] + verdicts["single-token"]
+    by_chance = f"{SHARE_BY_CHANCE:.1%}, by chance"
+    closest, of_used, of_those_tested = shares_at_equal_training(stages)
+    rows = [
+        [f"have one meaning, of the {in_use:,} in use", f"{one / in_use:.0%}", "not trained as long"],
+        [f"have one meaning, if trained on {null_tokens(stages):,} tokens", *of_used],
+        ["the same, of those that fire often enough to be tested", *of_those_tested],
+        [f"have an effect, of the {effects['latents']:,} ablated", f"{effects['helps']:.0%}", by_chance],
+    ]
+    return table(["latents that …", "the SAE", f"the closest null ({closest})"], rows)
 
 
 def pretrained(stages: Results) -> str:
@@ -131,15 +138,26 @@ def beside_closest_null(stages: Results) -> str:
     """Say how many latents have one meaning in dictionaries that learnt from equally few tokens: the run's own kind and
     the null with the largest share. Latents that are too rare to be tested count as having none, and are left out for
     comparison."""
-    shares = {name: of["one_meaning"]["share"] for name, of in stages["nulls"]["results"]["shares"].items()}
-    closest = max(shares.keys() - {"SAE", "twin seed"}, key=shares.__getitem__)
-    tokens = stages["nulls"]["config"]["nulls"]["sae_tokens"]
-    tested = {name: of_tested(stages["nulls"]["results"]["shares"][name]) for name in ("SAE", closest)}
+    closest, of_used, of_those_tested = shares_at_equal_training(stages)
     return (
-        f"Of dictionaries that learnt from only {tokens:,} tokens, {shares['SAE']:.0%} of the SAE's latents do, and "
-        f"{shares[closest]:.0%} of the closest null's ({closest}). Latents too rare to be tested count as having none; "
-        f"of those that were tested, it is {tested['SAE']:.0%} and {tested[closest]:.0%}."
+        f"Of dictionaries that learnt from only {null_tokens(stages):,} tokens, {of_used[0]} of the SAE's latents do, "
+        f"and {of_used[1]} of the closest null's ({closest}). Latents too rare to be tested count as having none; of "
+        f"those that were tested, it is {of_those_tested[0]} and {of_those_tested[1]}."
     )
+
+
+def null_tokens(stages: Results) -> int:
+    return int(stages["nulls"]["config"]["nulls"]["sae_tokens"])
+
+
+def shares_at_equal_training(stages: Results) -> tuple[str, list[str], list[str]]:
+    """Return the name of the null with the largest share of one meaning, and the share of the run's own kind and of
+    this null: of the latents in use, and of those that were tested."""
+    shares = stages["nulls"]["results"]["shares"]
+    of_used = {name: of["one_meaning"]["share"] for name, of in shares.items()}
+    closest = max(shares.keys() - {"SAE", "twin seed"}, key=of_used.__getitem__)
+    both = ("SAE", closest)
+    return closest, [f"{of_used[name]:.0%}" for name in both], [f"{of_tested(shares[name]):.0%}" for name in both]
 
 
 def of_tested(shares: Results) -> float:

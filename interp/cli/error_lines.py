@@ -18,7 +18,7 @@ _WITHOUT_COMMAND = {
     "feature": "`interp explore RUN` shows them all, and `Run(RUN).feature(LATENT)` one in Python",
     "figures": "`python -m analyses.make_figures RUN` draws them, in a checkout",
     "nulls": "`interp run` makes them, also for a dictionary that its configuration loads",
-    "steer": "`interp explore RUN` holds features while the model writes, as `interp.effects.steer` does",
+    "steer": "`interp explore RUN` steers with features, as `interp.effects.steer` does in Python",
 }
 """Where to find what one may look for among the commands."""
 _LONGEST = 2000

@@ -65,9 +65,9 @@ def explore_command(
 ) -> None:
     """run → its page together with the model
 
-    Type a text and see which features fire at each token and how each contributes to the next one; hold features and
-    compare the model's output. Stars, labels and notes are kept in RUN/notes.json. The server is for this machine only;
-    to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
+    Type a text and see which features fire at each token and how each contributes to the next one; steer with features
+    and compare what the model writes. Stars, labels and notes are kept in RUN/notes.json. The server is for this
+    machine only; to see the page on another one, use `ssh -L 8000:127.0.0.1:8000 MACHINE` there."""
     find_artifact(run, "run")
     from interp.report.live.local_server import check_port
 

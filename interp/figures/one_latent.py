@@ -132,8 +132,8 @@ def logit_bars(
         if n_left_out:
             others = "" if VERMILLION in colours else ", among them all that it makes less likely"
             caption += f" The {n_left_out} tokens of smaller effect{others}, are not drawn."
-    n_rows = max(len(tokens), 3)
-    with_style(fig, title, x="logits per unit of activation", height=150 + 18 * n_rows, caption=caption)
+    height = 150 + 18 * max(len(tokens), 3)
+    with_style(fig, title, x="logits per unit of activation", height=height, caption=caption)
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
     sides = [at for at, is_drawn in ((low, VERMILLION in colours), (high, BLUE in colours or not colours)) if is_drawn]
     for at in sides if span else ():
@@ -142,7 +142,7 @@ def logit_bars(
         line = {"color": INK, "width": 1, "dash": DASHES}
         fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name="largest by chance", showlegend=True)
     ticks = {"tickvals": y, "ticktext": list(map(token_label, shown))}
-    return fig.update_yaxes(**ticks, range=[n_rows - 0.4, -0.6], showgrid=False)
+    return fig.update_yaxes(**ticks, range=[max(len(tokens), 1) - 0.4, -0.6], showgrid=False, showline=False, ticks="")
 
 
 @figure

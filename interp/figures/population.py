@@ -45,10 +45,9 @@ BIN_WIDTH = 0.2
 """Width of a bin of the log10 density."""
 MAX_NAMED = 3
 """Largest number of dictionaries whose number of ultra-low latents is shown."""
-FEWEST_OF_A_VIOLIN = 5
-"""The least number of latents for a violin, since a box has five numbers: its median, quartiles and ends. Fewer latents
-are drawn one by one."""
-N_BINS_OF_RIDGE = 25
+FEW_LATENTS = 10
+"""Fewer latents are drawn one by one instead of as a distribution, and their shares pale."""
+N_BINS_OF_SCORE = 25
 LEVELS_OF_F1 = (0.2, 0.4, 0.6, 0.8)
 MIN_SHARE_OF_PANEL = 0.01
 """The least share of the tested latents whose verdict has a panel."""
@@ -153,25 +152,43 @@ def _coloured(numbers: list[str], colours: list[str]) -> str:
 
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draw the distribution of a score of the tested latents within each verdict: a violin with the box of its
-    quartiles, or points if there are few latents."""
+    """Draw the distribution of a score of the tested latents within each verdict: the share in equally wide bins, with
+    the median, or points if there are few latents."""
     check_columns(ranking, "verdict", score)
-    fig = go.Figure()
     tested = _tested_rows(ranking, score)
-    for verdict, rows in split_by_verdict(tested):
-        name = f"{verdict_name(verdict)}<br>{len(rows):,}"
+    groups = split_by_verdict(tested)
+    edges = np.histogram_bin_edges(tested[score], N_BINS_OF_SCORE)
+    fig = go.Figure()
+    at, columns = 0.0, []
+    for verdict, rows in groups:
+        is_few = len(rows) < FEW_LATENTS
+        margin = 0.3 if is_few else 0.5
+        at += margin
+        columns.append(at)
         colour = VERDICT_COLOURS.get(verdict, GREY)
-        if len(rows) < FEWEST_OF_A_VIOLIN:
-            fig.add_scatter(x=[name] * len(rows), y=rows[score], mode="markers", marker_color=colour, showlegend=False)
-            continue
-        look = {"box_visible": True, "points": False, "spanmode": "hard", "showlegend": False}
-        fig.add_violin(y=rows[score], name=name, line_color=colour, **look)
+        if is_few:
+            fig.add_scatter(x=[at] * len(rows), y=rows[score], mode="markers", marker_color=colour, showlegend=False)
+        else:
+            share = np.histogram(rows[score], edges)[0] / len(rows)
+            width = 0.9 * share / share.max()
+            bars = {"y": (edges[:-1] + edges[1:]) / 2, "x": width, "base": at - width / 2, "width": np.diff(edges)}
+            hover = {"customdata": share, "hovertemplate": "%{y:.2f}: %{customdata:.1%}<extra></extra>"}
+            look = {"marker": {"color": colour, "line": {"color": colour, "width": 0.5}}, "showlegend": False}
+            fig.add_bar(**bars, orientation="h", **look, **hover)
+            middle = [rows[score].median()] * 2
+            fig.add_scatter(
+                x=[at - 0.45, at + 0.45], y=middle, mode="lines", line={"color": INK, "width": 1.5}, **BARE_TRACE
+            )
+        at += margin
     counts = f"{len(tested):,} of {len(ranking):,} latents tested"
     caption = (
-        f"The {html.unescape(_unit(score))} of the tested latents of each verdict, with their number: a violin with "
-        f"the box of its quartiles, or a dot per latent if there are fewer than {FEWEST_OF_A_VIOLIN}."
+        f"The {html.unescape(_unit(score))} of the tested latents of each verdict, with their number: as wide as the "
+        f"share in each of {N_BINS_OF_SCORE} bins, with a line at the median, or a dot per latent if there are fewer "
+        f"than {FEW_LATENTS}."
     )
-    return with_style(fig, f"{_title(score)} by verdict", x=f"verdict ({counts})", y=_unit(score), caption=caption)
+    with_style(fig, f"{_title(score)} by verdict", x=f"verdict ({counts})", y=_unit(score), caption=caption)
+    names = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
+    return fig.update_xaxes(tickvals=columns, ticktext=names, range=[0, at], showgrid=False, ticks="")
 
 
 @figure
@@ -183,7 +200,7 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
     check_columns(verdicts, "dictionary", "verdict", score)
     groups = list(_tested_rows(verdicts, score).groupby("dictionary", sort=False))
     values = [rows[score].to_numpy(float) for _, rows in groups]
-    edges = np.histogram_bin_edges(np.concatenate([*values, [0.0]]), N_BINS_OF_RIDGE)
+    edges = np.histogram_bin_edges(np.concatenate([*values, [0.0]]), N_BINS_OF_SCORE)
     shares = [np.histogram(of_dictionary, edges)[0] / len(of_dictionary) for of_dictionary in values]
     highest = max((float(share.max()) for share in shares), default=1.0)
     fig = go.Figure()
@@ -197,15 +214,15 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
         fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": ROLE_COLOURS[role], "width": 1.5}, **key)
     caption = (
         f"The {html.unescape(_unit(score))} of the tested latents of each dictionary, with their number: the share in "
-        f"each of {N_BINS_OF_RIDGE} bins, on one scale; the highest bar is {highest:.0%}. {ROLES_IN_WORDS}"
+        f"each of {N_BINS_OF_SCORE} bins, on one scale. {ROLES_IN_WORDS}"
     )
     heading = f"{_title(score)} and its nulls"
     with_style(fig, heading, x=_unit(score), height=130 + 34 * len(groups), caption=caption)
-    row, peak = divmod(int(np.argmax(shares)), N_BINS_OF_RIDGE) if shares else (0, 0)
-    is_late = peak > N_BINS_OF_RIDGE / 2
+    row, peak = divmod(int(np.argmax(shares)), N_BINS_OF_SCORE) if shares else (0, 0)
+    is_late = peak > N_BINS_OF_SCORE / 2
     side = {"xanchor": "right" if is_late else "left", "xshift": -3 if is_late else 3}
     top = {"y": row - 0.95, "yanchor": "top", "showarrow": False, "borderpad": 0}
-    fig.add_annotation(x=edges[peak + (not is_late)], text=f"{highest:.0%}", **side, **top)
+    fig.add_annotation(x=edges[peak + (not is_late)], text=f"highest bin: {highest:.0%}", **side, **top)
     margin = 0.01 * (edges[-1] - edges[0])  # so that a line at an end of the axis is whole
     fig.update_xaxes(range=[edges[0] - margin, edges[-1] + margin])
     names = [f"{escape_markup(name)} ({len(rows):,})" for name, rows in groups]
@@ -216,8 +233,8 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 @figure
 def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
     """Draw the verdicts of latents that fire on about as many tokens: above, the number of latents in each bin of the
-    firing density, and below, the share of each verdict among them. If verdicts only followed density, one colour would
-    fill each bin."""
+    firing density, and below, the share of each verdict among them, pale where a bin has fewer than ten. If verdicts
+    only followed density, one colour would fill each bin."""
     check_columns(ranking, "verdict", "density")
     fires = ranking[ranking["density"] > 0].dropna(subset=["verdict"])
     logs = np.log10(fires["density"].to_numpy(float))
@@ -230,7 +247,8 @@ def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
     fig.add_bar(**bar, y=n, marker_color=GREY, showlegend=False, row=1, col=1)
     for verdict, rows in split_by_verdict(fires):
         share = np.histogram(np.log10(rows["density"].to_numpy(float)), edges)[0] / np.maximum(n, 1)
-        look = {"marker_color": VERDICT_COLOURS.get(verdict, GREY), "name": verdict_name(verdict), "showlegend": True}
+        marker = {"color": VERDICT_COLOURS.get(verdict, GREY), "opacity": np.where(n < FEW_LATENTS, 0.3, 1.0)}
+        look = {"marker": marker, "name": verdict_name(verdict), "showlegend": True}
         fig.add_bar(
             **bar, y=share, customdata=share * n, hovertemplate="%{customdata:,} (%{y:.0%})", **look, row=2, col=1
         )
@@ -251,7 +269,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     scored = _tested_rows(ranking, "explanation_precision", "explanation_recall")
     groups = [(name, rows) for name, rows in split_by_verdict(scored) if len(rows) >= MIN_SHARE_OF_PANEL * len(scored)]
     titles = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
-    fig = make_subplots(1, max(len(groups), 1), shared_yaxes=True, horizontal_spacing=0.06, subplot_titles=titles)
+    fig = make_subplots(1, max(len(groups), 1), shared_yaxes=True, horizontal_spacing=0.1, subplot_titles=titles)
     edges = np.linspace(0, 1, 11)
     middles = (edges[:-1] + edges[1:]) / 2
     inverse = [np.linspace(1, 2 / f1 - 1, 100) for f1 in LEVELS_OF_F1]  # values of recall, and of precision in reverse
@@ -267,8 +285,9 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
         text = "precision %{y:.2f}, recall %{x:.2f}: %{customdata:.1%}<extra></extra>"
         fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, row=1, col=column)
         fig.add_scatter(**curves, mode="lines", line={"color": INK, "width": 0.8}, **BARE_TRACE, row=1, col=column)
-    with_style(fig, "Rules in words", x="recall", height=300)
-    bar = colour_bar("share of the latents", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], x=1.16)
+    with_style(fig, "Rules in words", x="recall", height=280)
+    bar = colour_bar("share", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], x=1.16)
+    bar["title"]["side"] = "top"
     scale = {"colorscale": LIGHT_TO_DARK, "zmin": -3, "zmax": -1, "colorbar": bar}
     fig.update_traces(**scale, selector={"type": "heatmap"})
     with_panel_titles(fig)

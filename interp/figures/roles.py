@@ -4,7 +4,7 @@ from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 from interp.figures.theme import BLUE, GREEN, GREY
 
 ROLE_COLOURS = {"matched": BLUE, "reference": GREEN, "null": GREY}
-ROLE_NAMES = {"matched": "dictionary", "reference": "reference (no null)", "null": "null"}
+ROLE_NAMES = {"matched": "dictionary", "reference": "reference", "null": "null"}
 ROLES_IN_WORDS = (
     "Green references can show what the model learnt: the twin seed, the same training from another seed, is a "
     "positive control, and neurons are the model's own. Grey nulls cannot."

@@ -47,7 +47,7 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         marks = [
             (n.get(ONE_MEANING_ROW, 0), tested, -0.15, "all", "circle", 1),
             (np.nan if np.isnan(sure) else round(sure * alive), tested, 0.2, "sure", "circle-open", 1),
-            (untested, alive, 0.0, "untested", "line-ns-open", 2),
+            (untested, alive, 0.0, "untested", "circle", 2),
         ]
         for k, of, shift, group, symbol, column in marks:
             if of and not np.isnan(k):
@@ -61,13 +61,14 @@ def verdict_shares(shares: pd.DataFrame) -> go.Figure:
         f"fire in too few places to be tested. {ROLES_IN_WORDS}"
     )
     with_style(fig, "Verdicts of the dictionary and of its nulls", height=height, caption=caption)
-    keys = [("all", "all", INK, "circle"), ("sure", "those that are sure", INK, "circle-open")]
+    keys = [("all", "all", INK, "circle"), ("sure", "sure", INK, "circle-open")]
     keys += [(role, ROLE_NAMES[role], colour, "square") for role, colour in ROLE_COLOURS.items()]
     for group, name, colour, symbol in keys:
         key = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 7}, "name": name}
         fig.add_scatter(x=[None], y=[None], showlegend=True, legendgroup=group, **key, row=1, col=1)
     fig.update_xaxes(tickformat=".0%", range=[-0.02, None])
-    fig.update_xaxes(title_text="share (95% CI)", dtick=0.2, row=1, col=1).update_xaxes(dtick=0.1, row=1, col=2)
+    fig.update_xaxes(title_text="share (95% CI)", dtick=0.2, row=1, col=1)
+    fig.update_xaxes(title_text="share", dtick=0.1, row=1, col=2)
     with_panel_titles(fig)
     ticks = [f"{escape_markup(name)} ({n:,})" for name, n in zip(names, n_tested, strict=True)]
     return fig.update_yaxes(tickvals=[*range(len(names))], ticktext=ticks, range=[len(names) - 0.5, -0.5], ticks="")

@@ -297,8 +297,14 @@ def test_the_verdicts_of_a_bin_of_density_are_shares_of_its_latents(ranking):
     at = {float(n): share for n, share in zip(number.y, zip(mono.y, rare.y, strict=True), strict=True)}
     assert at[3.0] == pytest.approx((2 / 3, 1 / 3)) and at[1.0] == (1, 0) and at[0.0] == (0, 0)
     assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS[v] for v in ("monosemantic", "too-rare")]
+    assert list(mono.marker.opacity) == [0.3] * len(number.y), "a share of so few is pale"
     scores = figures.score_distributions(ranking, score="monosemanticity")
-    assert sum(len(trace.y) for trace in scores.data) == 40, "of six verdicts four are tested"
+    counts = [int(label.partition("<br>")[2]) for label in scores.layout.xaxis.ticktext]
+    assert sum(counts) == 40, "of six verdicts four are tested"
+    bars = list(scores.select_traces({"type": "bar"}))
+    assert len(bars) == 4 and all(sum(each.customdata) == pytest.approx(1) for each in bars)
+    low, high = (each for each in np.quantile(ranking["monosemanticity"], [0, 1]))
+    assert all(min(each.y) > low and max(each.y) < high for each in bars), "no bar is beyond the scores"
 
 
 def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
@@ -328,7 +334,7 @@ def test_score_distributions_leave_out_what_was_not_tested():
     table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
     drawn = figures.score_distributions(table, score="monosemanticity").data
     assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1
-    assert [trace.type for trace in drawn] == ["scatter", "scatter"], "a violin of so few would show what is not there"
+    assert [trace.type for trace in drawn] == ["scatter", "scatter"], "bars of so few would show what is not there"
 
 
 def names_in(figure: go.Figure) -> list[go.layout.Annotation]:

@@ -28,10 +28,11 @@ from torch import Tensor
 from analyses.record import check_run
 from interp import Run, figures
 from interp.checks.errors import InterpError
+from interp.codes.code_chunks import read_chunks
 from interp.display.verdict_names import ONE_MEANING_ROW, ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.effects import attribution_graph
 from interp.features.feature_store import FeatureStore
-from interp.figures.dictionaries import escape_latex
+from interp.figures.dictionaries import N_COACTIVE, chained_order, escape_latex, pairs_of
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.report import page_is_current
@@ -117,7 +118,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
     if (run.path / "sae" / "metrics.jsonl").is_file():
         yield Results({"run": run.path / "sae"}, "sae", note=note_on_dictionary(run))
     store, table = run.features, run.features.table()
-    results: dict[str, Any] = {"features": table, "coactivations": store.table("coactivations")}
+    results: dict[str, Any] = {"features": table, "coactivations": coactivations_of(store)}
     results["names"] = names_of(run)
     n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
     notes = {}
@@ -172,6 +173,21 @@ def names_of(run: Run) -> dict[int, str]:
     return {latent: name.short for latent, name in enumerate(names_of_page(run.page.parent))}
 
 
+def coactivations_of(store: FeatureStore) -> pd.DataFrame:
+    """Return the co-activations of the latents that are drawn, of every pair: the table of the store has only the
+    closest ones of each latent."""
+    latents = chained_order(pairs_of(store.table("coactivations")), N_COACTIVE)
+    chosen = np.isin(np.arange(store.codes.d_sae), latents)
+    both = np.zeros((len(latents), len(latents)))
+    for chunk in read_chunks(store.codes):
+        fires = (chunk.of_latents(chosen).by_row[:, latents] > 0).astype(np.int64)
+        both += (fires.T @ fires).toarray()
+    n = both.diagonal()
+    jaccard = both / np.maximum(n[:, None] + n - both, 1)
+    pairs = [(a, b, jaccard[i, j]) for i, a in enumerate(latents) for j, b in enumerate(latents) if i != j]
+    return pd.DataFrame(pairs, columns=["latent", "other", "jaccard"])
+
+
 def note_on_model(run: Run) -> str:
     config = run.config.training
     return (
@@ -199,12 +215,22 @@ def note_on_quality(quality: pd.DataFrame) -> str:
     """Return on which tokens quality was measured, and what intervals leave out."""
     own, others = quality.iloc[0], quality.iloc[1:]
     n_all, n_own = own["n_tokens"], own["n_spliced"]
-    spliced = "" if n_own == n_all else f", the cross-entropy on {n_own:,} of them"
+    spliced = "" if n_own == n_all else f"; the cross-entropy on {n_own:,} of them"
     if len(others) and (n_others := others["n_spliced"].iloc[0]) != n_own:
-        whose = "that of the others" if spliced else "the others' cross-entropy"
-        spliced += f", {whose} on {n_others:,}"
-    random = " Random directions: the mean of five draws."
-    return f"Measured on {n_all:,} held-out tokens{spliced}.{random if 'random' in set(others['dictionary']) else ''}"
+        spliced += f"; below the first row, the cross-entropy on {n_others:,}"
+    note = f"Measured on {n_all:,} held-out tokens{spliced}."
+    rows = others.set_index("dictionary")
+    if "random" not in rows.index:
+        return note
+    note += " Random directions: the mean of five draws."
+    kept = rows["ce_recovered"]
+    explained = 1 - rows["fvu"]
+    if "PCA" in rows.index and kept["random"] > kept["PCA"] - 0.05 and explained["random"] < 0.8 * explained["PCA"]:
+        note += (
+            f" They recover about as much of the cross-entropy as PCA ({kept['random']:.0%} and {kept['PCA']:.0%}), "
+            f"though they explain less of the variance ({explained['random']:.0%} and {explained['PCA']:.0%})."
+        )
+    return note
 
 
 def quality_table(run: Run) -> str:

@@ -38,6 +38,8 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     import pandas as pd
 
+N_COACTIVE = 12
+"""Number of latents whose co-activations are drawn."""
 _NAME_LETTERS = 30
 """Number of letters of a line of the name of a row, which has two lines at most."""
 LATEX_COLUMNS = {
@@ -140,20 +142,18 @@ def cosine_histogram(
 
 @figure
 def coactivation_heatmap(
-    coactivations: pd.DataFrame, *, n: int = 12, names: Mapping[int, str] | None = None
+    coactivations: pd.DataFrame, *, n: int = N_COACTIVE, names: Mapping[int, str] | None = None
 ) -> go.Figure:
     """Draw for each pair of latents on how many tokens both fire, as a share of those on which either does (the
-    Jaccard index). Rows and columns are the same latents, those around the closest pair, in one order. A cell is grey
-    if neither latent has the other among its closest, and empty for a latent with itself.
+    Jaccard index). Rows and columns are the same latents, those around the closest pair, in one order. A cell is empty
+    for a latent with itself, and grey for a pair that is not in the table.
 
-    coactivations: the FeatureStore's table of that name.
+    coactivations: the FeatureStore's table of that name, which has the closest latents of each, or one of all pairs.
     n: the number of latents.
     names: names of latents, which stand beside their numbers."""
     check_columns(coactivations, "latent", "other", "jaccard")
-    pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
-    jaccard_of_pair = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
-    jaccard_of_pair |= {(b, a): value for (a, b), value in jaccard_of_pair.items()}
-    order = _chained_order(jaccard_of_pair, n)
+    jaccard_of_pair = pairs_of(coactivations)
+    order = chained_order(jaccard_of_pair, n)
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
     unknown = np.where(np.isnan(grid) & (np.eye(len(order)) == 0), 1.0, np.nan)
@@ -161,10 +161,16 @@ def coactivation_heatmap(
     scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": 1, "colorbar": colour_bar("Jaccard index", dtick=0.5)}
     fig = go.Figure(go.Heatmap(z=grid, **place, **scale, hoverongaps=False))
     fig.add_heatmap(z=unknown, **place, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
-    with_style(fig, "Latents that fire together", x="the same latents in this order", height=130 + 29 * len(order))
+    caption = (
+        "On how many tokens two latents both fire, as a share of those on which either does (the Jaccard index). Rows "
+        "and columns are the same latents, those around the closest pair, in one order."
+    )
+    if np.nansum(unknown):
+        caption += " A cell is grey if neither latent has the other among its closest."
+    with_style(fig, "Latents that fire together", x="latent", caption=caption, height=130 + 29 * len(order))
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
     lines: dict[str, Any] = {"tickvals": cells, "showgrid": False, "showline": False, "ticks": ""}
-    fig.update_xaxes(**lines, showticklabels=False)
+    fig.update_xaxes(**lines, ticktext=[str(latent) for latent in order], tickangle=-90)
     ticks = [_in_two_lines(f"{latent} {named[latent]}" if latent in named else str(latent)) for latent in order]
     return fig.update_yaxes(**lines, ticktext=ticks, autorange="reversed")
 
@@ -176,7 +182,14 @@ def _in_two_lines(name: str) -> str:
     return "<br>".join(f"\u2068{escape_markup(line)}\u2069" for line in lines)
 
 
-def _chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> list[int]:
+def pairs_of(coactivations: pd.DataFrame) -> dict[tuple[int, int], float]:
+    """Return the Jaccard index of each pair of a table, in both orders."""
+    pairs = coactivations[["latent", "other", "jaccard"]].itertuples(index=False)
+    jaccard_of_pair = {(int(a), int(b)): float(jaccard) for a, b, jaccard in pairs}
+    return jaccard_of_pair | {(b, a): value for (a, b), value in jaccard_of_pair.items()}
+
+
+def chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> list[int]:
     """Order latents so that close latents are neighbours. The closest pair comes first. Then the latent with the
     largest sum of closeness to the placed latents is placed after its closest one, again and again. If no latent is
     close to a placed one, the next closest pair follows."""

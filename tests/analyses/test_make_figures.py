@@ -67,7 +67,8 @@ class ScanWithoutDecoder:
         return SimpleNamespace(facts=SimpleNamespace(n_active=0))
 
 
-def test_what_a_run_left_out_is_not_drawn(tmp_path):
+def test_what_a_run_left_out_is_not_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr(make_figures, "coactivations_of", lambda store: store.table("coactivations"))
     left_out = {"results": {LEFT_OUT: NOT_FOR_TRANSCODERS}}
     run = SimpleNamespace(
         path=tmp_path,
@@ -99,3 +100,20 @@ def test_the_prompt_of_the_graph_is_of_whole_words():
     vocab = ["<|bos|>", " the", " old", " house", "x", "=", " st", "ands"]
     tokens = torch.tensor([[0, 4, 5, 4, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 1], [1, 2, 3, 6, 7]])
     assert make_figures.wordy_prompt(tokens, vocab, n=4).tolist() == [0, 1, 2, 3]
+
+
+def test_coactivations_of_all_drawn_pairs_are_counted(tiny_run):
+    store = tiny_run.features
+    pairs = make_figures.coactivations_of(store)
+    fires = store.codes[:].dense().numpy() > 0
+    a, b = (fires[:, pairs[end].to_numpy()] for end in ("latent", "other"))
+    assert len(pairs) == 12 * 11, "closest or not"
+    assert pairs["jaccard"].to_numpy() == pytest.approx((a & b).sum(0) / np.maximum((a | b).sum(0), 1))
+
+
+@pytest.mark.parametrize("pca, is_said", [(0.64, True), (0.9, False)])
+def test_random_directions_that_recover_as_much_as_pca_are_said(pca, is_said):
+    quality = {"dictionary": ["SAE", "PCA", "random"], "fvu": [0.1, 0.3, 0.7], "ce_recovered": [0.95, pca, 0.66]}
+    note = make_figures.note_on_quality(pd.DataFrame(quality).assign(n_tokens=90, n_spliced=[90, 50, 50]))
+    assert "below the first row, the cross-entropy on 50" in note
+    assert ("as PCA (66% and 64%), though they explain less of the variance (30% and 70%)" in note) == is_said

@@ -1,7 +1,8 @@
 """Read the names of latents from a page that was written, as text, for displays that have no page beside them.
 
 In: the folder of a page. Out: for each latent, what it fires on in a few words, as its own page says it (`captions`),
-and the same in short: without the words that qualify it, and with … for further senses.
+and the same in short: without the words that qualify it, and with … for further senses. A latent with half or more of
+its activation of no sense has "no clear senses" for its short name, since no sense would tell what it fires on.
 """
 
 import json
@@ -13,6 +14,8 @@ from interp.report.json_text import format_percent, unpack
 
 SHORT_LEAVES_OUT = ("muted", "small", "apart", "more_senses", "no_sense")
 """Parts of a caption that qualify a name."""
+MOST_OF_NO_SENSE = 0.5
+"""The share of the activation of no sense from which on the senses are no name."""
 
 
 class LatentName(NamedTuple):
@@ -28,7 +31,10 @@ def names_of_page(folder: str | Path) -> list[LatentName]:
     for latent, brief in enumerate(columns["brief"]):
         words = {name: columns[name][latent] for name in ("rule", "tokens")}
         whole = caption_text(brief or [{"rule": 0}], words)
-        short = caption_text(brief or [{"rule": 0}], words, SHORT_LEAVES_OUT)
+        of_no_sense = max((part["no_sense"] for part in brief or () if "no_sense" in part), default=0.0)
+        short = "no clear senses"
+        if of_no_sense < MOST_OF_NO_SENSE:
+            short = caption_text(brief or [{"rule": 0}], words, SHORT_LEAVES_OUT)
         names.append(LatentName(whole, short.strip(", :") or whole))
     return names
 

@@ -745,6 +745,10 @@ def test_a_page_says_first_what_agrees_with_ablation(graph: AttributionGraph, ch
     better = table.assign(agreement_of_paths=[0.9, 0.3])
     open_graph(chromium, graph.to_html(tmp_path / "graph.html", beside=better, overwrite=True))
     assert chromium.text("#trust summary")[0].endswith("0.90 (by chance 0.30).")
+    change(chromium, answer=graph.node_ids()[graph.nodes.index[graph.nodes["type"] == "logit"][1]])
+    assert "chance" not in chromium.text("#trust")[0], "the scores are of paths to the likeliest next token"
+    written = chromium.evaluate("[0, 0.004, 0.006].map(modules['words.js'].percent)")
+    assert written == ["0 %", "under 1 %", "1 %"]
 
 
 def test_the_head_of_a_page_counts_the_effects_on_the_chosen_answer_that_ablation_confirms(

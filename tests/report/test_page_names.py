@@ -34,6 +34,11 @@ def letters(name: str) -> str:
             '"a" in code; no rule …',
         ),
         (
+            [{"senses": [[[["a"], " in code"], 0.3, 0.9], [[], 0.2, None]]}, {"no_sense": 0.5}],
+            '"a" in code; no rule, of no sense 50 %',
+            "no clear senses",
+        ),
+        (
             [{"rule": 0}, {"apart": [", before ", {"rule": [["b"]]}]}],
             'numbers "1", "2" +1 or "a" after "\\n", before "b"',
             'numbers "1", "2" +1 or "a" after "\\n"',

@@ -160,6 +160,7 @@ function light(id) {
     line.querySelector(".value").replaceChildren(text);
   }
   const edges = own ? `direct effects of ${clipped(own.title, 40)} and on it` : "its direct effect";
+  const inAll = own && own.kind !== "logit" ? ` In its own box: what it adds to ${answerWord()} in all.` : "";
   const knowsTokens = marks.every(({ kind, effect }) => kind !== "embedding" || effect !== undefined);
   const added =
     `the log probability of ${answerWord()}: nats added in all, by ablation, else to first order`
@@ -168,7 +169,7 @@ function light(id) {
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
   const weak = boxes.every(hasLines) ? "" : " A box without lines acts through paths too weak for this page.";
   the("legend").replaceChildren(isLit
-    ? `the target: ${edges}, with attention and norms held, in the unit of the target.`
+    ? `the target: ${edges}, with attention and norms held, in the unit of the target.${inAll}`
     : `${hasEffects ? added : answerWord()}${weak}`);
 }
 

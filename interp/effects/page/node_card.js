@@ -16,9 +16,9 @@ const HELP =
   "first. Drawn are the paths through the nodes that it depends most on, and further ones by their influence. The " +
   "wider a line, the more of the influence it carries; it joins all edges between two boxes. Click a node: " +
   "what feeds it, what it feeds, and what the model does without it; blue lines raise their target, orange ones " +
-  "lower it. Click a line: its strongest edge, the heads that carry it, and why they look there. Click a next token: " +
-  "its paths. Keys: j and k walk through the nodes, + and - draw more or fewer paths, e errors, g groups as one, Esc " +
-  "lets go.";
+  "lower it, by the edge alone: in all, as its box says, a node may do the opposite. Click a line: its " +
+  "strongest edge, the heads that carry it, and why they look there. Click a next token: its paths. " +
+  "Keys: j and k walk through the nodes, + and - draw more or fewer paths, e errors, g groups as one, Esc lets go.";
 
 export function nodeCard(node) {
   const facts = cardOf(node);
@@ -55,8 +55,8 @@ function factList(node, facts) {
     percent(influence) + (isHidden ? ": it acts by changing attention and norms, which edges hold" : ""));
   const nats = (value) => ((value ?? null) === null ? "" : `${short(value)} nats`);
   if (kindOf(node) !== "logit") {
-    of(`adds to ${answerWord()}, by ablation`, nats(measured(node, state.answer)));
-    of(`adds to ${answerWord()}, to first order`, nats(attributed(node, state.answer)));
+    of(`adds to ${answerWord()} in all, by ablation`, nats(measured(node, state.answer)));
+    of(`adds to ${answerWord()} in all, to first order`, nats(attributed(node, state.answer)));
   }
   return element("dl", {}, ...known);
 }

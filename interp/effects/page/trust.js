@@ -5,7 +5,7 @@ import { element, table, the } from "./elements.js";
 import { byId, data, keyOf, logits } from "./graph.js";
 import { answerWord, edgeButton, inList } from "./links.js";
 import { state } from "./state.js";
-import { short, wordOf } from "./words.js";
+import { short } from "./words.js";
 
 const MOST_EFFECTS = 60;
 const HEADS = { nodes: "nodes with 80 % of the influence" };
@@ -47,11 +47,12 @@ function trustSentence() {
     + `two${eachOther}.`);
   const [own, ...nulls] = data.scores;
   const chance = nulls.find(({ graph }) => graph === "attributions shuffled");
-  const known = ["effects", "pairs", "paths"].filter((name) =>
+  const isScored = state.answer === logits[0].node_id;
+  const known = ["effects", "pairs", "paths"].filter((name) => isScored &&
     [own, chance].every((row) => (row?.[`agreement_of_${name}`] ?? null) !== null));
   const valueOf = (row, name) => row[`agreement_of_${name}`];
   if (known.includes("paths")) said.push(
-    `Rank correlation along the paths to “${wordOf(logits[0])}”: ${short(valueOf(own, "paths"))} (by chance `
+    `Rank correlation along the paths to ${answerWord()}: ${short(valueOf(own, "paths"))} (by chance `
     + `${short(valueOf(chance, "paths"))}).`);
   if (known.some((name) => valueOf(own, name) <= valueOf(chance, name)))
     said.push("Where chance does as well, go by what is measured.");

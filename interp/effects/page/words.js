@@ -35,7 +35,9 @@ export function short(value) {
 }
 
 /** @type {(share: number) => string} */
-export const percent = (share) => `${Math.round(100 * share)} %`.replace("-", "−");
+export const percent = (share) => (share > 0 && share < 0.005
+  ? "under 1 %"
+  : `${Math.round(100 * share)} %`.replace("-", "−"));
 
 /** @type {(list: any[], value?: (each: any) => number) => number} */
 export const sumOf = (list, value = Number) => list.reduce((sum, each) => sum + value(each), 0);

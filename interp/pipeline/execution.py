@@ -248,6 +248,7 @@ def _build(
             results = stage.build(list(folders), list(folders.values()), progress)
         else:
             results = [stage.build(run, folder, progress) for run, folder in folders.items()]
+        stage.check_results(results, len(folders))
         cost = {
             "versions": {"python": platform.python_version(), **versions_of(*VERSIONED_PACKAGES)},
             "wall_seconds": round((time.monotonic() - begin) / len(folders), 2),

@@ -118,7 +118,7 @@ def second(run, folder, progress):
     """a stage that is refused"""
 
 
-def test_a_stage_is_one_object(copied):
+def test_a_stage_is_one_object(copied, monkeypatch):
     """Its section, its place in the order, its line, what a run offers of it and what the page shows of it follow from
     the function below."""
 
@@ -151,6 +151,15 @@ def test_a_stage_is_one_object(copied):
         assert shown == {"title": "Fire most", "note": "Those that fire most.", "table": expected}
         with pytest.raises(ValueError, match=r"\[longest\] latents='x' must be a whole number"):
             RunConfig.from_dict({"longest": {"latents": "x"}})
+        for returned, message in (
+            (None, "stage longest returned None, not a dict of results"),
+            ({"n": 2}, "the summary of stage longest cannot be written from its results {'n': 2}: KeyError: 'latents'"),
+        ):
+            changed = dataclasses.replace(longest, build=lambda *_, returned=returned: returned, version=2)
+            with monkeypatch.context() as patch, pytest.raises(ValueError, match=message):
+                patch.setitem(STAGES, "longest", changed)
+                run_stages(config, copied.path, redo=True)
+            assert copied.manifest("longest")["results"] == {"latents": 2}, "the earlier result is kept"
         for taken in ("ranking", "longest", "path", "hooks"):
             with pytest.raises(ValueError, match=f"stage second opens '{taken}', which a run has already"):
                 stage(opens={taken: ("x.parquet", pd.read_parquet)}, summary="")(second)

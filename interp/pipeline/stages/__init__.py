@@ -34,10 +34,12 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any, Literal
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import shortened_repr
 from interp.pipeline.costs import Cost, Sizes
 from interp.runtime.progress import Progress
 from interp.runtime.registry import register
 from interp.storage.artifacts import HOOKS
+from interp.storage.files import json_roundtrip
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -138,6 +140,25 @@ class Stage:
         if LEFT_OUT in results:
             return f"left out: {results[LEFT_OUT]}"
         return self.summary.format_map(results) if isinstance(self.summary, str) else self.summary(results)
+
+    def check_results(self, results: Any, n_runs: int) -> None:
+        """Check what `build` has returned, the results of each of `n_runs` runs. Raises InterpError unless each is a
+        mapping of which the summary can be written."""
+        is_of_all = isinstance(results, list | tuple) and len(results) == n_runs
+        if not is_of_all or not all(isinstance(one, Mapping) for one in results):
+            wanted = (
+                f"a list of {n_runs} dicts, one for each hook" if self.made_for == "all hooks" else "a dict of results"
+            )
+            returned = results if self.made_for == "all hooks" else results[0]
+            raise InterpError(f"stage {self.name} returned {shortened_repr(returned)}, not {wanted}")
+        for one in results:
+            try:
+                self.summary_of(json_roundtrip({"results": one}))
+            except Exception as error:
+                raise InterpError(
+                    f"the summary of stage {self.name} cannot be written from its results "
+                    f"{shortened_repr(dict(one))}: {type(error).__name__}: {error}"
+                ) from error
 
 
 def check_config(stages: Iterable[Stage], config: Any) -> None:

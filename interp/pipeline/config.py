@@ -15,7 +15,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.config_fields import check_names, field_types, read_fields, to_toml_value
-from interp.checks.errors import InterpError
+from interp.checks.errors import InterpError, did_you_mean
 from interp.checks.limits import shortened_repr
 from interp.pipeline.model_section import ModelSection
 from interp.pipeline.plugins import import_plugin, plugin_digest
@@ -77,8 +77,9 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         makers = {name: make for name, make in _defaults().items() if name not in _names_of_fields()}
-        if not self.plugins:
-            check_names(self.extra, list(makers), "section")
+        for name in () if self.plugins else self.extra:
+            if name not in makers:
+                raise InterpError(f"section {name!r} does not exist; {did_you_mean(name, _defaults())}")
         left_out = {name: make() for name, make in makers.items() if name not in self.extra}
         object.__setattr__(self, "extra", {**left_out, **self.extra})
 

@@ -79,6 +79,11 @@ def test_a_section_that_does_not_exist_is_answered_with_each_section_once(monkey
     assert "probes" in sections and len(set(sections)) == len(sections)
 
 
+def test_a_misspelt_section_is_answered_with_the_nearest():
+    with pytest.raises(ValueError, match="section 'rankng' does not exist; did you mean ranking"):
+        RunConfig.tiny().replace(rankng=RunConfig.tiny().ranking)
+
+
 def test_attributes_listed_for_type_checking_are_those_of_the_stages():
     [body] = ast.parse(inspect.getsource(Run)).body
     listed = {

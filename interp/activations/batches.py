@@ -71,7 +71,7 @@ class ActivationBatches(Iterator[Tensor]):
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)
         self.seed, self.shuffle, self.epochs = seed, shuffle, epochs
-        check_part(*part)
+        check_part(part)
         self._n_rows = sum(shard_rows)
         self._row = 0
         self._shards = _ShardsAhead(columns, max(shard_rows))

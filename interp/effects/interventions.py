@@ -13,6 +13,7 @@ and writes another. Then z is read at its input hook, and x is the activation at
         …
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -65,10 +66,16 @@ def intervene(
     """Run the model with changed latents inside the block. Afterwards, also after an error, the model is as before.
     Rows above the dictionary's norm limit keep their x.
 
-    Raises ValueError as `dictionary_hooks` does, and for a latent that does not exist.
+    Raises ValueError as `dictionary_hooks` does, for a latent that does not exist, and for a change that is no finite
+    Action.
     """
     hooks = dictionary_hooks(model, hook, dictionary, output_hook)
     latents = torch.tensor(check_latents(actions, dictionary.d_sae), device=dictionary.W_dec.device)
+    for latent, action in actions.items():
+        if not isinstance(action, Action) or not all(map(math.isfinite, action)):
+            raise InterpError(
+                f"actions[{latent}]={action!r} must be ABLATE, or pin(value) or add(value) of a finite value"
+            )
     times, plus = torch.tensor(list(actions.values()), device=latents.device).to(dictionary.W_dec).unbind(1)
     change: dict[str, Tensor] = {}
 

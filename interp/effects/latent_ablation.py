@@ -111,8 +111,7 @@ def feature_effects(
     check_predicts_next(model, features.tokens)
     chosen = torch.tensor(check_latents(range(features.d_sae) if latents is None else latents, features.d_sae))
     world = processes()
-    rank, count = part
-    check_part(rank, count)
+    rank, count = check_part(part)
     with evaluating(module):
         downstream = downstream_of(module, hooks, features.tokens[:2])
         plan = plan_ablations(features, downstream, dictionary, chosen, config)

@@ -129,7 +129,10 @@ class Processes:
             failure = error
         number = next((n for n, refusal in enumerate(_REFUSALS) if isinstance(failure, refusal)), len(_REFUSALS))
         report = "" if failure is None else f"{self.rank} {number} {type(failure).__name__} {failure}\0"
-        reports = bytes(self.all_gather(torch.tensor(list(report.encode()), dtype=torch.uint8)).tolist()).decode()
+        encoded = list(report.encode("utf-8", "surrogatepass"))  # a path that is not UTF-8 has lone surrogates
+        reports = bytes(self.all_gather(torch.tensor(encoded, dtype=torch.uint8)).tolist()).decode(
+            "utf-8", "surrogatepass"
+        )
         if failure is None and reports:
             rank, kind, name, text = reports.split("\0")[0].split(" ", 3)
             if int(kind) < len(_REFUSALS):
@@ -250,7 +253,7 @@ def processes() -> Processes:
 def slice_of_part(n: int, rank: int, count: int) -> slice:
     """Return a rank's slice of n rows: contiguous, in the order of the ranks, as even as possible. Raises ValueError as
     `check_part` does."""
-    check_part(rank, count)
+    check_part((rank, count))
     return slice(n * rank // count, n * (rank + 1) // count)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import is_whole_number, shortened_repr
 
 
 class PartNote(NamedTuple):
@@ -29,10 +30,12 @@ def parse_part(text: str) -> tuple[int, int]:
     return int(number) - 1, int(count)
 
 
-def check_part(rank: int, count: int) -> None:
-    """Check a part, (rank, count). Raises ValueError unless the rank is in 0..count−1."""
-    if not 0 <= rank < count:
-        raise InterpError(f"part=({rank}, {count}) must be (rank, count) with the rank in 0..count-1")
+def check_part(part: Any) -> tuple[int, int]:
+    """Return a part, (rank, count). Raises ValueError unless it is two whole numbers, with the rank in 0..count−1."""
+    is_pair = isinstance(part, tuple | list) and len(part) == 2 and all(map(is_whole_number, part))
+    if not is_pair or not 0 <= part[0] < part[1]:
+        raise InterpError(f"part={shortened_repr(part)} must be (rank, count) with the rank in 0..count-1")
+    return int(part[0]), int(part[1])
 
 
 def order_parts(notes: Sequence[PartNote], made_of: Mapping[str, Any] | None = None) -> list[int]:

@@ -61,7 +61,6 @@ from jaxtyping import Bool, Float64, Int, Int64
 
 from interp.checks.arguments import check_latents
 from interp.checks.errors import InterpError
-from interp.checks.limits import check_value
 from interp.codes.code_chunks import CodeSource
 from interp.codes.latent_strengths import is_faint
 from interp.display.verdict_names import DEAD, DENSE, FAINT, NO_CONTEXT, UNTESTED
@@ -171,8 +170,7 @@ def rank_features(
         "text": features.has_text,
     }
     world = processes()
-    rank, count = check_value("part", part, tuple[int, int])
-    check_part(rank, count)
+    rank, count = check_part(part)
     if count > len(chosen):
         raise InterpError(f"part={part!r}: there are {len(chosen)} latents to rank, so name at most as many parts")
     world.check_alike([scan_identity(features), made_of, rank, count], "ranks")

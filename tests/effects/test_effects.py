@@ -374,6 +374,10 @@ def test_an_intervention_ends_with_the_block_after_an_error_too(tokens):
     with pytest.raises(ValueError, match="positions \\[9\\] must be in 0..8"):
         with intervene(model, POST, dictionary, ACTIONS, positions=[9]):
             model(tokens)
+    for action in (0.0, pin(float("nan")), add(float("inf"))):
+        with pytest.raises(ValueError, match=r"actions\[3\]=.* must be ABLATE, or pin\(value\) or add\(value\)"):
+            with intervene(model, POST, dictionary, {3: action}):
+                model(tokens)
     assert torch.equal(model(tokens), clean)
     assert not any(each._forward_hooks or each._forward_pre_hooks for each in model.modules())
 
@@ -585,6 +589,8 @@ def test_what_is_not_of_the_scan_or_of_the_model_is_refused_in_a_line(tmp_path):
     for latents in ([1.5], [True], ["1"]):
         with pytest.raises(ValueError, match=f"latent {latents[0]!r} must be a whole number in 0"):
             feature_effects(model, POST, dictionary, features, latents=latents)
+    with pytest.raises(ValueError, match=r"part=\(0,\) must be"):
+        feature_effects(model, POST, dictionary, features, part=(0,))
     with pytest.raises(ValueError, match=f"token id {V} occurs"):
         steer(model, POST, dictionary, features, {fires: 1}, torch.tensor([[V]]), n_tokens=1)
     cold, greedy = (steer(model, POST, dictionary, features, {}, tokens, n_tokens=3, temperature=t) for t in (1e-45, 0))

@@ -108,7 +108,7 @@ def token_kind(
 ) -> Kind:
     """Return the kind of the class of the token at an offset.
     name: gives the name of a class. By default those of its tokens name it that stand there at most of the rows.
-    fields: the other fields of `Kind`."""
+    fields: other fields of `Kind`: short_words, short_name, needs_strings, compares and in_rules."""
 
     def name_by_tokens(text: AnalysedText, value: int, rows: Rows) -> Wording:
         return text.class_name(classes(text), value, Positions(text, rows).token(offset))
@@ -131,10 +131,17 @@ def table_kind(table: str, words: str = "{}", **fields: Any) -> Kind:
     return token_kind(lambda text: text.tables[table], words, **fields)
 
 
-def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], Wording | str], **fields: Any) -> Kind:
+def spelling_kind(
+    spelling: Callable[[str], Any],
+    class_name: Callable[[Any], Wording | str],
+    *,
+    items: float = 1.5,
+    **fields: Any,
+) -> Kind:
     """Return the kind of classes of tokens whose strings have the same spelling.
     class_name: gives the name of a class of many tokens from their spelling. A class of few tokens is named by its
-    tokens."""
+    tokens.
+    fields: other fields of `Kind`: words, short_words, short_name, compares and in_rules."""
 
     def name(text: AnalysedText, value: int, rows: Rows) -> Wording | str:
         classes, distinct = text.spelt(spelling)
@@ -142,7 +149,7 @@ def spelling_kind(spelling: Callable[[str], Any], class_name: Callable[[Any], Wo
             return text.class_name(classes, value)
         return class_name(distinct[value])
 
-    return token_kind(lambda text: text.spelt(spelling).classes, name=name, items=1.5, needs_strings=True, **fields)
+    return token_kind(lambda text: text.spelt(spelling).classes, name=name, items=items, needs_strings=True, **fields)
 
 
 def affix_kind(n: int, letters: Callable[[int], Callable[[str], str]], words: str, **fields: Any) -> Kind:

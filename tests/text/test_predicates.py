@@ -244,7 +244,8 @@ def test_labels_of_another_shape_are_refused():
 
 
 def test_a_spelling_of_ones_own_is_a_kind(predicates, monkeypatch):
-    kind = spelling_kind(len, lambda n: f"tokens of {n} characters")
+    kind = spelling_kind(len, lambda n: f"tokens of {n} characters", items=2, compares=False)
+    assert kind.items == 2 and kind.needs_strings and not kind.compares
     for name in ("brackets", "token"):
         with pytest.raises(ValueError, match=f"kind of predicate '{name}' is already registered: choose another name"):
             register_kind(name, kind)

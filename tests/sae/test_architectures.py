@@ -296,6 +296,11 @@ def test_configs_go_through_json(config):
     assert ARCHITECTURES[config.architecture] is type(config)
 
 
+def test_a_share_of_no_whole_latent_adds_no_prefix():
+    assert MatryoshkaConfig(d_sae=16, k=2, tokens=100).ends == (2, 4, 8, 16)
+    assert MatryoshkaConfig(d_sae=64, k=2, tokens=100).ends == (2, 6, 14, 30, 64)
+
+
 def test_an_unknown_field_is_refused():
     with pytest.raises(ValueError, match="topk field 'ema' does not exist"):
         config_from_dict(config_to_dict(TopKConfig(d_sae=48, tokens=100)) | {"ema": 0.9})
@@ -311,7 +316,6 @@ def test_an_unknown_field_is_refused():
         (JumpReLUConfig, {"bandwidth": 0.0}, "bandwidth=0.0 must be above 0"),
         (MatryoshkaConfig, {"k": 49}, "k=49 must be in 1..d_sae=48"),
         (MatryoshkaConfig, {"groups": (0.5, 0.4)}, "must be positive shares that sum to 1"),
-        (MatryoshkaConfig, {"groups": (0.001, 0.999)}, "without a latent at d_sae=48"),
         (TopKConfig, {"k_start": 0}, "k_start=0 must be in"),
         (TopKConfig, {"k": 8, "k_start": 7}, "k_start=7 must be at least k=8, to which k falls: raise it"),
         (MatchingPursuitConfig, {"unit_norm": False}, "needs unit_norm=True"),

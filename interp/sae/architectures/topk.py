@@ -228,19 +228,18 @@ class MatryoshkaConfig(BatchTopKConfig):
     unit_norm: bool = False
     """Rows of norm one raise FVU and leave latents dead."""
     groups: tuple[float, ...] = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 17 / 32)
-    """Shares of the latents that each prefix adds to the one before (the paper's); they sum to 1."""
+    """Shares of the latents that each prefix adds to the one before (the paper's); they sum to 1. A share of no
+    whole latent is left out."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.groups or min(self.groups) <= 0 or abs(sum(self.groups) - 1) > 1e-6:
             raise InterpError(f"groups={self.groups} must be positive shares that sum to 1")
-        if len({0, *self.ends}) <= len(self.ends):
-            raise InterpError(f"groups={self.groups} leave a group without a latent at d_sae={self.d_sae}: use fewer")
 
     @property
     def ends(self) -> tuple[int, ...]:
         """The number of latents in each prefix."""
-        return tuple(round(total * self.d_sae) for total in accumulate(self.groups))
+        return tuple(sorted({round(total * self.d_sae) for total in accumulate(self.groups)} - {0}))
 
     def loss(self, step: ForwardPass) -> Float[Tensor, ""]:
         return step.squared_error(ends=self.ends)

@@ -47,6 +47,14 @@ if __name__ == "__main__":
             world.all_do(work)
         except Exception as seen:
             found[error.__name__] = [type(seen).__name__, str(seen)]
+
+    def refuses():
+        raise ValueError("/data/\\udcff exists")
+
+    try:
+        world.first_does(refuses)
+    except ValueError as seen:
+        found["not UTF-8"] = str(seen)
     found["well"] = world.all_do(lambda: "done")
     found["results"] = world.gather_results(lambda: {"rank": world.rank})
     found["divided"] = [world.divide([lambda n=n: (n, world.rank) for n in range(tasks)]) for tasks in (0, 1, 5)]
@@ -154,6 +162,7 @@ def test_an_error_in_one_process_is_raised_in_all(said):
         assert said[1][name] == [name, "no good:\n1 in 2"] and said[0][name] == [base, "no good:\n1 in 2"]
     assert said[1]["KeyError"][0] == "KeyError"
     assert said[0]["KeyError"] == ["RuntimeError", f"process 1 of 2: KeyError: {said[1]['KeyError'][1]}"]
+    assert [found["not UTF-8"] for found in said] == ["/data/\udcff exists"] * 2
     assert [found["well"] for found in said] == ["done", "done"]
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Int
 
 from interp.checks.errors import InterpError
-from interp.checks.limits import check_at_least
+from interp.checks.limits import check_at_least, shortened_repr
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from models.documents import Document
@@ -90,6 +90,8 @@ def _documents(texts: Sequence[str | Document], deduplicate: bool) -> list[Docum
 
 def _label_names(documents: Sequence[Document], labels: Sequence[str] | None) -> list[str]:
     names = sorted({s.label for d in documents for s in d.spans}) if labels is None else list(labels)
+    if len(set(names)) < len(names):
+        raise InterpError(f"labels={shortened_repr(names)} must name each label once")
     if len(names) > 63:
         raise InterpError(f"{len(names)} labels do not fit the 63 bits of a mask: pass the labels that you need")
     return names

@@ -77,6 +77,8 @@ def test_labels_reach_the_tokens_that_spell_them(tokenizer):
     assert repr(got).endswith("sequences of 8 tokens, 1 documents, 2 labels)")
     with pytest.raises(KeyError, match="no label is named 'verb'; there are water, noun"):
         got.labels["verb"]
+    with pytest.raises(ValueError, match=r"labels=\['noun', 'noun'\] must name each label once"):
+        tokenize([Document(text, spans, "files", "f")], tokenizer, 8, labels=["noun", "noun"])
     assert got.label_names == ("water", "noun") and wide.label_names == ("noun", "water")
     for label, letters in (("noun", "café"), ("water", "水")):
         ids = wide.tokens[wide.labels[label]].tolist()

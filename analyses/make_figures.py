@@ -160,7 +160,8 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     for number, hook in enumerate(graph.hook_names):
         of_hook = nodes[nodes["dictionary"] == number]
         named = names_of(run.at(hook))
-        names |= {node: named[latent] for node, latent in zip(of_hook["node"], of_hook["latent"], strict=True) if named}
+        pairs = zip(of_hook["node"], of_hook["latent"], strict=True)
+        names |= {node: f"{latent} {named[latent]}" for node, latent in pairs if named}
     yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
 
 

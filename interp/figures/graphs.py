@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 _FEWEST_LETTERS = 70.0
 """The narrowest drawing with a column for each token. In narrower ones the tokens share the boxes of a layer."""
-_LEFT = 8.0
-"""Width of the names of layers, in letters."""
+_LEFT = 9.5
+"""Width of the names of rows, in letters."""
 _LEAST, _MOST, _VALUE = 10.0, 32.0, 6.0
 """Width of a box, and of the number in it with its margins, in letters."""
 _BETWEEN, _TRACK = 1.5, 1.1
@@ -45,6 +45,8 @@ _SHOWN_EFFECT = 0.005
 _MARGIN = {"l": 0, "r": 2, "t": 24, "b": 4}
 _BARS = {"raises": BLUE, "lowers": VERMILLION}
 _BAR_OPACITY = 0.22
+_PALE = {BLUE: "#c7dfed", VERMILLION: "#f6dbc7"}
+"""The colours as they are at this opacity on white."""
 _GREY_LINE = "#b9bcc1"
 _DASHES = {"node": "solid", "error": "dot"}
 """How lines from nodes and from errors are drawn. They are grey: what an edge adds may differ in sign from what its
@@ -121,12 +123,12 @@ def graph(
         at = {"x": [left for left, _ in places], "y": [_LINE / 2] * len(places), "text": [text for _, text in places]}
         look = {"mode": "text", "textposition": "middle right", "textfont": {"size": MIN_FONT, "color": GREY}}
         fig.add_scatter(**at, **look, **BARE_TRACE)
-    for name, colour in _BARS.items():
-        marker = {"symbol": "square", "size": 10, "color": colour, "opacity": _BAR_OPACITY}
-        fig.add_scatter(x=[None], y=[None], mode="markers", marker=marker, name=name)
+    keys = [(_PALE[colour], "■", name) for name, colour in _BARS.items()]
     if any(strand.look == "error" for strand in strands):
-        line = {"color": _GREY_LINE, "width": 2, "dash": _DASHES["error"]}
-        fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name="from an error")
+        keys.append((_GREY_LINE, "• • •", "from an error"))
+    key = "\u2003".join(f'<span style="color:{colour}">{sign}</span> {name}' for colour, sign, name in keys)
+    above = {"x": 0, "y": 1, "xref": "paper", "yref": "paper", "xanchor": "left", "yanchor": "bottom"}
+    fig.add_annotation(text=key, showarrow=False, font_size=MIN_FONT, **above)
     count, n_latents = (int((each.nodes["type"] == "latent").sum()) for each in (kept, graph))
     columns = "" if is_narrow else "a column for each token, "
     caption = (
@@ -136,15 +138,16 @@ def graph(
         f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents."
     )
     with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)
-    layers = {row: kept.layers[row - 1] for row in {box.row for box in boxes} if 0 < row <= len(kept.hook_names)}
-    middles = [next((box.bottom + box.top) / 2 for box in boxes if box.row == row) for row in layers]
+    rows = sorted({box.row for box in boxes})
+    middles = [next((box.bottom + box.top) / 2 for box in boxes if box.row == row) for row in rows]
     where = "" if only is None else f"<br>at {escape_markup(shortened(visible_token(kept.tokens[only]), 5))}"
-    texts = [f"layer {layer}{where}" for layer in layers.values()]
-    at = {"x": [-_LEFT] * len(texts), "y": middles, "text": texts}
+    layers = [f"layer {layer}{where}" for layer in kept.layers[: len(kept.hook_names)]]
+    texts = [["tokens", *layers, "next token"][row] for row in rows]
+    at = {"x": [0.4 - _LEFT] * len(texts), "y": middles, "text": texts}
     fig.add_scatter(**at, mode="text", textposition="middle right", **BARE_TRACE)
     bare = {"visible": False, "fixedrange": True}
     fig.update_yaxes(range=[0.0, height], **bare).update_xaxes(range=[-_LEFT, letters + 0.4], **bare)
-    fig.update_layout(width=pixels, margin=_MARGIN, font_size=MIN_FONT, legend={"y": 1.0, "x": 0.0})
+    fig.update_layout(width=pixels, margin=_MARGIN, font_size=MIN_FONT)
     return with_meta(fig, laid_out_for=pixels)
 
 

@@ -116,9 +116,14 @@ def laid_out(made: go.Figure, *, has_names: bool = True) -> go.Figure:
 
 def test_the_key_of_a_graph_has_what_is_drawn():
     fig = figures.graph(GRAPH, nodes=1.0, edges=1.0, width="page")
-    assert {trace.name for trace in fig.data if trace.name} == {"raises", "lowers", "from an error"}
+    [key] = [re.sub("<[^>]*>", "", note.text) for note in fig.layout.annotations]
+    assert key == "■ raises\u2003■ lowers\u2003• • • from an error"
     texts = [text for trace in fig.data if trace.mode == "text" for text in trace.text]
-    shown = [escape_markup(NAME.replace(" ", "␣"))] * 2 + ["0", "error", "layer 0", "100%"] + ["+0.50"] * 3
+    shown = (
+        [escape_markup(NAME.replace(" ", "␣"))] * 2
+        + ["0", "error", "tokens", "layer 0", "next token", "100%"]
+        + ["+0.50"] * 3
+    )
     assert sorted(texts) == sorted(shown), "the latent has its number"
 
 

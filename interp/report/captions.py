@@ -215,11 +215,13 @@ def _beside_rule(latent: LatentFacts) -> Segments:
 
 
 def _in_kind(latent: LatentFacts, least: float = 0) -> Segments:
-    """Return the kind of text in which it fires, with the share of its firings there; nothing if that is below
-    `least`, or if there are several kinds."""
+    """Return the kind of text in which all or most of its firings are; nothing if their share is below `least`, or if
+    there are several kinds."""
     kind = latent.kind
     is_told = kind is not None and kind.label is not None and kind.share >= least
-    return [f", in {kind.name}", *_share(kind.share)] if is_told and kind is not None else []
+    if not is_told or kind is None:
+        return []
+    return [f", {'mostly ' if kind.share < NEARLY_ALL else ''}in {kind.name}"]
 
 
 def _in_whole(whole: WholeWords) -> Segments:

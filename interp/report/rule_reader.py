@@ -54,9 +54,9 @@ class RuleReader:
     def bytes_of(self, latent: int) -> ByteReader:
         return self.readers.get(latent) or ByteReader({}, self.characters, self.scripts.get(latent))
 
-    def __call__(self, latent: int, rule: Rule | Atom) -> list[Clause]:
+    def __call__(self, latent: int, rule: Rule | Atom, strongest: Sequence[str] = ()) -> list[Clause]:
         """Return a rule of a latent in short, or a predicate that describes it. Parts of characters are named
-        in words."""
+        in words. strongest: the tokens of the strongest firings, which stand first."""
         bytes_ = self.bytes_of(latent)
 
         def shown(atom: Atom) -> Atom:
@@ -64,6 +64,7 @@ class RuleReader:
 
         atoms = shown(rule) if isinstance(rule, Atom) else tuple(map(shown, rule))
         clauses = clauses_of(atoms, lambda token: bytes_.family(token) or family_of(token))
+        clauses = _strongest_first(clauses, strongest)
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text)) for segments in named]
         return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
@@ -93,7 +94,7 @@ class RuleReader:
         """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
         firings first."""
         precision = sense["precision"] if words_of(rule) == words_of(sense["rule"]) else None
-        return with_amount(_strongest_first(self(latent, rule), sense["fires_on"]), precision)
+        return with_amount(self(latent, rule, sense["fires_on"]), precision)
 
 
 def senses_in_segments(
@@ -152,7 +153,8 @@ def with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:
 
 
 def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Clause]:
-    """Return a rule with the tokens of the strongest firings first in a list at its beginning, which shows few."""
+    """Return a rule with the tokens of most of the strongest firings first in a list at its beginning, of which few are
+    shown."""
     rule = clauses[0].segments if clauses else []
     k = 1 if rule[:1] == [LIKE] else 0
     lists = rule[k] if k < len(rule) else None
@@ -160,7 +162,7 @@ def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Cl
         return clauses
     groups = []
     for group in lists.groups:
-        tokens = sorted(group.tokens, key=lambda token: token.text not in strongest)
+        tokens = sorted(group.tokens, key=lambda token: strongest.count(token.text), reverse=True)
         groups.append(group._replace(tokens=tuple(tokens)))
     sorted_lists = lists._replace(groups=tuple(groups))
     return [clauses[0]._replace(segments=[*rule[:k], sorted_lists, *rule[k + 1 :]]), *clauses[1:]]

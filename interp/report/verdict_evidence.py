@@ -178,9 +178,9 @@ def senses_of(
     `named` in what describes each, None if that names no tokens, and the `tokens` by which the page recognises the
     sense of any other firing: those that are named of no other sense. A sense without named tokens has those on which
     only it was seen to fire, and those that its own are like. Clusters have stragglers, so a named sense has no other
-    tokens, even if it was seen to fire on them. `fires_on` are the tokens of its strongest firings among those sampled,
-    `strongest` the rows of its strongest among all that are `stored` (`firings_by_strength`), the strongest first: of
-    those on its tokens, or of those shown of it where none is."""
+    tokens, even if it was seen to fire on them. `strongest` are the rows of its firings among all that are `stored`
+    (`firings_by_strength`), the strongest first: of those on its tokens, or of those shown of it where none is;
+    `fires_on` are the tokens of the first of these, or of those sampled where none is."""
     latents, numbers, rows = zip(*shown, strict=True) if shown else ((), (), ())
     examples: dict[tuple[int, int], list] = {}
     for latent, k, example in zip(latents, numbers, contexts.examples(numbers, latents, rows), strict=True):
@@ -214,11 +214,14 @@ def senses_of(
             on_its = {
                 row: value for row, value in {**stored.get(latent, {}), **value_of}.items() if int(tokens[row]) in own
             }
-            strongest = sorted((on_its or value_of).items(), key=lambda firing: -firing[1])
+            strongest = [row for row, _ in sorted((on_its or value_of).items(), key=lambda firing: -firing[1])]
             accounts[latent].append(
                 sense
                 | {"tokens": own, "named": sorted(named[k]) or None, "examples": shown_of_it}
-                | {"strongest": [row for row, _ in strongest]}
+                | {
+                    "strongest": strongest,
+                    "fires_on": _tokens_at(contexts.features, strongest[:N_STRONGEST]) or fires_on[k],
+                }
             )
     return accounts
 
@@ -234,7 +237,7 @@ def is_described_by_rule(sense: Mapping[str, Any]) -> bool:
 
 
 def _sense(sense: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
-    """Return a sense as the page shows it, with the tokens of its strongest firings as `fires_on`."""
+    """Return a sense as the page shows it. tokens: those of its strongest firings among those sampled."""
     words = [] if sense.get("common") is None else [str(each) for each in sense["common"]]
     common = read_predicates(words, sense.get("common_json"))
     rule: Rule | Atom = read_rule(sense.get("rule"), sense.get("rule_json"))
@@ -244,7 +247,7 @@ def _sense(sense: Mapping[str, Any], tokens: Sequence[str]) -> dict[str, Any]:
     return (
         {name: number(sense.get(name)) for name in SENSE_FIELDS}
         | {"rule": rule, "common": [without_itself(atom, tokens) for atom in common]}
-        | {"following": _ids(sense, "following", N_FOLLOWING), "fires_on": tokens}
+        | {"following": _ids(sense, "following", N_FOLLOWING)}
         | {"n_weak": len(_ids(sense, "weak_rows", N_WEAK))}
     )
 

@@ -102,20 +102,20 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ({"rule": A}, '"a" F1 0.60'),
         ({"tokens": ["a", "c"], "rule_f1": 0.8}, '"a" or "b" F1 0.80'),
         ({"kind": "dna", "kind_share": 0.97}, LISTED),
-        ({"tokens": ["a", "c"], "rule_f1": 0.45, "kind": "latex"}, '"a" 60 %, "c" 9.0 %, in latex 70 %'),
+        ({"tokens": ["a", "c"], "rule_f1": 0.45, "kind": "latex"}, '"a" 60 %, "c" 9.0 %, mostly in latex'),
         (
             {"rule": A_IN_X, "kind": "latex", "kind_share": 0.95},
             '"a", in latex F1 0.60',
         ),
         (
             {"rule": a_rule(token=["a"], topic_10=[tokens("x", "\n"), tokens("y")], before=["z"]), "kind": "latex"},
-            '"a" soon after "z", in latex 70 % F1 0.60',
+            '"a" soon after "z", mostly in latex F1 0.60',
         ),
         (
             {"rule": a_rule(token=["a"], topic_10=[tokens("x")], label=["old"]), "kind": "latex"},
             '"a" in old F1 0.60',
         ),
-        ({"rule": a_rule(topic_10=[tokens("x")]), "kind": "latex"}, '"a" 60 %, in latex 70 % F1 0.60'),
+        ({"rule": a_rule(topic_10=[tokens("x")]), "kind": "latex"}, '"a" 60 %, mostly in latex F1 0.60'),
         (
             {"rule": a_rule(repeats=["that repeat the token before"])},
             '"a" that repeat the token before 60 % F1 0.60',
@@ -144,18 +144,18 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ({"rule_f1": 0.1, "tokens": list("abc"), "shares": [0.6, 0.1, 0.03]}, '"a" 60 %, "b" 10 %'),
         (
             {"rule": A_IN_X, "rule_f1": 0.1, "kind": "dna", "kind_share": 0.7},
-            '"a" 60 %, "b" 9.0 %, in dna 70 %',
+            '"a" 60 %, "b" 9.0 %, mostly in dna',
         ),
         ({"strongest": ["c", "d"]}, LISTED),
         ({"rule": AFTER_X}, '"a" after "x" 60 % F1 0.60'),
         ({"rule": AFTER_X, "shares": [0.95]}, '"a" after "x" F1 0.60'),
         ({"rule": AFTER_X, "shares": [0.4]}, 'tokens after "x" F1 0.60'),
-        ({"rule": AFTER_X, "shares": [0.4], "kind": "latex"}, 'tokens after "x", in latex 70 % F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.4], "kind": "latex"}, 'tokens after "x", mostly in latex F1 0.60'),
         (
             {"rule": a_rule(script=["tokens in Hebrew script"]), "shares": [0.4], "kind": "hebrew"},
             "tokens in Hebrew script F1 0.60",
         ),
-        ({"rule": A_IN_X, "rule_f1": 0.55, "precision": 0.7, "kind": "latex"}, '"a" 45 %, in latex 70 % F1 0.55'),
+        ({"rule": A_IN_X, "rule_f1": 0.55, "precision": 0.7, "kind": "latex"}, '"a" 45 %, mostly in latex F1 0.55'),
         ({"rule": AFTER_X, "shares": [0.4], "precision": 0.45}, 'some tokens after "x" F1 0.60'),
         (
             {"rule": OF_CASE, "shares": [0.4], "precision": 0.7},
@@ -164,7 +164,7 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ({"rule": AFTER_X, "shares": [0.4], "precision": 0.9}, 'tokens after "x" F1 0.60'),
         (
             {"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6, "kind": "latex"},
-            'most tokens after "x", in latex 70 % F1 0.45',
+            'most tokens after "x", mostly in latex F1 0.45',
         ),
         (
             {"rule": AFTER_X, "rule_f1": 0.45, "precision": 0.6},
@@ -197,7 +197,7 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ({"rule": IN_HEBREW, "kind": "hebrew", "kind_share": 1.0}, '"a" in hebrew words 60 % F1 0.60'),
         ({"rule_f1": 0.2, "shared": AFTER_X}, 'most strongly after "x"'),
         ({"rule_f1": 0.2, "shared": AFTER_X, "shared_share": 0.8}, 'after "x" 80 %'),
-        ({"rule_f1": 0.2, "shared": AB, "kind": "latex"}, '"a" or "b" 69 %, in latex 70 %'),
+        ({"rule_f1": 0.2, "shared": AB, "kind": "latex"}, '"a" or "b" 69 %, mostly in latex'),
         ({"rule_f1": 0.8, "shared": AFTER_X}, f"{OF_TOKENS} F1 0.80"),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"])}, OF_TOKENS),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, "most strongly numbers"),

@@ -190,13 +190,15 @@ def test_a_token_that_a_sense_does_not_share_identifies_no_sense():
 
 def test_a_sense_of_tokens_like_some_has_these_and_shows_those_of_its_strongest_firings_first():
     vocab = [*"abcdefg", "x"]
-    store = SimpleNamespace(tokens=torch.tensor([[5, 5, 7, 7]]), vocab=vocab, n_ctx=4)
+    store = SimpleNamespace(tokens=torch.tensor([[5, 5, 7, 6]]), vocab=vocab, n_ctx=4)
     contexts = SimpleNamespace(features=store, examples=lambda kinds, latents, rows: [])
     of_like, of_x = ruled(a_rule(about_40=[like(*"abcdefg")])), ruled(a_rule(token=["x"]))
-    senses = senses_of({5: [{**of_like, "rows": [0, 1]}, {**of_x, "rows": [2]}]}, [], contexts)
-    assert [one["tokens"] for one in senses[5]] == [[0, 1, 2, 3, 4, 5, 6], [7]]
-    first, _ = senses_in_segments(senses, RuleReader(SimpleNamespace(vocab=vocab, has_text=False), [], {}))[5]
-    assert json.loads(first["rule"])[0]["groups"][0][1][0] == ["f"] and "fires_on" not in first
+    read = RuleReader(SimpleNamespace(vocab=vocab, has_text=False), [], {})
+    for stored, token in ({}, "f"), ({5: {3: 1.0}}, "g"):  # of the sampled firings, and of those that are shown
+        senses = senses_of({5: [{**of_like, "rows": [0, 1]}, {**of_x, "rows": [2]}]}, [], contexts, stored)
+        assert [one["tokens"] for one in senses[5]] == [[0, 1, 2, 3, 4, 5, 6], [7]]
+        first, _ = senses_in_segments(senses, read)[5]
+        assert json.loads(first["rule"])[0]["groups"][0][1][0] == [token] and "fires_on" not in first
 
 
 def test_no_sense_is_described_by_its_own_token_around_it():
@@ -374,10 +376,10 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     both = "report.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
     once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
     assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
-    assert browser.text("#feature .title") == ['" +" after " return" or " +" F1 0.50']
+    assert browser.text("#feature .title") == ['" +" after " return" or " +" rough, F1 0.50']
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.columns.label_f1[3]")
-    lead = '"returned" F1 0.50'
+    lead = '"returned" rough, F1 0.50'
     assert f1 > 0.5 and browser.text("#feature .title") == [f"python label F1 {f1:.2f}"]
     assert browser.text("#feature .lead dd")[0] == lead
     browser.evaluate("location.hash = '#compare/3/2'")

@@ -10,6 +10,7 @@ import { directionOfBytes } from "./bytes.js";
 import { scriptOf } from "./letters.js";
 import { visible } from "./tokens.js";
 
+export const CLEAR_F1 = 0.6; // from which on what names a feature stands in bold
 const LONG = 40; // letters of a rule from which a line may cut it, so that it has a tip
 const LONG_TOKEN = 24; // letters of a token that may be parted between two lines
 export const JOINED = "\u00a0"; // a space at which no line ends
@@ -33,8 +34,9 @@ function part(kind, content, one, how, isAfterShare) {
     case "of_sense": return ruleElement(ruleOfSense(how.senses[content]), how);
     case "label": return h(content[1] ? "b" : "span", null, content[0]);
     case "f1": return how.isMeasured && content[0] !== null
-      ? h("small", null, `${isAfterShare ? "," : ""} ${content[1]}`, how.isTitle ? term("F1") : "F1",
-        ` ${format.fixed(content[0])}`) : null;
+      ? [isAfterShare ? "," : null, h("small", null,
+        ` ${how.isTitle && content[0] < CLEAR_F1 ? "rough, " : ""}${content[1]}`, how.isTitle ? term("F1") : "F1",
+        ` ${format.fixed(content[0])}`)] : null;
     case "senses": return content.map(([rule], k) =>
       ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
     case "more_senses": return h("span.muted.further", null, ` and ${content.length} more`);
@@ -70,11 +72,11 @@ export function commonBeginning(rules) {
   return first.slice(0, n < 0 ? first.length : n).join("").length;
 }
 
-/** A rule up to its first token, without some letters at its beginning.
+/** A rule up to its first token, which stands for those like it, without some letters at its beginning.
  * @type {(whole: Rule, without?: number) => Child} */
 export function shortRule(whole, nLeftOut = 0) {
   const [first, ...others] = whole;
-  const rule = typeof first === "string" ? [first.slice(nLeftOut), ...others] : whole;
+  const rule = typeof first === "string" ? [first.slice(nLeftOut).replace("tokens like ", ""), ...others] : whole;
   const k = rule.findIndex((one) => typeof one !== "string");
   const [token] = k < 0 ? [] : tokensOfRule([rule[k]]);
   return h("bdi.quoting", null, drawSegments([...rule.slice(0, k < 0 ? 1 : k), ...(token ? [token] : [])]));

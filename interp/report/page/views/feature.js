@@ -19,6 +19,7 @@ import {
   hasClearSenses, kindsOfFirings, labelOrCaption, leadElement, linkedFeatures, titleOf,
 } from "../text/captions.js";
 import { leadReader } from "../text/leads.js";
+import { CLEAR_F1 } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 import { explanationScores, verdictEvidence } from "./evidence.js";
 import { effectsElement, inNats, logitsElement } from "./logits.js";
@@ -31,7 +32,6 @@ const N_LISTED = 5;
 const N_NEAR = 3;
 const N_STRONGEST = 8; // firings, which stand first
 const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
-const CLEAR_F1 = 0.6; // from which on what names a feature stands in bold
 const SOME = 0.01; // Jaccard from which on two features fire together
 const N_AROUND = 6; // tokens before, on and after a firing
 const WIDE = matchMedia("(min-width: 1021px)"); // where the evidence stands beside the examples

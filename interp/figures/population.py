@@ -138,7 +138,7 @@ def _mark_ultra_low(
     with_style(fig, title, x=AXIS_TITLES["density"], y="latents")
     ticks = share_ticks(10 ** np.ceil(left), 1.0)
     at, labels = np.log10(ticks["tickvals"]), ticks["ticktext"]
-    fig.update_xaxes(tickangle=0, tickvals=[spike, *at], ticktext=["none", *labels])
+    fig.update_xaxes(range=[spike - BIN_WIDTH, 0], tickangle=0, tickvals=[spike, *at], ticktext=["none", *labels])
     if len(densities) > 1:
         with_meta(fig, direct_labels=True, caption=_CAPTION_OF_SEVERAL)
         fig.update_yaxes(rangemode="tozero", tickformat=".0%", title_text="share of each dictionary")
@@ -252,7 +252,7 @@ def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
         fig.add_bar(
             **bar, y=share, customdata=share * n, hovertemplate="%{customdata:,} (%{y:.0%})", **look, row=2, col=1
         )
-    with_style(fig, "Verdicts by firing density").update_layout(barmode="stack", legend_traceorder="normal")
+    with_style(fig, "Verdicts by firing density").update_layout(barmode="stack", legend_traceorder="reversed")
     fig.update_yaxes(title_text="latents", nticks=3, row=1, col=1)
     fig.update_yaxes(title_text="share of the bin", range=[0, 1], tickformat=".0%", nticks=4, row=2, col=1)
     ticks = share_ticks(10 ** edges[0], 1.0)

@@ -85,9 +85,10 @@ def summary(inputs: ReportInputs) -> dict[str, Any]:
     title = f"Firing density of the features, on the {scanned}"
     median = inputs.table["density"][inputs.table["density"] > 0].median()
     half = "" if math.isnan(median) else f"Half of the features that fire do so on {format_percent(median)} or more. "
-    densities = Panel(note=half + DENSITIES, title=title, figure=figures.density_histogram(inputs.table)).payload()
+    histogram = figures.density_histogram(inputs.table)
+    densities = Panel(note=half + DENSITIES, title=title, figure=histogram).payload()
     quality, *all_quality = _quality(inputs)
-    *scores, by_density = _population(inputs)
+    *scores, by_density = _population(inputs, histogram.layout.xaxis.range)
     return {
         "nulls": nulls_account(inputs),
         "limits": _limits(inputs),
@@ -195,7 +196,7 @@ def _training(inputs: ReportInputs) -> list[dict]:
     return [panel.payload() for panel in panels]
 
 
-def _population(inputs: ReportInputs) -> list[dict]:
+def _population(inputs: ReportInputs, densities_shown: tuple[float, float]) -> list[dict]:
     if inputs.ranking is None:
         missing = "No ranking: verdicts and scores are left out. `interp rank` writes one, or pass ranking=."
         return [Panel(note=missing).payload()]
@@ -210,8 +211,8 @@ def _population(inputs: ReportInputs) -> list[dict]:
         panels.append(Panel(note=note, figure=figures.score_distributions(ranking)))
     if len(ranking):
         note = "Above, the features by how many tokens they fire on; below, the share of each verdict among them."
-        densities = inputs.verdicts.assign(density=inputs.table["density"])
-        panels.append(Panel(note=note, figure=figures.verdicts_by_density(densities)))
+        by_density = figures.verdicts_by_density(inputs.verdicts.assign(density=inputs.table["density"]))
+        panels.append(Panel(note=note, figure=by_density.update_xaxes(range=densities_shown)))
     return [panel.payload() for panel in panels]
 
 

@@ -105,6 +105,9 @@ def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, 
     time = browser.evaluate("document.querySelector('.mine time span').dataset.tip")
     assert day.split()[0] == str(browser.evaluate("new Date().getDate()")) and re.fullmatch(r"\d\d:\d\d", time)
     assert browser.text(".kept .heads span")[1:] == ["Feature", "Fires on", "Your label", "Your note", "Changed"]
+    left = "Array.from(document.querySelectorAll('{}'), (e) => Math.round(e.getBoundingClientRect().left))"
+    columns = ".mine :is(.judged, .fires-on, .labelled, .note, time)"
+    assert browser.evaluate(left.format(".kept .heads span"))[1:] == sorted(browser.evaluate(left.format(columns)))
     browser.evaluate("localStorage.clear()")
 
 

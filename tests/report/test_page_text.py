@@ -442,6 +442,8 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     [at] = [k for k, row in enumerate(rows) if row.endswith("\n\n")]
     assert rows[at].strip() and rows[at + 1].startswith("  "), "an empty line is a second sign, and then the indent"
     assert browser.text(".example:first-child .firing") == ["\n", "\n"], "a box for each line end, none for the indent"
+    strip = "getComputedStyle(document.querySelector('.example .indent')).backgroundImage"
+    assert "gradient" in browser.evaluate(strip), "which has a strip of the same colour"
     tops = f"Array.from({firing}.closest('.row').querySelectorAll('.firing'), (e) => e.getBoundingClientRect().top)"
     assert len(set(browser.evaluate(tops))) == 1, "both signs stand in the line that they end"
     ends = f"Array.from({firing}.closest('.text').querySelectorAll('.line-end'), (e) => e.parentElement.textContent)"

@@ -145,7 +145,7 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     browser.open((page / "index.html").as_uri())
     own = f"80 % have one meaning of {D_SAE} in use"
     assert browser.text(".share h2")[:2] == [own, "72 % have one meaning at equal training"]
-    assert browser.text(".share:nth-child(2) p") == ["Not told apart from the closest null, 71 %"]
+    assert browser.text(".share:nth-child(2) p") == ["71 %in the closest null, not told apart"]
     browser.open(f"{(page / 'index.html').as_uri()}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")
     own, fair = browser.text(".findings tbody tr")[:2]

@@ -1,8 +1,8 @@
 /* The names on the map: of the whole those of common kinds of text, each as large as its kind; in a closer view also
  * those of rare kinds and of clusters, and then of features. Those of features that are selected have their numbers,
  * and of few features in view each has what it fires on and a piece of text. None is cut: one that has no room waits
- * for a closer view. None lies over another, over a corner of the map that is covered or over a point that is drawn
- * larger. The name of a feature stands at its point, or at the end of a line from it. */
+ * for a closer view. None lies over another, over a corner of the map that is covered or, but for those of kinds,
+ * over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line from it. */
 
 import { page } from "../data/files.js";
 import { commonKindOf } from "../data/latents.js";
@@ -155,14 +155,15 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     /** Whether points lie on both sides of a name. @type {(box: number[]) => boolean} */
     const isAmong = ([left, top, right, bottom]) =>
       [[left - APART, left], [right, right + APART]].every(([from, to]) => scatter.covered(from, top, to, bottom));
-    const isOfKind = (kind, px, py, box) => regions.isAtHome(kind, ...scatter.toData(px, py))
+    /* Whether a name may be that of a kind: its middle, or a point `reach` beside that, lies where this is at home. */
+    const isOfKind = (kind, px, py, box, reach) => regions.isAtHome(kind, ...scatter.toData(px + reach, py))
       && (regions.has(kind) || isAmong(box));
-    function put(element, places, { kind = null, most = Infinity, isOwn = false } = {}) {
+    function put(element, places, { kind = null, most = Infinity, isOwn = false, reach = 0 } = {}) {
       const [w, tall] = halvesOf(element).map((half) => half + 1);
       const isFree = (px, py, box) => px > w && px < width - w && py > tall && py < height - tall
         && !boxes.some((other) => overlaps(box, other)) && !leaders.some((line) => crosses(line, box))
-        && (kind === null ? !larger(box) && !lines.some((line) => crosses(line, box))
-          : isOfKind(kind, px, py, box) && !larger(box));
+        && (kind !== null ? isOfKind(kind, px, py, box, reach * w)
+          : !larger(box) && !lines.some((line) => crosses(line, box)));
       let best = null, least = Infinity;
       for (const [px, py, cost = 0, from] of places) {
         const box = [px - w, py - tall, px + w, py + tall];
@@ -251,7 +252,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const { x, y, kind, element, outline } of kinds) {
       if (!outline && !hueOfKind(kind) && !isCloser) continue;
       const homes = outline ? regions.placesOf(outline, [x, y], [west, east, south, north]) : [[x, y]];
-      places.put(element, homes.flatMap(([across, up]) => around(across, up)), { kind });
+      const spots = homes.flatMap(([across, up]) => around(across, up));
+      // beside the frame also with one half alone over its kind
+      [0, 0.6, -0.6].some((reach) => places.put(element, spots, { kind, reach }));
     }
     for (const { x, y, level, element } of isCloser && closeness < OWN_CLOSE && !isSelected ? clusters : []) {
       places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });

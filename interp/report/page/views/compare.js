@@ -307,11 +307,12 @@ function exampleLists([[a, first], [b, second]], divided) {
 }
 
 /* The activations of the two where both fire. */
-function agreement(pairs, { both, others, isByA }) {
+function agreement(pairs, { both, others, isByA }, n) {
   if (!both.length) return null;
   const activations = both.map((one) => [valueOf(one), others.get(one[1])]);
   return h("section", null, h("h3", null, "Activations where both fire"),
-    agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))));
+    agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))),
+    h("p.below", null, `${format.count(both.length)} of the ${format.count(n)} tokens where both fire: those stored`));
 }
 
 /* [Of the first, of the second], as points on scales from 0 to the largest of each. */
@@ -442,7 +443,8 @@ function contents(pairs, known) {
   const [[a, first], [b, second]] = pairs;
   const raisedBy = ({ logits }) => logits?.top ?? [];
   const divided = known && dividedExamples(pairs, known);
-  const beside = [h("div", null, histograms(pairs), divided && agreement(pairs, divided)), numberTable([a, b])];
+  const activations = [histograms(pairs), divided && agreement(pairs, divided, known[0])];
+  const beside = [h("div", null, activations), numberTable([a, b])];
   const leads = [first, second].map(commonLead);
   const reads = [first, second].map((one, k) => (text) => leadReader(one)(text) ?? leads[1 - k]);
   if (hasText) {

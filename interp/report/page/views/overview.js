@@ -64,8 +64,9 @@ function atEqualTraining({ matched, null: nearest, difference }) {
     `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
   return claim(matched.one, ["have one meaning ", h("small", null, tipped("at equal training", told(matched)))],
-    nearest.one[0], `${toldApart(difference[1] > 0)} from the closest null, `,
-    tipped(percent(nearest.one[0]), `${told(nearest)} ${apart}`));
+    nearest.one[0], h("b.figure", null, percent(nearest.one[0])),
+    h("span", null, "in the ", tipped("closest null", `${told(nearest)} ${apart}`),
+      `, ${difference[1] > 0 ? "" : "not "}told apart`));
 }
 
 const learnt = (known) => claim(shareOf(known),

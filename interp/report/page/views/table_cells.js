@@ -94,7 +94,7 @@ function foundOutside(i) {
 }
 
 /** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the
- * last the letters of the others, the share that is of none, and what a search has found elsewhere. undefined where
+ * last how many more there are, or the share that is of none, or what a search has found elsewhere. undefined where
  * senses do not name it.
  * @type {(i: number, rowData: RowData, most?: number) => HTMLElement[]} */
 export function sensesOfRow(i, rowData, most = 2) {
@@ -102,10 +102,9 @@ export function sensesOfRow(i, rowData, most = 2) {
   if (!senses.length || !rowData) return undefined;
   const shown = sensesShown(i, most);
   const ofNone = shareOfNoSense(i);
-  const further = senses.flatMap(([rule], k) => (shown.includes(k) ? [] : [[" ", senseMark(k, textOfRule(rule))]]));
+  const nFurther = senses.length - shown.length;
   const rest = foundOutside(i)
-    ?? [further.length ? [" +", further] : null,
-      ofNone ? h("span.of-none", null, `, of no sense ${format.percent(ofNone)}`) : null];
+    ?? (nFurther ? ` + ${nFurther} more` : ofNone ? `, ${format.percent(ofNone)} of no sense` : null);
   return shown.map((k, at) => {
     const [rule, share] = senses[k];
     return h("div.of-sense", { "data-sense": k },

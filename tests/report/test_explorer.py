@@ -513,6 +513,38 @@ def test_a_text_is_read_a_token_chosen_and_a_feature_opened(page):
     assert not page.complaints
 
 
+def test_edges_are_those_of_the_hook_that_was_chosen_last(window, server):
+    window.open(f"{server.address}/#table")
+    answer = "{{targets: [[{0}]], edges: [[{0}, {0}, 1, null]], rules: {{{0}: []}}}}"
+    window.evaluate(
+        """
+        window.waiting = [];
+        const fetched = window.fetch;
+        const reply = (value) => new Response(JSON.stringify(value));
+        window.fetch = (address, options) => {
+          if (address === "/api/hooks") return Promise.resolve(reply({ own: "own", all: ["before", "own", "after"] }));
+          if (address !== "/api/edges") return fetched(address, options);
+          return new Promise((resolve) => window.waiting.push((value) => resolve(reply(value))));
+        };
+        location.hash = "#try";
+        """
+    )
+    window.wait("waiting.length === 1")
+    window.evaluate(f"waiting[0]({answer.format(1)})")
+    window.wait("document.querySelector('.edges select') !== null && !document.querySelector('.edges.stale')")
+    window.click(".edges button.more")
+    window.evaluate(
+        "Object.assign(document.querySelector('.edges select'), { value: 'after' }).dispatchEvent(new Event('change'))"
+    )
+    window.wait("waiting.length === 3")
+    window.evaluate(f"waiting[1]({answer.format(1)})")
+    window.evaluate("new Promise((resolve) => setTimeout(resolve, 50))")
+    assert window.evaluate("document.querySelector('.edges.stale') !== null"), "the answer for the hook before is late"
+    window.evaluate(f"waiting[2]({answer.format(2)})")
+    window.wait("!document.querySelector('.edges.stale')")
+    assert window.text(".edges h3") == ["own this page", "after"] and "2" in window.text(".edges li")[0]
+
+
 def test_a_feature_is_steered_on_its_page_and_its_loss_read_in_a_context(window, server, run):
     latent = int(run.features.sql("select latent from features order by n_active desc").iloc[0, 0])
     window.open(f"{server.address}/#feature/{latent}")

@@ -19,6 +19,7 @@ let hooks;
 let other;
 let asked;
 let answer;
+let newest = 0;
 
 const isEarlier = () => hooks.all.indexOf(other) < hooks.all.indexOf(hooks.own);
 const ends = () => (isEarlier() ? [other, hooks.own] : [hooks.own, other]);
@@ -46,12 +47,17 @@ export async function readEdges(text, position, pinned) {
   await put(false);
 }
 
+/* Only the answer to the last question is shown. */
 async function put(ablate) {
+  const question = ++newest;
   edgesSection.classList.add("stale");
   try {
-    answer = await ask("edges", { ...asked, other, ablate });
+    const read = await ask("edges", { ...asked, other, ablate });
+    if (question !== newest) return;
+    answer = read;
     show();
   } catch (error) {
+    if (question !== newest) return;
     showError(parts.drawing, error);
     parts.table.replaceChildren();
   }

@@ -6,7 +6,7 @@ sequences fired in; burstiness is firings / sequences fired in.
 The histogram has the same edges for every latent: 16 equal steps in each factor of two. They are the leading bits of
 the float32 value, so finding a bin costs one shift. Quantiles are computed from the histogram by linear interpolation.
 They differ from the exact ones by at most one bin, 1/16 of the value. The outermost bins, which have the values below
-2^-24 and those from 2^16 on, are wider: they reach down to 0 and up to the latent's maximum.
+2^-24 and those from 2^16 on, are wider: they reach down to 0 and, for quantiles, up to the latent's maximum.
 
 Two numbers measure how often two latents fire together. Let n_i be the number of rows on which latent i is among the
 `strongest` of the row, and n_both the number on which both latents are. Then
@@ -136,7 +136,7 @@ class Coactivation:
 
 def bin_edges() -> np.ndarray:
     """Return the 641 edges of the histogram. Bin b has the values with edges[b] <= z < edges[b + 1]. The first edge is
-    0."""
+    0; the last bin has all larger values too."""
     edges = ((np.arange(_N_BINS + 1) + _FIRST_BIN) << _SHIFT).astype(np.int32).view(np.float32)
     edges[0] = 0
     return edges

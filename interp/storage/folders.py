@@ -8,8 +8,8 @@ This is the rule for everything that writes a folder. `made_of` says what the wo
 and the folder's manifest records it (`manifests`). Unfinished work is in `OUT.unfinished`, where the same work resumes
 after a kill. `out` may be a new folder, an empty one, or one with earlier work. The same work is kept. Other
 work is replaced only if the caller passes `overwrite=True`. Files that interp did not write are never touched. Nothing
-is written inside a run folder or another finished folder. A single file has no manifest that says whose it is, so it is
-replaced only with `overwrite=True` (`check_output_file`).
+is written inside a run folder, or over what a finished folder around it has. A single file has no manifest that says
+whose it is, so it is replaced only with `overwrite=True` (`check_output_file`).
 
 `out` may be an address, such as s3://bucket/features. The work then lies in ~/.cache/interp, where it goes on after a
 kill, with a note (begun.json) at the address. Once it is complete, it is uploaded (`remote_folders.upload`).

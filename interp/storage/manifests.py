@@ -148,12 +148,13 @@ def _read_unchecked(folder: Path | RemoteAddress) -> dict[str, Any] | None:
 
 def _remedy(folder: Path | RemoteAddress) -> str:
     """Return the remedy for a damaged folder: for a stage's folder, or one inside it, to run the stage again."""
+    again = f"make {folder} again with overwrite=True (--overwrite)"
     if isinstance(folder, RemoteAddress):
-        return f"make {folder} again with overwrite=True (--overwrite)"
+        return again
     for stage in (folder, *folder.parents[:2]):
         if (stage.parent / RUN_FILE).is_file():
             return f"delete {stage} and `interp run` makes it again"
-    return f"make {folder} again, or delete its {MANIFEST} if you changed it yourself"
+    return f"{again}, or delete its {MANIFEST} if you changed it yourself"
 
 
 def _difference(name: str, before: str, now: str) -> str:

@@ -402,7 +402,7 @@ def test_wrong_usage_is_one_line(capsys):
     for arguments in (["train-sae", "store"], ["train-sae", "store", "--out", "x", "--bogus"], ["no-command"]):
         assert "--help" in refused(capsys, *arguments)
     assert "No such command 'rnk'. Did you mean 'rank'" in refused(capsys, "rnk")
-    assert "No such command 'steer': `interp explore RUN` holds features" in refused(capsys, "steer")
+    assert "No such command 'steer': `interp explore RUN` steers with features" in refused(capsys, "steer")
     assert "n_shifts='many' must be a whole number" in refused(capsys, "rank", "x", "--n-shifts", "many")
     line = refused(capsys, "tokenize", "x", "--model", "y", "--out", "z", "--context", "many")
     assert "Invalid value 'many' for '--context': Input should be a valid integer" in line

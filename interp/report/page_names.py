@@ -31,7 +31,8 @@ def names_of_page(folder: str | Path) -> list[LatentName]:
     for latent, brief in enumerate(columns["brief"]):
         words = {name: columns[name][latent] for name in ("rule", "tokens")}
         whole = caption_text(brief or [{"rule": 0}], words)
-        of_no_sense = max((part["no_sense"] for part in brief or () if "no_sense" in part), default=0.0)
+        parts = [part for part in brief or () if isinstance(part, dict)]  # not a text or a token that is named so
+        of_no_sense = max((part["no_sense"] for part in parts if "no_sense" in part), default=0.0)
         short = "no clear senses"
         if of_no_sense < MOST_OF_NO_SENSE:
             short = caption_text(brief or [{"rule": 0}], words, SHORT_LEAVES_OUT)

@@ -46,6 +46,7 @@ def letters(name: str) -> str:
         ([["a⟨d7⟩", ["a", ["א–ת…", "the first byte of a Hebrew letter"]]]],
          '"a" with the first byte of a Hebrew letter', None),
         ([{"muted": ["It never fired."]}], "It never fired.", None),
+        ([["no_sense"], " in code"], '"no_sense" in code', None),  # a token with the name of a part
     ],
 )  # fmt: skip
 def test_a_name_is_written_as_its_page_says_it_and_in_short(brief, whole, short, tmp_path):

@@ -195,7 +195,7 @@ def speed_beside_peers(results: Results) -> str:
     for row in rows:
         ms, ratio = row["ms"], row["ratios"]["saelens_own"]
         cells.append([row["name"].removeprefix("interp "), f"{ms:.0f} ms", f"{ms * ratio:,.0f} ms", f"{ratio:.1f} ×"])
-    columns = ["one step of training", "interp", "SAELens", "as fast"]
+    columns = ["one step of training", "interp", "SAELens", "times as fast"]
     sparsify = next((row["ms"] * row["ratios"]["sparsify"] for row in rows if row["ratios"]["sparsify"]), None)
     comparison = f"\n\nsparsify, which has TopK, takes {sparsify:.0f} ms." if sparsify else ""
     return table(columns, cells) + comparison

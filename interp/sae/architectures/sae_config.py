@@ -63,20 +63,22 @@ class SAEConfig(CheckedFields):
     need them: it says so for itself."""
 
     d_sae: PositiveInt
-    """Latents."""
+    """Number of latents."""
     tokens: PositiveInt
     """Rows to train on; a smaller store is read repeatedly, in a new order each time."""
     batch_size: PositiveInt = 2048
     """Rows per step, over all processes."""
     lr: Positive | None = None
-    """Peak learning rate; None = 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of fewer than
-    100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's model)."""
+    """Peak learning rate; if none is given, 2e-4 / √(d_sae / 2¹⁴) (arXiv 2406.04093, appendix A.3), and in runs of
+    fewer than 100,000 steps √(100,000 / steps) times that, at most 8 times and 0.01 (found on activations of the demo's
+    model)."""
     warmup: Fraction = 0.05
     """Fraction over which the rate rises linearly, 1,000 steps at most (arXiv 2407.14435: 1,000)."""
     decay: Fraction = 0.2
     """Last fraction, over which the rate falls to zero (Circuits Updates, April 2024: a fifth)."""
     clip: Positive | None = None
-    """Largest norm of the whole gradient of ln loss (Circuits Updates, April 2024); None = no clipping."""
+    """Largest norm of the whole gradient of ln loss (Circuits Updates, April 2024); if none is given, it is not
+    clipped."""
     unit_norm: bool = True
     """Keep decoder rows at norm one and remove the gradient along them (Towards Monosemanticity); False leaves them
     free (Circuits Updates, April 2024)."""
@@ -89,8 +91,8 @@ class SAEConfig(CheckedFields):
     """Weight of AuxK relative to the main loss: dead latents reconstruct the residual of the others (arXiv 2406.04093,
     A.2: 1/32, relative to the error). Below an FVU of a twelfth it falls with FVU³, for the reason given in `auxk`."""
     dead_after: PositiveInt | None = None
-    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); None = a fortieth of
-    `tokens`."""
+    """Tokens without firing after which a latent is dead (arXiv 2406.04093, A.2: 10 million); if none is given, a
+    fortieth of `tokens`."""
     resample_at: FractionsOfRun = ()
     """Fractions of the run at which latents that are dead or faint are resampled, at rows drawn ∝ loss² (Towards
     Monosemanticity: dead ones, four times). Transcoders are not resampled, nor is a dictionary with a frozen part."""

@@ -110,7 +110,8 @@ class ReLUConfig(PenaltyConfig):
     architecture: ClassVar[str] = "relu"
     shardable: ClassVar[bool] = True
     clip: Positive | None = 0.01
-    """So small that it always clips (Circuits Updates, April 2024: 1, for a loss that is not divided by V)."""
+    """Largest norm of the gradient of ln loss, so small that it always clips (Circuits Updates, April 2024: 1, for a
+    loss that is not divided by V)."""
     unit_norm: bool = False
 
     @property
@@ -179,8 +180,8 @@ class JumpReLUConfig(SAEConfig):
     coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0."""
     threshold: NonNegative | None = None
-    """Initial θ; None = the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at most two
-    fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
+    """Initial θ; if none is given, the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at
+    most two fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
     bandwidth: Positive = 0.1
     """Width of the window around θ in which a pre-activation contributes to the gradient of θ (Circuits Updates,
     January 2025: 2)."""

@@ -103,8 +103,8 @@ class PickConfig(SAEConfig):
     k: int = 32
     """Latents that fire per row (BatchTopK, Matryoshka: on average)."""
     k_start: int | None = None
-    """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). None = 2 k, but no
-    more than d_in / 8 (or k)."""
+    """k at the start; it then falls linearly, which keeps more latents alive (arXiv 2410.20526). If none is given, 2 k,
+    but no more than d_in / 8 (or k)."""
     k_anneal: Fraction = 0.6
     """Fraction over which k falls (arXiv 2410.20526: 0.1)."""
     aux_coefficient: NonNegative = 1 / 32

@@ -21,7 +21,6 @@ from interp.display.cards import (
     mark_line_ends,
     shade_text,
     show_rule,
-    show_text,
     show_token,
     verdict_badge,
 )
@@ -57,28 +56,40 @@ class Feature:
     """Draws a row that is not text (`FeatureStore.render`)."""
 
     def __repr__(self) -> str:
-        if not self.facts.n_active:
-            return f"latent {self.latent}: never fires"
-        if not self.has_text:
-            fires = f"fires on {_percent(self.facts.density)} of the rows, at most at {self.facts['max']:.3g}"
-            label = self.facts.get("best_label")
-            best_label = f"; {label} (F1 {self.facts.best_label_f1:.2f})" if isinstance(label, str) else ""
-            return f"latent {self.latent}: {fires}{best_label}"
-        token = repr(self.vocab[self.facts.top_token])
-        fires = f"fires on {_percent(self.facts.density)} of the tokens, at most at {self.facts['max']:.3g}"
-        return f"latent {self.latent}: {fires}; most often on {token} ({self.facts.top_token_share:.0%} of its firings)"
+        return f"latent {self.latent}{f': {rule}' if (rule := self._rule(to_text)) else ''}"
 
     def __str__(self) -> str:
-        """Return lines for a terminal: its verdict and rule, its logits, and its examples with the firing token in
-        guillemets."""
+        """Return lines for a terminal: what it fires on, its verdict, how often it fires, its logits, and its examples
+        with the firing token in double brackets."""
         lines = [repr(self)]
         if self.verdict is not None:
             p = self.verdict["monosemanticity"]
-            lines.append(verdict_words(str(self.verdict["verdict"])) + ("" if math.isnan(p) else f" {p:.2f}"))
-            lines[-1] += f": {words}" if (words := _rule_of(self.verdict)) else ""
+            probability = "" if math.isnan(p) else f", one meaning {p:.2f}"
+            lines.append(f"{verdict_words(str(self.verdict['verdict']))}{probability}")
+        lines.append(self._firings())
         lines += [f"{name} logits: {' '.join(map(repr, tokens)) or _NO_LOGITS}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
         return "\n".join(_replace_controls(name_byte_parts(line)) for line in lines)
+
+    def _rule(self, format_segments: Callable[[Segments], str]) -> str:
+        """Return what it fires on: its rule with the F1 if it was ranked, or the label that detects it if its rows are
+        not text."""
+        if self.verdict is not None:
+            return rule_with_f1(self.verdict, format_segments)
+        label = self.facts.get("best_label")
+        is_told = bool(self.facts.n_active) and not self.has_text and isinstance(label, str)
+        return format_segments([f"{label} (F1 {self.facts.best_label_f1:.2f})"]) if is_told else ""
+
+    def _firings(self, show: Callable[[str], str] = repr) -> str:
+        """Return how often and how strongly it fires, and its commonest token, which `show` draws."""
+        if not self.facts.n_active:
+            return "never fires"
+        unit = "tokens" if self.has_text else "rows"
+        fires = f"fires on {100 * self.facts.density:.2g}% of the {unit}, at most {self.facts['max']:.3g}"
+        if not self.has_text:
+            return fires
+        token = show(self.vocab[self.facts.top_token])
+        return f"{fires}, most often on {token} ({self.facts.top_token_share:.0%} of its firings)"
 
     def _one_line(self, example: Any) -> str:
         """Return an example with its firing token in double brackets; of rows that are not text, the row's number."""
@@ -102,10 +113,15 @@ class Feature:
             yield name, [self.vocab[token] for token in beyond if token < len(self.vocab)]
 
     def _repr_html_(self) -> str:
-        lines: list[object] = [] if self.verdict is None else [_show_verdict(self.verdict)]
         around = self._script_byte()
+
+        def show(token: str) -> str:
+            return f"<code><bdi>{show_token(token, around)}</bdi></code>"
+
+        verdict = "" if self.verdict is None else f"{_show_verdict(self.verdict)}&emsp;"
+        lines: list[object] = [Markup(f"{verdict}{self._firings(show)}")]
         for name, tokens in self._logits():
-            shown = ", ".join(f"<code><bdi>{show_token(token, around)}</bdi></code>" for token in tokens)
+            shown = ", ".join(map(show, tokens))
             lines.append(Markup(f"{name} logits: {shown or _NO_LOGITS}"))
         if self.has_text:
             lines += [
@@ -113,7 +129,8 @@ class Feature:
             ]
         else:
             lines.append(Markup("".join(map(self._draw_example, self.examples.itertuples()))))
-        return card(show_text(repr(self), around), *lines)
+        rule = self._rule(show_rule)
+        return card(Markup(f"latent {self.latent}{': ' if rule else ''}{rule}"), *lines)
 
     def _script_byte(self) -> int | None:
         """Return the `script_byte` of the tokens on and beside its strongest firings."""
@@ -133,17 +150,15 @@ class Feature:
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
     def _shade_example(self, example: Any, around: int | None) -> Markup:
-        """Return the tokens of an example, each on an orange background whose strength is the latent's activation."""
+        """Return the activation and the tokens of an example, each on an orange background whose strength is its
+        activation, the token of the firing underlined."""
         spans = []
         for text, tokens in join_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
-            spans.append(shade_text(text, value / float(self.facts["max"]), f"{value:.3g}", around))
-        return Markup(f'<span dir="auto" style="white-space:pre-wrap">{"".join(spans)}</span>')
-
-
-def _percent(density: float) -> str:
-    """Return a density in percent: three decimals, or one digit of what would be 0.000%."""
-    return f"{density:.3%}" if density >= 1e-5 else f"{100 * density:.1g}%"
+            shown = shade_text(text, value / float(self.facts["max"]), f"{value:.3g}", around)
+            spans.append(f"<u>{shown}</u>" if example.row - example.start in tokens else shown)
+        number = f'<span style="display:inline-block;min-width:3.2em;opacity:.7">{example.value:.3g}</span>'
+        return Markup(f'{number}<bdi style="white-space:pre-wrap">{"".join(spans)}</bdi>')
 
 
 def _replace_controls(line: str) -> str:
@@ -152,7 +167,7 @@ def _replace_controls(line: str) -> str:
     return "".join(letter if letter.isprintable() else "�" for letter in mark_line_ends(line))
 
 
-def _rule_of(row: pd.Series, format_segments: Callable[[Segments], str] = to_text) -> str:
+def rule_with_f1(row: Any, format_segments: Callable[[Segments], str] = to_text) -> str:
     """Return the rule with its F1 on held-out text. For a tested latent without a rule that holds, return a note that
     says so."""
     rule = short_rule(row)
@@ -164,11 +179,9 @@ def _rule_of(row: pd.Series, format_segments: Callable[[Segments], str] = to_tex
 
 
 def _show_verdict(row: pd.Series) -> Markup:
-    """Return the verdict, its probability, and the rule with its F1 on held-out text."""
+    """Return the verdict and its probability."""
     tested = not math.isnan(row["monosemanticity"])
     parts = [verdict_badge(str(row["verdict"]), bool(row["sure"]) or not tested)]
     if tested:
         parts.append(interval_mark(row["monosemanticity"], row["ci_low"], row["ci_high"]))
-    if words := _rule_of(row, show_rule):
-        parts.append(Markup(words))
-    return Markup(" · ".join(parts))
+    return Markup(" ".join(parts))

@@ -25,7 +25,8 @@ from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
 from interp.display.byte_parts import join_pieces
-from interp.display.cards import Markup, card, shade_text, show_table, show_token
+from interp.display.cards import Markup, card, shade_text, show_rule, show_table, show_token
+from interp.features.feature import rule_with_f1
 
 _N_SHOWN_LATENTS = 12
 _OPENING_TOKENS = ("bos", "eos")
@@ -40,6 +41,8 @@ class TextFeatures:
     """The string of each token, or its id if the model has no tokenizer."""
     codes: SparseCodes
     """The codes, one row per token."""
+    ranking: pd.DataFrame | None = None
+    """The ranking of the dictionary, if there is one: a notebook then shows what each latent fires on elsewhere."""
 
     def firings(self) -> pd.DataFrame:
         """Return one row per firing, the strongest first: latent, activation, position, token."""
@@ -68,17 +71,26 @@ class TextFeatures:
     def _repr_html_(self) -> str:
         latents = self.latents()
         strongest = latents.head(_N_SHOWN_LATENTS)
+        rules = self._rules(strongest["latent"])
         rows = (
-            (row.latent, f"{row.activation:.3g}", show_token(str(row.token)), row.n_firings)
-            for row in strongest.itertuples()
+            (row.latent, *rule, f"{row.activation:.3g}", show_token(str(row.token)), row.n_firings)
+            for row, rule in zip(strongest.itertuples(), rules, strict=True)
         )
         z = self.codes.scipy()
         deepest = z.max() if z.nnz else 1.0
         strongest_z = z.max(1).toarray()[:, 0]
         pieces = join_pieces(self.token_strings)
         text = "".join(shade_text(piece, strongest_z[positions].max() / deepest) for piece, positions in pieces)
-        table = show_table(("latent", "largest activation", "at", "firings"), rows)
+        head = ("latent", *(() if self.ranking is None else ("explanation",)), "largest activation", "at", "firings")
+        table = show_table(head, rows)
         return card(repr(self), Markup(text), table, *filter(None, [_rest(latents)]))
+
+    def _rules(self, latents: "pd.Series[int]") -> list[tuple[Markup, ...]]:
+        """Return the cell with the rule of each latent; no cells without a ranking."""
+        if self.ranking is None:
+            return [()] * len(latents)
+        rows = self.ranking.set_index("latent", drop=False).loc[latents].to_dict(orient="records")
+        return [(Markup(rule_with_f1(row, show_rule)),) for row in rows]
 
 
 def _rest(latents: pd.DataFrame) -> str:

@@ -302,7 +302,8 @@ class Run:
         strongest first."""
         from interp.features.text_features import features_of
 
-        return features_of(self.model, self.hook_name, self.sae, text, tokenizer=self.tokenizer)
+        read = features_of(self.model, self.hook_name, self.sae, text, tokenizer=self.tokenizer)
+        return replace(read, ranking=self.ranking) if self.has("ranking") else read
 
     @property
     def notes(self) -> "pd.DataFrame":

@@ -66,7 +66,7 @@ class VerdictShares(pd.DataFrame):
         if not {"verdict", "n", "share", "ci_low", "ci_high", "sure_share"} <= set(self.columns):
             return super()._repr_html_()  # type: ignore[misc]
         rows = []
-        for row in self.to_dict(orient="records"):
+        for row in self[self["n"] > 0].to_dict(orient="records"):
             sure = row["sure_share"]
             name = (
                 Markup("<b>one meaning</b>")
@@ -76,7 +76,7 @@ class VerdictShares(pd.DataFrame):
             share = cards.interval_mark(row["share"], row["ci_low"], row["ci_high"])
             rows.append((name, f"{row['n']:,}", share, "" if isnan(sure) else f"{sure:.2f}"))
         note = "Shares count the latents that are neither dead nor faint, with 95 % intervals."
-        return cards.card("Verdicts", cards.show_table(("verdict", "latents", "share", "surely"), rows), note)
+        return cards.card("Verdicts", cards.show_table(("verdict", "latents", "share", "surely so"), rows), note)
 
 
 def verdict_counts(ranking: pd.DataFrame) -> dict[str, Any]:

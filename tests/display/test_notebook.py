@@ -120,7 +120,7 @@ def test_a_comparison_displays_in_a_line_and_with_its_intervals():
     assert repr(same).startswith("Stability(4 pairs, PW-MCC 1.000") and "1.00 to 1.00" in same._repr_html_()
 
 
-def test_a_feature_without_a_reliable_rule_says_so_next_to_its_verdict(tmp_path):
+def test_a_feature_is_named_by_its_rule_and_without_a_reliable_one_says_so(tmp_path):
     codes = SparseCodes.from_dense(torch.eye(3).repeat(8, 1))
     features = FeatureStore.from_codes(torch.arange(24).view(4, 6), codes, tmp_path)
     row = {"verdict": "monosemantic", "sure": True, "monosemanticity": 0.9, "ci_low": 0.8, "ci_high": 1.0}
@@ -131,8 +131,8 @@ def test_a_feature_without_a_reliable_rule_says_so_next_to_its_verdict(tmp_path)
     ):
         verdict = pd.Series({**row, "explanation": rule, "explanation_f1": f1})
         shown = dataclasses.replace(features[1], verdict=verdict)
-        assert f" · {said}" in shown._repr_html_()
-        assert f"monosemantic 0.90: {said.removesuffix('</div>')}\n" in str(shown)
+        assert f"latent 1: {said}" in shown._repr_html_()
+        assert str(shown).startswith(f"latent 1: {said.removesuffix('</div>')}\nmonosemantic, one meaning 0.90\n")
     assert "no rule" not in dataclasses.replace(features[1], verdict=pd.Series(row))._repr_html_()
 
 

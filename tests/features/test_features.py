@@ -717,19 +717,21 @@ def test_a_feature_shows_itself_and_escapes_the_text(tokens, tmp_path):
     assert f"positive logits: <code><bdi>&lt;b&gt;{raised}&amp;</bdi></code><" in page
     assert "negative logits: none beyond chance" in page
     assert "rgba(255,140,0,0.80)" in page and "rgba(255,140,0,0.40)" in page
-    first, positive, negative, strongest, *_ = str(feature).splitlines()
-    assert first == repr(feature) and positive == f"positive logits: '<b>{raised}&'"
+    first, fires, positive, negative, strongest, *_ = str(feature).splitlines()
+    commonest = f"most often on '<b>9&' ({feature.facts.top_token_share:.0%} of its firings)"
+    assert first == repr(feature) == "latent 0" and fires.endswith(f"of the tokens, at most 4, {commonest}")
+    assert positive == f"positive logits: '<b>{raised}&'"
     assert negative == "negative logits: none beyond chance"
     assert strongest.split()[0] == "4" and f"⟦<b>{tokens.flatten()[5]}&⟧" in strongest
     judged = {"verdict": "too-rare", "monosemanticity": float("nan"), "explanation": "\x1b[2J", "explanation_f1": 0.5}
     long = {"row": 35, "start": 20, "value": 1.0, "tokens": [0] * 40, "values": [0.0] * 40}
     around = str(replace(feature, examples=pd.DataFrame([long]))).splitlines()[-1].partition("⟦<b>0&⟧")
     assert [side.count("<b>") for side in around] == [10, 1, 10]
-    assert "too rare: �[2J (F1 0.50)" in str(replace(feature, verdict=pd.Series(judged)))
-    assert repr(store[1]) == "latent 1: never fires" and "never fires" in store[1]._repr_html_()
+    assert str(replace(feature, verdict=pd.Series(judged))).startswith("latent 0: �[2J (F1 0.50)\ntoo rare\n")
+    assert str(store[1]).startswith("latent 1\nnever fires") and "never fires" in store[1]._repr_html_()
     facts = feature.facts.copy()
     facts["density"] = 1 / 262_144
-    assert "fires on 0.0004% of the tokens" in repr(replace(feature, facts=facts)), "which does not round to 0.000%"
+    assert "fires on 0.00038% of the tokens" in str(replace(feature, facts=facts)), "which does not round to 0.000%"
     both = store.several([1, 0])
     assert list(both) == [1, 0] and both[0].examples.equals(feature.examples) and both[0].facts.equals(feature.facts)
     assert both[1].examples.empty and store.several([]) == {}

@@ -1,7 +1,9 @@
 """What fires on a text, against the dictionary itself on the model's activations."""
 
 import copy
+from dataclasses import replace
 
+import pandas as pd
 import pytest
 import torch
 
@@ -49,6 +51,10 @@ def test_the_codes_are_the_dictionarys_on_the_models_activations(model, sae, mon
     assert "latents fire" in repr(read) and "river" in read._repr_html_()
     strongest = read.latents().iloc[0]
     assert str(read).splitlines()[2].split()[0] == str(strongest.latent)
+    rule = {"monosemanticity": 0.9, "explanation": "<b> of rivers", "explanation_f1": 0.8}
+    ranked = replace(read, ranking=pd.DataFrame([{"latent": latent, **rule} for latent in range(sae.d_sae)]))
+    assert "explanation</th>" in ranked._repr_html_() and "explanation" not in read._repr_html_()
+    assert ranked._repr_html_().count("&lt;b&gt; of rivers (F1 0.80)") == min(len(latents), 12)
     monkeypatch.setattr("interp.features.text_features._N_SHOWN_LATENTS", 1)
     assert len(read.latents()) > 1
     for shown in (str(read), read._repr_html_()):

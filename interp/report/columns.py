@@ -14,7 +14,6 @@ from interp.checks.errors import InterpError
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.features.feature_store import FeatureStore
 from interp.report.json_text import N_DIGITS, number
-from interp.report.three_questions import effect_span
 
 N_TOP_TOKENS = 8
 
@@ -117,12 +116,9 @@ def table_columns(
     f1: of the label or rule that names each latent (`captions`)."""
     tested = ranking.mask(ranking["verdict"].isin(WITHOUT_SCORES))
     ablated = pd.DataFrame(index=table.index)
-    span = None
     if effects is not None:
         known = effects.dropna(subset=["beyond_null_low"])  # an effect in one sequence alone has no interval
         ablated = known.set_index("latent").reindex(table.index)
-        span = effect_span(known)
-    ends = None if span is None else (min(span[0], 0.0), max(span[1], 0.0))
     rows = "tokens" if has_text else "rows"
     return [
         Column(
@@ -132,9 +128,9 @@ def table_columns(
         Column("verdict", "Verdict", sorts="verdict", ascends=True),
         Column(
             "monosemanticity", "One meaning", "probability", sorts="one meaning",
-            hint="the verdict, and the probability of one meaning with its 95 % interval, between 0 and 1; the tick is "
-            "½", means="that its firings have one meaning", style="fixed", scale="share", span=(0, 1), is_compared=True,
-            widths=ColumnWidths("8.6rem", "8.1rem"), values=_numbers(tested, "monosemanticity"),
+            hint="the verdict, and the probability of one meaning", means="that its firings have one meaning",
+            style="fixed", scale="share", is_compared=True, widths=ColumnWidths("9.4rem"),
+            values=_numbers(tested, "monosemanticity"),
             interval=(_numbers(tested, "ci_low"), _numbers(tested, "ci_high")),
         ),
         Column("senses", "Senses", sorts="number of senses", style="count", values=_numbers(tested, "n_senses")),
@@ -159,7 +155,7 @@ def table_columns(
         ),
         Column("label_f1", "Label F1", sorts="label F1", style="fixed", values=_numbers(table, "best_label_f1")),
         Column(
-            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", ""),
+            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", "5rem"),
             hint="how often each activation occurs, from the smallest to the largest; heights are square roots of the "
             "counts",
         ),
@@ -174,14 +170,13 @@ def table_columns(
         Column(
             "learnt", "Learnt", "probability", sorts="probability that it is learnt",
             means="that it comes from a trained model", style="fixed", scale="share", is_compared=True,
-            widths=ColumnWidths("5rem", "3.7rem"), values=_numbers(tested, "learnt"),
+            widths=ColumnWidths("5rem", ""), values=_numbers(tested, "learnt"),
         ),
         Column(
             "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
             hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
-            "features, where it fires; with its 95 % interval, pale where that includes 0, which is the tick; the "
-            "scale is logarithmic on either side of it", style="fixed", scale="signed", span=ends, is_compared=True,
-            widths=ColumnWidths("5.2rem", "4.7rem"), values=_numbers(ablated, "beyond_null", 2),
+            "features, where it fires; pale where its 95 % interval includes 0", style="fixed", scale="signed",
+            is_compared=True, widths=ColumnWidths("4.4rem", "4rem"), values=_numbers(ablated, "beyond_null", 2),
             interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
         ),
         Column(

@@ -25,8 +25,6 @@ from interp.verdict.learnt import LearntFit, learnt_inputs
 CHANGE_COLUMNS = ("loss_change", "null_loss_change", "beyond_null", "later_loss_change", "kl", "null_kl")
 SHARE_BY_CHANCE = 0.025
 """Share of the latents without any effect whose 95 % interval still lies above 0."""
-TAIL_SHARE = 0.025
-"""Share of the latents whose interval may lie beyond either end of the page's scale of effects."""
 
 
 def effect_accounts(inputs: ReportInputs) -> dict[int, dict[str, Any]]:
@@ -86,15 +84,6 @@ def question_shares(inputs: ReportInputs) -> list[dict[str, Any]]:
         )
         add("effect", table["beyond_null_low"] > 0, note, chance=SHARE_BY_CHANCE)
     return rows
-
-
-def effect_span(effects: pd.DataFrame) -> tuple[float, float] | None:
-    """Return the ends of a scale, in nats, that contains the intervals of nearly all effects. None if no interval
-    is known."""
-    least, most = effects["beyond_null_low"].quantile(TAIL_SHARE), effects["beyond_null_high"].quantile(1 - TAIL_SHARE)
-    if math.isnan(least) or math.isnan(most):
-        return None
-    return number(least), number(most)  # type: ignore[return-value]
 
 
 def _reasons(inputs: ReportInputs, table: pd.DataFrame) -> dict[int, str | None]:

@@ -29,7 +29,7 @@ def test_on_a_phone_examples_come_first_then_logits_with_the_evidence_folded(bro
     browser.size(390, 844)
     browser.open(f"{address}#feature/3")
     top = "document.querySelector('{}').getBoundingClientRect().top"
-    tops = [browser.evaluate(top.format(part)) for part in (".example", ".logits", ".side .missing")]
+    tops = [browser.evaluate(top.format(part)) for part in (".example", ".side .block", ".side .missing")]
     assert 0 < tops[0] < 450 and tops == sorted(tops)
     pressed = "#feature :is(button:not(.term), input)"  # a term stands in a line of text
     small = f"Array.from(document.querySelectorAll('{pressed}'), (e) => e.getBoundingClientRect())"
@@ -333,15 +333,19 @@ def test_each_strength_lists_its_firings_from_the_strongest(browser, address):
     assert len(values) > 1 and all(some == sorted(some, reverse=True) for some in values)
 
 
-def test_effects_stand_on_their_scale_by_their_rank_among_all_features(browser, address):
+def test_an_effect_stands_on_a_linear_scale_with_its_ends(browser, address):
     browser.open(f"{address}#feature/3")
-    known = "Object.assign(report.columns.effect.fill(null), [-1, 0.5, 0.02, null, 0.01])"
-    scale = "report.ranksOf({ name: 'effect' })"
-    at = f"({known}, [{scale}.least, {scale}.most, ...[-2, -1, 0, 0.01, 0.02, 7].map({scale}.place)])"
-    assert browser.evaluate(at) == [-1, 0.5, 0, 0, 0.25, 0.25, 0.5, 1]
-    gauge = f"report.gauge([0.02, 0, 7], [null, null, null], {scale})"
-    places = f"Array.from({gauge}.querySelectorAll('.zero, .range, .point'), (e) => e.style.cssText)"
-    assert browser.evaluate(places) == ["--at: 0.2500;", "--low: 0.2500; --high: 1.0000;", "--at: 0.5000;"]
+    for effect, zero, at, labels in (
+        ([0.5, 0.25, 1], 0, 0.5, [None, "0", "1"]),
+        ([0.5, -1, 1], 0.5, 0.75, ["0", "−1", "1"]),
+    ):
+        gauge = f"report.gauge({json.dumps(effect)}, [null, null, null], null, true)"
+        places = (
+            f"Array.from({gauge}.querySelectorAll('.zero, .point'), (e) => Number(e.style.getPropertyValue('--at')))"
+        )
+        assert browser.evaluate(places) == [zero, at]
+        told = f"Array.from({gauge}.querySelectorAll('.zero, .end'), (e) => e.dataset.label ?? null)"
+        assert browser.evaluate(told) == labels, "0 is told once"
 
 
 def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, address):

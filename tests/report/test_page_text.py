@@ -421,17 +421,18 @@ def test_of_a_character_only_the_bytes_of_the_firing_token_are_coloured(browser,
 
 def test_spaces_with_which_all_lines_of_a_passage_begin_are_cut(browser, address):
     browser.open(f"{address}#feature/7")
+    browser.click(".widths [value=passage]")
     put = {"returned": "returned\n   p", "123": "123\n   q", "1233": "1233\n     r", "\t": "    "}
     browser.evaluate(f"""Object.entries({json.dumps(put)}).forEach(([text, other]) => {{
         report.vocabulary[report.vocabulary.indexOf(text)] = other; }}); document.querySelector(".example").draw()""")
     assert browser.text(".example:first-child .row")[1:3] == ["q1233\n", "  r a\n"]
 
 
-def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_fire(browser, address):
+def test_a_passage_has_the_lines_of_its_text(browser, address):
     pressed = "document.querySelector('.widths [aria-pressed=true]').value"
-    browser.open(f"{address}#feature/1")
-    assert browser.evaluate(pressed) == "line"
     browser.open(f"{address}#feature/7")
+    assert browser.evaluate(pressed) == "line", "also where line ends fire"
+    browser.click(".widths [value=passage]")
     assert browser.evaluate(pressed) == "passage"
     firing = "document.querySelector('.example .firing')"
     after = f"Array.from({firing}.closest('.text').querySelectorAll('.token')).at(-1).getBoundingClientRect().top"
@@ -442,8 +443,8 @@ def test_a_passage_has_the_lines_of_its_text_and_is_shown_first_where_line_ends_
     [at] = [k for k, row in enumerate(rows) if row.endswith("\n\n")]
     assert rows[at].strip() and rows[at + 1].startswith("  "), "an empty line is a second sign, and then the indent"
     assert browser.text(".example:first-child .firing") == ["\n", "\n"], "a box for each line end, none for the indent"
-    strip = "getComputedStyle(document.querySelector('.example .indent')).backgroundImage"
-    assert "gradient" in browser.evaluate(strip), "which has a strip of the same colour"
+    colour = "getComputedStyle(document.querySelector('.example %s')).backgroundColor"
+    assert browser.evaluate(colour % ".indent") == browser.evaluate(colour % ".firing"), "which has the same colour"
     tops = f"Array.from({firing}.closest('.row').querySelectorAll('.firing'), (e) => e.getBoundingClientRect().top)"
     assert len(set(browser.evaluate(tops))) == 1, "both signs stand in the line that they end"
     ends = f"Array.from({firing}.closest('.text').querySelectorAll('.line-end'), (e) => e.parentElement.textContent)"

@@ -105,11 +105,10 @@ def test_the_page_opens_on_an_overview_with_numbers_features_and_words(browser, 
     assert browser.text("#overview .intro")[0] == (
         f"Scanned on {N_SEQ * N_CTX} tokens: {D_SAE} features are in use, 0 are dead or faint."
     )
-    assert browser.text(".share h2") == [f"80 % have one meaning of {D_SAE} in use"]
-    assert f"of the {D_SAE} features in use" in browser.evaluate(
-        "document.querySelector('.share .term[data-tip*=use]').dataset.tip"
-    )
-    assert "No null was run" in browser.text(".share p")[0]
+    assert browser.text(".share h2") == ["One meaning"]
+    assert browser.text(".share p")[0] == f"80 % of {D_SAE} in use"
+    assert f"of the {D_SAE} features in use" in browser.evaluate("document.querySelector('.share p .term').dataset.tip")
+    assert "No null was run" in browser.text(".share p")[1]
     assert browser.text(".verdicts li a")[:2] == ["monosemantic 19", "polysemantic 6"]
     tips = "Array.from(document.querySelectorAll('.verdicts a'), (a) => a.dataset.tip)"
     assert browser.evaluate(tips)[:2] == ["63 % of all", "20 % of all, 5 of them unsure"]
@@ -143,9 +142,13 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     script = page / "data" / "page.js"
     script.write_text(script.read_text().replace('"null":null', f'"null":{compared}', 1))
     browser.open((page / "index.html").as_uri())
-    own = f"80 % have one meaning of {D_SAE} in use"
-    assert browser.text(".share h2")[:2] == [own, "72 % have one meaning at equal training"]
-    assert browser.text(".share:nth-child(2) p") == ["71 %in the closest null, not told apart"]
+    own, comparison = browser.text(".share p")
+    assert own == f"80 % of {D_SAE} in use"
+    assert comparison == "at equal training 72 %, closest null 71 %: not told apart"
+    widths = (
+        "Array.from(document.querySelectorAll('.share .scale i'), (i) => i.offsetWidth / i.parentElement.offsetWidth)"
+    )
+    assert browser.evaluate(widths)[:2] == pytest.approx([0.8, 0.72], abs=0.01), "the compared share lies on its own"
     browser.open(f"{(page / 'index.html').as_uri()}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")
     own, fair = browser.text(".findings tbody tr")[:2]

@@ -45,7 +45,7 @@ from interp.report.page_order import OverviewExample, overview_examples, page_or
 from interp.report.panels import Panel
 from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.summary import summary as summary_of
-from interp.report.three_questions import effect_accounts, effect_span, question_shares
+from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import verdict_evidence
 from interp.report.writing import index
 from interp.text.rules import phrase, rule_json
@@ -1347,8 +1347,6 @@ def test_each_of_the_three_shares_has_its_own_denominator(run):
     assert "counted, 1 of them, with too few firings to be tested, as features without one" in rarely["note"]
     assert (learnt["n"], learnt["of"], effect["n"], effect["of"]) == (1, 2, 1, 4)
     assert effect["interval"][0] < 0.25 < effect["interval"][1] and effect["chance"] == 0.025
-    least, most = effect_span(inputs.effects)
-    assert -0.15 <= least < -0.05 and 0.2 < most <= 0.25, "of nearly all intervals"
     firing = int((inputs.table["n_active"] > 0).sum())
     assert effect["note"] == (
         f"4 of the {firing} features that fire were ablated one at a time, each in at most 64 sequences."

@@ -5,9 +5,6 @@ import { columns } from "./features.js";
 import { page } from "./files.js";
 import { format } from "../elements/format.js";
 
-/** A scale of numbers: the least and the largest, and where each lies, from 0 to 1.
- * @typedef {{ least: number, most: number, place: (x: number) => number }} Scale */
-
 export const allColumns = page.table;
 export const tableColumns = allColumns.filter(({ widths }) => widths);
 
@@ -24,28 +21,9 @@ export function valuesOf(name, latent) {
 
 export const writeValue = ({ style }, x) => format[style || "text"](x);
 
-/** The scale of the numbers with a sign in a column: by their rank among those of all features, as few are far larger
- * than the others.
- * @type {(column: Column) => Scale} */
-export function ranksOf({ name }) {
-  if (ranks[name]) return ranks[name];
-  const sorted = Float64Array.from(columns[name].filter((x) => x !== null)).sort();
-  const place = (x) => {
-    let [from, to] = [0, sorted.length];
-    while (from < to) {
-      const middle = (from + to) >> 1;
-      if (sorted[middle] < x) from = middle + 1;
-      else to = middle;
-    }
-    return from / sorted.length;
-  };
-  return (ranks[name] = { least: sorted[0], most: sorted.at(-1), place });
-}
-const ranks = {};
-
-/* What a column is, in a word or two, with the ends of its bars, if their scale is linear. */
-export const unitOf = ({ unit, scale, span }) =>
-  (span && scale !== "signed" ? `${unit}, ${span.map((x) => format.significant(x, 1)).join(" to ")}` : unit);
+/* What a column is, in a word or two, with the ends of its bars, if it has some. */
+export const unitOf = ({ unit, span }) =>
+  (span ? `${unit}, ${span.map((x) => format.significant(x, 1)).join(" to ")}` : unit);
 
 /* Its title within a line. */
 export const titleInLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());

@@ -9,7 +9,7 @@ import { format } from "../elements/format.js";
 import { senseMark } from "../elements/latents.js";
 import { copyButtons } from "./copies.js";
 import { NARROW, exampleText, tagsOf } from "./example_text.js";
-import { isLoaded, loadExamples, placeOf, senseOf, sequenceOf, tokenOf, valueOf } from "./examples.js";
+import { isLoaded, loadExamples, placeOf, senseOf, sequenceOf, valueOf } from "./examples.js";
 import { model } from "../model.js";
 import { tokenElement } from "../text/tokens.js";
 
@@ -23,14 +23,9 @@ const FEW = 15;
 const EARLY = 4; // tokens before a firing, up to which it stands further left on its line
 let chosen = null; // of WIDTHS, for the whole page
 
-/** How much of the text is shown of a feature: as was chosen, else a passage where most of its firings are line ends,
- * which a single line would hide.
- * @type {(feature: Feature) => string} */
-export function widthOf(feature) {
-  const isLineEnd = (one) => isLoaded(one) && word(tokenOf(one)).includes("\n");
-  const isOfLines = hasText && 2 * feature.examples.filter(isLineEnd).length > feature.examples.length;
-  return chosen ?? (NARROW.matches || isOfLines ? "passage" : "line");
-}
+/** How much of the text is shown of all features.
+ * @type {() => string} */
+export const widthChosen = () => chosen ?? (NARROW.matches ? "passage" : "line");
 
 /* The whole context of one example, with the facts about it. */
 function opened(one, most, latent, beside) {
@@ -53,7 +48,7 @@ export const writeActivation = (value, most) =>
 /* One example of a latent, as `list` shows it. alike: examples that it represents; its button shows them below, further
  * in, and folds them again. */
 function example(one, shown, alike = []) {
-  const { latent, feature, most, how, senses, beside, remarkOn } = shown;
+  const { latent, most, how, senses, beside, remarkOn } = shown;
   let isOpen = false;
   const value = writeActivation(valueOf(one), most),
     title = "open the whole context";
@@ -77,7 +72,7 @@ function example(one, shown, alike = []) {
       mark.replaceChildren(senseMark(k, "the sense that this token tells"));
     }
     place.replaceChildren(isOpen ? opened(one, most, latent, beside)
-      : exampleText(one, most, how ?? widthOf(feature), beside));
+      : exampleText(one, most, how ?? widthChosen(), beside));
     if (more) place.append(more);
     if (remarkOn(one)) place.append(h("small.remark", null, remarkOn(one)));
   };
@@ -116,7 +111,7 @@ export function exampleList(latent, feature, examples, options = {}) {
   const { few = FEW, how, senses = [], alikeOf = () => [], remarkOn = () => null, beside } = options;
   const most = feature.facts.max || 1;
   const items = (some) =>
-    some.map((one) => example(one, { latent, feature, most, how, senses, beside, remarkOn }, alikeOf(one)));
+    some.map((one) => example(one, { latent, most, how, senses, beside, remarkOn }, alikeOf(one)));
   const isEarly = how === "line" && examples.every((one) => placeOf(one) <= EARLY);
   const kind = `ol.examples${hasText ? "" : ".inputs"}${isEarly ? ".early" : ""}`;
   const shown = h(kind, null, items(examples.slice(0, few)));
@@ -138,8 +133,8 @@ export function exampleList(latent, feature, examples, options = {}) {
 }
 
 /** How much of the text is shown, everywhere on the page.
- * @type {(feature: Feature) => HTMLElement} */
-export function widthButtons(feature) {
+ * @type {() => HTMLElement} */
+export function widthButtons() {
   if (!hasText) return null;
   const choose = (width) => {
     chosen = width;
@@ -149,7 +144,7 @@ export function widthButtons(feature) {
   };
   const button = (name) => {
     const [label, title] = WIDTHS[name];
-    const isChosen = String(name === widthOf(feature));
+    const isChosen = String(name === widthChosen());
     const onclick = () => choose(name);
     return h("button", { type: "button", value: name, title, "aria-pressed": isChosen, onclick }, label);
   };

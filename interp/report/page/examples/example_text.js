@@ -132,12 +132,11 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
     }
     const whole = word(tokens[places.at(-1)]);
     if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead, whole));
-    // a box for each of its lines, and a strip for an indent after a line end
+    // a box for each of its lines, and one without signs for an indent after a line end
     const lines = text.split(/(?<=\n)/);
     const nBoxed = lines.length - Number(lines.length > 1 && !lines.at(-1).trim() && !lines.at(-1).endsWith("\n"));
-    return lines.map((part, k) => (k >= nBoxed ? h(isActive ? "span.token.indent" : "span.token", known, part) : h(
-      `${kind}${k ? ".goes-on" : ""}${k < nBoxed - 1 ? ".is-cut" : ""}`, attributes,
-      inLines(part, lead, !places.includes(firing), whole))));
+    return lines.map((part, k) => (k >= nBoxed ? h(isActive ? "span.token.indent" : "span.token", known, part)
+      : h(kind, attributes, inLines(part, lead, !places.includes(firing), whole))));
   });
   return { elements, firing: pieces.findIndex(({ places }) => places.includes(firing)), pieces };
 }

@@ -9,7 +9,7 @@ import { term, tipped } from "../elements/glossary.js";
 import { drawHistogram } from "../elements/histogram.js";
 import { senseMark } from "../elements/latents.js";
 import { copyButtons } from "./copies.js";
-import { exampleList, widthButtons, widthOf } from "./example_list.js";
+import { exampleList, widthButtons, widthChosen } from "./example_list.js";
 import { byStrength, isClose, passageOf, senseOf, storedExamples, tokenOf, valueOf } from "./examples.js";
 import { model } from "../model.js";
 import { meaningOfBytes } from "../text/bytes.js";
@@ -88,7 +88,7 @@ const marked = (latent, feature, examples, few) =>
 
 /* The strongest first: those of each sense, if there are several, or else by token. */
 function strongest(latent, feature) {
-  const atFirst = (n) => (widthOf(feature) === "line" ? n : Math.min(n, N_PASSAGES));
+  const atFirst = (n) => (widthChosen() === "line" ? n : Math.min(n, N_PASSAGES));
   return (feature.senses ?? []).length ? bySense(latent, feature, atFirst) : byToken(latent, feature, atFirst);
 }
 
@@ -420,7 +420,7 @@ export function firingsRegion(latent, feature, facts, onsense) {
   return {
     strengths: h("div.strengths", null, histogram, bars, facts),
     fires: h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
-      h("div.tools", null, parts.list, h("span.choices", null, widthButtons(feature), copyButtons(inSight, latent))),
+      h("div.tools", null, parts.list, h("span.choices", null, widthButtons(), copyButtons(inSight, latent))),
       parts.panels),
   };
 }

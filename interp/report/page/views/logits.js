@@ -1,7 +1,6 @@
 /* A feature's effect on the predictions: tokens that it raises and lowers by the direct path, and what ablating it
  * changes. */
 
-import { allColumns, ranksOf } from "../data/columns.js";
 import { columns } from "../data/features.js";
 import { page } from "../data/files.js";
 import { word } from "../data/vocabulary.js";
@@ -14,7 +13,8 @@ import { bytesInLetters } from "../text/bytes.js";
 import { commonLead, isStrayByte, leadReader } from "../text/leads.js";
 import { tokenElement } from "../text/tokens.js";
 
-/** @import { Scale } from "../data/columns.js" */
+/** A scale of numbers: the least and the largest, and where each lies, from 0 to 1.
+ * @typedef {{ least: number, most: number, place: (x: number) => number }} Scale */
 
 const N_FIRST = 6;
 const N_MARKED = 3;
@@ -93,7 +93,7 @@ export function gauge([mean, low, high], [nullMean, nullLow, nullHigh], scale = 
   return h(
     "span.gauge",
     { role: "img", "aria-label": text, title: text },
-    h("i.zero", { "--at": place(0), "data-label": isMarked ? "0" : null }),
+    h("i.zero", { "--at": place(0), "data-label": isMarked && least < 0 && most > 0 ? "0" : null }),
     isMarked ? endsOf(format.significant(least, 1), format.significant(most, 1)) : null,
     range("null", nullLow, nullHigh),
     range("range", low, high),
@@ -148,12 +148,10 @@ const notLearnt = () => h("p.why", null,
 function effectRow(beyond) {
   const [mean, low, high] = beyond;
   if (mean === null || low === null) return null;
-  const column = allColumns.find(({ name }) => name === "effect");
   return h("tr", null,
     rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
-      + "features, in nats, with the 95 % interval. On the scale all features stand in the order of their effects, "
-      + "equally far apart."), h("small", null, "by rank")),
-    h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], column ? ranksOf(column) : null, true)),
+      + "features, in nats, with the 95 % interval.")),
+    h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], null, true)),
     h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
 }
 
@@ -269,7 +267,8 @@ export function logitsElement(feature) {
   const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
   const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
   return [
-    named(first),
+    first.flat().length ? named(first)
+      : h("p.below", null, "Positive and negative: ", tipped("none beyond chance", NONE_BEYOND_CHANCE)),
     isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
     foldedElement("details", `More tokens${last}, and the whole vocabulary`, () => [
       rest.flat().length ? named(rest) : null,

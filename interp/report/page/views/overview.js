@@ -20,7 +20,7 @@ import { noteLinks } from "./notes.js";
 const { verdicts, tokens, has_text: hasText, latents, ranked, about, shares, names } = page;
 const N_HITS = 5;
 const WEAK = 0.35; // of the strongest activation, below which a card says so
-const MAP_SIZE = [340, 255];
+const MAP_SIZE = [480, 360];
 
 function sentence() {
   const idle = verdictCounts.reduce((sum, [verdict, n]) => sum + (verdicts[verdict]?.idle ? n : 0), 0);
@@ -35,47 +35,50 @@ function sentence() {
 }
 
 const { percent } = format;
-const toldApart = (is) => (is ? "Told apart" : "Not told apart");
 
-/** One claim: a share, large, with what it is a share of, and its bar with its 95 % interval and, if there is one, a
- * mark at the share that it is compared with. Below it, small, what a comparison says.
- * @type {(share: Share, words: Child, beside: number, ...below: Child[]) => HTMLElement} */
-const claim = ([share, low, high], words, beside, ...below) => h("section.share", null,
-  h("h2", null, h("b.figure", { "data-tip": `95 % interval: ${percent(low)} to ${percent(high)}` }, percent(share)),
-    " ", h("span", null, words)),
-  h("span.scale", { "--share": share, "--low": low, "--high": high, "aria-hidden": "true" },
-    h("i"), beside === null ? null : h("i.beside", { "--at": beside }), h("i.range")),
-  h("p", null, below));
-const shareOf = ({ n, of, interval: [low, high] }) => /** @type {Share} */ ([n / of, low, high]);
-const ofAll = ({ n, of, note: tested }, among) => [`of ${format.count(of)} `,
-  tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${tested}`)];
+/** One claim: its heading, a share, large, with what it is a share of, and its bar, with a mark at the share of its
+ * null. Below it, what the comparison with the null says.
+ *
+ * compared: the share to which the null belongs, where that is another: the rest of the bar is pale.
+ * @type {(heading: Child, share: QuestionShare, among: string, marks: { compared?: number, beside?: number },
+ *   ...below: Child[]) => HTMLElement} */
+function claim(heading, { n, of, interval, note }, among, { compared = null, beside = null }, ...below) {
+  const tested = `${format.count(n)} of the ${format.count(of)} features ${among}. ${note}`;
+  return h("section.share", null,
+    h("h2", null, heading),
+    h("p", null,
+      h("b.figure", { "data-tip": `95 % interval: ${interval.map(percent).join(" to ")}` }, percent(n / of)),
+      ` of ${format.count(of)} `, tipped(among, tested)),
+    h("span.scale", { "--share": n / of, "aria-hidden": "true" },
+      h(compared === null ? "i" : "i.own"), compared === null ? null : h("i.fair", { "--at": compared }),
+      beside === null ? null : h("i.beside", { "--at": beside })),
+    h("p", null, below));
+}
+
+const apart = (is) => h("b", null, is ? "told apart" : "not told apart");
 
 /* The share of the dictionary, and that which can be compared: with the same settings, learnt from as many tokens as
  * the nulls and judged on as many latents. */
-const oneMeaning = (known) => [claim(shareOf(known),
-  ["have ", term("one meaning"), " ", h("small", null, ofAll(known, "in use"))], null,
-  page.null ? `95 % interval: ${format.range(known.interval)}\u00a0%`
-    : "No null was run, so there is nothing to compare this with."),
-page.null ? atEqualTraining(page.null) : null];
-
-function atEqualTraining({ matched, null: nearest, difference }) {
+function oneMeaning(known) {
+  const heading = term("one meaning", "One meaning");
+  const alone = "No null was run, so there is nothing to compare this with.";
+  if (!page.null) return claim(heading, known, "in use", {}, alone);
+  const { matched, null: nearest, difference } = page.null;
   const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
   const told = ({ title, means, judged }) =>
     `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
-  const apart = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-  return claim(matched.one, ["have one meaning ", h("small", null, tipped("at equal training", told(matched)))],
-    nearest.one[0], h("b.figure", null, percent(nearest.one[0])),
-    h("span", null, "in the ", tipped("closest null", `${told(nearest)} ${apart}`),
-      `, ${difference[1] > 0 ? "" : "not "}told apart`));
+  const points = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
+  return claim(heading, known, "in use", { compared: matched.one[0], beside: nearest.one[0] },
+    tipped("at equal training", told(matched)), " ", h("b", null, percent(matched.one[0])), ", ",
+    tipped("closest null", `${told(nearest)} ${points}`), " ", h("b", null, percent(nearest.one[0])), ": ",
+    apart(difference[1] > 0));
 }
 
-const learnt = (known) => claim(shareOf(known),
-  ["are ", term("learnt"), " ", h("small", null, ofAll(known, "tested"))], null,
-  `${percent(1 - known.n / known.of)} look like features of a model with random weights`);
+const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", {},
+  h("b", null, percent(1 - known.n / known.of)), " look like features of a model with random weights");
 
-const effect = (known) => claim(shareOf(known),
-  ["have an ", term("effect"), " ", h("small", null, ofAll(known, "ablated"))], known.chance,
-  `${toldApart(known.interval[0] > known.chance)} from chance, ${percent(known.chance)}`);
+const effect = (known) => claim(term("effect", "Effect when removed"), known, "ablated", { beside: known.chance },
+  "by chance ", h("b", null, percent(known.chance)), ": ", apart(known.interval[0] > known.chance));
 
 const PANELS = { "one meaning": oneMeaning, learnt, effect };
 

@@ -141,13 +141,11 @@ function measure() {
 /** A head that sorts by its numbers, or tells what else its column has.
  * @type {(column: Column) => HTMLElement} */
 function header(column) {
-  const { name, title, hint, style, sorts, unit, scale, span } = column;
+  const { name, title, hint, style, sorts, unit } = column;
   const head = { role: "columnheader", scope: "col" };
   const below = unit ? h("small", null, unitOf(column)) : null;
   if (!style || !sorts) return h(`th.${kindOf(column)}`, { ...head, title: hint }, title, below);
-  const ofBars = scale === "signed" && span ? "Its bars go by rank among all features." : null;
-  const tip = [hint || MEANINGS[name], ofBars].filter(Boolean).join(" ");
-  const pressed = { type: "button", "data-tip": tip, onclick: () => sortBy(name) };
+  const pressed = { type: "button", "data-tip": hint || MEANINGS[name], onclick: () => sortBy(name) };
   return h(`th.${kindOf(column)}`, { ...head, "data-key": name, "aria-sort": "none" },
     h("button", pressed, title), below);
 }

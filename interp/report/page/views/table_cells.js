@@ -1,6 +1,6 @@
 /* The cells of the table: what stands in the row of a feature, and what a search has found in it. */
 
-import { ranksOf, valuesOf, writeValue } from "../data/columns.js";
+import { valuesOf, writeValue } from "../data/columns.js";
 import { decodeIds } from "../data/decoding.js";
 import { columns, loadFeature } from "../data/features.js";
 import { page } from "../data/files.js";
@@ -10,7 +10,7 @@ import { noteOf } from "../data/notes.js";
 import { word } from "../data/vocabulary.js";
 import { h, svg } from "../elements/elements.js";
 import { format } from "../elements/format.js";
-import { featureLink, hueOfVerdict, intervalElement, senseMark } from "../elements/latents.js";
+import { featureLink, hueOfVerdict, senseMark } from "../elements/latents.js";
 import { exampleSnippet, plainLine } from "../examples/example_text.js";
 import { loadExamples, tokenOf, valueOf } from "../examples/examples.js";
 import {
@@ -18,16 +18,16 @@ import {
 } from "../selection/search.js";
 import { selection } from "../selection/selection.js";
 import {
-  captionOf, distinction, hasClearSenses, isNamedByLabel, sensesInCaption, shareOfNoSense,
+  captionOf, distinction, isNamedByLabel, sensesInCaption, shareOfNoSense,
 } from "../text/captions.js";
 import { JOINED, ruleElement, textOfRule, tokensOfRule, wholeRule } from "../text/segments.js";
-import { gauge } from "./logits.js";
 
 const { has_text: hasText, sense_letters: letters, tokens: scanned } = page;
 
 export const neverFires = (i) => columns.max[i] === null;
 const LETTERS_OF_NOTE = 40; // of a note in a row
 
+const UNTESTED = "Its shares are counted, not a rule that could be tested.";
 const none = () => h("span.muted", null, "–");
 
 /** The strongest firing in its context; null until the data of the rows are read.
@@ -202,40 +202,44 @@ function firesOn(i, rowData) {
   ];
 }
 
-/* A number, and below it its bar on the column's scale, if that has bars: around 0 with its interval, and in bold,
- * with a digit that is not 0, where that leaves 0 out. */
+/* A number, with its interval as its tip, and below it its bar on the column's scale, if that has bars. One around 0
+ * is bold, with a digit that is not 0, where its interval leaves 0 out. */
 function numberOf(column, i) {
   const [x, low, high] = valuesOf(column.name, i);
-  const { scale, span, unit } = column;
-  if (!span) return line(writeValue(column, x));
+  const { scale, span } = column;
   if (x === null) return line(none());
-  if (scale !== "signed") {
-    const bar = h("span.scale", { "--share": Math.min(x / span[1], 1), "aria-hidden": "true" }, h("i"));
-    return [line(writeValue(column, x)), line(bar)];
-  }
+  const bar = span && line(h("span.scale", { "--share": Math.min(x / span[1], 1), "aria-hidden": "true" }, h("i")));
+  if (scale !== "signed") return [line(writeValue(column, x)), bar];
   const isSure = low > 0 || high < 0;
   const digits = isSure && Math.abs(x) < 0.005 ? Math.ceil(-Math.log10(Math.abs(x))) : Math.abs(x) < 1 ? 2 : 1;
   const number = format.fixed(x, digits);
-  return [line(h(isSure ? "b" : "span.muted", null, x > 0 && Number(number) ? `+${number}` : number)),
-    line(gauge([x, low, high], [null, null, null], ranksOf(column), false, unit))];
+  return line(h(isSure ? "b" : "span.muted", intervalTip(low, high),
+    x > 0 && Number(number) ? `+${number}` : number));
 }
+
+const intervalTip = (low, high) =>
+  (low === null ? null : { "data-tip": `95 % interval: ${format.fixed(low)} to ${format.fixed(high)}` });
 
 /* The F1 of what is told in its row: of senses, that of each of the two. */
 const f1Of = (i) => {
   const senses = sensesInCaption(i);
-  if (!hasSenses(i)) return line(format.fixed(columns.f1[i]));
+  if (!hasSenses(i)) {
+    return line(columns.f1[i] === null ? h("span.muted", { "data-tip": UNTESTED }, "–") : format.fixed(columns.f1[i]));
+  }
   return sensesShown(i).map((k) => line(h("span.muted", null, letters[k]), " ", format.fixed(senses[k][2])));
 };
 
-/* Its verdict in a short word, and what is uncertain or several about it. */
+/* Its verdict in a short word, and whether it is unsure. */
 function shortVerdict(i) {
   const verdictWord = format.verdict(verdictOf(i));
-  const n = sensesInCaption(i).length;
-  const ofSenses = hasClearSenses(i) ? `${n} senses` : "no clear senses";
-  const more = [isUnsure(i) ? "unsure" : null, n > 1 ? ofSenses : null].filter(Boolean);
-  const named = { "--hue": hueOfVerdict(verdictOf(i)), title: [verdictWord, ...more].join(", ") };
-  return [h("span.verdict", { ...named, role: "img", "aria-label": verdictWord }, format.shortVerdict(verdictOf(i))),
-    more.length ? h("span.muted", null, `, ${more[0].replace("no clear senses", "unclear")}`) : null];
+  const named = { "--hue": hueOfVerdict(verdictOf(i)), title: verdictWord, role: "img", "aria-label": verdictWord };
+  return h("span", null, h("span.verdict", named, format.shortVerdict(verdictOf(i))),
+    isUnsure(i) ? h("span.muted", null, ", unsure") : null);
+}
+
+function judged(i) {
+  const [one, low, high] = valuesOf("monosemanticity", i);
+  return line(shortVerdict(i), h("span.number", intervalTip(low, high), format.fixed(one)));
 }
 
 /* The number of a feature, and its star. */
@@ -251,7 +255,7 @@ function latentOf(i) {
 /* The cells that hold more than a number, and what is told of a feature that never fires. */
 const CELLS = {
   latent: latentOf,
-  monosemanticity: (i) => [line(shortVerdict(i)), line(intervalElement(...valuesOf("monosemanticity", i)))],
+  monosemanticity: judged,
   explanation: firesOn,
   f1: f1Of,
   activations: bars,

@@ -142,11 +142,15 @@ def map_tokens(segments: Segments, change: Callable[[Token], Token]) -> Segments
 
 
 def to_text(segments: Sequence[Segment]) -> str:
-    """Return the segments as text for a terminal, lists in short."""
+    """Return the segments as text, lists in short and parts of characters in words."""
     return "".join(map(_text, segments))
 
 
 def _text(one: Segment) -> str:
+    if isinstance(one, Token) and one.pieces:
+        whole = "".join(piece for piece in one.pieces if isinstance(piece, str))
+        parts = " and ".join(piece.words for piece in one.pieces if not isinstance(piece, str))
+        return f'"{whole}" with {parts}' if whole else parts
     if isinstance(one, Token):
         return name_of_token(one.text) or f'"{escape_invisible(one.text)}"'
     if isinstance(one, TokenList):

@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from interp.display.segments import Part, Segments, Token, TokenList, listed_tokens, to_json, tokens_of
+from interp.display.segments import Part, Segments, Token, TokenList, listed_tokens, to_json, to_text, tokens_of
 from interp.report.json_text import format_percent
 from interp.report.naming import (
     GOOD_F1,
@@ -34,7 +34,7 @@ from interp.report.naming import (
     SenseFacts,
     kind_of_name,
 )
-from interp.report.page_names import caption_text
+from interp.report.short_names import short_name, words_of
 from interp.report.whole_words import WholeWords
 from interp.text.predicate_kinds import TOPIC
 from interp.text.short_rules import Clause, segments_of
@@ -69,7 +69,11 @@ class Caption(NamedTuple):
     head: str
     """What that says first, which tells a search what the latent fires on, and not where."""
     brief: list | None
-    """What names it in a table, a list or the map; None if that is its rule."""
+    """What names it in a table or a list; None if that is its rule."""
+    text: str
+    """The same as text."""
+    short: list
+    """The same in few letters (`short_names`)."""
     title: list
     """What names it on its own page, which knows its strongest firings, and tells below what it raises."""
     below: list | None
@@ -93,14 +97,10 @@ class Name(NamedTuple):
 def captions_of(latents: Sequence[LatentFacts]) -> list[Caption]:
     """Return the caption of each latent; of those with the same name with what tells them apart."""
     captions = [caption_of(latent) for latent in latents]
-    names = [
-        caption_text(one.brief or to_json([RULE]), {"rule": one.rule, "tokens": latent.tokens.texts})
-        for latent, one in zip(latents, captions, strict=True)
-    ]
-    n_alike = Counter(names)
+    n_alike = Counter(caption.text for caption in captions)
     return [
-        caption_of(latent, is_alone=False) if n_alike[name] > 1 else caption
-        for latent, name, caption in zip(latents, names, captions, strict=True)
+        caption_of(latent, is_alone=False) if n_alike[caption.text] > 1 else caption
+        for latent, caption in zip(latents, captions, strict=True)
     ]
 
 
@@ -114,10 +114,13 @@ def caption_of(latent: LatentFacts, *, is_alone: bool = True) -> Caption:
     measured = rule.measured or (None if beside == rule.clauses else rule.clauses)
     whole = RULE if beside == rule.clauses else Part("rule", segments_of(rule.clauses))
     is_below = rule.clauses and kind not in ("senses", "rule") and not _is_told(kind, latent) and not fails
+    own_rule = segments_of(beside)
     return Caption(
-        rule=to_json(segments_of(beside)),
+        rule=to_json(own_rule),
         head=beside[0].head if beside else "",
         brief=None if name.brief == [RULE] else to_json(name.brief),
+        text=to_text(words_of(name.brief, own_rule)),
+        short=to_json(short_name(name.brief, own_rule)),
         title=to_json(name.title),
         below=to_json(_rule_in_words(rule, whole)) if is_below else None,
         measured=to_json(segments_of(measured)) if measured else None,

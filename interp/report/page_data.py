@@ -126,6 +126,8 @@ class PageData:
             "rule": [one.rule for one in self.captions],
             "head": [one.head for one in self.captions],
             "brief": [one.brief for one in self.captions],
+            "text": [one.text for one in self.captions],
+            "short": [one.short for one in self.captions],
         }
         return {"columns": lists | lists_of(self.columns, lists), "order": self.order}
 

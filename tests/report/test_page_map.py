@@ -615,33 +615,22 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     browser.evaluate("report.setNote(3, { star: false })")
 
 
-def test_the_name_of_a_feature_has_its_senses_and_keeps_a_token_and_its_quotes_together(browser, address):
+def test_the_name_of_a_feature_is_in_one_line_and_told_by_its_first_sense(browser, address):
     """Also on a phone, where a few features that are found are named on the whole map."""
     browser.size(390, 844)
     own = "document.querySelector('.names .own[style*=visible]')"
     browser.open(f"{address}#map?q=%23{SPLIT}")
-    browser.wait(f"{own}?.textContent === '{SPLIT} A\\u00a0a rule that holdsB\\u00a0no rule'")
-    browser.evaluate(f"report.setNote({SPLIT}, {{ note: 'where one holds' }})")
-    browser.evaluate("report.select({ query: 'holds' })")
-    browser.wait(f"{own}?.textContent === '{SPLIT} A\\u00a0a rule that holds'")  # the sense that is found
-    browser.evaluate(f"report.setNote({SPLIT}, {{ note: '' }})")
-    browser.open(f"{address}#map?q=%235")
-    browser.wait(f"{own} !== null")
-    assert browser.text(".names .own[style*=visible] .short")[0] == '"1233"'
-    browser.open(f"{address}#overview")
-    boxed = "(({ rule, brief }) => { rule[6] = ['tokens after ', ['\":']]; brief[6] = null; })"
-    browser.evaluate(f"{boxed}(report.columns)")  # the token itself has a quote
-    browser.evaluate("location.hash = '#map?q=%236'")
-    browser.wait(f"{own} !== null")
-    assert '":' in browser.text(".names .own[style*=visible] .short")
+    browser.wait(f"{own}?.textContent === '{SPLIT} A\\u00a0a rule that holds +1'")
+    browser.evaluate("location.hash = '#map?q=%235'")
+    browser.wait(f"{own}?.textContent === '5 \"1233\"' && {own}.getClientRects().length === 1")
+    assert browser.evaluate(f"{own}.offsetHeight") < 24
 
 
 def test_a_search_that_only_the_rule_of_all_senses_fits_shows_that_rule(browser, address):
     browser.open(f"{address}#overview")
     browser.evaluate(f"""report.columns.rule[{SPLIT}] = [["a"], ", ", ["b"], ", ", ["zebra"], " or ", ["c"]];
         report.setNote({SPLIT}, {{ note: 'zebra' }}); location.hash = '#map?q=zebra';""")
-    browser.wait("document.querySelector('.names .own[style*=visible] mark')?.textContent === 'zebra'")
-    assert browser.text(".listed mark") == ["zebra"]
+    browser.wait("document.querySelector('.listed mark')?.textContent === 'zebra'")
     browser.evaluate(f"report.setNote({SPLIT}, {{ note: '' }})")
 
 
@@ -660,6 +649,8 @@ def test_weak_matches_are_small_points_without_a_name_that_the_list_folds(browse
             Object.assign(report.columns.token_shares, { [latent]: shares });
             Object.assign(report.columns.rule, { [latent]: [[tokens[0]]] });
             Object.assign(report.columns.brief, { [latent]: null });
+            Object.assign(report.columns.text, { [latent]: `"${tokens[0]}"` });
+            Object.assign(report.columns.short, { [latent]: [[tokens[0]]] });
         });
         location.hash = '#map?q=thou';""")
     browser.wait("document.querySelector('.names .own[style*=visible]') !== null")
@@ -671,39 +662,31 @@ def test_weak_matches_are_small_points_without_a_name_that_the_list_folds(browse
     assert browser.text(".list > .listed .number") == ["5"], "where all are weak, none is left out"
 
 
-def test_parts_of_characters_are_drawn_in_a_name_that_the_list_tells_in_words(browser, address):
-    browser.open(f"{address}#map")
-    name = """((latent) => {
-        const pieces = [["…פ", "the last byte of the Hebrew letter פ"], ["א–ת…", "the first byte of a Hebrew letter"]];
-        report.columns.rule[latent] = [["⟨a4⟩⟨d7⟩", pieces, 1]];
+def test_of_parts_of_characters_a_name_has_the_box_and_the_list_the_words_too(browser, address):
+    browser.open(f"{address}#map?q=%236")
+    browser.evaluate("""((latent) => {
+        const pieces = [["…פ", "the last byte of the Hebrew letter פ"]];
+        report.columns.short[latent] = report.columns.rule[latent] = [["⟨a4⟩", pieces]];
         report.columns.brief[latent] = null;
-        const [told, short] = [report.listedRule(latent), report.nameAtPoint(latent, false)];
-        return [told.textContent, Array.from(short.querySelectorAll(".byte"), (part) => part.dataset.part)];
-    })(6)"""
-    told, parts = browser.evaluate(name)
-    assert "the last byte of" in told and parts == ["…פ"], "not what may be any letter"
+        report.select({ query: "#6 " });
+    })(6)""")
+    told = "Array.from(document.querySelectorAll('%s'), (e) => e.innerText).join()"
+    browser.wait("document.querySelector('.names .own[style*=visible] .byte')?.dataset.part === '…פ'")
+    assert "the last byte of" in browser.evaluate(told % ".listed .rule")
+    assert "the last byte of" not in browser.evaluate(told % ".names .own")
 
 
-def test_a_name_that_would_be_cut_waits_for_a_closer_view(browser, address):
-    browser.open(f"{address}#map")
-    words = "[`${latent} is found ${'in the same place '.repeat(9)}`]"
-    browser.evaluate(f"report.order.slice(4).forEach((latent) => {{ report.columns.brief[latent] = {words}; }})")
-    for _ in range(2):
-        browser.click(".zooms button")
-    shown = "Array.from(document.querySelectorAll('.names .own[style*=visible]'), (e) => %s)"
-    browser.wait(shown % "e" + ".length > 0")
-    assert not any(browser.evaluate(shown % "e.scrollHeight > e.clientHeight + 4 || e.scrollWidth > e.clientWidth + 1"))
-
-
-def test_where_a_search_finds_words_a_name_is_the_token_by_which_it_differs(browser, address):
-    browser.open(f"{address}#map?q=zebra")
-    rules = json.dumps([["most tokens in zebra script after ", ["x"]], [["y"], " or ", ["z"], " in zebra"], ["zebra"]])
-    name = """(rules) => rules.map((rule) => {
-        report.columns.brief[6] = rule;
-        return report.nameAtPoint(6, true).outerHTML.replace(/<(?!.?mark)[^>]*>/g, "");
+def test_a_name_has_what_a_search_has_found_or_else_the_token_with_its_share(browser, address):
+    browser.open(f"{address}#map?q=1233")
+    names = """(rules) => rules.map((rule) => {
+        report.columns.short[5] = rule;
+        report.columns.token_shares[5] = [0.4];
+        return report.nameAtPoint(5, true).outerHTML.replace(/<(?!.?mark)[^>]*>/g, "");
     })"""
-    names = browser.evaluate(f"({name})({rules})")
-    assert names == ['6 after "x"', '6 "y"', "6 <mark>zebra</mark>"], "or the words where it has no token"
+    rules = json.dumps([["in 1233 script after ", ["x"]], [["1233"]], [["y"], " +1"]])
+    assert browser.evaluate(f"({names})({rules})") == [
+        '5 in <mark>1233</mark> script after "x"', '5 "<mark>1233</mark>"', "5 <mark>40 % on 1233</mark>"
+    ]  # fmt: skip
 
 
 def test_a_kind_of_text_has_one_hue_on_both_grounds_and_is_told_from_black():
@@ -742,7 +725,7 @@ def test_a_name_that_fails_keeps_no_other_from_being_shown(browser, address):
             if (!window.isMended) throw new Error("3 has no name");
             return null;
         };
-        Object.defineProperty(report.columns.brief, 3, { get });
+        for (const name of ['brief', 'short']) Object.defineProperty(report.columns[name], 3, { get });
         report.select({ query: "" });
     })()""")
     browser.wait("document.querySelector('#trouble span').textContent.endsWith('3 has no name')")

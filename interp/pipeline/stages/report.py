@@ -35,7 +35,7 @@ def _report_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=10,
+    version=11,
     inputs=("features",),
     cost=_report_cost,
     outside_inputs=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},

@@ -150,6 +150,8 @@ interface TableColumns {
   rule: Rule[];
   head: string[]; // what the rule says first
   brief: (Segment[] | null)[];
+  text: string[]; // the same as text
+  short: Segment[][]; // and in few letters
 }
 
 /* Segments of captions and rules (segments.py, captions.py). */

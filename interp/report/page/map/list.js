@@ -9,7 +9,7 @@ import { term } from "../elements/glossary.js";
 import { featureLink, judgedElements } from "../elements/latents.js";
 import { exampleList } from "../examples/example_list.js";
 import { tellingExamples } from "../examples/examples.js";
-import { foundOn, listedRule } from "./words.js";
+import { foundOn, mapRule } from "./words.js";
 import { selectedLatents, selection, selectsAll } from "../selection/selection.js";
 import { labelOrCaption } from "../text/captions.js";
 
@@ -31,7 +31,7 @@ export function mapList({ placeOf, scatter, selected, bestOf, chosenBy, hasCard,
     return h("li", { onpointerenter: point, onpointerleave: () => onpoint(-1), onfocusin: point },
       h("button.link", { type: "button", onclick: () => onpick(k) }, h("span.number", null, String(latent))),
       dot(latent),
-      listedRule(latent),
+      mapRule(latent),
       more);
   }
 

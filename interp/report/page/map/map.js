@@ -219,7 +219,7 @@ function hovered(k, isListed = false) {
     h("b", null, `Feature ${latent}`),
     " ",
     ...judgedElements(latent).filter(Boolean),
-    h("div.rule", null, mapRule(latent)),
+    mapRule(latent),
     strongestFiring(latent, rowData),
   );
   placeCard(scatter.toPixels(points.x[k], points.y[k]));

@@ -1,7 +1,7 @@
 /* The names on the map: of the whole those of common kinds of text, each as large as its kind; in a closer view also
  * those of rare kinds and of clusters, and then of features. Those of features that are selected have their numbers,
- * and of few features in view each has what it fires on and a piece of text. None is cut: one that has no room waits
- * for a closer view. None lies over another, over a corner of the map that is covered or, but for those of kinds,
+ * and of few features in view each has what it fires on and a piece of text. One that has no room waits for a closer
+ * view. None lies over another, over a corner of the map that is covered or, but for those of kinds,
  * over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line from it. */
 
 import { page } from "../data/files.js";
@@ -30,7 +30,6 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     BESIDE = 4, // pixels between the edge of a point and its name
     HITS = [8, 6], // pixels, the radius of a point that is drawn larger, and of one of many
     MANY_HITS = 40, // from which on they are many
-    ONE_LINE = 24, // pixels, of a name in one line the height at most
     MOST_COVERED = 4, // points under the name of a small cluster
     CORE = 40, // pixels around a point within which other points make its place dense
     MOST_LED = 32, // names at the end of a line, where nothing is selected
@@ -66,23 +65,10 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   const kinds = fixed.filter(({ kind }) => kind !== null).sort((one, other) => sizeOf(one) - sizeOf(other));
   const clusters = fixed.filter(({ kind }) => kind === null);
 
-  /* Half the width and half the height of a name, infinite of one that would be cut. One of several lines is as wide
-   * as the longest. */
+  /* Half the width and half the height of a name. */
   function halvesOf(element) {
-    if (!sizes.has(element)) {
-      const isCut = element.scrollHeight > element.clientHeight + 4 || element.scrollWidth > element.clientWidth + 1;
-      if (!isCut && element.offsetHeight > ONE_LINE) shrink(element);
-      sizes.set(element, isCut ? [Infinity, Infinity] : [element.offsetWidth / 2, element.offsetHeight / 2]);
-    }
+    if (!sizes.has(element)) sizes.set(element, [element.offsetWidth / 2, element.offsetHeight / 2]);
     return sizes.get(element);
-  }
-
-  function shrink(element) {
-    const { left, right } = element.getBoundingClientRect();
-    const range = document.createRange();
-    range.selectNodeContents(element);
-    const end = Math.max(...Array.from(range.getClientRects(), (line) => line.right));
-    if (end < right - 2) element.style.maxWidth = `${Math.ceil(end - left) + 1}px`;
   }
 
   /* An element that is made once for a key, and stays on the page, since the browser would measure it again. */
@@ -212,7 +198,6 @@ export function mapNames({ points, placeOf, scatter, regions }) {
         const spot = put(each, [...near, ...far], { isOwn: true, most: isSpared ? 0 : Infinity });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
-        each.style.textAlign = spot[0] < px && !each.matches(".with-text") ? "right" : ""; // lines end at the point
         named.push(latent);
         break;
       }

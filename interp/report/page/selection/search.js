@@ -4,13 +4,14 @@
  * (spaces count), and #12 for the number of a latent. Digits alone match whole numbers only. After tok: white space may
  * be written as the page draws it (␣my, ␣×7, ↵), and one space may come first. */
 
-import { columns, loadTable, order } from "../data/features.js";
+import { columns, order } from "../data/features.js";
 import { lazily, page } from "../data/files.js";
 import { noteOf } from "../data/notes.js";
 import { h, textsOf } from "../elements/elements.js";
 import { format } from "../elements/format.js";
-import { captionOf, isNamedByLabel } from "../text/captions.js";
-import { ruleElement, textOfRule, tokensOfRule } from "../text/segments.js";
+import { isNamedByLabel, sensesInCaption } from "../text/captions.js";
+import { scriptOf } from "../text/letters.js";
+import { textOfRule, tokensOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 
 /** A word of a query: the number of a latent, or a text to be found.
@@ -36,7 +37,7 @@ const WHITE_SPACE = { newline: /\n/, "blank line": /\n\n/, space: / /, indentati
 const MUCH = 0.1; // share of the firings on white space from which it is among the words of a latent
 const tokensOf = []; // the tokens that the rule of each latent names
 const tokensInCaption = []; // these, and the tokens and whole words of its caption
-const shown = []; // the words for the caption of each latent, once they are needed
+const shown = []; // the words for each latent, once they are needed
 
 const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
@@ -63,34 +64,22 @@ const namedBy = (i) =>
   (tokensOf[i] ??= new Set(tokensOfRule(columns.rule[i]).map(([text]) => lower(text))));
 
 const captionTokens = (i) => (tokensInCaption[i] ??= [...namedBy(i),
-  ...tokensOfRule(columns.brief[i] ?? []).map(([text]) => lower(text))]);
+  ...tokensOfRule([...columns.brief[i] ?? [], ...sensesInCaption(i).flatMap(([rule]) => rule)])
+    .map(([text]) => lower(text))]);
 
 /* The names of white space; none of a token that has anything else. */
 const whiteSpaceIn = (token) =>
   (token.trim() ? [] : Object.keys(WHITE_SPACE).filter((name) => WHITE_SPACE[name].test(token)));
 
-/* The words that the page shows for what a latent fires on, with the names of letters that it draws after them, of
- * what parts of characters are, and of white space. */
-function wordsOf(i) {
-  if (shown[i] !== undefined) return shown[i];
-  const element = h("span", null, ruleElement(columns.rule[i]), ", ", captionOf(i, false));
-  for (const number of element.querySelectorAll(".shortened .muted")) number.remove(); // of the tokens left out
-  const scripts = Array.from(element.querySelectorAll("[data-script]"), ({ dataset }) => dataset.script);
-  const parts = Array.from(element.querySelectorAll(".byte"), (part) => part.getAttribute("aria-label"));
-  const commonest = columns.tokens[i].filter((_, k) => columns.token_shares[i][k] >= MUCH);
-  const blanks = [...namedBy(i), ...commonest].flatMap(whiteSpaceIn);
-  return (shown[i] = lower([element.textContent, ...scripts, ...parts, ...new Set(blanks)].join(", ")));
-}
-
-/* Find the words of all rules while the browser is idle, so that the first search does not wait for them. */
-function prepare(i = 0) {
-  window.requestIdleCallback?.((deadline) => {
-    let next = i;
-    while (next < order.length && deadline.timeRemaining() > 1) wordsOf(next++);
-    if (next < order.length) prepare(next);
-  });
-}
-window.addEventListener("load", () => loadTable().then(() => prepare()));
+/* The words that the page shows for what a latent fires on, with the names of families of tokens in its rule, of
+ * letters that it draws after them, and of white space. */
+const wordsOf = (i) => (shown[i] ??= lower([
+  columns.text[i].replaceAll(/ \+\d+/g, ""), // without the numbers of tokens that are left out
+  ...columns.rule[i].flatMap((/** @type {any} */ one) => one.groups?.map(([name]) => name) ?? []),
+  ...captionTokens(i).map(scriptOf).filter(Boolean),
+  ...captionTokens(i).flatMap(whiteSpaceIn),
+  ...columns.tokens[i].filter((_, k) => columns.token_shares[i][k] >= MUCH).flatMap(whiteSpaceIn),
+].join(", ")));
 
 /** @type {(each: Term, token: string) => boolean} */
 const isToken = ({ text, quoted }, token) => (quoted ? token : token.trim()) === text;

@@ -65,7 +65,14 @@ export function labelOrCaption(latent, isMeasured = false) {
 
 /** The same as text alone.
  * @type {(latent: number) => string} */
-export const labelOrCaptionText = (latent) => h("span", null, labelOrCaption(latent)).textContent;
+export const labelOrCaptionText = (latent) => noteOf(latent).label || columns.text[latent];
+
+/** The same in few letters.
+ * @type {(latent: number) => Child} */
+export function labelOrShort(latent) {
+  const { label: readerLabel } = noteOf(latent);
+  return readerLabel ? h("bdi.mine", null, readerLabel) : h("bdi.quoting", null, drawSegments(columns.short[latent]));
+}
 
 /** What tells it from others of the same rule or label: tokens that it raises; nothing if it has its own.
  * @type {(latent: number) => Child[]} */

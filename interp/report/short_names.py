@@ -1,0 +1,126 @@
+"""Shorten what names a latent, for a point of the map, a node of a graph or a row of a figure.
+
+In: the caption of a latent and its rule, as segments. Out: a few words and tokens that fit in ROOM letters: all of the
+caption but its shares, or else of each list the first token and how many more there are, '"one", in "done" +3', and …
+for the parts that do not fit. Of several senses it names the first, with the number of the others.
+"""
+
+import textwrap
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from interp.display.segments import (
+    LIKE,
+    SEPARATORS,
+    Part,
+    Segment,
+    Segments,
+    Token,
+    TokenGroup,
+    TokenList,
+    short_list,
+    to_text,
+)
+from interp.report.json_text import format_percent
+
+ROOM = 28
+MOST_OF_NO_SENSE = 0.5
+"""The share of the activation of no sense from which on no sense tells what a latent fires on."""
+
+
+class _Unit(NamedTuple):
+    """A part of a name that tells something on its own: words, and the list of tokens after them."""
+
+    words: str
+    listed: list[TokenGroup]
+
+
+def short_name(caption: Segments, rule: Segments) -> Segments:
+    """Return the short name of a latent: words, tokens and, of one with senses, Part("sense", [number, segments])."""
+    parts = {one.kind: one.content for one in caption if isinstance(one, Part)}
+    if "senses" not in parts:
+        return _shortened(words_of(caption, rule, has_shares=False))
+    if parts.get("no_sense", 0) >= MOST_OF_NO_SENSE:
+        return ["no clear senses"]
+    senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
+    k = next((k for k, words in enumerate(senses) if words), 0)
+    others = [f" +{len(senses) - 1}"] if len(senses) > 1 else []
+    return [Part("sense", [k, _shortened(senses[k] or ["no rule"])]), *others]
+
+
+def words_of(caption: Segments, rule: Segments, *, has_shares: bool = True) -> Segments:
+    """Return what a caption says as words and tokens alone, with its shares or without them."""
+
+    def plain(one: Segment) -> Segments:
+        if not isinstance(one, Part):
+            return [one]
+        if one.kind == "rule":
+            return one.content or rule
+        if one.kind == "senses":
+            told = [[*(["; "] if k else []), *(words or ["no rule"])] for k, (words, *_) in enumerate(one.content)]
+            return [each for words in told for each in words]
+        if one.kind == "label":
+            return [one.content[0]]
+        if one.kind == "more_senses":
+            return [f" and {len(one.content)} more"]
+        if one.kind == "no_sense":
+            return [f", of no sense {format_percent(one.content)}"]
+        if one.kind == "f1" or (one.kind == "small" and not has_shares):
+            return []
+        return words_of(one.content, rule, has_shares=has_shares)
+
+    return [each for one in caption for each in plain(one)]
+
+
+def _shortened(words: Segments) -> Segments:
+    if len(to_text(words)) <= ROOM:
+        return [each for one in words for each in (short_list(one) if isinstance(one, TokenList) else [one])]
+    kept: Segments = []
+    for unit in map(_first_of, _units(words)):
+        if kept and len(to_text([*kept, *unit])) > ROOM:
+            *others, last = kept
+            return [*others, last.rstrip(", ") if isinstance(last, str) else last, " …"]
+        kept += unit
+    return kept
+
+
+def _units(words: Segments) -> Iterator[_Unit]:
+    unit = _Unit("", [])
+    for before, one, after in zip(["", *words], words, [*words[1:], ""], strict=False):
+        if isinstance(one, TokenList):
+            unit.listed.extend(one.groups)
+        elif isinstance(one, Token):
+            unit.listed.append(TokenGroup("", (one,), 1))
+        elif one not in SEPARATORS or isinstance(before, str) or isinstance(after, str):
+            if unit != _Unit("", []):
+                yield unit
+            unit = _Unit(str(one), [])
+    yield unit
+
+
+def _first_of(unit: _Unit) -> Segments:
+    """Return the words of a unit, the first of its list and how many more there are. Of tokens that have a name in
+    common this stands before the first one, or alone where both have no room."""
+    if not unit.listed:
+        return [_without_middle(unit.words)]
+    first, *others = unit.listed
+    n_others = sum(len(group.tokens) for group in others)
+    is_like = first.name == LIKE.rstrip()
+    before = _without_middle(unit.words) + (f"{first.name} " if first.name else "")
+    with_token: Segments = [before, first.tokens[0], _more(n_others + len(first.tokens) - 1)]
+    if not first.name or is_like or (first.n_shown and len(to_text(with_token)) <= ROOM):
+        return [part for part in with_token if part]
+    return [before.rstrip() + _more(n_others)]
+
+
+def _without_middle(words: str) -> str:
+    """Return long words with … between the first ones and the last, which belongs to what is after it: "most tokens in
+    Hebrew … after "."""
+    if len(words) <= ROOM + 4:
+        return words
+    first, last = words.rstrip().rsplit(" ", 1)
+    return f"{textwrap.shorten(first, ROOM - len(last), placeholder=' …')} {last}{' ' * words.endswith(' ')}"
+
+
+def _more(n: int) -> str:
+    return f" +{n}" if n else ""

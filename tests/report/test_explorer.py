@@ -320,10 +320,10 @@ def test_a_latent_is_held_at_the_largest_multiple_that_moves_the_predictions_lit
         asked = {"prompt": TEXT, "n_tokens": 1, "temperature": 0, "seed": 0}
         is_far = [
             post(server, "steer", {**asked, "multiples": {str(latent): held}})[1]["is_far"]
-            for held in (0.5, 1, 2, 4, 8)
+            for held in (0.25, 0.5, 1, 2, 4, 8)
         ]
-        allowed = [held for held, far in zip((0.5, 1, 2, 4, 8), is_far, strict=True) if not far]
-        assert status == 200 and multiple == max(allowed, default=0.5)
+        allowed = [held for held, far in zip((0.25, 0.5, 1, 2, 4, 8), is_far, strict=True) if not far]
+        assert status == 200 and multiple == max(allowed, default=0.25)
         chosen.add(multiple)
     assert len(chosen) > 1
 
@@ -588,6 +588,26 @@ def test_the_model_writes_with_a_feature_held_as_soon_as_it_is_chosen(page, serv
     assert not page.complaints
 
 
+def test_what_is_shown_of_a_former_text_is_pale_until_the_model_has_read_and_continued_the_new_one(page):
+    typed(page, TEXT)
+    page.click(".rows .hold")
+    page.wait("document.querySelectorAll('.written').length === 2")
+    page.evaluate("window.before = document.querySelector('.written')")
+    field = "document.getElementById('typed')"
+    put = f"{field}.value = %s; {field}.dispatchEvent(new Event('input'))"
+    pale = "Boolean(document.querySelector('.readout.stale'))"
+    assert page.evaluate(f"{pale}") is False
+    assert page.evaluate(f"{put % json.dumps('another text')}; {pale}") is True, "at once"
+    page.wait("!before.isConnected && document.querySelector('.readout.stale, .texts.waiting') === null")
+    assert all("another text" in text for text in page.text(".written .text"))
+    assert page.evaluate(f"{put % json.dumps('')}; document.querySelector('.readout').hidden"), (
+        "of none nothing is shown"
+    )
+    typed(page, TEXT)
+    page.wait(f"!{pale}")
+    assert page.evaluate("document.querySelector('.readout').hidden") is False and not page.complaints
+
+
 def answer_instead(browser, name: str, answer: str) -> None:
     """Let the page's questions of a name have another answer: a promise of a Response, in JavaScript."""
     browser.evaluate(f"""(() => {{
@@ -727,9 +747,8 @@ def test_of_a_text_that_is_too_long_the_beginning_is_read_and_the_page_says_so(p
     assert page.text(".next tr") and page.text(".rows [data-latent]") and page.faint() == []
     page.click(".rows .hold")
     page.wait("document.querySelectorAll('.written').length === 2")
-    typed(page, "")
-    assert page.text(".notice [role=alert]") == ["There is no text: write some."]
-    assert page.text(".next tr") and page.text(".rows [data-latent]"), "what there was stays"
+    page.evaluate("((field) => { field.value = ''; field.dispatchEvent(new Event('input')); })(typed)")
+    assert page.text(".notice") == [""] and page.evaluate("document.querySelector('.readout').hidden")
     assert not page.complaints
 
 

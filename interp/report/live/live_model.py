@@ -61,7 +61,7 @@ N_MOVED = 4
 """Number of tokens that are listed as raised, and as lowered, by a latent."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
-MULTIPLES = (0.5, 1.0, 2.0, 4.0, 8.0)
+MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
 """Multiples from which that of a latent is chosen, if the reader chooses none."""
 MOST_KL = 0.5
 """Nats a token by which a chosen multiple may move the predictions: beyond it a small model soon repeats itself."""

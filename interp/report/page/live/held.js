@@ -80,7 +80,7 @@ function showList() {
       held.set(latent, event.target.valueAsNumber);
       writeSoon();
     };
-    const bounds = { value: held.get(latent) ?? 1, step: 0.5, min: -100, max: 100, required: true };
+    const bounds = { value: held.get(latent) ?? 1, step: 0.25, min: -100, max: 100, required: true };
     return h("label", null, h("input", { type: "number", ...bounds, oninput }), " × its maximum");
   };
   const row = (latent) => h("li", null,
@@ -99,6 +99,13 @@ function showList() {
 function writeSoon() {
   clearTimeout(timer);
   timer = setTimeout(write, PAUSE);
+}
+
+/** Continue another text with the features that are held. */
+export function textChanged() {
+  if (!held.size) return;
+  parts.texts.classList.add("waiting");
+  writeSoon();
 }
 
 /* Continue the text. Only the answer to the last question is shown. */

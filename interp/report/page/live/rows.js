@@ -26,7 +26,7 @@ const LEAST_KL = 0.01; // nats, and
 const LEAST_SHIFT = 0.005; // of a probability: what moves less is not told
 const N_MOVED = 3; // tokens that a feature raises, and that it lowers
 const N_BEFORE = 4; // tokens before that of a cell, in its tip
-const MOST_HEADS = 24; // tokens that have room above the cells
+const MOST_HEADS = matchMedia("(min-width: 1241px)").matches ? 18 : 10; // tokens that have room above the cells
 const STRENGTH_MEANS = "Its activation at the chosen token, as a share of its maximum in the scan.";
 const EFFECT_MEANS =
   "The log probability of the next token after the chosen one with the feature less that without it, measured.";

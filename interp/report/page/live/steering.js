@@ -102,7 +102,7 @@ export function steering(latent, example) {
     "aria-label": "A text that the model continues",
     oninput,
   });
-  const range = { type: "range", min: LEAST, max: MOST, step: 0.5, value: 1 };
+  const range = { type: "range", min: LEAST, max: MOST, step: 0.25, value: 1 };
   const slider = h("input", { ...range, "aria-label": "Times the maximum of the feature", oninput });
 
   function later() {

@@ -5,7 +5,7 @@ import { svg } from "../elements/elements.js";
 
 const LEAST = 0.15; // of the deepest shade: what is there is seen
 const NARROWEST = 1 / 150; // of the width
-const MARK = 0.16; // of the height: it tells the chosen token
+const MARKED = 1 / 60; // of the width, that of the mark of the chosen token at least
 
 /** Shade an element by a value, deepest at ±most. An effect has a sign, a strength does not.
  * @type {(element: Element, value: number, most: number, isSigned: boolean) => void} */
@@ -24,10 +24,12 @@ export function shadeElement(element, value, most, isSigned) {
  *   tip: (position: number, value: number) => string, onchoose: (position: number) => void,
  *   onpoint: (position: number) => void }} strip */
 export function stripElement({ n, values, at, most, isSigned, tip, onchoose, onpoint }) {
-  const width = Math.max(1, n * NARROWEST);
-  const box = (position) => ({ x: position + (1 - width) / 2, width });
+  const box = (position, least = NARROWEST) => {
+    const width = Math.max(1, n * least);
+    return { x: position + (1 - width) / 2, width, height: 1 };
+  };
   const cell = ([position, value]) => {
-    const rect = svg("rect", { ...box(position), height: 1, "data-position": position });
+    const rect = svg("rect", { ...box(position), "data-position": position });
     rect.dataset.tip = tip(position, value);
     shadeElement(rect, value, most, isSigned);
     return rect;
@@ -37,7 +39,7 @@ export function stripElement({ n, values, at, most, isSigned, tip, onchoose, onp
     "svg",
     { class: "textstrip", viewBox: `0 0 ${n} 1`, preserveAspectRatio: "none", role: "img", "aria-label": label },
     Array.from(values, cell),
-    svg("rect", { class: "at", ...box(at), y: 1 - MARK, height: MARK }),
+    svg("rect", { class: "at", ...box(at, MARKED) }),
   );
   const position = (event) => {
     const place = picture.getBoundingClientRect();

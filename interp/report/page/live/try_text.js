@@ -8,7 +8,7 @@ import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { ask, showError } from "./ask.js";
 import { edgesSection, readEdges } from "./edges.js";
-import { heldElement, heldLatents, hold } from "./held.js";
+import { heldElement, heldLatents, hold, textChanged } from "./held.js";
 import { nextTokenElements } from "./next_token.js";
 import { namedElements, rowsElement, valueText } from "./rows.js";
 import { shadeElement } from "./strip.js";
@@ -61,7 +61,7 @@ const put = (() => {
       }
     }
     isAsking = false;
-    parts.found.classList.toggle("stale", !isAnswered);
+    parts.found.classList.toggle("stale", !isAnswered || read.text !== parts.field.value);
   };
 })();
 
@@ -69,7 +69,6 @@ const put = (() => {
 async function readText(isOld) {
   const text = parts.field.value;
   try {
-    if (!text) throw new Error("There is no text: write some");
     const answer = await ask("read", { text });
     const before = read?.tokens ?? [];
     const isSame = at < before.length - 1 && answer.tokens.slice(0, at + 1).join() === before.slice(0, at + 1).join();
@@ -272,7 +271,13 @@ function build(section) {
   parts.notice = h("div.notice", { role: "status" });
   const oninput = () => {
     clearTimeout(timer);
-    timer = setTimeout(() => put(readText), PAUSE);
+    parts.found.hidden = !parts.field.value;
+    parts.found.classList.add("stale"); // until the model has read the text as it is now
+    if (!parts.field.value) return parts.notice.replaceChildren();
+    timer = setTimeout(() => {
+      put(readText);
+      textChanged();
+    }, PAUSE);
   };
   parts.field = h("textarea", { id: "typed", rows: 2, spellcheck: "false", oninput });
   parts.field.value = EXAMPLE;

@@ -310,9 +310,9 @@ function exampleLists([[a, first], [b, second]], divided) {
 function agreement(pairs, { both, others, isByA }, n) {
   if (!both.length) return null;
   const activations = both.map((one) => [valueOf(one), others.get(one[1])]);
-  return h("section", null, h("h3", null, "Activations where both fire"),
-    agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))),
-    h("p.below", null, `${format.count(both.length)} of the ${format.count(n)} tokens where both fire: those stored`));
+  const stored = `the ${format.count(both.length)} of ${format.count(n)} tokens that are stored`;
+  return h("section", null, h("h3", null, "Activations where both fire ", h("small", null, stored)),
+    agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))));
 }
 
 /* [Of the first, of the second], as points on scales from 0 to the largest of each. */

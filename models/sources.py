@@ -91,7 +91,7 @@ def text_source(**facts: Any) -> Callable[[Callable[..., Iterator[Document]]], C
 
     def decorate(read: Callable[..., Iterator[Document]]) -> Callable[..., Iterator[Document]]:
         source = TextSource(read, _first_sentence(read), **of_paths | facts)
-        register(TEXT_SOURCES, read.__name__, source, "the source of text", lambda source: source.read, {"mixture"})
+        register(TEXT_SOURCES, read.__name__, source, "source of text", lambda source: source.read, {"mixture"})
         return read
 
     return decorate
@@ -107,7 +107,7 @@ def model_source(
 
     def decorate(load: Callable[..., HookedLanguageModel]) -> Callable[..., HookedLanguageModel]:
         source = ModelSource(load, _first_sentence(load), **facts)
-        noun = "the source of models"
+        noun = "source of models"
         register(MODEL_SOURCES, name or load.__name__, source, noun, lambda source: source.load, {"train"})
         return load
 

@@ -16,7 +16,7 @@ FIGURES: dict[str, Callable[..., go.Figure]] = {}
 def figure(function: Draw) -> Draw:
     """Register the function below as the figure of its name. Raises ValueError if another figure has this name."""
     draw: Callable[..., go.Figure] = function
-    register(FIGURES, function.__name__, draw, "the figure", lambda draw: draw)
+    register(FIGURES, function.__name__, draw, "figure", lambda draw: draw)
     return function
 
 

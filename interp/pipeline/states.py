@@ -8,7 +8,7 @@
 A stage's result is made of
 
     version    the number that its declaration raises when it gives other results than before (`Stage.version`)
-    settings   its sections of the configuration, and the plugins of the run, as the effect of a user's code is unknown
+    settings   its sections of the configuration, and the plugins with which it can do something (`Stage.extended_by`)
     outside    what it reads outside the run folder (`Stage.outside_inputs`), such as the digests of files of text
     inputs     the results of the stages that it reads
 
@@ -25,6 +25,7 @@ from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, Protocol
 
 from interp.pipeline.config import RunConfig
+from interp.pipeline.plugins import registered_by
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.files import digest_json, json_roundtrip
 from interp.storage.folders import interrupted_work
@@ -125,11 +126,21 @@ def finished_manifest(run: StageFolders, stage: str) -> dict[str, Any] | None:
 
 
 def _settings(run: StageFolders, stage: Stage) -> dict[str, Any]:
-    """Return the settings that a stage's results depend on: its sections, and the digests of all plugins."""
+    """Return the settings that a stage's results depend on: its sections, and the digests of the plugins that count."""
     config = run.config.at(run.config.harvest.hook_name)
     sections = config.to_dict()
     settings = {name: sections[name] for name in stage.sections}
-    return settings | ({"plugins": sorted(config.plugins.values())} if config.plugins else {})
+    plugins = sorted(digest for file, digest in config.plugins.items() if _counts(run, stage, file, digest))
+    return settings | ({"plugins": plugins} if plugins else {})
+
+
+def _counts(run: StageFolders, stage: Stage, file: str, digest: str) -> bool:
+    """Return whether a stage can use what a plugin registers or, where it has not been imported, whether it could."""
+    registered = registered_by(file, digest)
+    if registered is None:
+        manifest = finished_manifest(run, stage.name)
+        return manifest is not None and digest in manifest["config"].get("plugins", ())
+    return any(noun in stage.extended_by or (noun, name) == ("stage", stage.name) for noun, name in registered)
 
 
 def _fingerprint(stage: Stage, settings: Mapping[str, Any], inputs: Mapping[str, str]) -> str:

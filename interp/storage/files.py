@@ -9,6 +9,7 @@ a partial `name`. Damaged content raises a DamagedError with the file and the re
 or pandas before it is used.
 """
 
+import ast
 import hashlib
 import json
 import math
@@ -185,6 +186,16 @@ def digest(*parts: "str | bytes | np.ndarray | Tensor") -> str:
 def digest_json(content: Any) -> str:
     """Return the SHA-256 of a JSON value, whatever the order of its keys."""
     return digest(json.dumps(content, sort_keys=True, default=_to_plain))
+
+
+def digest_code(source: str | bytes) -> str:
+    """Return the SHA-256 of Python code, in which comments, blank lines and docstrings have no part. Raises SyntaxError
+    if it is not Python."""
+    code = ast.parse(source)
+    for node in ast.walk(code):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            del node.body[: ast.get_docstring(node) is not None]
+    return digest(ast.unparse(code))
 
 
 def digest_file(file: str | Path) -> str:

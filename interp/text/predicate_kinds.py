@@ -30,7 +30,6 @@ only in rules (`compares=False`).
 """
 
 import re
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -38,7 +37,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from interp.checks.errors import InterpError
 from interp.display.segments import Token
 from interp.runtime.registry import register
 from interp.text import places, spellings
@@ -371,19 +369,11 @@ PREDICATE_KINDS: dict[str, Kind] = {
     ),
 }
 """All kinds, by name. The predicates' numbers and the parts of a rule in words follow this order."""
-_registered_in: dict[str, str] = {}
-"""The file in which each kind of a user was registered. Kinds made by a helper, such as `place_kind`, differ in no code
-of their own."""
 
 
 def register_kind(name: str, kind: Kind) -> None:
     """Add a kind of your own. Raises ValueError if another kind has this name."""
-    caller = sys._getframe(1).f_globals
-    file = caller.get("__file__") or caller["__name__"]
-    if name in PREDICATE_KINDS and _registered_in.get(name) != file:
-        raise InterpError(f"the kind of predicate {name!r} is already registered: choose another name")
-    register(PREDICATE_KINDS, name, kind, "the kind of predicate", lambda kind: kind.values)
-    _registered_in[name] = file
+    register(PREDICATE_KINDS, name, kind, "kind of predicate", lambda kind: kind.values)
 
 
 def kinds_in(text: AnalysedText) -> dict[str, Kind]:

@@ -129,7 +129,7 @@ def measure(
     def decorate(function: Callable[..., LatentValues]) -> Callable[..., LatentValues]:
         entry = Measure(function, title, meaning, sign, null, needs_twin, needs_text)
         reserved = {*BEFORE_MEASURES, *AFTER_MEASURES, *STATISTIC_TEXTS}
-        register(MEASURES, function.__name__, entry, "the measure", lambda measure: measure.function, reserved)
+        register(MEASURES, function.__name__, entry, "measure", lambda measure: measure.function, reserved)
         return function
 
     return decorate

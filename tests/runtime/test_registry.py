@@ -2,6 +2,7 @@
 
 from functools import partial
 from operator import itemgetter
+from threading import Thread
 
 import pytest
 
@@ -19,13 +20,21 @@ def test_a_function_that_is_defined_again_takes_its_own_place():
         return mine
 
     for answer in (1, 2):
-        register(known, "mine", definition(answer), "the function", lambda function: function)
-        register(known, "part", partial(definition(answer)), "the function", lambda function: function)
-        register(known, "object", itemgetter(answer), "the function", lambda function: function)
+        register(known, "mine", definition(answer), "function", lambda function: function)
+        register(known, "part", partial(definition(answer)), "function", lambda function: function)
+        register(known, "object", itemgetter(answer), "function", lambda function: function)
     assert (known["mine"](), known["part"](), known["object"]("012")) == (2, 2, "2")
     with pytest.raises(ValueError, match="the function 'mine' is already registered"):
-        register(known, "mine", register, "the function", lambda function: function)
+        register(known, "mine", register, "function", lambda function: function)
     assert known["mine"]() == 2
+
+
+def test_a_thread_can_register():
+    known: dict = {}
+    thread = Thread(target=register, args=(known, "mine", register, "function", lambda function: function))
+    thread.start()
+    thread.join()
+    assert known == {"mine": register}
 
 
 def test_a_function_of_that_name_in_another_file_is_refused():

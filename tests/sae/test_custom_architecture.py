@@ -1,6 +1,5 @@
 """An architecture in a user's script does everything that the library's do."""
 
-import hashlib
 import inspect
 import json
 import linecache
@@ -22,7 +21,7 @@ from interp.checks.errors import OverwriteError
 from interp.cli import main
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
-from interp.pipeline.plugins import import_plugin
+from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
 from interp.runtime.progress import Progress, no_progress
@@ -249,10 +248,10 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
     assert main(arguments) == 0
     assert main(["run", str(file), "--out", str(tmp_path / "run"), "--until", "sae"]) == 0
     assert capsys.readouterr().out.count("(done before)") == 4
-    digest = hashlib.sha256(mine.read_bytes()).hexdigest()
+    digest = plugin_digest(mine)
     run = Run(tmp_path / "run")
     assert run.config.plugins == {str(mine): digest} and run.config.widest.latents == 3
-    assert all(run.manifest(name)["config"]["plugins"] == [digest] for name in ("corpus", "model", "sae"))
+    assert [run.manifest(name)["config"].get("plugins") for name in ("corpus", "sae")] == [None, [digest]]
     assert run.sae.config.level == 0.25
     config = run.config
     assert run.config is config, "it is read once, as nothing was imported since"
@@ -269,10 +268,13 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
         run_alone(opened, "sae", progress=lambda done, total, note: None)
     assert "biased" not in ARCHITECTURES
 
-    mine.write_text(MINE + "# changed")
+    mine.write_text(MINE.replace("return Threshold", "# as they say\n        return Threshold") + "\n\n# changed")
+    assert main(arguments) == 0 and capsys.readouterr().out.count("(done before)") == 4
+    mine.write_text(MINE.replace("norm(dim=1)", "norm(dim=0)"))
     assert main(arguments) == 2
-    assert f"another configuration (plugins.{mine}: '{digest}' there, " in capsys.readouterr().err
-    assert main([*arguments, "--redo"]) == 0 and "(done before)" not in capsys.readouterr().out
+    message = capsys.readouterr().err
+    assert f"another configuration (plugins.{mine}: '{digest}' there, " in message and message.endswith(": sae\n")
+    assert main([*arguments, "--redo"]) == 0 and capsys.readouterr().out.count("(done before)") == 3
 
 
 def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
@@ -283,7 +285,7 @@ def test_a_stage_of_the_users_own_file_runs_in_its_place(mine, tmp_path):
 
 
 def test_a_configuration_is_read_again_after_a_plugin_was_imported(mine, tmp_path):
-    digest = hashlib.sha256(mine.read_bytes()).hexdigest()
+    digest = plugin_digest(mine)
     sections = {"plugins": {str(mine): digest}, "sae": {"architecture": "biased", "d_sae": 64, "tokens": 5_000}}
     (tmp_path / "run.toml").write_text(tomli_w.dumps(sections))
     run = Run(tmp_path)

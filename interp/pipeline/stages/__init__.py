@@ -91,6 +91,8 @@ class Stage:
     """Sections of the configuration that it defines, each with a factory of the demo's values."""
     other_sections: tuple[str, ...] = ()
     """Sections of other stages on which its results also depend."""
+    extended_by: tuple[str, ...] = ()
+    """What a user can register that changes its results, by the nouns of `registry.register`."""
     outside_inputs: Callable[[Any], Mapping[str, Any]] = lambda run: {}
     """Returns further things that the results depend on, by name, such as digests of files outside the run."""
     outside_words: Mapping[str, str] = field(default_factory=dict)
@@ -205,7 +207,7 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
         others = (name for other in STAGES.values() if other.name != new.name for name in other.opens)
         if taken := RUN_ATTRIBUTES.union(others).intersection(new.opens):
             raise InterpError(f"stage {new.name} opens {min(taken)!r}, which a run has already: choose another name")
-        register(STAGES, new.name, new, "the stage", lambda stage: stage.build, reserved={HOOKS})
+        register(STAGES, new.name, new, "stage", lambda stage: stage.build, reserved={HOOKS})
         in_order = sorted(STAGES.items(), key=lambda item: _position(item[0]))
         STAGES.clear()
         STAGES.update(in_order)

@@ -88,6 +88,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     reduced_by=("corpus.characters",),
     config={"corpus": lazy_call("models.corpus:CorpusConfig", characters=8_000_000), "tokenizer": TokenizerSection},
     other_sections=("model",),
+    extended_by=("source of text", "source of models"),
     check=_check_corpus,
     outside_inputs=_text_files,
     outside_words={"files": "files of text", "model_files": "files of the model"},

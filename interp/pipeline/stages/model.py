@@ -56,6 +56,7 @@ def _model_cost(sizes: Sizes) -> Cost:
     reduced_by=("training.batch_size",),
     inputs=("corpus",),
     config={"model": ModelSection, "training": lazy_call("models.training_recipe:TrainingConfig", tokens=3_500_000)},
+    extended_by=("source of models",),
     check=_check_model,
     opens={"model": (".", reader_of("model")), "model_curve": ("metrics.jsonl", read_curve)},
     summary=lambda r: (

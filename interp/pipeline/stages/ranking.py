@@ -106,6 +106,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     optional=("nulls",),
     check=_check_twin,
     config={"ranking": RankingSection},
+    extended_by=("measure", "kind of predicate"),
     outside_inputs=_verdicts_and_twin,
     outside_words=VERDICT_WORDS,
     opens={"ranking": ("ranking.parquet", lazy_call("interp.verdict.ranking_tables:read_ranking"))},

@@ -38,6 +38,7 @@ def _report_cost(sizes: Sizes) -> Cost:
     version=11,
     inputs=("features",),
     cost=_report_cost,
+    extended_by=("figure",),
     outside_inputs=lambda run: {"pages": pages} if (pages := _other_pages(run)) else {},
     opens={"page": ("page/index.html", Path)},
     summary=lambda results: f"{results['bytes'] / 1e6:.1f} MB",

@@ -113,6 +113,7 @@ def _summary(results: dict[str, Any]) -> str:
     check=_check_loaded,
     config={"sae": lazy_call("interp.sae:TopKConfig", d_sae=4096, k=8, tokens=3_000_000)},
     other_sections=("harvest",),
+    extended_by=("architecture", "encoder", "format of dictionaries"),
     opens={"sae": (".", reader_of("sae")), "sae_curve": ("metrics.jsonl", read_curve)},
     summary=_summary,
 )

@@ -62,7 +62,7 @@ class Encoder(ABC):
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         if "name" in cls.__dict__:
-            register(ENCODERS, cls.name, cls, "the encoder", lambda encoder: encoder)
+            register(ENCODERS, cls.name, cls, "encoder", lambda encoder: encoder)
 
     @abstractmethod
     def encode(self, x: Float[Tensor, "... d_in"], weights: Weights) -> Float[Tensor, "... d_sae"]: ...

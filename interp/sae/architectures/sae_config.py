@@ -24,6 +24,7 @@ import inspect
 import linecache
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from textwrap import dedent
 from typing import Annotated, Any, ClassVar, Literal
 
 from jaxtyping import Float, Int
@@ -39,7 +40,7 @@ from interp.sae.auxk import auxk, revival_weight
 from interp.sae.encode_rows import Picker
 from interp.sae.forward_pass import ForwardPass, PickedEntries, StepInputs
 from interp.sae.sparse_ops import Encoded
-from interp.storage.files import digest
+from interp.storage.files import digest, digest_code
 
 ARCHITECTURES: "dict[str, type[SAEConfig]]" = {}
 """All registered architectures, by name."""
@@ -105,7 +106,7 @@ class SAEConfig(CheckedFields):
     def __init_subclass__(cls) -> None:
         cls.shardable = vars(cls).get("shardable", False)
         if "architecture" in cls.__dict__:
-            register(ARCHITECTURES, cls.architecture, cls, "the architecture", lambda config: config)
+            register(ARCHITECTURES, cls.architecture, cls, "architecture", lambda config: config)
 
     @property
     def initial_norm(self) -> float:
@@ -228,10 +229,14 @@ def config_to_dict(config: SAEConfig) -> dict[str, Any]:
 
 
 def code_digest(config: SAEConfig) -> str | None:
-    """Return the SHA-256 of the source of a user's architecture: of its class, and of those of its bases that are not
-    in this package; None if it is this package's. Functions that its methods call have no part in it."""
+    """Return the digest of the code of a user's architecture: of its class, and of those of its bases that are not in
+    this package; None if it is this package's. Functions that its methods call have no part in it."""
     own = [each for each in type(config).__mro__ if issubclass(each, SAEConfig) and not _is_of_package(each)]
-    return digest(*map(_source_of, own)) if own else None
+    source = "".join(map(_source_of, own))
+    try:
+        return digest_code(source) if own else None
+    except SyntaxError:  # the lines of a lambda function are part of a statement
+        return digest(source)
 
 
 def _is_of_package(config_class: type[SAEConfig]) -> bool:
@@ -240,11 +245,11 @@ def _is_of_package(config_class: type[SAEConfig]) -> bool:
 
 def _source_of(config_class: type[SAEConfig]) -> str:
     try:
-        return inspect.getsource(config_class)
+        return dedent(inspect.getsource(config_class))
     except (OSError, TypeError):  # a class in a notebook has no file: its methods have the cell
         methods = [inspect.unwrap(each) for each in vars(config_class).values() if inspect.isfunction(each)]
         written = [each for each in methods if linecache.getlines(each.__code__.co_filename)]  # not by `dataclass`
-        return "".join(map(inspect.getsource, written))
+        return "".join(dedent(inspect.getsource(each)) for each in written)
 
 
 def config_from_dict(values: Mapping[str, Any]) -> SAEConfig:

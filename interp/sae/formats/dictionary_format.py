@@ -75,7 +75,7 @@ def dictionary_format(
     def decorate(read: Callable[[Path], StoredDictionary]) -> Callable[[Path], StoredDictionary]:
         new = DictionaryFormat(name=name, help=" ".join((read.__doc__ or "").split()), read=read, **facts)
         check_identifying_file("sae", new.files[0])
-        register(FORMATS, name, new, "the format of dictionaries", lambda format: format.read)
+        register(FORMATS, name, new, "format of dictionaries", lambda format: format.read)
         register_identifying_file("sae", new.files[0])
         return read
 

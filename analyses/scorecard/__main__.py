@@ -5,7 +5,6 @@
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --ablate        and the readings without each statistic, and each kind of predicate
     python -m analyses.scorecard --calibrate     judges all latents again and fits the calibration of the package
-    python -m analyses.scorecard --fit           fits it to judged_latents.parquet, without judging any again
     python -m analyses.scorecard --quick         small worlds and no readings, for the tests
 
 All but the last two also read latents of real dictionaries that careful readers judged: those of readings/, whose
@@ -32,7 +31,7 @@ share called monosemantic, and how many of its latents have one meaning by the t
 of each family's latents come from a calibration on all other families. Writes results.json, tables (Parquet) and
 figures. Each world is made and read once. With --short and --ablate the whole takes 6 processor minutes.
 
-`--calibrate` writes judged_latents.parquet next to this file, and the calibration of the package, which is fitted to
+`--calibrate` writes interp/verdict/judged_latents.parquet, and the calibration of the package, which is fitted to
 that file alone. The file has numbers only: the two statistics of each latent with its source, whether it has one
 meaning, and for read latents how they were drawn and what the two readers said (p_one, 0..100). It is what to do after
 a change of the statistics, or of the kinds of predicates that compare firings; analyses/README.md has the procedure.
@@ -61,7 +60,6 @@ from analyses.scorecard.judged import (
     calibration_worlds,
     claimed,
     family_calibrations,
-    fit_latents,
     fit_to,
     judge_world,
     with_verdict,
@@ -86,6 +84,7 @@ from interp import Run
 from interp.statistics.estimates import wilson
 from interp.storage.files import digest_json
 from interp.verdict.calibration import Calibration
+from interp.verdict.calibration_fit import JUDGED_LATENTS, fit_shipped
 
 KNOBS: dict[str, tuple[float, ...]] = {
     "superposition": (2.0, 4.0, 8.0),
@@ -99,16 +98,12 @@ KNOBS: dict[str, tuple[float, ...]] = {
 }
 KNOB_FAMILIES = ("topics", "records", "scripts")
 MODEL_FAMILIES = ("topics", "agreement", "nesting")
-CALIBRATION_FILE = Path(__file__).parents[2] / "interp" / "verdict" / "calibration.json"
-JUDGED_LATENTS = Path(__file__).with_name("judged_latents.parquet")
 
 Judge = Callable[[], pd.DataFrame]
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     options = _parse(arguments)
-    if options.fit:
-        return fit_judged()
     out: Path = options.out
     if options.calibrate:
         shutil.rmtree(out / "worlds", ignore_errors=True)  # their statistics are those of the code that wrote them
@@ -126,7 +121,8 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:
         calibration_latents(fitted_to).to_parquet(JUDGED_LATENTS, index=False, compression="zstd")
-        return fit_judged()
+        fit_shipped()
+        return {}
     calibrations = family_calibrations(fitted_to)
     judged = with_verdicts(table, calibrations)
     planted, learnt = judged[judged.basis.isna()], judged[judged.basis.notna()]
@@ -145,14 +141,6 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     (out / "results.json").write_text(json.dumps(json_value(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
-
-
-def fit_judged() -> dict[str, Any]:
-    """Fit the calibration of the package to JUDGED_LATENTS."""
-    latents = pd.read_parquet(JUDGED_LATENTS)
-    fit_latents(latents).save(CALIBRATION_FILE)
-    print(f"{len(latents):,} latents of {latents.world.nunique()} worlds → {CALIBRATION_FILE}")
-    return {}
 
 
 def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:
@@ -315,7 +303,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--model-seeds", type=int, default=1, help="worlds B of each family (default 1)")
     parser.add_argument("--short", action="store_true", help="neither worlds C nor knobs")
     parser.add_argument("--calibrate", action="store_true", help="judge all latents again, fit the calibration, stop")
-    parser.add_argument("--fit", action="store_true", help="fit the calibration to the latents as last judged, stop")
     parser.add_argument("--readings", type=Path, default=READINGS, help="latents that readers judged (default: ours)")
     parser.add_argument("--ablate", action="store_true", help="and the readings without each statistic and kind")
     parser.add_argument("--quick", action="store_true")

@@ -17,12 +17,13 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.scorecard.judged import NEVER_SURE, READ, claimed, fit_to
+from analyses.scorecard.judged import NEVER_SURE, claimed, fit_to
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import family_of, open_source, told_by_readers
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates, PredicatesOfUnits
+from interp.verdict.calibration_fit import READ
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 from interp.verdict.firing_comparison import MAX_PER_TENTH, firing_weights

@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float64, Int
-from scipy.optimize import minimize
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from analyses.scorecard.factors import Factor
@@ -30,22 +29,14 @@ from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.runtime.progress import Progress, no_progress
 from interp.verdict.calibration import Calibration
+from interp.verdict.calibration_fit import FITS, fit_calibration
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import FiringEvidence, collect_evidence
 from interp.verdict.measures import measure_values
 from interp.verdict.similarity import MAX_SENSES, STATISTIC_NAMES
 
-FITS = 20
-"""Number of fits to resampled sources."""
-PENALTY = 1e-3
-"""Weight of the penalty on the squares of the weights; the statistics lie between 0 and 1. With a hundredth of it the
-curve is steeper and the ECE lower: 0.085 instead of 0.093 for planted families, 0.044 instead of 0.049 for readings.
-But the curve then relies on evenness, which is high for senses of shifted text: before related words were compared,
-only 0.66 of the senses of planted unions, not 0.81, exceeded the probability of nine in ten of those senses."""
 NEVER_SURE = Calibration(np.zeros((2, len(STATISTIC_NAMES))), np.zeros(2))
 """Collects evidence in which the senses of all latents are looked for."""
-READ = "read: "
-"""Begins the family of latents that readers judged."""
 TRUE = ("top_share", "polysemanticity", "is_countable", "is_one", "is_several")
 
 
@@ -204,51 +195,4 @@ def family_calibrations(judged: pd.DataFrame) -> dict[str, Calibration]:
 
 def fit_to(judged: pd.DataFrame, fits: int = FITS) -> Calibration:
     """Return a calibration on all latents of the table whose truth is claimed."""
-    return fit_latents(claimed(judged), fits)
-
-
-def fit_latents(table: pd.DataFrame, fits: int = FITS) -> Calibration:
-    """Return a calibration on these latents, as `calibration_latents` returns them."""
-    one, read = table.is_one.to_numpy(bool), table.family.str.startswith(READ).to_numpy(bool)
-    # Read latents and planted ones weigh the same; of the planted ones, those of one meaning and those of several.
-    kinds = [read, ~read & one, ~read & ~one]
-    weight = np.select(kinds, [share / max(kind.sum(), 1) for kind, share in zip(kinds, (2, 1, 1), strict=True)])
-    return fit_calibration(table[list(STATISTIC_NAMES)].to_numpy(float), one, table.family.to_numpy(str), weight, fits)
-
-
-def fit_calibration(
-    values: Float64[np.ndarray, "latent statistic"],
-    is_one: Bool[np.ndarray, " latent"],
-    source: Sequence[str] | np.ndarray,
-    weight: Float64[np.ndarray, " latent"],
-    fits: int = FITS,
-) -> Calibration:
-    """Fit to latents whose truth is known. source: where each is from, a dictionary or a family of text.
-
-    Raises ValueError unless both kinds of latents are there.
-    """
-    if is_one.all() or not is_one.any():
-        raise ValueError("calibration needs latents with one meaning and latents with several")
-    rng, sources = np.random.default_rng(0), np.unique(source)
-    coefficients: list[np.ndarray] = []
-    while len(coefficients) < 1 + fits:
-        drawn = sources if not coefficients else rng.choice(sources, len(sources))
-        times = np.array([(drawn == source_name).sum() for source_name in sources])[np.searchsorted(sources, source)]
-        if len(np.unique(is_one[times > 0])) == 2:
-            coefficients.append(_fitted(values, is_one, weight * times))
-    every = np.array(coefficients)
-    return Calibration(every[:, :-1], every[:, -1])
-
-
-def _fitted(values: np.ndarray, is_one: np.ndarray, weight: np.ndarray) -> Float64[np.ndarray, " parameter"]:
-    """Return the non-negative weights, then the bias, with the largest penalised likelihood."""
-    x, sign, share = np.column_stack([values, np.ones(len(values))]), np.where(is_one, 1.0, -1.0), weight / weight.sum()
-
-    def loss(theta: np.ndarray) -> tuple[float, np.ndarray]:
-        margin = sign * (x @ theta)
-        slope = -share * sign / (1 + np.exp(margin))
-        ridge = PENALTY * np.append(theta[:-1], 0)
-        return float(share @ np.logaddexp(0, -margin) + ridge @ theta / 2), x.T @ slope + ridge
-
-    bounds = [(0, None)] * values.shape[1] + [(None, None)]
-    return minimize(loss, np.zeros(x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
+    return fit_calibration(claimed(judged), fits)

@@ -17,11 +17,12 @@ import pandas as pd
 import scipy.sparse
 import torch
 
-from analyses.scorecard.judged import NEVER_SURE, READ, statistics_of
+from analyses.scorecard.judged import NEVER_SURE, statistics_of
 from analyses.scorecard.scores import auroc, ece_by_chance, expected_calibration_error
 from interp import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.storage.files import digest_json
+from interp.verdict.calibration_fit import READ
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 

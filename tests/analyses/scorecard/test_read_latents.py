@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analyses.scorecard.__main__ import JUDGED_LATENTS
 from analyses.scorecard.ablations import GROUPS, PLACES, ablations, group_of
-from analyses.scorecard.judged import READ, claimed, fit_to, with_verdict
+from analyses.scorecard.judged import claimed, fit_to, with_verdict
 from analyses.scorecard.planted_latents import WorldConfig
 from analyses.scorecard.read_latents import READINGS, agreement, digest_of, disagreements, read_latents, read_sources
 from interp.text.predicate_kinds import PREDICATE_KINDS
 from interp.verdict.calibration import Calibration
+from interp.verdict.calibration_fit import JUDGED_LATENTS, READ
 from interp.verdict.similarity import STATISTIC_NAMES
 
 N_SEQ, N_CTX, WORDS = 400, 64, 300

@@ -8,10 +8,10 @@ import pytest
 
 from analyses.scorecard import __main__ as scorecard
 from analyses.scorecard import synthetic as scorecard_synthetic
-from analyses.scorecard.judged import NEVER_SURE, READ, calibration_worlds
+from analyses.scorecard.judged import NEVER_SURE, calibration_worlds
 from analyses.scorecard.planted_latents import planted_world
 from analyses.scorecard.planted_texts import FAMILIES
-from interp.verdict.calibration import Calibration
+from interp.verdict.calibration_fit import JUDGED_LATENTS
 from interp.verdict.coded_text import CodedText
 from interp.verdict.evidence import collect_evidence
 from interp.verdict.similarity import STATISTIC_NAMES
@@ -46,32 +46,13 @@ def test_latents_of_one_run_are_not_taken_for_those_of_another(tmp_path, monkeyp
     assert [table.run[0] for table in tables] == ["one", "other", "one"]
 
 
-def test_the_judged_latents_give_the_calibration_that_ships(tmp_path, monkeypatch):
-    monkeypatch.setattr(scorecard, "CALIBRATION_FILE", tmp_path / "calibration.json")
-    scorecard.main(["--fit"])
-    fitted, shipped = Calibration.load(tmp_path / "calibration.json"), Calibration.load()
-    np.testing.assert_allclose(fitted.weights, shipped.weights, atol=2e-4)  # they are rounded to four decimals
-    np.testing.assert_allclose(fitted.bias, shipped.bias, atol=2e-4)
-    assert fitted.kinds == shipped.kinds
-
-
-def test_the_kept_latents_are_numbers_with_what_readers_said():
-    latents = pd.read_parquet(scorecard.JUDGED_LATENTS)
-    names = ["family", "world", "basis", "draw"]
-    assert latents[names].nunique().max() < 50
-    assert latents.drop(columns=names).dtypes.map(pd.api.types.is_numeric_dtype).all()
-    read = latents[latents.family.str.startswith(READ)]
-    assert len(read) == latents.p_one_1.notna().sum() == 385
-    assert (read.is_one == (read[["p_one_1", "p_one_2"]].mean(axis=1) >= 50)).all()
-
-
 def test_the_kept_statistics_are_those_that_are_measured_now():
     """A kind of predicates that was defined otherwise, or another statistic, changes many of them; the curve is then
     fitted to what is no longer measured. Without `around`, 45 % change by 0.001, and as many with eight
     tokens on either side instead of twelve; other last bits of the topics change a few."""
     name = "records-0"
     world = planted_world(dict(calibration_worlds(1))[name])
-    kept = pd.read_parquet(scorecard.JUDGED_LATENTS).query("world == @name").set_index("latent").head(60)
+    kept = pd.read_parquet(JUDGED_LATENTS).query("world == @name").set_index("latent").head(60)
     chosen = np.isin(np.arange(world.codes.d_sae), kept.index)
     text = CodedText.from_codes(world.tokens, world.codes, world.vocab)
     measured = collect_evidence(text, NEVER_SURE, n_shifts=0, chosen=chosen)

@@ -29,6 +29,7 @@ The command line, the page and the help pick it up:
 
     an architecture              a class with `pick` and `trained_encoder`  `sae.architectures`
     a format of dictionaries     a function with `@dictionary_format`       `sae.formats`
+    a format of results          a function with `@results_format`          `exchange`
     a stage of a run             a function with `@stage`                   `pipeline.stages`
     a source of text             a function with `@text_source`             `models.text_sources`
     a source of models           a function with `@model_source`            `models.pretrained`

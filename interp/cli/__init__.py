@@ -29,7 +29,7 @@ from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, quality_command, tokenize_command
-from interp.cli.page_commands import explore_command, publish_command, report_command
+from interp.cli.page_commands import explore_command, publish_command, publish_help, report_command
 from interp.cli.run_commands import demo_command, plan_command, run_command, run_help, warm_up_command
 from interp.cli.sae_commands import export_command, export_help, train_sae_command, train_sae_help
 from interp.cli.scan_command import scan_command
@@ -59,7 +59,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "publish": publish_command,
     "warm-up": warm_up_command,
 }
-_HELP = {"run": run_help, "export": export_help, "train-sae": train_sae_help}
+_HELP = {"run": run_help, "export": export_help, "publish": publish_help, "train-sae": train_sae_help}
 """What writes the help of a command that lists what is registered."""
 _SHARED = ("harvest", "train-sae", "scan", "rank", "effects")
 """The commands whose work `torchrun` divides; with any other, each process would write the same files."""

@@ -31,13 +31,18 @@ class FieldFlags:
     each_field: bool = False
     """Whether each field must have a flag, so that a field with the name of another parameter is refused."""
 
-    def checked(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the values as the types of their fields. Raises ValueError for one of another type or out of range."""
+    def checked(self, flags: Mapping[str, bool | str | list[str]]) -> dict[str, Any]:
+        """Return what flags were given as the types of their fields. Raises ValueError for a value of another type or
+        out of range."""
+        values = {name: _value(flag) for name, flag in flags.items()}
         if self.as_text:
-            return dict(values)
+            return values
         from interp.checks.limits import check_value, field_hints
 
         hints = {name: hint for each in reversed(list(self.classes())) for name, hint in field_hints(each).items()}
+        for name in values:
+            if hints[name] in (str, str | None) and not isinstance(values[name], str):
+                values[name] = flags[name]  # a name may be digits
         return {name: check_value(name, value, hints[name]) for name, value in values.items()}
 
     def parameters(self, taken: Collection[str]) -> list[inspect.Parameter]:
@@ -58,7 +63,7 @@ class FieldFlags:
                     continue
                 hint = hints[field.name]
                 is_switch = hint is bool and not self.as_text
-                flag = f"--{field.name.replace('_', '-')}"
+                flag = flag_of(field.name)
                 if is_switch:
                     flag += f"/--no-{flag[2:]}"
                 help = docs.get(field.name, "").split(". ")[0].removesuffix(".")
@@ -80,6 +85,10 @@ class FieldFlags:
         return list(parameters.values())
 
 
+def flag_of(field: str) -> str:
+    return f"--{field.replace('_', '-')}"
+
+
 def with_field_flags(command: Callable[..., None]) -> Callable[..., None]:
     """Return the command with the flags of its `settings`, if it has any."""
     parameters = dict(inspect.signature(command).parameters)
@@ -91,7 +100,7 @@ def with_field_flags(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def with_flags(**values: Any) -> None:
         texts = {flag.name: values.pop(flag.name) for flag in flags}
-        settings = field_flags.checked({name: _value(text) for name, text in texts.items() if text is not None})
+        settings = field_flags.checked({name: text for name, text in texts.items() if text is not None})
         command(settings=settings, **values)
 
     with_flags.__signature__ = inspect.Signature([*parameters.values(), *flags])  # type: ignore[attr-defined]

@@ -1,11 +1,13 @@
 """The commands that show what was found: `report` writes the page of a run or a feature store, `explore` serves a run's
 page with its model, and `publish` writes a run's results in the formats of other tools."""
 
+from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from typer import Argument, Option
 
+from interp.checks.config_fields import check_names, is_needed
 from interp.checks.errors import InterpError
 from interp.cli.command_arguments import (
     OVERWRITE,
@@ -15,6 +17,7 @@ from interp.cli.command_arguments import (
     read_table,
     renew_page,
 )
+from interp.cli.field_flags import FieldFlags, flag_of
 from interp.cli.graph_command import serve_page
 from interp.runtime.progress_bar import Bar
 from interp.storage.addresses import address_of
@@ -83,59 +86,58 @@ def explore_command(
         serve_page(server)
 
 
+def _results_formats(incomplete: str = "") -> list[str]:
+    """List formats of results, for the shell's completion."""
+    from interp.exchange.results_format import results_formats
+
+    return [name for name in results_formats() if name.startswith(incomplete)]
+
+
+def _publish_options() -> list[type]:
+    from interp.exchange.results_format import results_formats
+
+    return [format.options for format in results_formats().values()]
+
+
 def publish_command(
     run: Annotated[Path, Argument(help="a finished run folder")],
     *,
     out: Annotated[Path, Option(help="the folder to write")],
-    to: Annotated[Literal["neuronpedia", "delphi", "hub"], Option(help="whose format")],
-    model_id: Annotated[str | None, Option(help="neuronpedia: the model's name there; delphi: the tokenizer's")] = None,
-    layer: Annotated[
-        int | None, Option(help="neuronpedia: the layer of the hook (default: as its name says)", min=0)
-    ] = None,
-    sae_set: Annotated[str | None, Option(help="neuronpedia: the name of the dictionaries there")] = None,
-    repo: Annotated[
-        str | None, Option(help="hub: upload to this repository, NAME/REPOSITORY (default: write the folder only)")
-    ] = None,
+    to: Annotated[str, Option(help="whose format", autocompletion=_results_formats)],
     overwrite: Annotated[bool, OVERWRITE] = False,
+    settings: Annotated[dict[str, Any], FieldFlags(_publish_options, default="")],
 ) -> None:
-    """run → files for Neuronpedia, Delphi or the hub
+    """run → files for Neuronpedia, Delphi or the hub"""
+    from interp.exchange.results_format import results_formats
 
-    neuronpedia: the dashboards of features in JSON, as SAEDashboard writes them. delphi: all firings, as its latent
-    cache. hub: the dictionary with a card of the run's numbers; nothing is uploaded unless --repo is given."""
-    if repo and to != "hub":
-        raise InterpError(f"--repo {repo} is for --to hub, not for {to}")
-    if to == "neuronpedia" and not (model_id and sae_set):
-        raise InterpError("--to neuronpedia needs --model-id and --sae-set, the names of the source there")
-    if to == "delphi" and not model_id:
-        raise InterpError("--to delphi needs --model-id, with which transformers finds the tokenizer")
+    formats = results_formats()
+    check_names([to], list(formats), "--to")
+    format = formats[to]
+    known = {name: [field.name for field in fields(each.options)] for name, each in formats.items()}
+    for name in settings:
+        if name not in known[to]:
+            others = " or ".join(other for other in formats if name in known[other])
+            raise InterpError(f"{flag_of(name)} {settings[name]} is for --to {others}, not for {to}")
+    needed = [field.name for field in fields(format.options) if is_needed(field)]
+    if missing := [flag_of(name) for name in needed if name not in settings]:
+        raise InterpError(f"--to {to} needs {' and '.join(missing)}")
     find_artifact(run, "run")
     check_writable_folder("--out", out)
-    from interp import exchange
-    from interp.activations.hooks import layer_of
     from interp.pipeline.readers import open_any
 
     opened = open_any(run, "run")
-
-    written = out
     with Bar("publish") as bar:
-        if to == "neuronpedia":
-            layer = layer_of(opened.hook_name) if layer is None else layer
-            if layer is None:
-                raise InterpError(f"{opened.hook_name} does not name its layer: give --layer")
-            exchange.write_neuronpedia(
-                opened.features,
-                out,
-                model_id=str(model_id),
-                layer=layer,
-                sae_set=str(sae_set),
-                overwrite=overwrite,
-                progress=bar,
-            )
-        elif to == "delphi":
-            written = exchange.write_delphi(
-                opened.features, out, model_name=str(model_id), overwrite=overwrite, progress=bar
-            )
-        else:
-            written = exchange.write_hub_folder(opened, out, overwrite=overwrite)
+        written = format.publish(opened, out, format.options(**settings), overwrite=overwrite, progress=bar)
     print_used_hook(opened)
-    print(exchange.upload_to_hub(written, repo) if repo else written)
+    print(written)
+
+
+def publish_help() -> str:
+    """Write the help of `publish`, with the formats and the options of each."""
+    from interp.exchange.results_format import results_formats
+
+    lines = [publish_command.__doc__ or ""]
+    for name, format in results_formats().items():
+        flags = [flag_of(each.name) + " (needed)" * is_needed(each) for each in fields(format.options)]
+        lines.append(f"{name}: {format.help}. Options: {', '.join(flags) or 'none'}.")
+    return "\n\n".join(lines)

@@ -7,6 +7,7 @@ from typing import Any
 from typer import Option
 
 from interp.checks.errors import InterpError
+from interp.cli.field_flags import flag_of
 from interp.storage.parts import parse_part
 
 PART = Option(metavar="K/N", help="do only this part, such as 3/16; --join merges all parts")
@@ -24,7 +25,7 @@ def refuse_beside(flag: str, remedy: str, settings: Mapping[str, Any], **options
     any."""
     names = [name for name, value in options.items() if value is not None] + list(settings)
     if names:
-        given = ", ".join(f"--{name.replace('_', '-')}" for name in names)
+        given = ", ".join(map(flag_of, names))
         raise InterpError(f"{flag} does not use {given}: {remedy}")
 
 

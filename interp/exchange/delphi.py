@@ -11,7 +11,9 @@ Limits: Delphi does not count an activation below 10⁻⁵. An activation above 
 """
 
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,10 +23,13 @@ from torch import Tensor
 
 from interp.activations.hooks import DEFAULT_HOOK_NAME
 from interp.checks.errors import InterpError
+from interp.checks.limits import CheckedFields
 from interp.codes.code_chunks import read_chunks
+from interp.exchange.results_format import results_format
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_identity
 from interp.features.scan_input import latent_blocks
+from interp.report.inputs import ReadableRun
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_tensors
@@ -32,6 +37,18 @@ from interp.storage.folders import atomic_folder
 
 FIRINGS_PER_FILE = 1 << 23
 MIN_ACTIVATION = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True)
+class DelphiOptions(CheckedFields):
+    model_id: str
+    """The model's name: for delphi, the one by which transformers finds the tokenizer."""
+
+
+@results_format("delphi", DelphiOptions)
+def publish_delphi(run: ReadableRun, out: Path, options: DelphiOptions, **how: Any) -> Path:
+    """all firings, as its latent cache"""
+    return write_delphi(run.features, out, model_name=options.model_id, **how)
 
 
 @shows_progress

@@ -5,14 +5,18 @@ architecture), the tables, and a card `README.md` written from the run's numbers
 """
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
 from interp.checks.errors import InterpError
+from interp.checks.limits import CheckedFields
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN
+from interp.exchange.results_format import results_format
 from interp.features.scan_digests import dictionary_digest
 from interp.report.inputs import ReadableRun
+from interp.runtime.progress import Progress
 from interp.storage.addresses import as_local_path
 from interp.storage.files import write_text
 from interp.storage.folders import atomic_folder
@@ -20,6 +24,19 @@ from interp.storage.folders import atomic_folder
 UPSTREAM_STAGES = ("corpus", "model", "activations", "sae", "features")
 """Stages whose summaries record how the dictionary was made."""
 CARD_VERDICTS = (MONOSEMANTIC, POLYSEMANTIC, SINGLE_TOKEN)
+
+
+@dataclass(frozen=True, kw_only=True)
+class HubOptions(CheckedFields):
+    repo: str | None = None
+    """Upload to this repository, NAME/REPOSITORY (default: write the folder only)."""
+
+
+@results_format("hub", HubOptions)
+def publish_hub(run: ReadableRun, out: Path, options: HubOptions, *, overwrite: bool, progress: Progress) -> Path | str:
+    """the dictionary with a card of the run's numbers; nothing is uploaded unless --repo is given"""
+    folder = write_hub_folder(run, out, overwrite=overwrite)
+    return folder if options.repo is None else upload_to_hub(folder, options.repo)
 
 
 def write_hub_folder(run: ReadableRun, out: str | Path, *, license: str | None = None, overwrite: bool = False) -> Path:

@@ -8,16 +8,21 @@ as SAEDashboard leaves them.
 """
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import pandas as pd
 
-from interp.checks.limits import check_at_least
+from interp.activations.hooks import layer_of
+from interp.checks.errors import InterpError
+from interp.checks.limits import CheckedFields, at_least, check_at_least
+from interp.exchange.results_format import results_format
 from interp.features.bins import merge_bins
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_checks import scan_identity
+from interp.report.inputs import ReadableRun
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import write_json, write_text
@@ -33,6 +38,26 @@ EMPTY_FIELDS = """neuron_alignment_indices neuron_alignment_values neuron_alignm
     correlated_neurons_l1 correlated_neurons_pearson correlated_features_indices correlated_features_l1
     correlated_features_pearson logits_hist_data_bar_heights logits_hist_data_bar_values decoder_weights_dist
     vector""".split()
+
+
+@dataclass(frozen=True, kw_only=True)
+class NeuronpediaOptions(CheckedFields):
+    model_id: str
+    """The model's name: for neuronpedia, the one there."""
+    layer: Annotated[int, at_least(0)] | None = None
+    """The layer of the hook (default: as its name says)."""
+    sae_set: str
+    """The name of the dictionaries there."""
+
+
+@results_format("neuronpedia", NeuronpediaOptions)
+def publish_neuronpedia(run: ReadableRun, out: Path, options: NeuronpediaOptions, **how: Any) -> Path:
+    """the dashboards of features in JSON, as SAEDashboard writes them"""
+    layer = layer_of(run.hook_name) if options.layer is None else options.layer
+    if layer is None:
+        raise InterpError(f"{run.hook_name} does not name its layer: give --layer")
+    model_id, sae_set = options.model_id, options.sae_set
+    return write_neuronpedia(run.features, out, model_id=model_id, layer=layer, sae_set=sae_set, **how)
 
 
 @shows_progress

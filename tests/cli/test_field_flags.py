@@ -8,10 +8,12 @@ import typer
 from interp.activations.harvest_options import RowConfig
 from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags, settings_of, with_field_flags
+from interp.exchange.neuronpedia import NeuronpediaOptions
 from interp.verdict.ranking_config import RankingConfig
 
 ROWS = FieldFlags(lambda: [RowConfig])
 RANKING = FieldFlags(lambda: [RankingConfig])
+NAMES = FieldFlags(lambda: [NeuronpediaOptions])
 WORDS = FieldFlags(lambda: [RankingConfig], as_text=True)
 
 
@@ -38,6 +40,7 @@ def given(flags: FieldFlags, *words: str) -> dict[str, Any]:
         (RANKING, "--judge-faint --n-shifts 3", {"judge_faint": True, "n_shifts": 3}),
         (RANKING, "--no-judge-faint --seed 4", {"judge_faint": False}),
         (WORDS, "--judge-faint false", {"judge_faint": False}),
+        (NAMES, "--model-id 12 --sae-set res", {"model_id": "12", "sae_set": "res"}),
     ],
 )
 def test_a_command_gets_the_fields_that_were_given(flags, words, values):

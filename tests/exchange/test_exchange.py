@@ -17,6 +17,7 @@ from interp import Run, exchange, load_sae, load_transcoders
 from interp.checks.errors import OverwriteError
 from interp.cli import main
 from interp.exchange.hub import model_card
+from interp.exchange.results_format import RESULTS_FORMATS
 from interp.pipeline.stages import LEFT_OUT, STAGES
 from interp.sae import SAE, Threshold
 from models.text_sources.own_text import huggingface
@@ -31,6 +32,26 @@ FEATURE = {
 }
 """Arguments of sae_dashboard.neuronpedia.neuronpedia_dashboard.NeuronpediaDashboardFeature, version 0.8.0."""
 ACTIVATION = {"bin_min", "bin_max", "bin_contains", "tokens", "values", "qualifying_token_index"}
+
+MINE = '''
+from dataclasses import dataclass
+
+from interp.exchange.results_format import results_format
+
+
+@dataclass(frozen=True, kw_only=True)
+class CSVOptions:
+    columns: str
+    """The names of columns, with commas."""
+
+
+@results_format("csv", CSVOptions)
+def publish_csv(run, out, options, *, overwrite, progress):
+    """one table"""
+    out.mkdir()
+    run.features.table()[options.columns.split(",")].to_csv(out / "table.csv", index=False)
+    return out
+'''
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +195,21 @@ def test_the_layer_for_neuronpedia_is_that_of_the_hook(run, tmp_path, monkeypatc
     assert "activations does not name its layer: give --layer" in capsys.readouterr().err
 
 
+def test_a_users_format_of_results_is_one_function(run, tmp_path, capsys):
+    file = tmp_path / "mine.py"
+    file.write_text(MINE)
+    command = ["publish", str(run.path), "--to", "csv", "--import", str(file), "--out", str(tmp_path / "csv")]
+    try:
+        assert main([*command, "--columns", "density"]) == 0
+        assert list(pd.read_csv(tmp_path / "csv/table.csv").columns) == ["density"]
+        assert main(command) == 2 and "--to csv needs --columns" in capsys.readouterr().err
+        assert main([*command[:4], "--help", *command[4:6]]) == 0
+        text = " ".join(capsys.readouterr().out.split())
+        assert "csv: one table. Options: --columns (needed)." in text and "hub: the dictionary with a card" in text
+    finally:
+        del RESULTS_FORMATS["csv"]
+
+
 def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
     folder = str(run.path)
     assert main(["publish", folder, "--to", "delphi", "--model-id", "m", "--out", str(tmp_path / "delphi")]) == 0
@@ -183,7 +219,10 @@ def test_the_command_writes_each_and_refuses_in_a_line(run, tmp_path, capsys):
     assert (tmp_path / "hub/README.md").is_file()
     assert json.loads((tmp_path / "np/batch-0.json").read_text())["layer"] == 0
     capsys.readouterr()
-    for arguments, said in ((["neuronpedia"], "--model-id"), (["neuronpedia", "--repo", "me/x"], "--to hub")):
+    for arguments, said in (
+        (["neuronpedia"], "--model-id"),
+        (["neuronpedia", "--repo", "me/x"], "--repo me/x is for --to hub"),
+    ):
         assert main(["publish", folder, "--out", str(tmp_path / "no"), "--to", *arguments]) == 2
         error = capsys.readouterr().err
         assert said in error and error.count("\n") == 1

@@ -99,10 +99,23 @@ def auto_classes(config: Any) -> list[Any]:
     are causal only if they say that they are decoders.
 
     Raises ValueError for a model that does not read text."""
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding
+    from transformers import (
+        MODEL_FOR_CAUSAL_LM_MAPPING,
+        MODEL_FOR_MASKED_LM_MAPPING,
+        MODEL_FOR_TEXT_ENCODING_MAPPING,
+        MODEL_MAPPING,
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForMaskedLM,
+        AutoModelForTextEncoding,
+    )
 
-    auto_classes: Any = (AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForTextEncoding, AutoModel)
-    mapping = {each: each._model_mapping for each in auto_classes}
+    mapping: dict[Any, Any] = {
+        AutoModelForCausalLM: MODEL_FOR_CAUSAL_LM_MAPPING,
+        AutoModelForMaskedLM: MODEL_FOR_MASKED_LM_MAPPING,
+        AutoModelForTextEncoding: MODEL_FOR_TEXT_ENCODING_MAPPING,
+        AutoModel: MODEL_MAPPING,
+    }
     classes = {each: models[type(config)] for each, models in mapping.items() if type(config) in models}
     if AutoModelForMaskedLM in classes and not (config.is_encoder_decoder or getattr(config, "is_decoder", False)):
         classes.pop(AutoModelForCausalLM, None)

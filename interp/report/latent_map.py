@@ -116,14 +116,13 @@ def decoder_layout(W_dec: Float[np.ndarray, "latent d_in"], *, seed: int = 0) ->
 
 def _umap(rows: np.ndarray, seed: int) -> np.ndarray:
     from numba import config
-    from numba.core.dispatcher import Dispatcher
     from sklearn.neighbors import NearestNeighbors
     from threadpoolctl import threadpool_limits
     from umap import UMAP, layouts, umap_, utils
 
     # Unless numba keeps umap's compiled loops on disk, each process compiles them again, for ten seconds.
     for function in (value for module in (umap_, layouts, utils) for value in vars(module).values()):
-        if isinstance(function, Dispatcher):
+        if hasattr(function, "enable_caching"):
             function.enable_caching()
     k = min(15, len(rows) - 1)
     # At these sizes exact neighbours are fast, and umap need not compile its approximate search, which takes a minute.

@@ -98,6 +98,47 @@ def test_no_module_imports_itself_through_others():
         raise AssertionError(f"a cycle of imports: {' imports '.join(reversed(error.args[1]))}") from None
 
 
+def optional_files() -> list[tuple[set[Path], int, set[Path]]]:
+    """Return the rows of the table of CONTRIBUTING.md: files that can be taken out, about how many lines they have,
+    and the files that import them."""
+    rows = re.findall(r"^\| (`.*?) \| ([\d,]+) \|.*\| (`.*`) \|$", (ROOT / "CONTRIBUTING.md").read_text(), re.M)
+    return [
+        (files_named(files), int(lines.replace(",", "")), files_named(importers)) for files, lines, importers in rows
+    ]
+
+
+def files_named(cell: str) -> set[Path]:
+    """Return the files of `interp` that a cell of the table names, such as `effects/{graph*,supernodes}.py`."""
+    found = set[Path]()
+    for before, names, after in re.findall(r"`([^`{]*)(?:\{(.*?)\})?([^`]*)`", cell):
+        for name in names.split(","):
+            matches = set((ROOT / "interp").glob(f"{before}{name}{after}"))
+            assert matches, f"CONTRIBUTING.md names {before}{name}{after}, which does not exist"
+            found |= matches
+    return found
+
+
+def test_what_is_optional_is_imported_only_where_contributing_says():
+    rows = optional_files()
+    assert len(rows) > 10
+    public = {}  # a name of a stub → its module
+    for stub in ROOT.glob("interp/*/__init__.pyi"):
+        for module, name in re.findall(r"from \.(\S+) import (\w+)", stub.read_text()):
+            public[f"interp.{stub.parent.name}.{name}"] = f"interp.{stub.parent.name}.{module}"
+    every = set[Path]().union(*(files for files, _, _ in rows))
+    for files, lines, importers in rows:
+        modules = {module_of(file) for file in files}
+        found = sum(len(file.read_text().splitlines()) for file in files)
+        assert abs(found / lines - 1) < 0.2, f"{sorted(files)[0]} and its like have {found} lines, not {lines}"
+        users = set()
+        for file in set(INTERP) - every:
+            names = {public.get(name, name) for name in imported_modules(file)}
+            if any(name in modules or name.rpartition(".")[0] in modules for name in names):
+                users.add(file)
+        assert users <= importers, f"{sorted(users - importers)} import {sorted(modules)[0]} and its like"
+        assert importers - every <= users, f"{sorted(importers - every - users)} need not name {sorted(modules)[0]}"
+
+
 def test_no_two_packages_share_a_file_name():
     """The files of stages are named after their stages instead."""
     folders_of = defaultdict(set)

@@ -1,4 +1,4 @@
-"""Check arguments: ids of latents and of tokens, tensors, and parts of work.
+"""Check arguments: ids of latents and of tokens, and tensors.
 
 Nothing here imports torch before it is used.
 """

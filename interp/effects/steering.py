@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from interp.activations.hooks import Model, evaluating, module_of, to_model
 from interp.activations.next_tokens import check_predicts_next, logits_of
-from interp.checks.arguments import check_token_ids
+from interp.checks.arguments import check_latents, check_token_ids
 from interp.checks.errors import InterpError
 from interp.checks.limits import NonNegative, Seed, check_at_least, check_value
 from interp.codes.dictionary import Dictionary
@@ -253,12 +253,12 @@ class Steered:
 def pins(features: FeatureStore, multiples: Mapping[int, float]) -> dict[int, Action]:
     if not isinstance(multiples, Mapping):
         raise InterpError(f"{multiples!r} must be latents with multiples of their maxima, such as {{476: 2.0}}")
-    maxima = dict(enumerate(features.column("max")))
-    if never := [latent for latent in multiples if not maxima.get(latent, 0) > 0]:
+    maxima = features.column("max")
+    latents = check_latents(multiples, features.d_sae) if multiples else []
+    if never := [latent for latent in latents if not maxima[latent] > 0]:
         raise InterpError(f"latents {never} never fire in {features.path}, so they have no maximum: choose others")
     return {
-        latent: pin(check_value("multiple", multiple, float) * float(maxima[latent]))
-        for latent, multiple in multiples.items()
+        latent: pin(check_value("multiple", multiples[latent], float) * float(maxima[latent])) for latent in latents
     }
 
 

@@ -130,6 +130,7 @@ def test_a_transcoder_is_steered_at_the_hook_that_is_named_as_if_its_metadata_na
     [
         ({"multiples": {0: float("inf")}}, "multiple=inf must be a finite number"),
         ({"multiples": {0: "x"}}, "multiple='x' must be a number"),
+        ({"multiples": {9999: 1.0}}, "latent 9999 must be a whole number in 0.."),
         ({"multiples": {0: 1e300}}, "logits are NaN: hold its latents at lower values"),
         ({"n_tokens": 1.5}, "n_tokens=1.5 must be a whole number"),
         ({"n_tokens": True}, "n_tokens=True must be a whole number"),

@@ -6,7 +6,7 @@ Claim tested: for each stage of ten seconds or more, and for all stages together
 disk within a factor of 1.5 of what the stage took. For the whole run it also predicts the peak memory. The plan's
 seconds assume that nothing else runs on the machine, so the runs must have been made that way too. The costs of
 overhead were fitted to the demo and to that of SmolLM2; on any other run, such as a demo of 16 million tokens, the
-plan is a prediction. `factor` is that by which a stage's constants in `interp/pipeline/overheads.py` should be
+plan is a prediction. `factor` is that by which a stage's constants in `interp/pipeline/timings.py` should be
 multiplied, once a change of the code has made it faster or slower.
 
 The estimate for GPUs contains no measurement on a GPU. It takes the costs of the same stages (`Stage.cost`) at the
@@ -28,7 +28,7 @@ import torch
 
 from analyses.bench.peers import versions
 from interp import Run
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
 from interp.pipeline.plan import LIBRARY_BYTES, Plan
@@ -117,7 +117,7 @@ def numbers_of(row: dict[str, Any]) -> list[tuple[str, float]]:
 
 
 def bookkeeping_factor(cost: Cost, speed: Speed, wall_seconds: float) -> float | None:
-    """Return the factor by which the stage's constants in `pipeline.overheads` should be multiplied, so that the plan
+    """Return the factor by which the stage's constants in `pipeline.timings` should be multiplied, so that the plan
     gives the measured seconds; None for a stage without any, or one that took less than its operations should."""
     rest = wall_seconds - replace(cost, seconds=0).seconds_on(speed)
     return rest / (cost.seconds * speed.pace) if cost.seconds and rest > 0 else None
@@ -190,8 +190,8 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
         ("scan, on the devices", f"{scan.operations:.2g} operations to encode, and for the unembedding", devices(scan)),
         (
             "scan, on the hosts",
-            f"10⁹ × {K}² pairs of latents at {1e9 * overheads.pair_seconds(LATENTS):.3g} ns and 10⁹ × {K} firings at "
-            f"{1e6 * overheads.SCANNED_FIRING:.3g} µs on two cores, on "
+            f"10⁹ × {K}² pairs of latents at {1e9 * timings.pair_seconds(LATENTS):.3g} ns and 10⁹ × {K} firings at "
+            f"{1e6 * timings.SCANNED_FIRING:.3g} µs on two cores, on "
             f"{assumed.cores} cores a device",
             hosts(scan),
         ),
@@ -202,8 +202,7 @@ def on_paper(assumed: Assumed) -> list[dict[str, str]]:
         ),
         (
             "ranking, on the hosts",
-            f"{1e3 * overheads.JUDGED_LATENT:.3g} ms a latent and {1e6 * overheads.JUDGED_ROW:.3g} µs a token on "
-            "two cores",
+            f"{1e3 * timings.JUDGED_LATENT:.3g} ms a latent and {1e6 * timings.JUDGED_ROW:.3g} µs a token on two cores",
             hosts(ranking),
         ),
     ]

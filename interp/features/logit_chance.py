@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from interp.statistics.extremes import largest_by_chance
+from interp.statistics.estimates import largest_by_chance
 
 
 def chance_span(feature: Mapping[str, Any] | Any, n_tokens: int) -> tuple[float, float] | None:

@@ -5,7 +5,7 @@ speed of the machine.
 
 The rates and the pace are measured in about a second (`Speed.measure`), each as the best of many tries, as if the
 machine were otherwise idle. Each stage declares the operations and bytes that it needs (`Stage.cost`). Operations of
-the model are counted on one sequence at the run's hooks. The file `overheads` has the seconds of sorting, counting
+the model are counted on one sequence at the run's hooks. The file `timings` has the seconds of sorting, counting
 and writing.
 """
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from interp.report.contexts import Labels
-from interp.statistics.spacing import spread_sequences
+from interp.statistics.evenly_spread import spread_sequences
 
 N_READ = 1 << 17
 """Tokens at which labels are compared, in whole sequences evenly spaced over those scanned."""

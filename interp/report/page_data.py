@@ -63,7 +63,7 @@ from interp.report.verdict_evidence import (
     verdict_evidence,
 )
 from interp.statistics.cutoffs import MIN_F1
-from interp.statistics.extremes import largest_by_chance
+from interp.statistics.estimates import largest_by_chance
 from interp.text.short_rules import segments_of
 from interp.verdict.similarity import MAX_SENSES
 

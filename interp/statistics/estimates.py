@@ -1,7 +1,8 @@
-"""Counts, and shares, means and medians with their 95 % intervals."""
+"""Counts, shares, means and medians with their 95 % intervals, and the largest of many values by chance."""
 
 import math
 from collections.abc import Callable, Sequence
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,6 +11,8 @@ from jaxtyping import Float, Float64, Int, Int64
 from interp.checks.errors import InterpError
 
 _N_DRAWS = 1000
+_SURELY_ABOVE = 0.975
+"""The quantile of the largest of n normal draws above which a value is more than chance."""
 _ROUNDING = 1e-10
 """The share of a sum of millions of float64 numbers that rounding may change."""
 _NUMBERS_AT_ONCE = 1 << 22
@@ -107,3 +110,8 @@ def bootstrap(
         draws.append(statistic(values[generator.integers(len(values), size=(n, len(values)))], axis=1))
     low, high = np.quantile(np.concatenate(draws), [0.025, 0.975])
     return Estimate(float(statistic(values, axis=0)), float(low), float(high))
+
+
+def largest_by_chance(n: int) -> float:
+    """Return what the largest of n normal draws hardly ever exceeds, in standard deviations."""
+    return NormalDist().inv_cdf(_SURELY_ABOVE ** (1 / n))

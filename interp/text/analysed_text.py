@@ -20,7 +20,7 @@ from interp.display.segments import LIKE, Token
 from interp.runtime.processes import SINGLE_PROCESS, Processes
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import count_ids
-from interp.statistics.spacing import spread_rows
+from interp.statistics.evenly_spread import spread_rows
 from interp.storage.files import digest, digest_json
 from interp.text.lexer import TokenCharacters
 from interp.text.neighbours import Neighbours

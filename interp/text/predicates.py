@@ -23,7 +23,7 @@ from torch import Tensor
 
 from interp.codes.offsets import offsets_from_lengths
 from interp.runtime.processes import SINGLE_PROCESS, Processes
-from interp.statistics.spacing import rows_of, spread_sequences
+from interp.statistics.evenly_spread import rows_of, spread_sequences
 from interp.text.analysed_text import AnalysedText
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in

@@ -15,8 +15,8 @@ from jaxtyping import Float64, Int32, Int64, UInt64
 from numba import njit
 
 from interp.statistics.bits import get_bit, set_bit
+from interp.statistics.evenly_spread import spread_rows
 from interp.statistics.sorting import largest_first
-from interp.statistics.spacing import spread_rows
 from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT
 from interp.text.predicates import Predicates
 from interp.text.rules import most_values

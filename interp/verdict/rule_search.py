@@ -18,8 +18,8 @@ from numba import njit
 from interp.codes.code_chunks import CodeChunk
 from interp.runtime.processes import SINGLE_PROCESS, Processes, slice_of_part
 from interp.runtime.threads import map_in_threads
+from interp.statistics.evenly_spread import rows_of, spread_sequences
 from interp.statistics.sorting import largest_first
-from interp.statistics.spacing import rows_of, spread_sequences
 from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.text.rules import MAX_ATOMS, MAX_VALUES, Rule
 from interp.verdict.beam_search import N_KEPT, best_conjunctions

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import InterpError
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import reader_of
@@ -48,7 +48,7 @@ def harvest_cost(sizes: Sizes, rows: float, widths: Mapping[str, int]) -> Cost:
     disk = ShardLayout(round(rows), columns_of(round(rows), widths, sizes.config.harvest.dtype)).size
     shown = sizes.config.harvest.batch_size * sizes.n_ctx * sum(widths.values())
     passes = sizes.forward_cost(rows, before=1)
-    return passes + Cost(disk=disk, memory=passes.memory + 4 * shown, seconds=overheads.STORED_BYTE * disk)
+    return passes + Cost(disk=disk, memory=passes.memory + 4 * shown, seconds=timings.STORED_BYTE * disk)
 
 
 def _activations_cost(sizes: Sizes) -> Cost:

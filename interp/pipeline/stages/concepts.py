@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost
 from interp.pipeline.readers import read_table
 from interp.pipeline.run_folder import Run
@@ -41,7 +41,7 @@ def _concepts_panel(run: Run) -> "Panel":
 @stage(
     version=8,
     inputs=("features", "neurons"),
-    cost=lambda sizes: Cost(disk=1e4, seconds=overheads.CONCEPTS),
+    cost=lambda sizes: Cost(disk=1e4, seconds=timings.CONCEPTS),
     opens={"concepts": ("concepts.parquet", read_table)},
     summary=lambda results: (
         "nothing to compare: the text has no labels ([corpus] label_field names those of JSON lines)"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.checks.errors import InterpError
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.model_section import model_files
@@ -78,7 +78,7 @@ def _corpus_cost(sizes: Sizes) -> Cost:
     bytes (fitted to the mixture), and then all tokens."""
     memory = 0 if sizes.config.corpus.stream else (1 + 2.5 * sizes.labels) * sizes.characters
     disk = sizes.corpus_bytes
-    return Cost(disk=disk, memory=memory, seconds=overheads.READING_TEXT + overheads.TEXT_CHARACTER * sizes.characters)
+    return Cost(disk=disk, memory=memory, seconds=timings.READING_TEXT + timings.TEXT_CHARACTER * sizes.characters)
 
 
 @stage(

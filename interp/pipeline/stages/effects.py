@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from interp.checks.config_fields import values_of
 from interp.effects.ablation_config import AblationConfig
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import read_table
 from interp.pipeline.run_folder import Run
@@ -67,7 +67,7 @@ def _effects_cost(sizes: Sizes) -> Cost:
     unit = "float32_operations" if passes.float32_operations else "bfloat16_operations"
     allowed = min(operations * n_latents / at_once, 60 * config.minutes * OPERATIONS_PER_SECOND)
     memory = passes.memory + 4 * sizes.model.d_model * sizes.d_vocab + 16 * sizes.rows
-    choosing = overheads.CHOSEN_FIRING * sizes.firings + overheads.CHOSEN_ROW * sizes.rows
+    choosing = timings.CHOSEN_FIRING * sizes.firings + timings.CHOSEN_ROW * sizes.rows
     return Cost(disk=400 * sizes.d_sae, memory=memory, seconds=choosing, **{unit: allowed})
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.features.scan_config import ScanConfig
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import reader_of
 from interp.pipeline.run_folder import Run
@@ -38,8 +38,8 @@ def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:
     by the unembedding. Held are the corpus, and of each row two token ids (the store's and the scan's) and its set of
     labels, which is made in 8 bytes."""
     firings, pairs = sizes.rows * l0, sizes.rows * l0**2
-    counting = overheads.SCANNED_FIRING * firings + overheads.SCANNED_LATENT * d_sae
-    counting += overheads.pair_seconds(d_sae) * pairs
+    counting = timings.SCANNED_FIRING * firings + timings.SCANNED_LATENT * d_sae
+    counting += timings.pair_seconds(d_sae) * pairs
     unembedding = 2 * d_sae * width * sizes.d_vocab
     of_text = sizes.corpus_bytes + 16 * sizes.rows
     memory = sizes.weight_bytes + 4 * width * sizes.d_vocab + 8 * width * d_sae + of_text

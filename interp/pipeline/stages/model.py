@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.checks.errors import InterpError
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.model_section import ModelSection
@@ -39,11 +39,11 @@ def _model_cost(sizes: Sizes) -> Cost:
     if not config.is_trained:
         measured = sizes.forward_cost(min(MAX_EVALUATED, sizes.held_out), before=1, after=1)
         return measured + Cost(
-            disk=sizes.weight_bytes * config.is_slow, seconds=overheads.LOADED_BYTE * sizes.weight_bytes
+            disk=sizes.weight_bytes * config.is_slow, seconds=timings.LOADED_BYTE * sizes.weight_bytes
         )
     passes = sizes.forward_cost(3 * training.tokens, before=1, after=1)
     steps = training.steps(sizes.n_ctx)
-    optimizer = Cost(disk=sizes.weight_bytes, moved=28 * sizes.weights * steps, seconds=overheads.TRAINING_STEP * steps)
+    optimizer = Cost(disk=sizes.weight_bytes, moved=28 * sizes.weights * steps, seconds=timings.TRAINING_STEP * steps)
     memory = 4 * sizes.weight_bytes + 100 * training.batch_size * sizes.n_ctx * sizes.model.d_model
     is_half = training.precision != "float32"
     return optimizer + Cost(memory=memory, **{f"{'bfloat16' if is_half else 'float32'}_operations": passes.operations})

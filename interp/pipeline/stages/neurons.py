@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import reader_of
 from interp.pipeline.run_folder import Run
@@ -21,7 +21,7 @@ def _neurons_cost(sizes: Sizes) -> Cost:
     if sizes.config.harvest.output_hook:
         return Cost()
     fire = width / 24 if sizes.config.model.is_trained else min(width, NEURONS_AT_ONCE)
-    return scan_cost(sizes, width, fire, width=width) + Cost(seconds=overheads.COMPARED_VALUE * sizes.rows * width)
+    return scan_cost(sizes, width, fire, width=width) + Cost(seconds=timings.COMPARED_VALUE * sizes.rows * width)
 
 
 @stage(

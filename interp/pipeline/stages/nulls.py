@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, SINGLE_TOKEN
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import lazy_call
 from interp.pipeline.run_folder import Run
@@ -60,7 +60,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     harvest = harvest_cost(sizes, rows, {sizes.hooks[0]: sizes.d_in})
     harvests = replace(harvest.times(work.other_models), disk=0, scratch=work.other_models * harvest.disk)
     n_judged = settings.latents * (work.dictionaries + 1)
-    judging = Cost(seconds=overheads.READING_PREDICATES + overheads.JUDGED_LATENT * n_judged)
+    judging = Cost(seconds=timings.READING_PREDICATES + timings.JUDGED_LATENT * n_judged)
     memory = Cost(memory=3 * sizes.weight_bytes + work.from_store * training.memory)
     encoding = sizes.encoding_cost(settings.tokens * work.dictionaries)
     return training.times(work.dictionaries) + judging + harvests + encoding + memory

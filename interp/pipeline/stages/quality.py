@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import read_table
 from interp.pipeline.run_folder import Run
@@ -28,7 +28,7 @@ def _quality_cost(sizes: Sizes) -> Cost:
     directions = N_DRAWS * 2 * sizes.held_out * sizes.d_in * sizes.d_sae
     picking = Cost(
         memory=passes.memory + N_DRAWS * 4 * sizes.d_in * sizes.d_sae,
-        seconds=N_DRAWS * overheads.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
+        seconds=N_DRAWS * timings.COMPARED_VALUE * sizes.held_out * sizes.d_sae,
     )
     return passes + sizes.encoding_cost(sizes.held_out) + picking + Cost(float32_operations=directions)
 

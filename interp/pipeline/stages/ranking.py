@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from interp.checks.config_fields import values_of
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import MONOSEMANTIC, POLYSEMANTIC, VERDICTS
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import lazy_call
@@ -93,9 +93,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     return Cost(
         disk=600 * sizes.d_sae,
         memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows + 48 * shifted,
-        seconds=overheads.READING_PREDICATES
-        + overheads.JUDGED_LATENT * sizes.d_sae
-        + overheads.JUDGED_ROW * sizes.rows,
+        seconds=timings.READING_PREDICATES + timings.JUDGED_LATENT * sizes.d_sae + timings.JUDGED_ROW * sizes.rows,
     )
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.run_folder import Run, run_folders
 from interp.pipeline.stages import stage
@@ -27,10 +27,10 @@ def _report_cost(sizes: Sizes) -> Cost:
     return Cost(
         disk=1.1e6 + 2300 * sizes.d_sae + 1.13 * sizes.rows,
         memory=sizes.weight_bytes + sizes.corpus_bytes + 30 * sizes.rows,
-        seconds=overheads.PAGE
-        + overheads.SHOWN_LATENT * sizes.d_sae
-        + overheads.SHOWN_ROW * sizes.rows
-        + overheads.SHOWN_FIRING * sizes.firings,
+        seconds=timings.PAGE
+        + timings.SHOWN_LATENT * sizes.d_sae
+        + timings.SHOWN_ROW * sizes.rows
+        + timings.SHOWN_FIRING * sizes.firings,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from interp.checks.errors import InterpError
-from interp.pipeline import overheads
+from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import lazy_call, read_curve, reader_of
@@ -48,7 +48,7 @@ def training_cost(sizes: Sizes, tokens: float) -> Cost:
     moved = 28 * weights * steps + 24 * tokens * sizes.l0 * sizes.d_out
     memory = training_bytes(config, sizes.d_in + sizes.d_out)
     training = Cost(
-        disk=4 * weights, scratch=12 * weights, memory=memory, moved=moved, seconds=overheads.TRAINING_STEP * steps
+        disk=4 * weights, scratch=12 * weights, memory=memory, moved=moved, seconds=timings.TRAINING_STEP * steps
     )
     return training + sizes.encoding_cost(tokens)
 

@@ -1,4 +1,5 @@
-"""Seconds of overhead in a stage: sorting, counting, writing, Python. Stages multiply them in their `cost`.
+"""Seconds that a unit of work takes beyond its operations: sorting, counting, writing, Python. Stages multiply them in
+their `cost`.
 
 They are seconds on two cores of an AMD EPYC 9B45, fitted to the demo and to SmolLM2's run; `costs.Speed.pace` is what
 they are multiplied with on another machine. Once a change of the code makes a stage faster or slower,

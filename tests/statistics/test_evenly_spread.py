@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from interp.statistics.spacing import rows_of, spread_rows, spread_sequences
+from interp.statistics.evenly_spread import rows_of, spread_rows, spread_sequences
 
 
 @pytest.mark.parametrize(("n_rows", "at_most"), [(0, 5), (1, 5), (7, 5), (5, 7), (1000, 9)])

@@ -72,7 +72,7 @@ class RunConfig:
     extra: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     """The sections that have no field above, such as those of users' stages, by name; each is an attribute too."""
     plugins: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    """Files of the user's own code, each with its SHA-256. If there are any, a section that only they can read becomes
+    """Files of the user's own code, each with its digest. If there are any, a section that only they can read becomes
     a namespace of its TOML values."""
 
     def __post_init__(self) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from interp.checks.errors import InterpError
+
 if TYPE_CHECKING:
     from torch import nn
 
@@ -21,7 +23,7 @@ that cannot show it."""
 @dataclass(frozen=True, kw_only=True)
 class ComparedDictionary:
     """A dictionary that is judged as the ranked one is. With `config`, it learns from the same activations; with
-    `model`, from those of another model. With neither, it is there already: its codes are read."""
+    `model`, from those of another model. A null has one of the two; the others are there already."""
 
     role: Role
     meaning: str
@@ -35,6 +37,10 @@ class ComparedDictionary:
     match_column: str | None = None
     """The column of `Nulls.twins` with each ranked latent's best correlation with this dictionary, and with others that
     have the same column."""
+
+    def __post_init__(self) -> None:
+        if self.role == "null" and self.config is None and self.model is None:
+            raise InterpError(f"the null {self.meaning!r} has neither config nor model, so it would never be judged")
 
     def has_model(self, model: Any) -> bool:
         """Whether there may be another model for this one."""

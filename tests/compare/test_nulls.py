@@ -103,6 +103,11 @@ def test_a_null_that_is_declared_is_planned_and_named_on_the_page(monkeypatch):
     assert (row["kind"], row["title"], row["means"]) == ("null", "mine", "of mine")
 
 
+def test_a_null_that_nothing_would_judge_is_refused():
+    with pytest.raises(ValueError, match="the null 'of mine' has neither config nor model"):
+        ComparedDictionary(role="null", meaning="of mine")
+
+
 def test_what_may_not_be_trained_on_is_refused():
     for tokens in (0, -5):
         with pytest.raises(ValueError, match=f"sae_tokens={tokens} must be at least 1"):

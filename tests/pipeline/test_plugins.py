@@ -12,6 +12,7 @@ from interp.pipeline.plugins import import_plugin, plugin_digest, registered_by
 from interp.pipeline.run_folder import Run
 from interp.pipeline.stages import STAGES
 from interp.pipeline.states import state_of
+from interp.runtime.registry import registered_in
 from interp.sae.architectures.sae_config import ARCHITECTURES
 from interp.sae.formats.dictionary_format import FORMATS
 from interp.text.predicate_kinds import PREDICATE_KINDS
@@ -64,6 +65,17 @@ def test_a_plugin_counts_in_the_stages_that_can_use_what_it_registers(code, stag
     file.write_text(code)
     run = Run(tiny_run.path, with_plugin(file))
     assert [name for name in STAGES if state_of(run, STAGES[name], outside=False).settings] == stages
+
+
+def test_all_that_can_be_registered_counts_somewhere():
+    import interp.report.live  # noqa: F401  it brings the rest
+    from interp.exchange.results_format import results_formats
+    from interp.figures.figure import all_figures
+
+    assert all_figures() and results_formats()
+    nouns = {noun for noun, _ in registered_in if noun != "function"}  # tests register those
+    counted = {noun for stage in STAGES.values() for noun in stage.extended_by}
+    assert counted == nouns - {"stage", "format of results"}
 
 
 def test_what_another_file_registers_that_a_plugin_imports_is_its_own_but_for_the_librarys(tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import mean, median, stdev
 from typing import Any
 
-from interp.report.three_questions import SHARE_BY_CHANCE
+from interp.report.meaning_learnt_effect import SHARE_BY_CHANCE
 
 Results = Mapping[str, Any]
 

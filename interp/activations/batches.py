@@ -23,7 +23,7 @@ from interp.checks.errors import InterpError
 from interp.checks.limits import check_at_least
 from interp.runtime.processes import slice_of_part
 from interp.statistics.randomness import shuffled_range
-from interp.storage.parts import check_part
+from interp.storage.job_parts import check_part
 
 _GATHERED_ROWS = 512
 

@@ -8,7 +8,7 @@ from typer import Option
 
 from interp.checks.errors import InterpError
 from interp.cli.field_flags import flag_of
-from interp.storage.parts import parse_part
+from interp.storage.job_parts import parse_part
 
 PART = Option(metavar="K/N", help="do only this part, such as 3/16; --join merges all parts")
 

@@ -58,8 +58,8 @@ from interp.runtime.processes import processes
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import digest
+from interp.storage.job_parts import check_part
 from interp.storage.manifests import MADE_OF
-from interp.storage.parts import check_part
 
 log = logging.getLogger(__name__)
 

@@ -18,8 +18,8 @@ from interp.activations.hooks import Model, names_of_hook, resolve_hooks
 from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.features.feature_store import FeatureStore
+from interp.storage.job_parts import PartNote, order_parts
 from interp.storage.manifests import MADE_OF
-from interp.storage.parts import PartNote, order_parts
 
 _IDENTITY_INPUTS = ("dictionary", "codes", "tokens")
 _ROUNDING = 0.01

@@ -43,8 +43,8 @@ from interp.runtime.progress import Progress, no_progress, split_progress
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.artifacts import check_exists
 from interp.storage.files import write_atomically
+from interp.storage.job_parts import PartNote, order_parts
 from interp.storage.manifests import MADE_OF, read_manifest, verify
-from interp.storage.parts import PartNote, order_parts
 from interp.storage.remote_folders import local_path
 
 

@@ -44,6 +44,7 @@ from interp.report.label_names import label_names
 from interp.report.latent_facts import detected_labels, latent_facts, surroundings
 from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import common_properties, pairs_shown
+from interp.report.meaning_learnt_effect import effect_accounts, question_shares
 from interp.report.naming import LatentFacts, Surroundings
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
@@ -51,7 +52,6 @@ from interp.report.page_order import OverviewExample, overview_examples, page_or
 from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
 from interp.report.rule_reader import RuleReader, senses_in_segments
 from interp.report.summary import describe_page, summary
-from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import (
     VerdictEvidence,
     explanations,

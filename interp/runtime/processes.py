@@ -27,7 +27,7 @@ from interp.checks.errors import DamagedError, InterpError, InUseError, Overwrit
 from interp.runtime.torchrun import rank_and_count
 from interp.storage.files import digest_json
 from interp.storage.folders import atomic_folder, is_finished, recover_finished, unfinished_folder
-from interp.storage.parts import check_part
+from interp.storage.job_parts import check_part
 
 Result = TypeVar("Result")
 _TIMEOUT = timedelta(minutes=30)

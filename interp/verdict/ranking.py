@@ -70,8 +70,8 @@ from interp.runtime.processes import Processes, processes
 from interp.runtime.progress import Progress, no_progress, percent_of_steps
 from interp.runtime.progress_bar import shows_progress
 from interp.storage.files import digest
+from interp.storage.job_parts import check_part
 from interp.storage.manifests import MADE_OF
-from interp.storage.parts import check_part
 from interp.text.rules import atoms_json
 from interp.verdict.calibration import Calibration
 from interp.verdict.coded_text import CodedText

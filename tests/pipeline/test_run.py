@@ -28,8 +28,8 @@ from interp.pipeline.stages import LEFT_OUT, LINE_WIDTH, STAGES, stage
 from interp.pipeline.stages.corpus import _documents
 from interp.pipeline.stages.nulls import nulls_effort
 from interp.pipeline.stages.ranking import rank_latents
+from interp.report.meaning_learnt_effect import effect_accounts
 from interp.report.panels import Panel
-from interp.report.three_questions import effect_accounts
 from interp.runtime.progress import no_progress
 from interp.sae import JumpReLUConfig, load_sae
 from interp.storage.folders import unfinished_folder

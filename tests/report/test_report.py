@@ -38,6 +38,7 @@ from interp.report.label_names import label_names
 from interp.report.latent_facts import _raised_that_follow, surroundings
 from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
+from interp.report.meaning_learnt_effect import effect_accounts, question_shares
 from interp.report.naming import LatentFacts, RuleFacts
 from interp.report.null_shares import closest_null, format_large, nulls_account
 from interp.report.page_data import PageData
@@ -45,7 +46,6 @@ from interp.report.page_order import OverviewExample, overview_examples, page_or
 from interp.report.panels import Panel
 from interp.report.payloads import LATENTS_PER_CHUNK, sense_counts
 from interp.report.summary import summary as summary_of
-from interp.report.three_questions import effect_accounts, question_shares
 from interp.report.verdict_evidence import verdict_evidence
 from interp.report.writing import index
 from interp.text.rules import phrase, rule_json

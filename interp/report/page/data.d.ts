@@ -68,7 +68,7 @@ interface VerdictLook {
 type OverviewExample = [latent: number, why: string, choice: string];
 type Share = [share: number, low: number, high: number];
 
-/* The answer to one of the three questions (three_questions.py). */
+/* The answer to one of the three questions (meaning_learnt_effect.py). */
 interface QuestionShare {
   name: "one meaning" | "learnt" | "effect";
   n: number;
@@ -279,7 +279,7 @@ interface RuleScores {
   f1_by_interval: (number | null)[] | null;
 }
 
-/* What ablating a feature changes (three_questions.py). */
+/* What ablating a feature changes (meaning_learnt_effect.py). */
 interface FeatureEffects {
   loss_change: Change;
   null_loss_change: Change;

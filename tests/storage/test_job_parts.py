@@ -12,8 +12,8 @@ from interp.cli import main
 from interp.effects import feature_effects, join_effects
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_tables import SCHEMAS
+from interp.storage.job_parts import parse_part
 from interp.storage.manifests import MADE_OF
-from interp.storage.parts import parse_part
 from tests.launched import launch
 
 LATENTS = list(range(40, 0, -1))

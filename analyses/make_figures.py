@@ -36,7 +36,7 @@ from interp.figures.dictionaries import N_COACTIVE, chained_order, escape_latex,
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.report import page_is_current
-from interp.report.page_names import names_of_page
+from interp.report.page_names import LatentName, names_at_nodes, names_of_page
 from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
 from interp.verdict.measures import largest_cosines
@@ -119,7 +119,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
         yield Results({"run": run.path / "sae"}, "sae", note=note_on_dictionary(run))
     store, table = run.features, run.features.table()
     results: dict[str, Any] = {"features": table, "coactivations": coactivations_of(store)}
-    results["names"] = names_of(run)
+    results["names"] = {latent: name.short for latent, name in enumerate(names_of(run))}
     n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
     notes = {}
     if run.has("quality"):
@@ -155,23 +155,18 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     dictionaries = {hook: run.at(hook).sae for hook in run.hooks}
     graph = attribution_graph(model, prompt or wordy_prompt(run.val_tokens.tokens, run.features.vocab), dictionaries)
     text = "".join(graph.tokens).strip()
-    names: dict[str, str] = {}
-    nodes = graph.nodes.assign(node=graph.node_ids()).query("type == 'latent'")
-    for number, hook in enumerate(graph.hook_names):
-        of_hook = nodes[nodes["dictionary"] == number]
-        named = names_of(run.at(hook))
-        pairs = zip(of_hook["node"], of_hook["latent"], strict=True)
-        names |= {node: f"{latent} {named[latent]}" for node, latent in pairs if named}
+    names = names_at_nodes(graph, {hook: of_hook for hook in run.hooks if (of_hook := names_of(run.at(hook)))})
+    names = {node: f"{node.split('_')[1]} {name}" for node, name in names.items()}
     yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
 
 
-def names_of(run: Run) -> dict[int, str]:
-    """Return the short name of each latent on the run's page, if it has one."""
+def names_of(run: Run) -> list[LatentName]:
+    """Return the name of each latent on the run's page, if it has one."""
     if not run.has("report"):
-        return {}
+        return []
     if not page_is_current(run.page.parent):
         raise InterpError(f"another version of interp wrote {run.page}: `interp report {run.path}` writes it again")
-    return {latent: name.short for latent, name in enumerate(names_of_page(run.page.parent))}
+    return names_of_page(run.page.parent)
 
 
 def coactivations_of(store: FeatureStore) -> pd.DataFrame:
@@ -300,7 +295,7 @@ def cosines_of(run: Run) -> Iterator[Results]:
         twins = run.nulls.twins
         cosines = {"twin seed": twins["cosine"], "frozen decoder": twins["frozen_cosine"]}
         words = {"null": "frozen decoder", "title": "Nearest latent of another seed"}
-        words["axis"] = "cosine with the nearest latent of the other dictionary"
+        words["axis"] = "cosine with the nearest of the other's latents"
         note = (
             f"Each of {len(twins):,} latents is compared with the nearest latent of the same training from another "
             "seed (twin seed, a positive control), and of a dictionary whose decoder stayed random."

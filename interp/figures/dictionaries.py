@@ -6,7 +6,6 @@ the concept table of a run, with one row per label (`compare.concepts.concept_ta
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -40,8 +39,8 @@ if TYPE_CHECKING:
 
 N_COACTIVE = 12
 """Number of latents whose co-activations are drawn."""
-_NAME_LETTERS = 30
-"""Number of letters of a line of the name of a row, which has two lines at most."""
+_NAME_LETTERS = 28
+"""Number of letters of the name of a row."""
 LATEX_COLUMNS = {
     "l0": ("$L_0$", ".1f"),
     "fvu": ("FVU", ".3f"),
@@ -167,19 +166,13 @@ def coactivation_heatmap(
     )
     if np.nansum(unknown):
         caption += " A cell is grey if neither latent has the other among its closest."
-    with_style(fig, "Latents that fire together", x="latent", caption=caption, height=130 + 29 * len(order))
+    with_style(fig, "Latents that fire together", x="latent", caption=caption, height=130 + 20 * len(order))
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
     lines: dict[str, Any] = {"tickvals": cells, "showgrid": False, "showline": False, "ticks": ""}
     fig.update_xaxes(**lines, ticktext=[str(latent) for latent in order], tickangle=-90)
-    ticks = [_in_two_lines(f"{latent} {named[latent]}" if latent in named else str(latent)) for latent in order]
+    ticks = [f"{latent} {named[latent]}" if latent in named else str(latent) for latent in order]
+    ticks = [f"\u2068{escape_markup(shortened(tick, _NAME_LETTERS))}\u2069" for tick in ticks]
     return fig.update_yaxes(**lines, ticktext=ticks, autorange="reversed")
-
-
-def _in_two_lines(name: str) -> str:
-    lines = textwrap.wrap(name, _NAME_LETTERS)
-    if len(lines) > 2:
-        lines = [lines[0], shortened(" ".join(lines[1:]), _NAME_LETTERS)]
-    return "<br>".join(f"\u2068{escape_markup(line)}\u2069" for line in lines)
 
 
 def pairs_of(coactivations: pd.DataFrame) -> dict[tuple[int, int], float]:

@@ -52,9 +52,11 @@ CELLS_BEFORE = 0.6
 """Share of a line that is before the firing: what a model has read tells more of it than what follows."""
 EDGE_PIXELS = 6.0
 """Pixels that are free on both sides."""
-_KEY_SHARES = (0.25, 0.5, 0.75, 1.0)
+_SPECIAL = re.compile(r"<\|.*?\|>")
+"""A special token, such as that at the start of a document."""
+_KEY_SHARES = (0.25, 0.5, 1.0)
 """The shares of the largest activation whose shades are explained below the examples."""
-_KEY_CELLS = 6
+_KEY_CELLS = 5
 """Width of a shade that is explained, in letters."""
 
 
@@ -132,15 +134,15 @@ def logit_bars(
         if n_left_out:
             others = "" if VERMILLION in colours else ", among them all that it makes less likely"
             caption += f" The {n_left_out} tokens of smaller effect{others}, are not drawn."
-    height = 150 + 18 * max(len(tokens), 3)
+    height = 176 + 16 * max(len(tokens), 1)
     with_style(fig, title, x="logits per unit of activation", height=height, caption=caption)
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
-    sides = [at for at, is_drawn in ((low, VERMILLION in colours), (high, BLUE in colours or not colours)) if is_drawn]
-    for at in sides if span else ():
-        fig.add_vline(x=at, line={"color": INK, "width": 1, "dash": DASHES})
-    if span:
-        line = {"color": INK, "width": 1, "dash": DASHES}
-        fig.add_scatter(x=[None], y=[None], mode="lines", line=line, name="largest by chance", showlegend=True)
+    sides = [(low, "left", VERMILLION in colours), (high, "right", BLUE in colours or not colours)]
+    for at, anchor, is_drawn in sides if span else ():
+        if is_drawn:
+            fig.add_vline(x=at, line={"color": INK, "width": 1, "dash": DASHES})
+            above = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": anchor}
+            fig.add_annotation(x=at, text="largest by chance", showarrow=False, **above)
     ticks = {"tickvals": y, "ticktext": list(map(token_label, shown))}
     return fig.update_yaxes(**ticks, range=[max(len(tokens), 1) - 0.4, -0.6], showgrid=False, showline=False, ticks="")
 
@@ -216,7 +218,7 @@ def _unlike(examples: pd.DataFrame, vocab: Sequence[str], n: int) -> pd.DataFram
         texts = [vocab[token] for token in tokens]
         word_of = _words_of(texts)
         whole = "".join(text for text, word in zip(texts, word_of, strict=True) if word == word_of[row - start])
-        words.append(re.sub(r"<\|.*?\|>|[\W\d_]", "", whole).casefold() or whole)
+        words.append(re.sub(rf"{_SPECIAL.pattern}|[\W\d_]", "", whole).casefold() or whole)
     seen = [words[:place].count(word) for place, word in enumerate(words)]
     return examples.iloc[sorted(np.argsort(seen, kind="stable")[:n])]
 
@@ -261,12 +263,14 @@ def _words_of(texts: Sequence[str]) -> list[int]:
 
 def _line_around(fires: int, texts: Sequence[str], word_of: Sequence[int], before: int, after: int) -> list[int]:
     """Return the places of the pieces of a text on a line with room for so many letters before that which fires, and
-    from it on. Words that the line or an end of the text may cut are left out, unless it lies in them."""
+    from it on. Words that the line or an end of the text may cut are left out, unless it lies in them. Special tokens
+    end the text, unless one of them fires."""
     cells = [_cells(visible_token(text)) for text in texts]
+    ends_text = [_SPECIAL.fullmatch(text) is not None for text in texts]
     first, last = fires, fires + 1
-    while first > 0 and sum(cells[first - 1 : fires]) <= before:
+    while first > 0 and sum(cells[first - 1 : fires]) <= before and not ends_text[first - 1]:
         first -= 1
-    while last < len(texts) and sum(cells[fires : last + 1]) <= after:
+    while last < len(texts) and sum(cells[fires : last + 1]) <= after and not ends_text[last]:
         last += 1
     with_ends = [word_of[0] - texts[0][:1].isspace(), *word_of, word_of[-1] + texts[-1][-1:].isspace()]
     cut = {with_ends[first], with_ends[last + 1]} - {word_of[fires]}

@@ -46,7 +46,9 @@ BIN_WIDTH = 0.2
 MAX_NAMED = 3
 """Largest number of dictionaries whose number of ultra-low latents is shown."""
 FEW_LATENTS = 10
-"""Fewer latents are drawn one by one instead of as a distribution, and their shares pale."""
+"""Fewer latents are drawn one by one instead of as a distribution."""
+MANY_LATENTS = 20
+"""The least number of latents in a bin of which shares are drawn, if any bin has as many."""
 N_BINS_OF_SCORE = 25
 LEVELS_OF_F1 = (0.2, 0.4, 0.6, 0.8)
 MIN_SHARE_OF_PANEL = 0.01
@@ -101,7 +103,7 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
         else:
             steps = {"x": edges, "y": [*heights, heights[-1]], "line": {"shape": "hv", "color": colour}}
             fig.add_scatter(**steps, mode="lines", name=name)
-            beside = 0.6 * BIN_WIDTH * list(binned).index(name)
+            beside = BIN_WIDTH * list(binned).index(name)
             fig.add_scatter(x=[spike + beside], y=[spikes[name]], mode="markers", marker_color=colour, showlegend=False)
     text = "dead, cut off" if is_cut else "dead"
     if len(named) == 1:
@@ -134,6 +136,10 @@ def _mark_ultra_low(
         fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
     position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
     fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
+    for shift in (-0.2, 0.2):  # the axis has a break between none and the logarithms
+        middle = (spike + left) / 2 + shift * BIN_WIDTH
+        cut = {"x0": middle - 0.15 * BIN_WIDTH, "x1": middle + 0.15 * BIN_WIDTH, "y0": -0.02, "y1": 0.02}
+        fig.add_shape(type="line", yref="y domain", **cut, line={"color": INK, "width": 1})
     title = "Firing density of the latents" if len(densities) == 1 else "Firing densities of several dictionaries"
     with_style(fig, title, x=AXIS_TITLES["density"], y="latents")
     ticks = share_ticks(10 ** np.ceil(left), 1.0)
@@ -233,25 +239,24 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 @figure
 def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
     """Draw the verdicts of latents that fire on about as many tokens: above, the number of latents in each bin of the
-    firing density, and below, the share of each verdict among them, pale where a bin has fewer than ten. If verdicts
-    only followed density, one colour would fill each bin."""
+    firing density, and below, the share of each verdict among them, where there are twenty or more. If verdicts only
+    followed density, one colour would fill each bin."""
     check_columns(ranking, "verdict", "density")
     fires = ranking[ranking["density"] > 0].dropna(subset=["verdict"])
     logs = np.log10(fires["density"].to_numpy(float))
     first = np.floor(min(logs, default=-1.0) / BIN_WIDTH)
     edges = BIN_WIDTH * np.arange(first, 1)
-    middles = (edges[:-1] + edges[1:]) / 2
     n = np.histogram(logs, edges)[0]
+    has_many = n >= min(MANY_LATENTS, n.max())
     fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.25, 0.75], vertical_spacing=0.06)
-    bar: dict[str, Any] = {"x": middles, "width": 0.92 * BIN_WIDTH}
+    bar: dict[str, Any] = {"x": (edges[:-1] + edges[1:]) / 2, "width": 0.92 * BIN_WIDTH}
     fig.add_bar(**bar, y=n, marker_color=GREY, showlegend=False, row=1, col=1)
     for verdict, rows in split_by_verdict(fires):
-        share = np.histogram(np.log10(rows["density"].to_numpy(float)), edges)[0] / np.maximum(n, 1)
-        marker = {"color": VERDICT_COLOURS.get(verdict, GREY), "opacity": np.where(n < FEW_LATENTS, 0.3, 1.0)}
-        look = {"marker": marker, "name": verdict_name(verdict), "showlegend": True}
-        fig.add_bar(
-            **bar, y=share, customdata=share * n, hovertemplate="%{customdata:,} (%{y:.0%})", **look, row=2, col=1
-        )
+        of_verdict = np.histogram(np.log10(rows["density"].to_numpy(float)), edges)[0] * has_many
+        if of_verdict.any():
+            look = {"marker_color": VERDICT_COLOURS.get(verdict, GREY), "name": verdict_name(verdict)}
+            hover = {"customdata": of_verdict, "hovertemplate": "%{customdata:,} (%{y:.0%})"}
+            fig.add_bar(**bar, y=of_verdict / np.maximum(n, 1), **hover, **look, showlegend=True, row=2, col=1)
     with_style(fig, "Verdicts by firing density").update_layout(barmode="stack", legend_traceorder="reversed")
     fig.update_yaxes(title_text="latents", nticks=3, row=1, col=1)
     fig.update_yaxes(title_text="share of the bin", range=[0, 1], tickformat=".0%", nticks=4, row=2, col=1)
@@ -269,7 +274,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     scored = _tested_rows(ranking, "explanation_precision", "explanation_recall")
     groups = [(name, rows) for name, rows in split_by_verdict(scored) if len(rows) >= MIN_SHARE_OF_PANEL * len(scored)]
     titles = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
-    fig = make_subplots(1, max(len(groups), 1), shared_yaxes=True, horizontal_spacing=0.1, subplot_titles=titles)
+    fig = make_subplots(1, max(len(groups), 1), shared_yaxes=True, horizontal_spacing=0.08, subplot_titles=titles)
     edges = np.linspace(0, 1, 11)
     middles = (edges[:-1] + edges[1:]) / 2
     inverse = [np.linspace(1, 2 / f1 - 1, 100) for f1 in LEVELS_OF_F1]  # values of recall, and of precision in reverse
@@ -285,7 +290,7 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
         text = "precision %{y:.2f}, recall %{x:.2f}: %{customdata:.1%}<extra></extra>"
         fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, row=1, col=column)
         fig.add_scatter(**curves, mode="lines", line={"color": INK, "width": 0.8}, **BARE_TRACE, row=1, col=column)
-    with_style(fig, "Rules in words", x="recall", height=280)
+    with_style(fig, "Rules in words", x="recall", height=240)
     bar = colour_bar("share", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], x=1.16)
     bar["title"]["side"] = "top"
     scale = {"colorscale": LIGHT_TO_DARK, "zmin": -3, "zmax": -1, "colorbar": bar}

@@ -187,8 +187,8 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
 
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:
-    """Name each line at its highest point, in its colour, if there is room for all names beside the lines. Otherwise
-    leave the figure as it was."""
+    """Name each line at its highest point, or where it falls, in its colour, if there is room for all names beside the
+    lines. Otherwise leave the figure as it was."""
     traces = [trace for trace in _keys(fig) if "lines" in (trace.mode or "")]
     if not 2 <= len(traces) <= MAX_DIRECT:
         return fig
@@ -202,12 +202,23 @@ def _with_direct_labels(fig: go.Figure) -> go.Figure:
     along, up = (peaks[:, 0] - low) / (high - low) * width, peaks[:, 1] / top * height
     drawn = [box for x, y in lines for box in boxes_along((x - low) / (high - low) * width, y / top * height)]
     sides, _ = place_names(along, up, names, size, (width, height), sides=_SIDES_OF_PEAKS, obstacles=drawn)
+    if not all(sides):  # beside the last place at which a line is half as high as its peak
+        lines_and_sides = zip(lines, peaks.copy(), sides, strict=True)
+        peaks = np.array([peak if side else _last_half(*line) for line, peak, side in lines_and_sides])
+        along, up = (peaks[:, 0] - low) / (high - low) * width, peaks[:, 1] / top * height
+        sides, _ = place_names(along, up, names, size, (width, height), sides=_SIDES_OF_PEAKS, obstacles=drawn)
     if not all(sides):
         return fig
     for trace, (peak_x, peak_y), side in zip(traces, peaks.tolist(), sides, strict=True):
         font = {"color": trace.line.color, "size": size}
         fig.add_annotation(x=peak_x, y=peak_y, text=trace.name, showarrow=False, **ANCHORS[side], font=font)
     return fig.update_layout(showlegend=False).update_yaxes(range=[0, top])
+
+
+def _last_half(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
+    """Return the last point of a line that is at least half as high as its peak."""
+    at = int(np.flatnonzero(2 * y >= y.max())[-1])
+    return float(x[at]), float(y[at])
 
 
 def _corners(trace: Any) -> tuple[np.ndarray, np.ndarray]:

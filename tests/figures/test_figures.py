@@ -144,7 +144,8 @@ def test_density_histogram_counts_every_latent_and_marks_the_dead_and_the_ultra_
     assert max(dead.x) < min(alive.x)
     notes = " ".join(note.text for note in figure.layout.annotations)
     assert "dead: 7" in notes and "ultra-low: 4" in notes
-    bracket, *ends = figure.layout.shapes
+    bracket, *ends, one, other = figure.layout.shapes
+    assert max(dead.x) < one.x0 < other.x1 < min(alive.x), "the break of the axis"
     assert bracket.x1 == pytest.approx(-5) and [end.x0 for end in ends] == [bracket.x0, bracket.x1]
 
 
@@ -289,15 +290,13 @@ def test_training_of_a_model_has_its_held_out_loss(metrics):
 
 
 def test_the_verdicts_of_a_bin_of_density_are_shares_of_its_latents(ranking):
-    rows = pd.DataFrame(
-        {"verdict": ["monosemantic"] * 3 + ["too-rare", "dead"], "density": [0.01, 0.01, 0.3, 0.01, 0.0]}
-    )
+    verdicts = ["monosemantic"] * 20 + ["too-rare"] * 10 + ["dense"] * 19 + ["dead"]
+    rows = pd.DataFrame({"verdict": verdicts, "density": [0.01] * 30 + [0.3] * 19 + [0.0]})
     number, mono, rare = figures.verdicts_by_density(rows).data
-    assert (number.y.sum(), mono.name, rare.name) == (4, "monosemantic", "too rare"), "the dead one has no density"
+    assert (number.y.sum(), mono.name, rare.name) == (49, "monosemantic", "too rare"), "the dead one has no density"
     at = {float(n): share for n, share in zip(number.y, zip(mono.y, rare.y, strict=True), strict=True)}
-    assert at[3.0] == pytest.approx((2 / 3, 1 / 3)) and at[1.0] == (1, 0) and at[0.0] == (0, 0)
+    assert at[30.0] == pytest.approx((2 / 3, 1 / 3)) and at[19.0] == at[0.0] == (0, 0), "of so few there are no shares"
     assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS[v] for v in ("monosemantic", "too-rare")]
-    assert list(mono.marker.opacity) == [0.3] * len(number.y), "a share of so few is pale"
     scores = figures.score_distributions(ranking, score="monosemanticity")
     counts = [int(label.partition("<br>")[2]) for label in scores.layout.xaxis.ticktext]
     assert sum(counts) == 40, "of six verdicts four are tested"
@@ -548,6 +547,8 @@ def test_in_print_the_key_is_a_text_and_lines_are_named_where_there_is_room(rank
     assert [note.text.count(glyph) for glyph in "□■◇●"] == [1, 1, 1, 1]
     lines = figures.cosine_histogram({"one": [0.1] * 9, "two": [0.9] * 8}, null="one")
     assert {note.text for note in with_print_layout(lines).layout.annotations} == {"one", "two"}
+    flank = {"tall": [0.5] * 9 + [0.6] * 2, "low": [0.55] * 2 + [0.65] * 3 + [0.85] * 2}
+    assert {note.text for note in with_print_layout(figures.cosine_histogram(flank)).layout.annotations} == {*flank}
     close = figures.cosine_histogram({f"a long name, number {i}": [0.5] * 9 for i in range(6)})
     assert any("━" in note.text for note in with_print_layout(close).layout.annotations), "without room there is a key"
 
@@ -579,7 +580,7 @@ def test_examples_are_laid_out_for_one_width():
 
 
 def test_examples_begin_and_end_with_whole_words():
-    vocab = ["ERT", "RUDE", " said", " HAM", "LET", " the", " pri", "北", "京"]
+    vocab = ["ERT", "RUDE", " said", " HAM", "LET", " the", " pri", "北", "京", "<|bos|>"]
 
     def line(tokens, fires, width=60):
         values = [float(i == fires) for i in range(len(tokens))]
@@ -592,6 +593,8 @@ def test_examples_begin_and_end_with_whole_words():
     assert line([2, 2, 2, 2, 3, 4, 5, 6], 4) == " said said said said HAMLET the"
     assert line([2, 2, 2, 0, 1, 2, 3, 4], 4, width=40) == " said saidERTRUDE said", "HAM would fit"
     assert line([7, 8, 7, 8], 1) == "京北", "each of these is a word"
+    assert line([2, 2, 9, 2, 5, 5], 3) == " said the", "a document begins there"
+    assert "|bos|" in line([2, 2, 9, 2, 5, 5], 2), "it fires there"
 
 
 def test_examples_are_below_one_another_where_they_fire_and_unlike_ones_come_first():
@@ -635,10 +638,7 @@ def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_em
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.yaxis.ticktext) == 5
     named = figures.coactivation_heatmap(pairs, n=3, names=pd.Series({1: "one and many others " * 4}))
     [long] = set(named.layout.yaxis.ticktext) - set(ticks)
-    first, second = long.split("<br>")
-    assert first == "\u20681 one and many others one and\u2069" and second.endswith("…\u2069"), (
-        "of a long name two lines"
-    )
+    assert long == "\u20681 one and many others one a…\u2069"
 
 
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):
@@ -792,7 +792,8 @@ def test_of_effects_as_small_as_by_chance_only_those_of_tokens_that_follow_the_f
     assert list(figure.data[0].x) == [2.0, 0.2, -2.0] and "The 3 tokens of smaller" in figure.layout.meta["caption"]
     zero, low, high = (shape.x0 for shape in figure.layout.shapes)
     assert zero == 0 and (low, high) == pytest.approx(chance_span(feature, 1000)), "the null is drawn"
-    assert [trace.name for trace in figure.data if trace.showlegend] == ["largest by chance"]
+    notes = [note for note in figure.layout.annotations if note.text == "largest by chance"]
+    assert [note.x for note in notes] == [low, high] and [note.xanchor for note in notes] == ["left", "right"]
     positive = figures.logit_bars(feature | {"bottom_logit_tokens": []}, vocab)
     assert [shape.x0 > 0 for shape in positive.layout.shapes] == [False, True], "beside bars alone"
     without_counts = {name: cell for name, cell in feature.items() if name != "logit_counts"}

@@ -52,7 +52,7 @@ def graph_command(
     from interp.effects import attribution_graph, measured_effects, score_graph, token_effects
     from interp.pipeline.readers import open_any
     from interp.report.live.local_server import check_port
-    from interp.report.page_names import names_of_page
+    from interp.report.page_names import names_at_nodes, names_of_page
 
     if serve is not None:
         check_port(serve)
@@ -75,6 +75,7 @@ def graph_command(
         for hook_run in reported.values():
             renew_page(hook_run)
         reports = {hook: hook_run.page for hook, hook_run in reported.items()}
+        names = {hook: names_of_page(page.parent) for hook, page in reports.items()}
         graph.to_html(
             out,
             nodes=nodes,
@@ -82,7 +83,8 @@ def graph_command(
             beside=beside,
             features=features,
             rankings=rankings,
-            names={hook: names_of_page(page.parent) for hook, page in reports.items()},
+            names={hook: [(name.whole, name.short) for name in of_hook] for hook, of_hook in names.items()},
+            names_here=names_at_nodes(graph, names),
             pages={hook: _address_from(out, page) for hook, page in reports.items()},
             overwrite=overwrite,
         )

@@ -126,6 +126,7 @@ class AttributionGraph(GraphNodes):
         features: Mapping[str, FeatureStore] | None = None,
         rankings: Mapping[str, pd.DataFrame] | None = None,
         names: Mapping[str, Sequence[tuple[str, str]]] | None = None,
+        names_here: Mapping[str, str] | None = None,
         pages: Mapping[str, str] | None = None,
         beside: pd.DataFrame | None = None,
         overwrite: bool = False,
@@ -138,6 +139,8 @@ class AttributionGraph(GraphNodes):
         features, rankings: for each hook, for the texts and rules of latents.
         names: for each hook, the name of each latent and a shorter one, such as those of the page of a run
         (`report.page_names`), instead of its rule.
+        names_here: names that stand in the drawing instead of the shorter ones, which say what the latent fires on at
+        its token of this prompt, by the `node_ids`.
         pages: for each hook, the address of the page of its run, to which the cards of its latents lead.
         beside: a table of scores, such as that of `score_graph`.
 
@@ -153,6 +156,7 @@ class AttributionGraph(GraphNodes):
             features=features or {},
             rankings=rankings or {},
             names=names or {},
+            names_here=names_here or {},
             pages=pages or {},
             scores=beside,
         )

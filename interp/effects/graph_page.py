@@ -52,14 +52,15 @@ def page_content(
     features: Mapping[str, FeatureStore],
     rankings: Mapping[str, pd.DataFrame],
     names: Mapping[str, Sequence[tuple[str, str]]],
+    names_here: Mapping[str, str],
     pages: Mapping[str, str],
     scores: pd.DataFrame | None,
 ) -> dict[str, Any]:
     """Return the data of the page of a graph.
 
     shown: the part of the graph that is drawn.
-    effects: the measured effects of the whole graph. features, rankings, names, pages: by hook. scores: a table shown
-    as it is."""
+    effects: the measured effects of the whole graph. features, rankings, names, pages: by hook. names_here: by node.
+    scores: a table shown as it is."""
     cards = latent_cards(shown, features, rankings, names, pages)
     names_of_nodes = {node: cards.get(node.rpartition("_")[0], {}).get("name") for node in shown.node_ids()}
     labels = {node: name for node, name in names_of_nodes.items() if name}
@@ -70,6 +71,7 @@ def page_content(
         "n_nodes": int((~graph.nodes["type"].isin(["bias", "rest"])).sum()),
         "origins": origins(graph),
         "cards": cards,
+        "here": {node: names_here[node] for node in shown.node_ids() if node in names_here},
         "effects": [],
         "disagreements": [],
         "scores": [],

@@ -26,6 +26,7 @@ from interp.report.json_text import format_percent
 ROOM = 28
 MOST_OF_NO_SENSE = 0.5
 """The share of the activation of no sense from which on no sense tells what a latent fires on."""
+NO_CLEAR_SENSES = "no clear senses"
 
 
 class _Unit(NamedTuple):
@@ -41,7 +42,7 @@ def short_name(caption: Segments, rule: Segments) -> Segments:
     if "senses" not in parts:
         return _shortened(words_of(caption, rule, has_shares=False))
     if parts.get("no_sense", 0) >= MOST_OF_NO_SENSE:
-        return ["no clear senses"]
+        return [NO_CLEAR_SENSES]
     senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
     k = next((k for k, words in enumerate(senses) if words), 0)
     others = [f" +{len(senses) - 1}"] if len(senses) > 1 else []

@@ -3,6 +3,8 @@
 import json
 import re
 
+import pytest
+
 from interp.report.json_text import encode, pack, unpack
 from interp.report.page_names import names_of_page
 
@@ -12,6 +14,13 @@ def letters(name: str) -> str:
     return "".join(re.findall("[a-z]", re.sub(r"\\[nt]", "", name)))
 
 
+def write_table(folder, columns: dict) -> None:
+    """Write the table of a page."""
+    script = f"receive({json.dumps('table')},{json.dumps(encode({'columns': columns}), ensure_ascii=False)});\n"
+    (folder / "data").mkdir()
+    (folder / "data" / "table.js").write_text(script, encoding="utf-16")
+
+
 def test_names_are_read_as_text(tmp_path):
     parts = ["a⟨d7⟩", ["a", ["א–ת…", "the first byte of a Hebrew letter"]]]
     columns = {
@@ -19,15 +28,38 @@ def test_names_are_read_as_text(tmp_path):
         "short": [["speech"], [["\n", "a newline"], " after ", [" will"]], [{"sense": [0, [["x"], " in code"]]}, " +1"],
                   [parts]],
     }  # fmt: skip
-    script = f"receive({json.dumps('table')},{json.dumps(encode({'columns': columns}), ensure_ascii=False)});\n"
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "table.js").write_text(script, encoding="utf-16")
-    assert names_of_page(tmp_path) == [
+    write_table(tmp_path, columns | dict.fromkeys(("brief", "rule", "tokens"), [[]] * 4))
+    assert [(name.whole, name.short) for name in names_of_page(tmp_path)] == [
         ("speech", "speech"),
         ("many words", 'a newline after " will"'),
         ('"x" in code; "y"', '"x" in code +1'),
         ("…", '"a" with the first byte of a Hebrew letter'),
     ]
+
+
+LIST = [{"groups": [["numbers", [["1"], ["2"], ["3"]], 2], ["", [["a"]], 1]]}, " after ", ["\n", "a newline"]]
+
+
+@pytest.mark.parametrize(
+    ("brief", "short", "token", "here"),
+    [
+        (None, ['numbers "1" +3'], "1", 'numbers "1" +3'),
+        (None, ['numbers "1" +3'], "3", '"3", "1", "2" …'),  # the rule lists it
+        (None, ["short"], "\n", "usually short"),  # it stands before what the rule lists
+        (None, ["short"], " will", '" will", a semicolon'),
+        ([{"label": ["speech", True]}], ["speech"], " will", "speech"),
+        ([{"label": ["speech", False]}], ["speech"], "b", "usually speech"),
+        ([{"senses": [[[["a"], " or ", ["b"], " in code"], 0.3, 0.9], [[], 0.1, None]]},
+          {"more_senses": [[LIST, 0.1, 0.5]]}], [{"sense": [0, [["a"]]]}, " +2"],
+         "1", 'numbers "1" +3 …'),
+        ([{"senses": [[[["a"]], 0.3, 0.9]]}, {"no_sense": 0.6}], ["no clear senses"], "d", "no clear senses"),
+        (["lower-case tokens"], ["lower-case tokens"], "b", "lower-case tokens"),
+    ],
+)  # fmt: skip
+def test_a_latent_is_named_by_the_sense_that_lists_the_token_on_which_it_fires(brief, short, token, here, tmp_path):
+    table = {"text": ["whole"], "short": [short], "brief": [brief], "rule": [LIST], "tokens": [[" will", ";"]]}
+    write_table(tmp_path, table)
+    assert names_of_page(tmp_path)[0].at(token) == here
 
 
 def test_the_names_of_a_run_are_those_of_its_page(tiny_run, chromium):

@@ -1,15 +1,17 @@
 /* The drawing of the graph. A click on a line of a box or on a strand pins it. */
 
 import { drawn, element, the } from "./elements.js";
+import { effectText } from "./effects.js";
 import { byId, data, keyOf, logits, pairs } from "./graph.js";
 import { place } from "./layout.js";
 import { answerWord } from "./links.js";
 import { carriedBy, edgesOf } from "./paths.js";
 import { shown } from "./shown.js";
 import { pathsToAnswer, pin, state } from "./state.js";
-import { clipped, percent, short, sumOf, wordOf } from "./words.js";
+import { clipped, percent, signed, sumOf, wordOf } from "./words.js";
 
 const BELOW = 16; // the height that is left free below the graph
+const LEAST_FRAME = 440; // the height from which on the graph scrolls inside its frame
 const LEAST_BOX = 28; // the height of a box of one line
 const NARROW = 560; // a frame in which columns for the tokens have no room
 
@@ -35,6 +37,7 @@ export function draw() {
   for (const box of boxes) sheet.append(boxElement(box, largest));
   sheet.append(element("div", { class: "axes" }, ...rowNames(rows, isNarrow)));
   frame.classList.toggle("narrow", isNarrow);
+  frame.style.setProperty("--room", `${Math.max(leastHeight, LEAST_FRAME)}px`);
   const fromRight = frame.scrollWidth - frame.scrollLeft;
   frame.replaceChildren(sheet);
   frame.scrollLeft = frame.scrollWidth - fromRight; // the next token, which is at the right, stays in sight
@@ -154,16 +157,17 @@ function light(id) {
     line.classList.toggle("near", isNear);
     line.classList.toggle("own", isOwn);
     line.classList.toggle("pinned", ids.includes(state.pinned));
-    const value = isLit && !isOwn ? edges.length && sumOf(edges, ({ weight }) => weight) : effect;
+    const ofEdges = () => (edges.length ? signed(sumOf(edges, ({ weight }) => weight)) : "");
     const isAnswer = kind === "logit" && !(isLit && edges.length && !isOwn);
-    const text = isAnswer ? percent(byId.get(ids[0]).token_prob) : signed(value || undefined);
+    const text = isAnswer ? percent(byId.get(ids[0]).token_prob)
+      : isLit && !isOwn ? ofEdges() : effectText(effect, ids.map((each) => byId.get(each)), state.answer);
     line.querySelector(".value").replaceChildren(text);
   }
   const edges = own ? `direct effects of ${clipped(own.title, 40)} and on it` : "its direct effect";
   const inAll = own && own.kind !== "logit" ? ` In its own box: what it adds to ${answerWord()} in all.` : "";
   const knowsTokens = marks.every(({ kind, effect }) => kind !== "embedding" || effect !== undefined);
   const added =
-    `the log probability of ${answerWord()}: nats added in all, by ablation, else to first order`
+    `the log probability of ${answerWord()}, by so many nats in all: by ablation, with ≈ to first order`
     + (knowsTokens ? "." : `; those of tokens are known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
@@ -172,12 +176,6 @@ function light(id) {
     ? `the target: ${edges}, with attention and norms held, in the unit of the target.${inAll}`
     : `${hasEffects ? added : answerWord()}${weak}`);
 }
-
-const signed = (value) => {
-  if (Math.abs(value) < 0.005) return "0.00";
-  const text = Math.abs(value) < 1 ? value.toFixed(2).replace("-", "−") : short(value);
-  return value > 0 ? `+${text}` : text;
-};
 
 /* What is drawn, and what holds the rest of the influence. */
 function showShares({ carried, n }) {
@@ -198,7 +196,7 @@ function showShares({ carried, n }) {
   the("carried").replaceChildren(percent(carried.tokens + carried.errors));
   the("answer").replaceChildren(answerWord());
   the("count").replaceChildren(`${n} of ${data.n_nodes.toLocaleString("en")} nodes`);
-  const spread = `over ${(data.n_nodes - n).toLocaleString("en")} nodes; at most ${percent(most)} can be drawn`;
+  const spread = `at most ${percent(most)} can be drawn`;
   the("others").replaceChildren("Not drawn:", ...parts.slice(1).map(([name, title, share]) => element("span", {},
     element("i", { class: name }), `${percent(share)} ${title}`, name === "weaker" ? ` (${spread})` : "")));
 }

@@ -30,11 +30,11 @@ export function edgeCard(pair) {
   if (!carriers.length) return parts;
   const [to, from] = [tokenAt(target.ctx_idx), tokenAt(source.ctx_idx)];
   const rows = carriers.map(({ layer, head, attention, carried }) => {
-    return [`head ${layer}.${head}`, percent(carried / pair.weight), attention.toFixed(2)];
+    return [`head ${layer}.${head}`, short(carried), attention.toFixed(2)];
   });
-  const left = 1 - sumOf(carriers, ({ carried }) => carried) / pair.weight;
-  rows.push(["other heads, and steps over other tokens", percent(left), ""]);
-  parts.push(...titled(`carried from ${from} to ${to} by`, ["head", "share", "attention"], rows));
+  const left = pair.weight - sumOf(carriers, ({ carried }) => carried);
+  rows.push(["other heads, and steps over other tokens", short(left), ""]);
+  parts.push(...titled(`carried from ${from} to ${to} by`, ["head", unit.trim(), "attention"], rows));
   for (const carrier of carriers) {
     const { layer, head, attention } = carrier;
     const terms = scores.get(placeOf({ layer, head, query: target.ctx_idx, key: source.ctx_idx })) ?? [];

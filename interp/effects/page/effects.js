@@ -1,6 +1,7 @@
 /* What the nodes add to the log probability of a next token, in nats. */
 
 import { kindOf, logits, nodes, pairs } from "./graph.js";
+import { signed } from "./words.js";
 
 const MOST_NODES = 12; // that a next token is said to depend on; `graph_page.py` keeps as many
 const LEAST = 0.01; // of the largest effect
@@ -16,6 +17,14 @@ export const measured = (node, answer) => pairOf(node, answer)?.measured;
 
 /** By ablation, or to first order if it was not ablated; undefined if neither is known. */
 export const effectOf = (node, answer) => measured(node, answer) ?? attributed(node, answer) ?? undefined;
+
+const isMeasured = (node, answer) => (measured(node, answer) ?? null) !== null;
+
+/** The effect of some nodes together, with ≈ where one of them was not ablated; nothing if none is known. */
+export function effectText(effect, together, answer) {
+  if (effect === undefined) return "";
+  return `${together.every((node) => isMeasured(node, answer)) ? "" : "≈"}${signed(effect)}`;
+}
 
 /** The nodes with the largest effects on a next token, the largest first, without errors. */
 export function strongestNodes(answer) {

@@ -5,6 +5,7 @@
  *     n_nodes         number of nodes of the whole graph
  *     origins         of each next token, the shares of its influence that begin in tokens, in errors, and in the rest
  *     cards           of each latent, by "layer_latent"
+ *     here            of each latent at its token, what it fires on there, if that is known
  *     effects         source, target, attributed, measured
  *     disagreements   the numbers of the effects that differ, the furthest first
  *     scores          the rows of the table of scores */

@@ -9,11 +9,11 @@ import { sumOf, visible } from "./words.js";
 
 /** @import { Box, Strand } from "./shown.js" */
 
-const LETTER = 6.1;
+const LETTER = 6.3;
 const LINE = { wide: 22, narrow: 28, more: 15 }; // of a name: the first, which a finger needs larger, and others
 const MOST_LINES = 3; // of a name
-const INSIDE = { sides: 17, value: 38 }; // what the sides of a box and a number take of its width
-const BOX = { least: 84, eachName: 12, leastOfMany: 140, most: 380, beside: 60, border: 6 };
+const INSIDE = { sides: 17, value: 44 }; // what the sides of a box and a number take of its width
+const BOX = { least: 96, eachName: 24, leastOfMany: 250, most: 380, beside: 66, border: 6 };
 const NARROWEST = 0.8; // of those least widths, where a frame is too narrow for them
 const SPACE = { least: 36, each: 7, most: 130 }; // between two rows, by the strands in it
 const STRAND = { least: 1, most: 9, gap: 3 };

@@ -2,7 +2,7 @@
 
 import { element, titled } from "./elements.js";
 import { alikeOf } from "./drawing.js";
-import { attributed, measured, strongestNodes } from "./effects.js";
+import { attributed, effectOf, effectText, measured, strongestNodes } from "./effects.js";
 import { byId, cardOf, keyOf, kindOf, links, pairs } from "./graph.js";
 import { groupField } from "./groups.js";
 import { answerWord, edgeButton, nodeButton } from "./links.js";
@@ -53,11 +53,10 @@ function factList(node, facts) {
   const isHidden = influence < 0.005 && strongestNodes(state.answer).includes(node);
   of(`influence on ${answerWord()}, by edges`,
     percent(influence) + (isHidden ? ": it acts by changing attention and norms, which edges hold" : ""));
-  const nats = (value) => ((value ?? null) === null ? "" : `${short(value)} nats`);
-  if (kindOf(node) !== "logit") {
-    of(`adds to ${answerWord()} in all, by ablation`, nats(measured(node, state.answer)));
-    of(`adds to ${answerWord()} in all, to first order`, nats(attributed(node, state.answer)));
-  }
+  const effects = [measured(node, state.answer), attributed(node, state.answer)];
+  const ways = ["by ablation", "to first order"].map((way, k) => `${short(effects[k])} nats ${way}`);
+  const isKnown = (_, k) => (effects[k] ?? null) !== null;
+  if (kindOf(node) !== "logit") of(`adds to ${answerWord()} in all`, ways.filter(isKnown).join(", "));
   return element("dl", {}, ...known);
 }
 
@@ -84,12 +83,12 @@ function exampleLine({ tokens, shares, at }) {
   return element("div", { class: "example" }, ...spans);
 }
 
-/** The nodes with the largest effect on the answer, by ablation, or to first order if not ablated; and how to go on. */
+/** The nodes with the largest effect on the answer, and how to go on. */
 export function answerCard() {
   const { answer } = state;
-  const rows = strongestNodes(answer).map((node) =>
-    [nodeButton(node), short(measured(node, answer)), short(attributed(node, answer))]);
-  const title = `${answerWord()} depends most on, in nats`;
+  const textOf = (node) => effectText(effectOf(node, answer), [node], answer);
+  const rows = strongestNodes(answer).map((node) => [nodeButton(node), textOf(node)]);
+  const title = `${answerWord()} depends most on`;
   const help = element("details", {}, element("summary", {}, "How to read this page"), element("p", {}, HELP));
-  return [...titled(title, ["node", "by ablation", "to first order"], rows, "h2"), help];
+  return [...titled(title, ["node", "nats"], rows, "h2"), help];
 }

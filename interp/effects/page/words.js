@@ -1,6 +1,6 @@
 /* Names of nodes and numbers, as they are written. */
 
-import { cardOf, kindOf, metadata } from "./graph.js";
+import { cardOf, data, kindOf, metadata } from "./graph.js";
 
 const FROM_RIGHT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]/;
 
@@ -21,7 +21,7 @@ export const quoting = (name) => onceTokens(name).replace(/"(.+?)"(?=$|[\s,;:.)]
   visible(/^"(?:\\n|\s)+"$/.test(quoted) ? quoted.replaceAll("\\n", "\n") : quoted));
 
 export const nameOf = (node) => quoting(node.clerp);
-export const shortOf = (node) => (cardOf(node)?.short ? quoting(cardOf(node).short) : nameOf(node));
+export const shortOf = (node) => quoting(data.here[node.node_id] ?? (cardOf(node)?.short || node.clerp));
 export const wordOf = (node) => visible(node.clerp.replace(/^says “(.*)”$/s, "$1"));
 export const numberOf = (node) => (kindOf(node) === "latent" ? `${node.node_id.split("_")[1]} ` : "");
 export const tokenAt = (position) => `“${visible(metadata.prompt_tokens[position])}”`;
@@ -32,6 +32,13 @@ export function short(value) {
   if (value === undefined || value === null) return "";
   const size = Math.abs(value);
   return (size >= 100 ? value.toFixed(0) : size < 0.001 ? value.toFixed(3) : value.toPrecision(2)).replace("-", "−");
+}
+
+/** A number with its sign, and with two digits after the point if it is small. */
+export function signed(value) {
+  if (Math.abs(value) < 0.005) return "0.00";
+  const text = Math.abs(value) < 1 ? value.toFixed(2).replace("-", "−") : short(value);
+  return value > 0 ? `+${text}` : text;
 }
 
 /** @type {(share: number) => string} */

@@ -201,8 +201,8 @@ def test_a_line_says_that_one_never_fires_alone(browser, address):
     assert sorted(browser.text("#compare .where h3")) == heads, "rather than an empty column"
     places = "Array.from(document.querySelectorAll('.agreement circle'), ({ cy }) => cy.baseVal.value)"
     assert len(browser.evaluate(places)) == n and len(set(browser.evaluate(places))) == 1, "the other's is 1 in all"
-    told = "document.querySelector('.agreement + .below').textContent"
-    assert browser.evaluate(told).startswith(f"{n} of the "), "and not all of these are drawn"
+    told = "document.querySelector('section:has(> .agreement) h3').textContent"
+    assert f"the {n} of " in browser.evaluate(told), "and not all of these are drawn"
 
 
 def test_the_answer_names_the_tokens_on_which_one_alone_fires_often(browser, address):

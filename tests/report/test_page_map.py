@@ -425,6 +425,19 @@ def test_map_colours_by_the_chosen_property_with_a_legend(browser, address):
     assert not browser.complaints
 
 
+def test_a_legend_lists_the_commonest_groups_until_all_are_asked_for(browser, address):
+    browser.open(f"{address}#map")
+    names = [f"way {k}" for k in range(11)]
+    points = {"latents": [*range(11), 11], "deciders": names, "decides": [*range(11), 10]}
+    put = "((legend) => (document.querySelector('#map .legend').replaceWith(legend), legend.className))"
+    browser.evaluate(f"{put}(report.coloursOf({json.dumps(points)}, 'decides', () => null).legend)")
+    listed = "Array.from(document.querySelectorAll('#map .legend .verdict'), (e) => e.textContent)"
+    first = browser.evaluate(listed)
+    assert len(first) == 8 and first[0] == "way 10" and set(first) < set(names)
+    browser.click("#map .legend li:last-child button")
+    assert browser.evaluate(listed)[:8] == first and set(browser.evaluate(listed)) == set(names)
+
+
 def test_a_region_is_where_a_group_is_at_home_not_where_all_are_dense(browser, address):
     """A group spread evenly, of which half lies in a crowd of others, is at home outside the crowd."""
     browser.open(f"{address}#map")

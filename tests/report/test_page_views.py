@@ -151,6 +151,11 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     assert browser.evaluate(widths)[:2] == pytest.approx([0.8, 0.72], abs=0.01), "the compared share lies on its own"
     browser.open(f"{(page / 'index.html').as_uri()}#summary")
     browser.wait("document.getElementById('summary').dataset.ready")
+    finding = "Its share is not above. So one meaning is not enough. A third sentence."
+    said = browser.evaluate(
+        f"report.findingElements({json.dumps(finding)}).map((each) => [each.className, each.textContent])"
+    )
+    assert said == [["conclusion", "Its share is not above."], ["", "So one meaning is not enough. A third sentence."]]
     own, fair = browser.text(".findings tbody tr")[:2]
     assert fair.startswith("have one meaningat equal training, after 1M tokens72") and fair.endswith("not told apart")
     assert own.startswith(f"have one meaning24 of {D_SAE}80") and "at equal training" in own

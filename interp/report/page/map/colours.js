@@ -40,8 +40,11 @@ const HUES = [["#7299c6", "#7299c6"], ["#e0902c", "#ffac4e"], ["#2e7924", "#4a95
 const OF_DECIDERS = [1, 2, 3, 4].map((k) => HUES[k]); // of the last, no rule, none
 const LADDER = ["#352a87", "#1f6fb4", "#12a39a", "#9fbd4b", "#f9d423"];
 const PLAINS = [170, 220], // on a light and on a dark ground, where paint is dim
-  MUTED = [95, 100], // on a light and on a dark ground
+  MUTED = [95, 150], // on a light and on a dark ground
   FAINT = [30, 48];
+
+const N_LISTED = 8; // groups in a legend, but for those of the rest, until all are asked for
+let areAllListed = false;
 
 const bytes = (hue) => [1, 3, 5].map((from) => parseInt(hue.slice(from, from + 2), 16));
 const blend = (share) => {
@@ -58,7 +61,8 @@ export const hueOfKind = (kind) => HUES[commonKinds.indexOf(kind)]?.[Number(isDa
  * @type {(hue: string) => string} */
 export function inked(hue) {
   const ink = bytes(style("--ink"));
-  return `rgb(${bytes(hue).map((c, i) => Math.round(0.55 * c + 0.45 * ink[i]))})`;
+  const share = isDark() ? 0.4 : 0.55;
+  return `rgb(${bytes(hue).map((c, i) => Math.round(share * c + (1 - share) * ink[i]))})`;
 }
 
 /* Latent → its hue, and a legend of the groups, each with how many of the selection it has; pressing one selects it.
@@ -83,13 +87,24 @@ function grouped(latents, { nameOf, numberOf, hueOfGroup, write, pressed, press,
       title: titleOf[name] ?? (press ? "select these" : "show these alone"),
       onclick: () => (press ?? point)(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
       onfocus: () => point(name), onblur: () => point(null) }, content(name)));
-  const isLast = (name) => REST.indexOf(name);
-  const commonestFirst = [...totals].sort(([a, n], [b, m]) => isLast(a) - isLast(b) || m - n);
+  const rest = REST.filter((name) => totals.has(name));
+  const listed = [...totals.keys()].filter((name) => !rest.includes(name))
+    .sort((a, b) => totals.get(b) - totals.get(a));
+  const further = listed.slice(N_LISTED);
+  areAllListed ||= further.some((name) => pressed.includes(name));
+  const all = () => [...listed, ...rest].map(entry);
+  const legend = h("ul.legend");
+  const more = () => h("li", null, h("button.link", { type: "button", onclick() {
+    areAllListed = true;
+    legend.replaceChildren(...all());
+  } }, h("span.muted", null, `${further.length} more`)));
+  legend.append(...(areAllListed || !further.length ? all()
+    : [...listed.slice(0, N_LISTED).map(entry), more(), ...rest.map(entry)]));
   return {
     hueOf: (latent) => hues.get(nameOf(latent)),
     isRest: (latent) => isMixed(nameOf(latent)),
     inWords: (latent) => write(nameOf(latent)),
-    legend: h("ul.legend", null, commonestFirst.map(([name]) => entry(name))),
+    legend,
   };
 }
 

@@ -52,7 +52,8 @@ function squaresOf(corners) {
 /* The tints in a layer of the map, a group of SVG in the coordinates of its points. Names stand where kinds of text are
  * at home, whichever tints are drawn. */
 export function mapRegions(layer, points) {
-  const ABROAD = 4; // what it costs that a ninth of a name lies on the tint of another kind of text
+  const ABROAD = 4, // what it costs that a ninth of a name lies on the tint of another kind of text alone
+    OUTSIDE = 8; // or outside that of its own
   const [ofAll, ofKinds] = [false, true].map((isOfKinds) => homesOf(points, isOfKinds));
   const named = ofKinds.filter(([, outlines]) => outlines.length);
   const homes = new Map(named.map(([kind, [outline]]) => [kind, outline]));
@@ -84,7 +85,7 @@ export function mapRegions(layer, points) {
   }
 
   /* What it costs that a name of a kind of text, or null of none, takes a box [left, bottom, right, top]: the outlines
-   * that it crosses, and of a kind as far as it lies on other tints alone. */
+   * that it crosses, and of a kind as far as it lies outside its tint or on other tints alone. */
   function costOf(kind, [left, bottom, right, top]) {
     const crossed = edges.inBox(left, bottom, right, top);
     if (kind === null) return crossed;
@@ -94,7 +95,8 @@ export function mapRegions(layer, points) {
       .flatMap(({ corners }) => Array.from(inside(corners, xs, ys))));
     const atHome = under(homes.has(kind) ? [homes.get(kind)] : []);
     const others = [...homes].flatMap(([other, outline]) => (other === kind ? [] : [outline]));
-    return crossed + ABROAD * [...under(others)].filter((k) => !atHome.has(k)).length;
+    return crossed + ABROAD * [...under(others)].filter((k) => !atHome.has(k)).length
+      + (homes.has(kind) ? OUTSIDE * (xs.length - atHome.size) : 0);
   }
 
   /* Places for the name of an outline: the middle of its part in a view [left, right, bottom, top], and the place where

@@ -310,7 +310,7 @@ function exampleLists([[a, first], [b, second]], divided) {
 function agreement(pairs, { both, others, isByA }, n) {
   if (!both.length) return null;
   const activations = both.map((one) => [valueOf(one), others.get(one[1])]);
-  const stored = `the ${format.count(both.length)} of ${format.count(n)} tokens that are stored`;
+  const stored = `the ${format.count(both.length)} of ${format.count(n)} stored`;
   return h("section", null, h("h3", null, "Activations where both fire ", h("small", null, stored)),
     agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))));
 }

@@ -68,6 +68,13 @@ function plainTable(title, { columns, rows }) {
 
 const paragraph = (text) => (text ? h("p", null, format.unbroken(text)) : null);
 
+/** A finding, whose first sentence is the conclusion, in large type.
+ * @type {(finding?: string) => HTMLElement[]} */
+export function findingElements(finding = "") {
+  const [conclusion, ...reasons] = finding.split(/(?<=\.) /);
+  return [conclusion ? h("p.conclusion", null, format.unbroken(conclusion)) : null, paragraph(reasons.join(" "))];
+}
+
 /* The share with one meaning of the dictionaries that were trained and judged alike. */
 function besideNulls(data) {
   if (!data) return h("p.missing", null, "No nulls were run, so there is nothing to compare the shares with.");
@@ -195,7 +202,7 @@ async function show(section) {
     h("div.sheet", null,
       h("div", null,
         isRanked || isMeasured
-          ? part("What was found", paragraph(data.nulls?.finding),
+          ? part("What was found", findingElements(data.nulls?.finding),
             isMeasured ? sharesTable() : null,
             isRanked ? [verdictHeading("h3"), verdictBar()] : null)
           : "",

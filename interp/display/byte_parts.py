@@ -2,8 +2,7 @@
 shown the bytes, with … where others are missing, and then what is known of them: the letters that they may begin,
 "d7… א–ת", the letter that a later byte ends in the script around it, "…a9 ש", or the script, "e6 8e… Han".
 
-The page (report/bytes.js) draws them in the same way, from the same table (`first_bytes`), and names the characters
-that were seen with the bytes where it knows them.
+The page names them by the characters that were seen with the bytes (`report.byte_words`).
 """
 
 import re
@@ -85,13 +84,6 @@ def join_pieces(tokens: Sequence[str]) -> Iterator[tuple[str, list[int]]]:
             is_whole = stop > start + 1 or character.isascii()
             yield character if is_whole else parts[start][0], [position for _, position in parts[start:stop]]
             start = stop
-
-
-def first_bytes() -> list[tuple[str, str]]:
-    """Return for each of LEADS what it begins, and the common letter that each of LATER ends after it, with a space
-    where that is none; "" if all are none."""
-    letters = ("".join(_letter(lead, byte) or " " for byte in LATER).rstrip() for lead in LEADS)
-    return [(name_of(lead) or "", own) for lead, own in zip(LEADS, letters, strict=True)]
 
 
 def common_letters(lead: int) -> list[str]:

@@ -1,10 +1,11 @@
 """Say in words of which characters a token holds parts: " ק⟨d7⟩" is " ק" and "the first byte of another Hebrew letter".
 
 In a byte-level vocabulary a token may hold some bytes of a character alone, which it writes as ⟨d7⟩. Nobody knows
-characters by their bytes, so a caption names a part by the characters of which it is a part where its latent fires.
+characters by their bytes, so a caption names a part by the characters of which it is a part where its latent fires, and
+the page, wherever it draws a token, by those of which it is a part in the script around it.
 
 In: the tokens around stored firings, and `characters_of_parts` for tokens that are not among these. Out: for each
-latent a `ByteReader`.
+latent a `ByteReader`, and for each token its `readings`.
 """
 
 import re
@@ -126,8 +127,11 @@ class ByteReader:
         named = [character for character in elsewhere if character != "…" and noun_of(character) in nouns]
         examples = (named or known)[:N_EXAMPLES]
         whole = _object(nouns, characters, known, examples, lead, own, before)
-        shown = _range(lead, own, nouns[0]) or " ".join(examples) or nouns[0].split(" ")[0]
-        return CharacterPart(f"{shown}…" if lead else f"…{shown}", f"{self._place(text, own, lead)} of {whole}")
+        words = f"{self._place(text, own, lead)} of {whole}"
+        if shown := _range(lead, own, nouns[0]) or " ".join(map(_drawn, examples)):
+            return CharacterPart(f"{shown}…" if lead else f"…{shown}", words)
+        script = "" if nouns[0] == "character" else f" {nouns[0].split(' ')[0]}"
+        return CharacterPart(f"{own.hex(' ')}…{script}" if lead else f"…{own.hex(' ')}{script}", words)
 
     def _place(self, text: str, own: bytes, lead: int) -> str:
         number = _NUMBERS.get(len(own), "")
@@ -170,6 +174,23 @@ def byte_readers(
         script = nouns.most_common(1)[0][0] if nouns else scripts.get(latent)
         readers[latent] = ByteReader(of_latent, characters, script)
     return readers
+
+
+def readings(
+    vocab: Iterable[str], characters: Mapping[str, tuple[Sequence[str], Sequence[str]]]
+) -> dict[str, list[tuple[str | None, list[CharacterPart]]]]:
+    """Return for each token with parts of characters what these are, in order: first in any script, then for each noun
+    for the letters around it by which they are others. characters: `characters_of_parts`."""
+    told = {}
+    for token in filter(has_parts, vocab):
+        nouns = {noun_of(names[0]): None for by_script in characters.get(token, ()) for names in by_script}
+        of_nouns = [(noun, _parts_alone(ByteReader({}, characters, noun).token(token))) for noun in (None, *nouns)]
+        told[token] = [one for k, one in enumerate(of_nouns) if not k or one[1] != of_nouns[0][1]]
+    return told
+
+
+def _parts_alone(token: Token) -> list[CharacterPart]:
+    return [piece for piece in token.pieces if not isinstance(piece, str)]
 
 
 def noun_of(character: str) -> str:
@@ -228,6 +249,12 @@ def _one_character(character: str) -> str:
         script, _, name = unicodedata.name(character).lower().partition(" ")
         return f"the {script.capitalize()} {name}"
     return f"the {noun} {character}" if noun.endswith("letter") else character
+
+
+def _drawn(character: str) -> str:
+    """Return a character, or the name of a mark, which is hard to tell on its own."""
+    is_mark = unicodedata.category(character).startswith("M")
+    return unicodedata.name(character).lower() if is_mark else character
 
 
 def _range(lead: int, own: bytes, noun: str) -> str | None:

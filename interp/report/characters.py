@@ -2,7 +2,7 @@
 
 In: the tokens, and a vocabulary that writes a byte that is no character as ⟨d7⟩. Out: for each token that begins or
 ends such characters, the commonest of them, by script: "⟨88⟩" ends 么 and 览. The page names such a token by them
-(bytes.js), since nobody knows characters by their bytes.
+(`byte_words`), since nobody knows characters by their bytes.
 """
 
 import re

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.byte_parts import first_bytes
 from interp.display.segments import to_json_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
+from interp.report.byte_words import readings
 from interp.report.captions import Caption, captions_of
 from interp.report.characters import characters_of_parts
 from interp.report.columns import (
@@ -102,7 +102,6 @@ class PageData:
             "verdict_counts": self.verdict_counts(),
             "kind_counts": _counted(self.encoded["kind"]),
             "min_f1": MIN_F1,
-            "first_bytes": first_bytes(),
             "sense_letters": ascii_uppercase[:MAX_SENSES],
             "shares": question_shares(inputs) if features.has_text else [],
             "null": closest_null(inputs),
@@ -132,7 +131,7 @@ class PageData:
         return {"columns": lists | lists_of(self.columns, lists), "order": self.order}
 
     def vocab(self) -> dict[str, Any]:
-        return {"tokens": self.features.vocab, "characters": self.characters}
+        return {"tokens": self.features.vocab, "readings": readings(self.features.vocab, self.characters)}
 
     def rows(self) -> dict[str, Any]:
         return row_evidence(self.features, self._senses_in_words)
@@ -161,6 +160,7 @@ class PageData:
             "effects": effect_accounts(self.inputs),
             "positions": positions(self.features),
             "explanation": explanations(verdicts),
+            "script": {latent: self.read.bytes_of(latent).script for latent in range(self.features.d_sae)},
             "shared": {j: to_json_text(segments_of(self.read(j, atom))) for j, atom in most_shared(verdicts).items()},
             "caption": {
                 latent: to_json_text([one.title, one.below, one.measured]) for latent, one in enumerate(self.captions)

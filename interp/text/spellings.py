@@ -33,7 +33,7 @@ def lower_letters(string: str) -> str:
 def script(string: str) -> str:
     """Return the script of the first letter, or the Unicode category of the first character. A letter in another form,
     such as ª, ℝ or ʰ, is in the script of the letter itself. For stray bytes, return what they are parts of, if
-    that is known (`byte_parts.first_bytes`)."""
+    that is known."""
     stripped = string.strip()
     if not stripped:
         return "blank"

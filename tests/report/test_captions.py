@@ -368,7 +368,9 @@ def test_a_part_that_was_not_seen_is_named_by_those_seen_elsewhere_or_its_bytes(
     of_cyrillic = ByteReader({}, elsewhere, "Cyrillic letter")
     assert of_cyrillic.token("⟨88⟩").pieces == (("…ш", "the last byte of the Cyrillic letter ш"),)
     assert ByteReader().token("⟨d7⟩").pieces == (("א–ת…", "the first byte of a Hebrew letter"),)
-    assert ByteReader().token("⟨ff⟩").pieces == (("…character", "a later byte of a character"),)
+    assert ByteReader().token("⟨ff⟩").pieces == (("…ff", "a later byte of a character"),)
+    assert ByteReader().token("⟨f0⟩").pieces[0].label == "f0… emoji"
+    assert ByteReader({"⟨8e⟩": seen(ended="َ")}).token("⟨8e⟩").pieces[0].label == "…arabic fatha"
     assert ByteReader().token("plain") == Token("plain") and ByteReader().family("plain") is None
     assert ByteReader().family("⟨d7⟩") == Family("parts of Hebrew letters", ("Hebrew letters",))
 

@@ -161,14 +161,6 @@ def test_a_token_that_is_chosen_leaves_the_examples_on_it(browser, address):
     )
 
 
-def test_a_part_of_a_letter_is_read_in_the_script_of_the_example_in_which_it_fires(browser, address):
-    browser.open(f"{address}#feature/{SPLIT}")
-    leads = "(token, some) => some.filter((one) => report.tokenOf(one) === token).map(report.leadAt)"
-    of = f"report.loadFeature({SPLIT}).then((feature) => ({leads})(%d, feature.examples))"
-    greek, hebrew = (browser.evaluate(of % token) for token in (SPLIT, OTHER))
-    assert set(greek) == {0xCE} and set(hebrew) == {0xD7}, "the last bytes of β and ל"
-
-
 def sharing(*atoms):
     return {"common": [atom.words for atom in atoms], "common_json": atoms_json(atoms)}
 
@@ -272,7 +264,7 @@ def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, widt
     browser.size(width, 844)
     browser.open(f"{address}#feature/{SPLIT}")
     pieces = browser.evaluate(f"""report.loadFeature({SPLIT}).then((feature) => {{
-        const rule = [[" x", [" x", ["⟨d7⟩", "the first byte of another Hebrew letter"]], true]];
+        const rule = [[" x⟨d7⟩", [" x", ["א–ת…", "the first byte of another Hebrew letter"]]]];
         const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule }}));
         const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
         document.querySelector("#feature .fires").replaceWith(element);
@@ -560,11 +552,10 @@ def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
 def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_around_its_firings(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
     browser.evaluate("report.vocabulary.splice(0, 9, '⟨88⟩', 'a', 'b', ' ⟨e4⟩', 'c', 'd', 'e', 'f', 'g')")
+    browser.evaluate("report.readings['⟨88⟩'] = [[null, [['…88', 'a later byte of a character']]]]")
 
-    def listed(top: list[list[int]], fires_on: int) -> list[str]:
-        effects = (
-            f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [[0, {fires_on}, 9]], examples: [] }}"
-        )
+    def listed(top: list[list[int]], script: str) -> list[str]:
+        effects = f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [], script: {script} }}"
         drawn = f"report.h('div', null, report.logitsElement({effects}))"
         return browser.evaluate(f"""new Promise((done) => {{
             const drawn = {drawn}, fold = drawn.querySelector("details");
@@ -574,9 +565,9 @@ def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_a
         }})""")
 
     top = [[0, 9], [1, 8], [2, 7], [4, 6], [5, 5], [6, 4], [7, 3], [8, 2]]
-    assert "".join(listed(top, 2)) == "abcdef" + "⟨88⟩g", "behind those that are in sight, and there by size"
-    assert listed(top, 3)[0] == "⟨88⟩", "its firings have parts of characters"
-    assert listed(top[:2], 2) == ["⟨88⟩", "a"], "there are not enough others"
+    assert "".join(listed(top, "null")) == "abcdef" + "⟨88⟩g", "behind those that are in sight, and there by size"
+    assert listed(top, "'Han character'")[0] == "⟨88⟩", "its firings have parts of characters"
+    assert listed(top[:2], "null") == ["⟨88⟩", "a"], "there are not enough others"
 
 
 def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):

@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 
-from interp.display.byte_parts import script_byte, split_byte_parts
+from interp.report.byte_words import readings
 from interp.report.json_text import format_percent
 from tests.report.planted_page import (
     N_SEQ,
@@ -78,80 +78,40 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     signs = "[' ', ' a'].map((token) => report.tokenElement(token).querySelectorAll('.run.space').length)"
     assert browser.evaluate(signs) == [1, 0], "a space alone has a sign of its own"
     assert browser.evaluate("report.tokenElement('\\u0651').dataset.script") == "shadda"
-    token = "(({dir, dataset}) => [dir, dataset.tip])(report.tokenElement('⟨9c⟩⟨d7⟩'))"
-    said = "⟨9c⟩: the end of ל, if it is a Hebrew letter; ⟨d7⟩: the first byte of a Hebrew letter, א to ת"
-    assert browser.evaluate(token) == ["rtl", said]
-    assert browser.evaluate("report.tokenElement('⟨d1⟩⟨8f⟩ ⟨d0⟩').dir") == "ltr", "Cyrillic"
 
 
-def test_parts_of_characters_and_shares_are_written_as_in_python(browser, address):
-    """Two thousand tokens of stray bytes and letters, and as many shares of all sizes. No token has a letter of two
-    bytes: beside one of its own script the page leaves out what a first byte may begin, which a notebook tells."""
+def test_shares_are_written_as_in_python(browser, address):
     browser.open(f"{address}#overview")
-    g = np.random.default_rng(0)
-    letters = [" ", "a", "中", "あ", "한"]
-    scripts = [*letters[2:], "ж", "ש", "ب", "β", "ա"]
-
-    def piece() -> str:
-        return f"⟨{g.integers(0x80, 0x100):02x}⟩" if g.random() < 0.7 else letters[g.integers(len(letters))]
-
-    tokens = ["".join(piece() for _ in range(g.integers(1, 6))) for _ in range(2000)]
-    around = [None if g.random() < 0.5 else script_byte(scripts[g.integers(len(scripts))]) for _ in tokens]
-    in_python = [
-        "".join(name if own is None else f"⟨{name}⟩" for name, own in split_byte_parts(token, script))
-        for token, script in zip(tokens, around, strict=True)
-    ]
-    asked = json.dumps([*zip(tokens, around, strict=True)])
-    assert browser.evaluate(f"{asked}.map(([token, lead]) => report.bytesInLetters(token, lead, null))") == in_python
-    shares = (10 ** g.uniform(-7, 0, 2000)).tolist()
+    shares = (10 ** np.random.default_rng(0).uniform(-7, 0, 2000)).tolist()
     assert browser.evaluate(f"{shares}.map(report.format.percent)") == [format_percent(share) for share in shares]
 
 
-def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_bytes(browser, address):
+def test_parts_of_characters_are_drawn_as_python_tells_them_and_copied_as_their_bytes(browser, address):
     browser.open(f"{address}#feature/3")
-    drawn = "(e) => Array.from(e.querySelectorAll('.byte'), (one) => one.dataset.part)"
-    browser.evaluate(
-        "for (const token in report.charactersOf) delete report.charactersOf[token]"
-    )  # as if none was seen
-    for token, lead, labels in (
-        ("⟨d7⟩", "null", ["d7… א–ת"]),
-        ("⟨a9⟩⟨d7⟩", "null", ["…a9 ש", "d7… א–ת"]),
-        ("⟨9c⟩", "null", ["…9c"]),
-        ("⟨9c⟩", "0xd7", ["…9c ל"]),
-        ("⟨8a⟩", "0xd8", ["…8a ي"]),  # the only common letter of its script that ends so
-        ("x⟨e3⟩⟨81⟩", "null", ["e3 81… ぁ–み"]),
-        ("⟨e4⟩⟨e4⟩⟨b8⟩", "null", ["e4… Han", "e4 b8… 一–丿"]),
-        ("⟨bf⟩告", "null", ["…bf Han"]),
-        ("⟨f0⟩", "null", ["f0… emoji"]),
-        ("⟨d0⟩⟨d1⟩", "null", ["d0… А–п", "d1… р–я"]),
-        ("⟨9f⟩⟨98⟩ж", "null", ["…9f П", "…98 И"]),
-        ("⟨ff⟩", "null", ["ff"]),
-    ):
-        made = f"report.tokenElement({json.dumps(token)}, {lead})"
-        assert browser.evaluate(f"({drawn})({made})") == labels
-        assert browser.evaluate(f"{made}.textContent") == token and browser.evaluate(f"{made}.dataset.tip")
-        named = split_byte_parts(token, None if lead == "null" else int(lead, 16))
-        assert [name for name, own in named if own] == labels, "in notebooks too"
-        plain = f"report.bytesInLetters({json.dumps(token)}, {lead})"
-        assert browser.evaluate(plain) == re.sub("(⟨..⟩)+", "".join(f"⟨{label}⟩" for label in labels), token)
-    browser.evaluate(
-        "Object.assign(report.charactersOf, { ' ⟨88⟩': [['么 览 …', 'ш'], []], '⟨95⟩⟨88⟩⟨e6⟩': [['授'], ['来 提 …']],"
-        " 'מ⟨d7⟩': [[], ['נ ג …']] })"
-    )
-    for token, lead, labels, said in (
-        (" ⟨88⟩", "null", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),
-        (" ⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: a later part of ш"),
-        (" ⟨88⟩", "0xd7", ["…88 么 览 …"], "⟨88⟩: a later part of 么, 览 or others"),  # no letter ends so
-        ("⟨88⟩", "0xd0", ["…88 ш"], "⟨88⟩: the end of ш, if it is a Cyrillic letter"),  # not seen
-        (
-            "⟨95⟩⟨88⟩⟨e6⟩", "null", ["…95 88 授", "e6… 来 提 …"],
-            "⟨95⟩⟨88⟩: a later part of 授; ⟨e6⟩: the first byte of 来, 提 or others",
-        ),
-        ("מ⟨d7⟩", "null", ["d7…"], "⟨d7⟩: the first byte of נ, ג or others"),  # the letter beside it tells more
+    vocab = [" ⟨88⟩", "⟨95⟩⟨88⟩⟨e6⟩", "מ⟨d7⟩", "⟨a9⟩⟨d7⟩"]
+    characters = {" ⟨88⟩": (["么 览 …", "ш"], []), "⟨95⟩⟨88⟩⟨e6⟩": (["授"], ["来 提 …"]), "⟨a9⟩⟨d7⟩": (["ש"], [])}
+    told = json.dumps(readings(vocab, characters))
+    browser.evaluate(f"void Object.assign(report.readings, {told})")
+    drawn = "(e) => Array.from(e.querySelectorAll('.byte'), (one) => one.dataset.known)"
+    for token, script, direction, labels, said in (
+        (" ⟨88⟩", None, "ltr", ["…么 览"], "⟨88⟩: a later byte of 么, 览 …"),
+        (" ⟨88⟩", "Cyrillic letter", "ltr", ["…ш"], "⟨88⟩: the last byte of the Cyrillic letter ш"),
+        (" ⟨88⟩", "Hebrew letter", "ltr", ["…么 览"], "⟨88⟩: a later byte of 么, 览 …"),  # not seen so
+        ("⟨95⟩⟨88⟩⟨e6⟩", None, "ltr", ["…授", "来 提…"],
+         "⟨95⟩⟨88⟩ ⟨e6⟩: two later bytes of 授 and the first byte of 来, 提 …"),
+        ("מ⟨d7⟩", None, "rtl", ["א–ת…"], "⟨d7⟩: the first byte of a Hebrew letter"),
+        ("⟨a9⟩⟨d7⟩", None, "rtl", ["…ש", "א–ת…"],
+         "⟨a9⟩ ⟨d7⟩: a later byte of the Hebrew letter ש and the first byte of a Hebrew letter"),
     ):  # fmt: skip
-        made = f"report.tokenElement({json.dumps(token)}, {lead})"
+        made = f"report.tokenElement({json.dumps(token)}, {json.dumps(script)})"
         assert browser.evaluate(f"({drawn})({made})") == labels
-        assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.textContent") == token
+        assert browser.evaluate(f"{made}.dataset.tip") == said and browser.evaluate(f"{made}.dir") == direction
+        assert browser.evaluate(f"{made}.textContent") == token
+        parts = f"report.partsOf({json.dumps(token)}, {json.dumps(script)})"
+        plain = browser.evaluate(f"report.partsInLetters({json.dumps(token)}, {parts})")
+        assert plain == re.sub("(⟨..⟩)+", "".join(f"⟨{label}⟩" for label in labels), token)
+    unknown = "report.h('p', null, report.visible('x⟨88⟩⟨9f⟩⟨d7⟩'))"
+    assert browser.evaluate(f"({drawn})({unknown})") == ["…88 9f", "d7…"], "of which nothing else is known"
     first, last = "the first byte of a Hebrew letter", "the last byte of ש"
     pieces = ["ק", ["…ש", last], ["א–ת…", first]]
     rule = json.dumps([["ק⟨a9⟩⟨d7⟩", pieces], " or ", ["⟨d7⟩", [["א–ת…", first]]]])
@@ -159,26 +119,16 @@ def test_parts_of_characters_are_drawn_as_what_they_are_and_copied_as_their_byte
         "as its caption has them"
     )
     told = f"((e) => [e.textContent, e.querySelector('.in-words .token').dataset.tip])(report.ruleElement({rule}))"
-    assert browser.evaluate(told) == [f"ק with {last} and {first} or {first}", f"⟨a9⟩⟨d7⟩: {last} and {first}"]
+    assert browser.evaluate(told) == [f"ק with {last} and {first} or {first}", f"⟨a9⟩ ⟨d7⟩: {last} and {first}"]
     browser.size(390, 844)
     tab = f"document.querySelector('#feature').appendChild(report.h('button.tab', null, report.ruleElement({rule})))"
     assert browser.evaluate(f"{tab}.querySelector('.in-words').checkVisibility()"), "on a phone, in a tab"
     browser.size(1400, 900)
-    assert browser.evaluate(f"({drawn})(report.h('p', null, report.visible(' ⟨88⟩')))") == ["…88"], (
-        "in a text it may be of another"
-    )
-    around = "report.commonLead({{ tokens: [[0, 0, 5], [0, 1, 9]] }})"
-    put = "report.vocabulary.splice(0, 2, {}); "
-    assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
-    assert browser.evaluate(put.format("'a', ' ית'") + around.replace("{{", "{").replace("}}", "}")) == 0xD7
-    assert browser.evaluate(put.format("'a', ' b'") + around.replace("{{", "{").replace("}}", "}")) is None
-    raised = "{ logits: { counts: [], bottom: [], top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, examples: [], "
-    raised += "tokens: [[0, 4, 9]] }"
+    raised = "{ logits: { counts: [], bottom: [], top: [[0, 4], [1, 3], [2, 2], [3, 1]] }, examples: [], tokens: [], "
+    raised += "script: 'Han character' }"
     said = f"report.h('p', null, report.raisedTokens({raised})).textContent.trim()"
     alike = browser.evaluate("report.vocabulary.splice(0, 5, '⟨bf⟩', '⟨be⟩', 'a', ' A', '告'); " + said)
     assert alike == "⟨bf⟩ ⟨be⟩ a", "bytes that differ are told apart, letters that differ in case are not"
-    few = "report.commonLead({ tokens: [[0, 0, 50], [0, 1, 9]] })"
-    assert browser.evaluate(put.format("'a', ' ⟨d7⟩'") + few) is None, "too few to tell the script"
 
 
 def test_each_line_of_an_example_keeps_its_own_direction(browser, address):

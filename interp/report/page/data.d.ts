@@ -38,7 +38,6 @@ interface PageFacts {
   ranked: boolean;
   verdicts: Record<string, VerdictLook>;
   min_f1: number;
-  first_bytes: [name: string, letters: string][]; // from 0xc2 on: what it begins, by the byte after it from 0x80 on
   sense_letters: string;
   shares: QuestionShare[];
   null: { matched: DictionaryShares; null: DictionaryShares; difference: Share } | null;
@@ -173,7 +172,7 @@ type Segment = string | RuleToken | TokenGroups
 
 interface Vocabulary {
   tokens: string[];
-  characters: Record<string, [ended: string[], begun: string[]]>;
+  readings: Record<string, [script: string | null, parts: [label: string, words: string][]][]>;
 }
 
 /* The tokens around a firing, coded, and its place among them; the row alone where rows are not text. */
@@ -248,6 +247,7 @@ interface StoredFeature {
   positions: number[] | null;
   explanation: RuleScores | null;
   shared: string | null; // JSON of a rule
+  script: string | null; // what its letters are if they are not Latin: "Hebrew letter"
   evidence: [measure: number, value: number | null, z: number | null, low: number | null, high: number | null][] | null;
 }
 

@@ -2,15 +2,15 @@
 
 import { loadData, once } from "./files.js";
 
-/* Their texts, and the characters of which a text with stray bytes is a part (characters.py). */
+/* Their texts, and what the parts of characters in them are, by the script around them (byte_words.py). */
 export const vocabulary = /** @type {string[]} */ ([]);
-export const charactersOf = /** @type {Vocabulary["characters"]} */ ({});
+export const readings = /** @type {Vocabulary["readings"]} */ ({});
 
 /** @type {(token: number) => string} */
 export const word = (token) => vocabulary[token] ?? `⟨${token}⟩`;
 
 export const loadWords = once(async () => {
-  const { tokens, characters } = await loadData("vocab");
+  const { tokens, readings: told } = await loadData("vocab");
   for (const text of tokens) vocabulary.push(text);
-  Object.assign(charactersOf, characters);
+  Object.assign(readings, told);
 });

@@ -8,7 +8,7 @@ import { word } from "../data/vocabulary.js";
 import { h, textsOf } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { activationsIn, labelsOf, placeOf, sequenceOf, textOfPieces, valueOf } from "./examples.js";
-import { joinBytes, leadOfLetters } from "../text/bytes.js";
+import { joinBytes } from "../text/bytes.js";
 import { visible } from "../text/tokens.js";
 
 const { n_ctx, has_text: hasText } = page;
@@ -113,7 +113,6 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
   while (!isEach && isCut(pieces.at(-1))) pieces.pop();
   const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
   pieces = pieces.flatMap((piece) => (piece.isPlain && piece.text ? perLine(piece) : [piece]));
-  const lead = leadOfLetters(textOfPieces(pieces));
   const elements = pieces.flatMap(({ text, places, parts, isPlain }) => {
     if (isPlain) return h("span.token", null, isBroken ? inLines(text) : visible(text, 3, true));
     const at = strongest(places, active);
@@ -130,13 +129,12 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
       attributes["--other"] = shareOf(other, beside.most);
       attributes["data-tip"] = `${beside.name}: ${format.significant(other)}`;
     }
-    const whole = word(tokens[places.at(-1)]);
-    if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive, lead, whole));
+    if (!isBroken) return h(kind, attributes, visible(text, 3, !isActive));
     // a box for each of its lines, and one without signs for an indent after a line end
     const lines = text.split(/(?<=\n)/);
     const nBoxed = lines.length - Number(lines.length > 1 && !lines.at(-1).trim() && !lines.at(-1).endsWith("\n"));
     return lines.map((part, k) => (k >= nBoxed ? h(isActive ? "span.token.indent" : "span.token", known, part)
-      : h(kind, attributes, inLines(part, lead, !places.includes(firing), whole))));
+      : h(kind, attributes, inLines(part, !places.includes(firing)))));
   });
   return { elements, firing: pieces.findIndex(({ places }) => places.includes(firing)), pieces };
 }
@@ -191,10 +189,10 @@ function cutIndents(rows) {
 }
 
 /* A text in its own lines, with a sign where each ends and, unless isText, on each space. */
-const inLines = (text, lead = null, isText = true, whole = null) =>
+const inLines = (text, isText = true) =>
   text.split(/(\n)/).map((part) =>
     (part === "\n" ? [h("span.line-end", null), h("span.end", null, part)]
-      : visible(part, Infinity, isText, lead, whole)));
+      : visible(part, Infinity, isText)));
 const isRightToLeft = (text) => 2 * (text.match(RIGHT_TO_LEFT)?.length ?? 0) > (text.match(LETTERS)?.length ?? 0);
 const directionOf = (text) => (isRightToLeft(text) ? "rtl" : "ltr");
 

@@ -6,11 +6,9 @@ import { page } from "../data/files.js";
 import { isInputLoaded, loadInputs } from "../data/inputs.js";
 import { loadSequences, tokensOfSequence } from "../data/sequences.js";
 import { word } from "../data/vocabulary.js";
-import { joinBytes, leadOfLetters } from "../text/bytes.js";
 import { tokensOfRule } from "../text/segments.js";
 
 const { n_ctx, has_text: hasText, label_sets: labelSets } = page;
-const MOST_BYTES = 3; // of a character before or after one of its bytes
 const N_ALIKE = 4; // tokens up to the firing one that two alike examples share
 const N_CLOSE = 8; // tokens between two firings in one text up to which one is enough
 
@@ -41,16 +39,6 @@ export const labelsOf = (one) => labelSets[one[2]] ?? [];
 
 /** @type {(one: Example) => number} */
 export const tokenOf = (one) => tokensOfSequence(sequenceOf(one))?.[placeOf(one)] ?? null;
-
-/** The first byte of the character in whose bytes an example fires; null if that is a Latin letter.
- * @type {(one: Example) => number} */
-export function leadAt(one) {
-  const from = Math.max(placeOf(one) - MOST_BYTES, 0);
-  const tokens = tokensOfSequence(sequenceOf(one)).subarray(from, placeOf(one) + MOST_BYTES + 1);
-  const pieces = joinBytes(Array.from(tokens, word));
-  const firing = pieces.filter(({ tokens: at }) => at.includes(placeOf(one) - from));
-  return leadOfLetters(textOfPieces(firing));
-}
 
 /** The firing token and those before it in the same sequence, or at its start as many of the first, which decide
  * whether two examples are alike; null if its text is not loaded.

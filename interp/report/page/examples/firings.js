@@ -12,8 +12,7 @@ import { copyButtons } from "./copies.js";
 import { exampleList, widthButtons, widthChosen } from "./example_list.js";
 import { byStrength, isClose, passageOf, senseOf, storedExamples, tokenOf, valueOf } from "./examples.js";
 import { model } from "../model.js";
-import { meaningOfBytes } from "../text/bytes.js";
-import { leadReader } from "../text/leads.js";
+import { hasParts } from "../text/bytes.js";
 import { JOINED, commonBeginning, ruleElement, ruleOfSense, shortRule, textOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 
@@ -194,7 +193,7 @@ const headed = (title, listed) =>
   h("div", null, h("h3.headed", null, h("span", null, title), ...listed.querySelectorAll(".more")), listed);
 
 /* A token on which it fires. */
-const firingToken = (token, feature) => tokenElement(word(token), leadReader(feature)(word(token)));
+const firingToken = (token, feature) => tokenElement(word(token), feature.script);
 
 /* The tokens on which it fires most, each with its share of the firings, the commonest first. */
 const sharesOf = ({ tokens, facts }) =>
@@ -352,7 +351,7 @@ function tokenBars(feature, onchoose) {
       if (button.value === String(chosen)) inView(button);
     }
   };
-  const hasBytes = tokens.some(([, token]) => meaningOfBytes(word(token)));
+  const hasBytes = tokens.some(([, token]) => hasParts(token));
   const key = [term("␣ ↵ ⇥", "␣ space, ↵ line end"), hasBytes ? [", ", term("…么 览", "dashed: bytes")] : null];
   const kind = `div.tokenbars${senses.length ? ".of-senses" : ""}${isEven ? ".even" : ""}`;
   const shares = isEven ? `at most ${ofFirings(rows[0][2] / n)} on each` : "share of its firings on each token";

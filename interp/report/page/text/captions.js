@@ -8,7 +8,7 @@ import { word } from "../data/vocabulary.js";
 import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { featureLink } from "../elements/latents.js";
-import { commonLead, isStrayByte, leadReader } from "./leads.js";
+import { isStray } from "./bytes.js";
 import { drawSegments } from "./segments.js";
 import { tokenElement } from "./tokens.js";
 import { isBeyondChance } from "../views/logits.js";
@@ -118,12 +118,10 @@ export function titleOf(latent, feature) {
  * the firings.
  * @type {(feature: Feature) => Child[][]} */
 export function raisedTokens(feature) {
-  const lead = commonLead(feature);
-  const read = leadReader(feature);
   const all = feature.logits?.top.filter(isBeyondChance(feature)) ?? feature.effects?.likelier ?? [];
-  const rows = all.filter(([token]) => !isStrayByte(token, lead));
+  const rows = all.filter(([token]) => !isStray(token, feature));
   const alike = Map.groupBy(rows.map(([token]) => word(token)), (text) => text.trim().toLowerCase() || text);
-  return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, read(first)), " "]);
+  return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, feature.script), " "]);
 }
 
 const raises = (feature) => [

@@ -6,7 +6,7 @@ import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { term } from "../elements/glossary.js";
 import { senseMark } from "../elements/latents.js";
-import { directionOfBytes } from "./bytes.js";
+import { directionOf, meaningOf, partElement } from "./bytes.js";
 import { scriptOf } from "./letters.js";
 import { visible } from "./tokens.js";
 
@@ -119,25 +119,21 @@ function quotedToken(/** @type {RuleToken} */ [text, drawnBy]) {
   const isBlank = !text.trim();
   const isBoxed = text.includes('"'); // beside which further quotes are hard to tell
   const script = scriptOf(text);
-  const named = { "data-script": script, dir: script ? "ltr" : directionOfBytes(text) };
+  const named = { "data-script": script, dir: script ? "ltr" : null };
   const look = isBlank ? ".blank" : isBoxed ? ".token" : /^\p{M}/u.test(text) ? ".combining" : "";
   const kind = text.length > LONG_TOKEN ? "bdi" : `bdi.short${look}`;
   const isQuoted = !isBlank && !isBoxed;
   return [quote(isQuoted), h(kind, named, visible(text, 1)), quote(isQuoted)];
 }
 
-/* The bytes of each part of characters in a token, in order. */
-const bytesOf = (text) => text.match(/(?:⟨[0-9a-f]{2}⟩)+/g) ?? [];
-
 /* A token with parts of characters: each part as its label, in a box, and then what these are in words. */
-function inWords(text, pieces) {
-  const label = (/** @type {any} */ [known, words]) =>
-    h("span.byte", { role: "img", "aria-label": words, "data-part": known, "data-known": known });
-  const words = pieces.filter(isToken).map(([, each]) => each).join(" and ");
+function inWords(text, /** @type {any[]} */ pieces) {
+  const parts = pieces.filter((piece) => typeof piece !== "string");
+  const words = parts.map(([, each]) => each).join(" and ");
   const hasLetters = pieces.length > 1;
   return h("bdi.in-words", { dir: "ltr" },
-    h("bdi.token", { dir: directionOfBytes(text), "data-tip": `${bytesOf(text).join(" ")}: ${words}` },
-      pieces.map((piece) => (isToken(piece) ? label(piece) : visible(piece, 1)))),
+    h("bdi.token", { dir: directionOf(text, parts), "data-tip": meaningOf(text, parts) },
+      pieces.map((piece) => (typeof piece === "string" ? visible(piece, 1) : partElement(piece)))),
     h(hasLetters ? "span" : "span.alone", { "aria-hidden": "true" }, hasLetters ? ` with ${words}` : words));
 }
 

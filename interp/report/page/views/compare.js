@@ -16,7 +16,6 @@ import { groupExamples } from "../examples/firings.js";
 import { model } from "../model.js";
 import { bestMatches } from "../selection/search.js";
 import { labelOrCaption, labelOrCaptionText, leadElement, titleOf } from "../text/captions.js";
-import { commonLead, leadReader } from "../text/leads.js";
 import { ruleElement, tokensOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 import { byJaccard, openFeature } from "./feature.js";
@@ -212,9 +211,8 @@ function onOwn(pairs) {
   const lists = pairs.map(([, feature]) => firedOn(feature));
   return pairs.map(([latent, feature], k) => {
     const isOwn = ([token, share]) => share >= OFTEN && !lists[1 - k].some(([other]) => other === token);
-    const read = leadReader(feature);
     const tokens = lists[k].filter(isOwn).slice(0, N_ALONE)
-      .map(([token]) => [" ", tokenElement(word(token), read(word(token)))]);
+      .map(([token]) => [" ", tokenElement(word(token), feature.script)]);
     return tokens.length ? [` ${latent} fires more often on`, tokens, "."] : null;
   });
 }
@@ -367,7 +365,7 @@ function numberTable(names) {
 
 /* Values of both by token, side by side on one scale; tokens that both lists have come first. A list holds the
  * largest values of one; the values that it lacks are 0 if it is whole, and else not known. */
-function tokenTable(names, title, rows, reads, write, areWhole) {
+function tokenTable(names, title, rows, scripts, write, areWhole) {
   const [one, two] = rows.map((list) => new Map(list));
   const tokens = [...new Set([...one.keys(), ...two.keys()])];
   const size = (token) => Math.max(Math.abs(one.get(token) ?? 0), Math.abs(two.get(token) ?? 0));
@@ -381,7 +379,7 @@ function tokenTable(names, title, rows, reads, write, areWhole) {
   };
   const line = (token) => h("tr", null,
     cell("a", one, areWhole[0], token),
-    rowHead(tokenElement(word(token), reads[one.has(token) ? 0 : 1](word(token)))),
+    rowHead(tokenElement(word(token), scripts[one.has(token) ? 0 : 1])),
     cell("b", two, areWhole[1], token));
   const shared = tokens.filter((token) => one.has(token) && two.has(token)).sort((x, y) => size(y) - size(x));
   const alone = rows.map((list, k) => list.map(([token]) => token).filter((token) => ![two, one][k].has(token)));
@@ -445,15 +443,14 @@ function contents(pairs, known) {
   const divided = known && dividedExamples(pairs, known);
   const activations = [histograms(pairs), divided && agreement(pairs, divided, known[0])];
   const beside = [h("div", null, activations), numberTable([a, b])];
-  const leads = [first, second].map(commonLead);
-  const reads = [first, second].map((one, k) => (text) => leadReader(one)(text) ?? leads[1 - k]);
+  const scripts = [first.script ?? second.script, second.script ?? first.script];
   if (hasText) {
     const titled = (title, unit) => [title, h("small", null, ` ${unit}`)];
     beside.unshift(
-      tokenTable([a, b], titled("Fires on", "share of its firings"), [firedOn(first), firedOn(second)], reads,
+      tokenTable([a, b], titled("Fires on", "share of its firings"), [firedOn(first), firedOn(second)], scripts,
         format.percent, [first, second].map((one) => firedOn(one).length >= one.facts.n_tokens)),
       tokenTable([a, b], titled("Raises", "logits at an activation of 1"), [raisedBy(first), raisedBy(second)],
-        reads, format.fixed, [false, false]));
+        scripts, format.fixed, [false, false]));
   }
   return [
     answer(pairs, known),

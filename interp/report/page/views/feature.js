@@ -18,7 +18,6 @@ import { neighbour, selectsAll } from "../selection/selection.js";
 import {
   hasClearSenses, kindsOfFirings, labelOrCaption, leadElement, linkedFeatures, titleOf,
 } from "../text/captions.js";
-import { leadReader } from "../text/leads.js";
 import { CLEAR_F1 } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 import { explanationScores, verdictEvidence } from "./evidence.js";
@@ -111,9 +110,8 @@ function labels(all) {
  * all of them are, stands above (firings.js). */
 function tokensAround(feature, k = null) {
   const rows = k === null ? feature.tokens : feature.sense_tokens[k]; // [offset, token, count], …
-  const read = leadReader(feature);
   const item = ([, token, n]) =>
-    h("li", null, tokenElement(word(token), read(word(token))), h("span.muted", null, format.count(n)));
+    h("li", null, tokenElement(word(token), feature.script), h("span.muted", null, format.count(n)));
   const column = (offset, title) => {
     const there = rows.filter(([at]) => at === offset).slice(0, N_AROUND);
     return there.length ? h("div", null, h("h4", null, title), h("ul.tokens", null, there.map(item))) : null;

@@ -9,8 +9,7 @@ import { format } from "../elements/format.js";
 import { term, tipped } from "../elements/glossary.js";
 import { drawHistogram } from "../elements/histogram.js";
 import { senseMark } from "../elements/latents.js";
-import { bytesInLetters } from "../text/bytes.js";
-import { commonLead, isStrayByte, leadReader } from "../text/leads.js";
+import { isStray, partsInLetters, partsOf } from "../text/bytes.js";
 import { tokenElement } from "../text/tokens.js";
 
 /** A scale of numbers: the least and the largest, and where each lies, from 0 to 1.
@@ -48,11 +47,11 @@ export function isBeyondChance({ logits: { counts, top, bottom }, tokens }) {
 const NONE_BEYOND_CHANCE = "No effect is larger than chance makes the largest of all tokens, and none is on a token "
   + "that is common after it.";
 
-/* read: as `leadReader` gives it; marks: makes what stands beside a token; isNotable: as `isBeyondChance` gives it. */
-function bars(caption, rows, kind, most, read, marks, isNotable) {
+/* script: of the tokens around; marks: makes what stands beside a token; isNotable: as `isBeyondChance` gives it. */
+function bars(caption, rows, kind, most, script, marks, isNotable) {
   const line = ([token, value]) =>
     h(isNotable([token, value]) ? "tr" : "tr.muted", null,
-      rowHead(tokenElement(word(token), read(word(token))), marks(token)),
+      rowHead(tokenElement(word(token), script), marks(token)),
       barCell(Math.abs(value) / most),
       h("td", null, format.fixed(value)));
   return h(`table.logits.${kind}`, null, h("caption", null, caption), h("tbody", null, rows.length ? rows.map(line)
@@ -62,13 +61,13 @@ function bars(caption, rows, kind, most, read, marks, isNotable) {
 /** Tokens at both ends: [name, rows] of each.
  * @param {[name: Child, rows: TokenValue[]]} raising
  * @param {[name: Child, rows: TokenValue[]]} lowering
- * @param {{ read: (text: string) => number, most?: number, marks?: (token: number) => Child,
+ * @param {{ script: string, most?: number, marks?: (token: number) => Child,
  *   isNotable?: (row: TokenValue) => boolean }} how */
 function ends([raised, raises], [lowered, lowers], how) {
-  const { read, most = largest(raises, lowers), marks = () => null, isNotable = () => true } = how;
+  const { script, most = largest(raises, lowers), marks = () => null, isNotable = () => true } = how;
   return h("div.pair", null,
-    bars(raised, raises, "positive", most, read, marks, isNotable),
-    bars(lowered, lowers, "negative", most, read, marks, isNotable));
+    bars(raised, raises, "positive", most, script, marks, isNotable),
+    bars(lowered, lowers, "negative", most, script, marks, isNotable));
 }
 
 /** A linear scale that holds some numbers, null where one is not known, and 0.
@@ -110,8 +109,7 @@ const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text
  * learnt: its probability, null if unknown.
  * @type {(feature: Feature, learnt: number) => HTMLElement} */
 export function effectsElement(feature, learnt) {
-  const { effects: measured } = feature;
-  const read = leadReader(feature);
+  const { effects: measured, script } = feature;
   const ablated = page.shares.find(({ name }) => name === "effect");
   if (!measured && learnt === null && !ablated) return null;
   const decided = h("table.plain.effects", null,
@@ -119,7 +117,7 @@ export function effectsElement(feature, learnt) {
   const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
   const isUnexplained = learnt !== null && learnt < 0.5 && !measured?.why;
   return block("Does the model use it?", decided, isUnexplained ? notLearnt() : null,
-    measured ? consequences(measured, read) : nothing(why));
+    measured ? consequences(measured, script) : nothing(why));
 }
 
 function learntRow(learnt) {
@@ -174,7 +172,7 @@ const interval = ([, low, high]) =>
   low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
 
 /* All measurements of its removal. */
-function consequences(measured, read) {
+function consequences(measured, script) {
   const { sequences, why, likelier, less_likely: lessLikely } = measured;
   const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
   const rows = [
@@ -190,7 +188,7 @@ function consequences(measured, read) {
       h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
       h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
       ends(["made likelier by it", likelier.slice(0, N_FIRST)], ["made less likely", lessLikely.slice(0, N_FIRST)],
-        { read })]),
+        { script })]),
   ];
 }
 
@@ -206,19 +204,19 @@ function changeRow(title, change, nullChange) {
 }
 
 /* A token on one line of a picture. */
-function short(token, read) {
+function short(token, script) {
   const signs = word(token).replace(/ {3,}/g, (run) => `␣×${run.length}`)
     .replace(/[ \n\t]/g, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c]);
-  const characters = Array.from(bytesInLetters(signs, read(word(token)), word(token)));
+  const characters = Array.from(partsInLetters(signs, partsOf(word(token), script)));
   return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
 }
 
 /* The effects on all tokens that occur, with the most extreme ones named. */
-function spread({ top, bottom, counts }, read) {
+function spread({ logits: { top, bottom, counts }, script }) {
   if (!counts.length || !top.length) return null;
   const [least, most] = [bottom[0][1], top[0][1]];
   const outermost = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()];
-  const marks = outermost.map(([token, value]) => [value, short(token, read)]);
+  const marks = outermost.map(([token, value]) => [value, short(token, script)]);
   const edges = Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least));
   return drawHistogram({
     title: "Histogram of logit effects over the vocabulary",
@@ -247,19 +245,17 @@ export function logitsElement(feature) {
     const why = page.logits;
     return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
   }
-  const lead = commonLead(feature);
-  const read = leadReader(feature);
-  const isStray = (/** @type {TokenValue} */ [token]) => isStrayByte(token, lead);
+  const isLast = (/** @type {TokenValue} */ [token]) => isStray(token, feature);
   const bySize = (/** @type {TokenValue} */ [, a], /** @type {TokenValue} */ [, b]) => Math.abs(b) - Math.abs(a);
   /* Stray parts of characters are among the first few only where there are not enough other tokens. */
   const [top, bottom] = [feature.logits.top, feature.logits.bottom].map((rows) => {
-    const last = [...rows.filter((row) => !isStray(row)), ...rows.filter(isStray)];
+    const last = [...rows.filter((row) => !isLast(row)), ...rows.filter(isLast)];
     return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
   });
-  const nStray = [...top, ...bottom].filter(isStray).length;
+  const nStray = [...top, ...bottom].filter(isLast).length;
   const marks = marksOf(feature);
   const isNotable = isBeyondChance(feature);
-  const how = { read, marks, isNotable, most: largest(top, bottom) };
+  const how = { script: feature.script, marks, isNotable, most: largest(top, bottom) };
   const [first, rest] = [true, false].map((isFirst) =>
     [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && isNotable(row)) === isFirst)));
   /** @type {(sides: TokenValue[][]) => HTMLElement} */
@@ -274,6 +270,6 @@ export function logitsElement(feature) {
       rest.flat().length ? named(rest) : null,
       rest.flat().every(isNotable) ? null
         : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
-      spread(feature.logits, read)]),
+      spread(feature)]),
   ];
 }

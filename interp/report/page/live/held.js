@@ -5,7 +5,7 @@ import { h } from "../elements/elements.js";
 import { featureLink } from "../elements/latents.js";
 import { ask, showError } from "./ask.js";
 import { writtenElements } from "./written.js";
-import { labelOrCaption } from "../text/captions.js";
+import { labelOrShort } from "../text/captions.js";
 
 const { latents } = page;
 const PAUSE = 250;
@@ -84,7 +84,7 @@ function showList() {
     return h("label", null, h("input", { type: "number", ...bounds, oninput }), " × its maximum");
   };
   const row = (latent) => h("li", null,
-    featureLink(latent), h("span.rule", null, labelOrCaption(latent)), multiple(latent),
+    featureLink(latent), h("span.rule", null, labelOrShort(latent)), multiple(latent),
     h("button", { type: "button", "aria-label": `Let feature ${latent} go`, onclick: () => release([latent]) }, "×"));
   const [one, other] = heldLatents();
   const how = "Press Steer at a feature: the model continues the text with it held at a multiple of its maximum.";

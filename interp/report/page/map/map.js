@@ -245,7 +245,7 @@ function moved() {
     element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
   }
   const near = nearest();
-  const shown = names.place({ colours, beside, near, enlarged, covered: inset.boxes(), rowData, again: moved });
+  const shown = names.place({ colours, beside, near, enlarged, covered: inset.boxes(), rowData });
   links.setAttribute("d", near.map((latent) => `M${placeIn(beside[0])}L${placeIn(latent)}`).join(""));
   const isLarger = (latent) => latent === beside[0] || enlarged.includes(latent);
   namedPoints.replaceChildren(...shown.filter((latent) => !isLarger(latent)).flatMap(rimmed));

@@ -20,7 +20,6 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   const CLOSER = 1.4, // times closer than the whole, from which on rare kinds and clusters are named
     OWN_CLOSE = 2, // and, instead of those of tokens, those of features
     MOST_OWN = 250, // features in view for which a name is tried
-    NEW_NAMES = 25, // of those, written at once
     EACH = 150, // features in view, up to which each has a name where there is room
     WITH_TEXT = NARROW.matches ? 8 : 30, // and up to which each has a piece of text
     MOST_TRIED = 100, // of a selection in view, for which a name is tried
@@ -80,19 +79,13 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     return ownNames.get(key);
   }
 
-  /* For each of some features the element of its name. Only some are new, so that a move does not wait for them. */
-  function ownNamesOf(latents) {
-    for (const latent of latents.filter((each) => !ownNames.has(each)).slice(0, NEW_NAMES)) {
-      const nameOf = () => nameAtPoint(latent, isNumbered);
-      kept(latent, () => withFallback(nameOf, h("span.own", null, String(latent))));
-    }
-    return latents.filter((latent) => ownNames.has(latent));
-  }
+  const ownName = (latent) => kept(latent, () =>
+    withFallback(() => nameAtPoint(latent, isNumbered), h("span.own", null, String(latent))));
 
   /* The forms of the name of one of few features, the longest first, each made once it is needed: with a piece of text
    * from `rowData`, unless that is null, its words and, of a selection, its number. */
   function* formsOf(latent, rowData) {
-    const words = ownNames.get(latent);
+    const words = ownName(latent);
     const copy = (selector, ...more) =>
       h(`span.own${selector}`, null, Array.from(words.cloneNode(true).childNodes), more);
     if (rowData) yield kept(`text of ${latent}`, () => copy(".with-text", strongestFiring(latent, rowData)));
@@ -185,7 +178,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const latent of latents) {
       if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
-      const forms = isEach ? formsOf(latent, rowData) : [ownNames.get(latent)];
+      const forms = isEach ? formsOf(latent, rowData) : [ownName(latent)];
       const isSpared = !isEach && !isSelected;
       if (isCovered(px, py, isSpared)) continue;
       const beside = Math.max(scatter.diameter() / 2, isSpared ? 0 : radius) + BESIDE;
@@ -209,9 +202,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
    *
    * colours: as `coloursOf` gives them. beside: the feature on the card and those nearest to it in the decoder; near:
    * of these those to which lines lead; enlarged: those whose points are drawn larger; covered: boxes over the map;
-   * rowData: what the table shows of each feature beside numbers, null until it is read; again: called where some
-   * names are not yet written. Returns the features that are named. */
-  function place({ colours, beside, near, enlarged, covered, rowData, again }) {
+   * rowData: what the table shows of each feature beside numbers, null until it is read. Returns the features that are
+   * named. */
+  function place({ colours, beside, near, enlarged, covered, rowData }) {
     const [width, height] = scatter.size();
     const closeness = scatter.closeness();
     const isInView = (latent) => scatter.isInView(placeOf.get(latent));
@@ -228,11 +221,10 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     const dots = (isSelected ? [...beside.slice(0, 1), ...enlarged] : isEach ? inView : []).map(pixelsOf);
     const places = placing(covered, dots, near.map((latent) => [beside[0], latent].map(pixelsOf)));
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
-    const written = ownNamesOf(wanting);
-    if (written.length < wanting.length) setTimeout(again);
     const text = !isSelected && inView.length <= WITH_TEXT ? rowData : null;
     /* The sizes of all at once, before a place is set. */
-    for (const latent of written) halvesOf(isEach ? formsOf(latent, text).next().value : ownNames.get(latent));
+    const first = wanting.map((latent) => (isEach ? formsOf(latent, text).next().value : ownName(latent)));
+    for (const element of first) halvesOf(element);
     const [[west, south], [east, north]] = [scatter.toData(0, height), scatter.toData(width, 0)];
     for (const { x, y, kind, element, outline } of kinds) {
       if (!outline && !hueOfKind(kind) && !isCloser) continue;
@@ -244,7 +236,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const { x, y, level, element } of isCloser && closeness < OWN_CLOSE && !isSelected ? clusters : []) {
       places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });
     }
-    const named = putOwn(places, written, { colours, isSelected, isEach, rowData: text,
+    const named = putOwn(places, wanting, { colours, isSelected, isEach, rowData: text,
       most: !isSelected ? MOST_OWN : beside.length ? Infinity : MOST_NAMED });
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
     return named;

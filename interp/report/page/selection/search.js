@@ -20,7 +20,6 @@ import { tokenElement } from "../text/tokens.js";
 
 const lower = (text) => text.toLowerCase();
 const tokens = lazily(() => columns.tokens.map((texts) => texts.map(lower)));
-const rules = lazily(() => columns.rule.map((rule) => lower(textOfRule(rule))));
 const heads = lazily(() => columns.head.map(lower));
 const labels = page.names.label.map((label) => lower(format.words(label)));
 const kinds = page.names.kind.map((kind) => lower(format.words(kind)));
@@ -71,9 +70,10 @@ const captionTokens = (i) => (tokensInCaption[i] ??= [...namedBy(i),
 const whiteSpaceIn = (token) =>
   (token.trim() ? [] : Object.keys(WHITE_SPACE).filter((name) => WHITE_SPACE[name].test(token)));
 
-/* The words that the page shows for what a latent fires on, with the names of families of tokens in its rule, of
+/* The words of the rule of a latent and of what the page says it fires on, with the names of families of tokens, of
  * letters that it draws after them, and of white space. */
 const wordsOf = (i) => (shown[i] ??= lower([
+  textOfRule(columns.rule[i]),
   columns.text[i].replaceAll(/ \+\d+/g, ""), // without the numbers of tokens that are left out
   ...columns.rule[i].flatMap((/** @type {any} */ one) => one.groups?.map(([name]) => name) ?? []),
   ...captionTokens(i).map(scriptOf).filter(Boolean),
@@ -123,8 +123,7 @@ function fit(each, i) {
   if (within("tok")) most = Math.max(most, ...tokens()[i].map(ofToken));
   if (within("rule")) {
     const isInToken = captionTokens(i).some((token) => isIn(each, token));
-    const asRule = (text) => asWords(each, text, heads()[i]);
-    most = Math.max(most, asRule(rules()[i]), asRule(wordsOf(i)), isInToken ? 1 : 0);
+    most = Math.max(most, asWords(each, wordsOf(i), heads()[i]), isInToken ? 1 : 0);
   }
   if (within("label") && columns.label[i] !== null) {
     const label = labels[columns.label[i]];

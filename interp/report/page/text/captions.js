@@ -88,7 +88,7 @@ export const linkedFeatures = (rows) => rows.map(([other, relation]) => (
   h("span.near", null,
     featureLink(other),
     h("small", null, relation),
-    h("span.rule", null, labelOrCaption(other)))));
+    h("span.rule", null, labelOrShort(other)))));
 
 /** The kinds of text in which the firings of a feature that is named by a label lie: [label, share], …, that label
  * first; only it where the others may lie within it.

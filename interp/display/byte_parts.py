@@ -1,6 +1,6 @@
 """Name the parts of characters that tokens hold. A vocabulary writes a byte that is no character as ⟨d7⟩; a reader is
 shown the bytes, with … where others are missing, and then what is known of them: the letters that they may begin,
-"d7… א–ת", the letter that a later byte ends in the script around it, "…a9 ש", or the script, "e6 8e… Han".
+"d7… א–ת", the letter that a later byte ends in the script of the same text, "…a9 ש", or the script, "e6 8e… Han".
 
 The page names them by the characters that were seen with the bytes (`report.byte_words`).
 """
@@ -48,12 +48,10 @@ def script_byte(text: str) -> int | None:
     return first_byte if first_byte is not None or letter is None else letter.encode()[0]
 
 
-def split_byte_parts(text: str, around: int | None = None) -> Iterator[tuple[str, str | None]]:
+def split_byte_parts(text: str) -> Iterator[tuple[str, str | None]]:
     """Yield the pieces of a text: (piece, None) as it stands, or (name, bytes) of a part of a character, whose name has
-    its bytes in it.
-    around: the `script_byte` of what is around the text, for later bytes without a first one."""
-    inside = script_byte(text)
-    script = around if inside is None else inside
+    its bytes in it."""
+    script = script_byte(text)
     for k, piece in enumerate(re.split(f"((?:{STRAY})+)", text)):
         if k % 2:
             run = bytes(_bytes_of(piece))

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from interp.display.byte_parts import script_byte, split_byte_parts
+from interp.display.byte_parts import split_byte_parts
 from interp.display.segments import Segment, Segments, Token, TokenList, map_tokens, name_of_token, short_list, to_text
 from interp.display.verdict_looks import verdict_colour, verdict_words
 from interp.display.verdict_names import MONOSEMANTIC
@@ -102,33 +102,30 @@ def mark_line_ends(text: str) -> str:
     return text.translate(LINE_MARKS)
 
 
-def show_text(text: str, around: int | None = None) -> Markup:
+def show_text(text: str) -> Markup:
     """Show a text on one line, with marks for line ends and tabs and with stray bytes as the parts of characters that
-    they are.
-    around: the `script_byte` of what is around the text."""
+    they are."""
     part = '<bdi dir="ltr" title="{}" style="{};white-space:nowrap">{}</bdi>'
-    pieces = split_byte_parts(mark_line_ends(text), around)
     return Markup(
         "".join(
             escape(piece) if its_bytes is None else part.format(its_bytes, _PART_STYLE, escape(piece))
-            for piece, its_bytes in pieces
+            for piece, its_bytes in split_byte_parts(mark_line_ends(text))
         )
     )
 
 
-def show_token(token: str, around: int | None = None) -> Markup:
+def show_token(token: str) -> Markup:
     """Show a token on its own, as `show_text` does, with marks for its spaces too, which HTML would drop."""
-    return show_text(_mark_spaces(token), around)
+    return show_text(_mark_spaces(token))
 
 
 def show_rule(rule: Segments) -> Markup:
     """Show a rule. What stands in its quotes keeps its writing direction to itself, and its white space is
     marked, since HTML folds it into one space; several spaces are one mark with their number. Lists are in short."""
-    around = script_byte(to_text(rule))
 
     def show(one: Segment) -> str:
         if isinstance(one, Token):
-            return name_of_token(one.text) or f'"<bdi>{show_token(one.text, around)}</bdi>"'
+            return name_of_token(one.text) or f'"<bdi>{show_token(one.text)}</bdi>"'
         return "".join(map(show, short_list(one))) if isinstance(one, TokenList) else escape(str(one))
 
     return Markup("".join(map(show, rule)))
@@ -149,11 +146,11 @@ def _mark_spaces(token: str) -> str:
     return many.replace(" ", "␣").replace("\t", "⇥")
 
 
-def shade_text(text: str, strength: float, title: str = "", around: int | None = None) -> Markup:
+def shade_text(text: str, strength: float, title: str = "") -> Markup:
     """Show a piece of text, as `show_text` does, on an orange background. The strength of the colour is in [0, 1]."""
     style = f' style="background:rgba(255,140,0,{0.8 * min(strength, 1):.2f})"' if strength > 0 else ""
     attribute = f' title="{escape(title)}"' if title else ""
-    return Markup(f"<span{style}{attribute}>{show_text(text, around)}</span>")
+    return Markup(f"<span{style}{attribute}>{show_text(text)}</span>")
 
 
 def interval_mark(at: float, low: float, high: float) -> Markup:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from interp.display.byte_parts import join_pieces, name_byte_parts, script_byte
+from interp.display.byte_parts import join_pieces, name_byte_parts
 from interp.display.cards import (
     Markup,
     card,
@@ -113,10 +113,8 @@ class Feature:
             yield name, [self.vocab[token] for token in beyond if token < len(self.vocab)]
 
     def _repr_html_(self) -> str:
-        around = self._script_byte()
-
         def show(token: str) -> str:
-            return f"<code><bdi>{show_token(token, around)}</bdi></code>"
+            return f"<code><bdi>{show_token(token)}</bdi></code>"
 
         verdict = "" if self.verdict is None else f"{_show_verdict(self.verdict)}&emsp;"
         lines: list[object] = [Markup(f"{verdict}{self._firings(show)}")]
@@ -124,22 +122,11 @@ class Feature:
             shown = ", ".join(map(show, tokens))
             lines.append(Markup(f"{name} logits: {shown or _NO_LOGITS}"))
         if self.has_text:
-            lines += [
-                self._shade_example(example, around) for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples()
-            ]
+            lines += map(self._shade_example, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
         else:
             lines.append(Markup("".join(map(self._draw_example, self.examples.itertuples()))))
         rule = self._rule(show_rule)
         return card(Markup(f"latent {self.latent}{': ' if rule else ''}{rule}"), *lines)
-
-    def _script_byte(self) -> int | None:
-        """Return the `script_byte` of the tokens on and beside its strongest firings."""
-        near: list[str] = []
-        example: Any
-        for example in self.examples.head(_N_PRINTED_EXAMPLES).itertuples():
-            position = example.row - example.start
-            near += (self.vocab[token] for token in example.tokens[max(position - 1, 0) : position + 2])
-        return script_byte("".join(near)) if self.has_text else None
 
     def _draw_example(self, example: Any) -> Markup:
         """Return the picture of an example, or the number of its row."""
@@ -149,13 +136,13 @@ class Feature:
         look = "height:56px;margin:2px;image-rendering:pixelated"
         return Markup(f'<img src="{source}" alt="row {example.row}" title="{example.value:.3g}" style="{look}">')
 
-    def _shade_example(self, example: Any, around: int | None) -> Markup:
+    def _shade_example(self, example: Any) -> Markup:
         """Return the activation and the tokens of an example, each on an orange background whose strength is its
         activation, the token of the firing underlined."""
         spans = []
         for text, tokens in join_pieces([self.vocab[token] for token in example.tokens]):
             value = max(float(example.values[token]) for token in tokens)
-            shown = shade_text(text, value / float(self.facts["max"]), f"{value:.3g}", around)
+            shown = shade_text(text, value / float(self.facts["max"]), f"{value:.3g}")
             spans.append(f"<u>{shown}</u>" if example.row - example.start in tokens else shown)
         number = f'<span style="display:inline-block;min-width:3.2em;opacity:.7">{example.value:.3g}</span>'
         return Markup(f'{number}<bdi style="white-space:pre-wrap">{"".join(spans)}</bdi>')

@@ -22,7 +22,8 @@ from interp.display.segments import (
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
 from interp.report.naming import MOST, NEARLY_ALL, Surroundings
-from interp.report.verdict_evidence import is_described_by_rule
+from interp.report.short_names import shortened
+from interp.report.verdict_evidence import described_by, is_described_by_rule
 from interp.text.predicate_kinds import AROUND, LABEL, SUBJECT, TOPIC
 from interp.text.rules import Atom, Rule, words_of
 from interp.text.short_rules import Clause, clauses_of, segments_of
@@ -101,13 +102,15 @@ def senses_in_segments(
     senses: Mapping[int, Sequence[Mapping[str, Any]]], read: RuleReader
 ) -> dict[int, list[dict[str, Any]]]:
     """Return the senses with what is said of each as the JSON of segments: its `rule`, and what its firings have in
-    `common`. Where the rule does not hold, the first of these describes the sense."""
+    `common`. Where the rule does not hold, the first of these describes the sense; `short`: what describes it, in few
+    letters."""
     return {
         latent: [
             {
                 **{name: value for name, value in one.items() if name not in ("fires_on", "strongest")},
                 "rule": to_json_text(segments_of(read.of_sense(latent, one, one["rule"]))),
                 "common": to_json_text([segments_of(read.of_sense(latent, one, atom)) for atom in one["common"]]),
+                "short": to_json_text(shortened(segments_of(read.of_sense(latent, one, described_by(one))))),
                 "holds": is_described_by_rule(one),
             }
             for one in of_latent

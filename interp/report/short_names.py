@@ -40,13 +40,13 @@ def short_name(caption: Segments, rule: Segments) -> Segments:
     """Return the short name of a latent: words, tokens and, of one with senses, Part("sense", [number, segments])."""
     parts = {one.kind: one.content for one in caption if isinstance(one, Part)}
     if "senses" not in parts:
-        return _shortened(words_of(caption, rule, has_shares=False))
+        return shortened(words_of(caption, rule, has_shares=False))
     if parts.get("no_sense", 0) >= MOST_OF_NO_SENSE:
         return [NO_CLEAR_SENSES]
     senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
     k = next((k for k, words in enumerate(senses) if words), 0)
     others = [f" +{len(senses) - 1}"] if len(senses) > 1 else []
-    return [Part("sense", [k, _shortened(senses[k] or ["no rule"])]), *others]
+    return [Part("sense", [k, shortened(senses[k] or ["no rule"])]), *others]
 
 
 def words_of(caption: Segments, rule: Segments, *, has_shares: bool = True) -> Segments:
@@ -73,7 +73,8 @@ def words_of(caption: Segments, rule: Segments, *, has_shares: bool = True) -> S
     return [each for one in caption for each in plain(one)]
 
 
-def _shortened(words: Segments) -> Segments:
+def shortened(words: Segments) -> Segments:
+    """Return words and tokens without what has no room."""
     if len(to_text(words)) <= ROOM:
         return [each for one in words for each in (short_list(one) if isinstance(one, TokenList) else [one])]
     kept: Segments = []

@@ -74,7 +74,7 @@ def test_the_white_space_of_a_rule_is_marked_as_on_the_page():
 
 def test_a_token_on_its_own_is_marked_as_on_the_page():
     assert [show_token(token) for token in (" a", "a", " ", "\n ", "<")] == ["␣a", "a", "␣", "↵␣", "&lt;"]
-    assert ">…a9 ש</bdi>" in show_token("⟨a9⟩", 0xD7)
+    assert ">…a9 ש</bdi>" in show_token("⟨a9⟩⟨d7⟩")
 
 
 def test_a_ranking_is_a_table_that_shows_what_tells_a_latent(tmp_path):

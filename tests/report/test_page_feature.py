@@ -265,7 +265,7 @@ def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, widt
     browser.open(f"{address}#feature/{SPLIT}")
     pieces = browser.evaluate(f"""report.loadFeature({SPLIT}).then((feature) => {{
         const rule = [[" x⟨d7⟩", [" x", ["א–ת…", "the first byte of another Hebrew letter"]]]];
-        const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule }}));
+        const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule, short: rule }}));
         const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
         document.querySelector("#feature .fires").replaceWith(element);
         return Array.from(element.querySelectorAll(".tab .named .token"), (e) => e.getClientRects().length);

@@ -684,7 +684,7 @@ def test_of_parts_of_characters_a_name_has_the_box_and_the_list_the_words_too(br
         report.select({ query: "#6 " });
     })(6)""")
     told = "Array.from(document.querySelectorAll('%s'), (e) => e.innerText).join()"
-    browser.wait("document.querySelector('.names .own[style*=visible] .byte')?.dataset.part === '…פ'")
+    browser.wait("document.querySelector('.names .own[style*=visible] .byte')?.dataset.known === '…פ'")
     assert "the last byte of" in browser.evaluate(told % ".listed .rule")
     assert "the last byte of" not in browser.evaluate(told % ".names .own")
 

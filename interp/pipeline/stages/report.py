@@ -35,7 +35,7 @@ def _report_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=11,
+    version=12,
     inputs=("features",),
     cost=_report_cost,
     extended_by=("figure",),

@@ -302,6 +302,7 @@ type Example = [kind: number, row: number, labels: number | null, value: number,
 interface StoredSense {
   rule: string; // JSON of a rule
   common: string; // JSON of rules
+  short: string; // JSON of what describes it, in few letters
   holds: boolean;
   share: number | null;
   f1: number | null;

@@ -10,8 +10,9 @@ interface Feature extends Omit<StoredFeature, "caption" | "shared" | "senses" | 
   examples: Example[];
 }
 
-interface Sense extends Omit<StoredSense, "rule" | "common"> {
+interface Sense extends Omit<StoredSense, "rule" | "common" | "short"> {
   rule: Rule;
+  short: Rule;
   common: Rule[];
 }
 

@@ -15,6 +15,9 @@ export const loadChunk = once(async (/** @type {number} */ k) => {
   return Object.fromEntries(Object.entries(fields).map(([name, packed]) => [name, rowsOf(packed)]));
 });
 
+/* Some fields of an object that are stored as JSON. */
+const parsed = (object, ...names) => Object.fromEntries(names.map((name) => [name, JSON.parse(object[name])]));
+
 /** @type {(latent: number) => Promise<Feature>} */
 export async function loadFeature(latent) {
   const { chunk } = page;
@@ -23,7 +26,7 @@ export async function loadFeature(latent) {
   const feature = Object.fromEntries(Object.entries(fields).map(([name, rows]) => [name, rows[latent % chunk]]));
   const [title, below, measured] = JSON.parse(feature.caption);
   const senses = feature.senses?.map((sense) =>
-    ({ ...sense, rule: JSON.parse(sense.rule), common: JSON.parse(sense.common) })) ?? null;
+    ({ ...sense, ...parsed(sense, "rule", "common", "short") })) ?? null;
   const shared = feature.shared && JSON.parse(feature.shared);
   return { ...feature, title, below, measured, senses, shared, examples: examplesOf(feature.examples) };
 }

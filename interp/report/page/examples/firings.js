@@ -13,7 +13,7 @@ import { exampleList, widthButtons, widthChosen } from "./example_list.js";
 import { byStrength, isClose, passageOf, senseOf, storedExamples, tokenOf, valueOf } from "./examples.js";
 import { model } from "../model.js";
 import { hasParts } from "../text/bytes.js";
-import { JOINED, commonBeginning, ruleElement, ruleOfSense, shortRule, textOfRule } from "../text/segments.js";
+import { JOINED, drawSegments, ruleElement, ruleOfSense, textOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 
 /* As many as fill the height of a window below the histogram, so that one scrolls the page alone at first. */
@@ -300,14 +300,12 @@ function numbersOf({ share, n, f1, precision, recall, monosemanticity, by_chance
       h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
 }
 
-/* The letter of a sense, the beginning of what describes it where the others have other words, and its share. */
-function titleOf(one, k, senses) {
-  const described = ruleOfSense(one);
-  const common = commonBeginning(senses.map(ruleOfSense).filter(({ length }) => length));
-  const title = described.length ? textOfRule(described) : null;
-  const name = title ? h("span.named", { title }, shortRule(described, common)) : null;
+/* The letter of a sense, what describes it in few letters, and its share. */
+function titleOf(one, k) {
+  const title = textOfRule(ruleOfSense(one));
   const tip = { "data-tip": "of its activation" };
-  return [senseMark(k, null), JOINED, name,
+  return [senseMark(k, null), JOINED,
+    title ? h("span.named", { title }, h("bdi.quoting", null, drawSegments(one.short))) : null,
     one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
 }
 
@@ -402,7 +400,7 @@ export function firingsRegion(latent, feature, facts, onsense) {
   const panels = [
     ["Strongest", () => [range, examples]],
     ["Each strength", () => intervals(latent, feature)],
-    ...senses.map((one, k) => [titleOf(one, k, senses),
+    ...senses.map((one, k) => [titleOf(one, k),
       () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
   ];
   if (senses.length && all.some(isOfNone)) {

@@ -63,25 +63,6 @@ export function ruleElement(rule, { isButton = false } = {}) {
     h("bdi.quoting", null, drawSegments(rule, { isButton, rule })));
 }
 
-/** How many letters of whole words are the beginning of all of some rules.
- * @type {(rules: Rule[]) => number} */
-export function commonBeginning(rules) {
-  const [first, ...others] = rules.map(([words]) => (typeof words === "string" ? words.split(/(?<= )/) : []));
-  if (!others.length) return 0;
-  const n = first.findIndex((each, k) => others.some((words) => words[k] !== each));
-  return first.slice(0, n < 0 ? first.length : n).join("").length;
-}
-
-/** A rule up to its first token, which stands for those like it, without some letters at its beginning.
- * @type {(whole: Rule, without?: number) => Child} */
-export function shortRule(whole, nLeftOut = 0) {
-  const [first, ...others] = whole;
-  const rule = typeof first === "string" ? [first.slice(nLeftOut).replace("tokens like ", ""), ...others] : whole;
-  const k = rule.findIndex((one) => typeof one !== "string");
-  const [token] = k < 0 ? [] : tokensOfRule([rule[k]]);
-  return h("bdi.quoting", null, drawSegments([...rule.slice(0, k < 0 ? 1 : k), ...(token ? [token] : [])]));
-}
-
 /** All of a rule.
  * @type {(rule: Rule) => HTMLElement} */
 export const wholeRule = (rule) => h("bdi.quoting", null, drawSegments(rule, { isWhole: true }));

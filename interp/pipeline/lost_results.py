@@ -62,7 +62,11 @@ def _section_differences(name: str, old: Mapping[str, Any], new: Mapping[str, An
     alone = [f"{name}.{key}: {value!r} here" for key, value in new.items() if key not in old]
     alone += [f"{name}.{key}: {value!r} there" for key, value in old.items() if key not in new]
     more = [f"{len(alone) - _N_ALONE} further fields of [{name}]"] if len(alone) > _N_ALONE else []
-    return [*(f"{name}.{key}: {old[key]!r} there, {new[key]!r} here" for key in both), *alone[:_N_ALONE], *more]
+    if name == "plugins":  # their values are digests
+        changed = [f"the code of {key} has changed" for key in both]
+    else:
+        changed = [f"{name}.{key}: {old[key]!r} there, {new[key]!r} here" for key in both]
+    return [*changed, *alone[:_N_ALONE], *more]
 
 
 def _refuse_to_lose(reason: str, lost: Sequence[str]) -> None:

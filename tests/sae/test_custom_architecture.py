@@ -273,7 +273,7 @@ def test_a_run_imports_the_users_own_file_and_keeps_its_digest(mine, tmp_path, c
     mine.write_text(MINE.replace("norm(dim=1)", "norm(dim=0)"))
     assert main(arguments) == 2
     message = capsys.readouterr().err
-    assert f"another configuration (plugins.{mine}: '{digest}' there, " in message and message.endswith(": sae\n")
+    assert f"another configuration (the code of {mine} has changed);" in message and message.endswith(": sae\n")
     assert main([*arguments, "--redo"]) == 0 and capsys.readouterr().out.count("(done before)") == 3
 
 

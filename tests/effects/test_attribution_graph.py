@@ -788,7 +788,7 @@ def test_what_an_answer_depends_on_most_is_drawn_whatever_its_influence(
         "[...document.querySelectorAll('.node')].flatMap((node) => node.dataset.ids.split('|'))"
     )
     assert "+100" in chromium.text(".node .value") and chromium.text("#card td:nth-child(2)")[0] == "+100"
-    bare = "A box without lines acts through paths too weak for this page."
+    bare = "Boxes without lines act through paths too weak to draw."
     assert bare not in chromium.text("#legend")[0]
     chromium.evaluate("modules['graph.js'].links.splice(0); modules['state.js'].change({})")
     assert bare in chromium.text("#legend")[0]

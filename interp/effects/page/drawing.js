@@ -8,7 +8,7 @@ import { answerWord } from "./links.js";
 import { carriedBy, edgesOf } from "./paths.js";
 import { shown } from "./shown.js";
 import { pathsToAnswer, pin, state } from "./state.js";
-import { clipped, percent, signed, sumOf, wordOf } from "./words.js";
+import { percent, signed, sumOf, wordOf } from "./words.js";
 
 const BELOW = 16; // the height that is left free below the graph
 const LEAST_FRAME = 440; // the height from which on the graph scrolls inside its frame
@@ -163,17 +163,15 @@ function light(id) {
       : isLit && !isOwn ? ofEdges() : effectText(effect, ids.map((each) => byId.get(each)), state.answer);
     line.querySelector(".value").replaceChildren(text);
   }
-  const edges = own ? `direct effects of ${clipped(own.title, 40)} and on it` : "its direct effect";
-  const inAll = own && own.kind !== "logit" ? ` In its own box: what it adds to ${answerWord()} in all.` : "";
+  const inAll = own && own.kind !== "logit" ? `; in its own box, ${answerWord()} in all` : "";
   const knowsTokens = marks.every(({ kind, effect }) => kind !== "embedding" || effect !== undefined);
-  const added =
-    `the log probability of ${answerWord()}, by so many nats in all: by ablation, with ≈ to first order`
-    + (knowsTokens ? "." : `; those of tokens are known for “${wordOf(logits[0])}” alone.`);
+  const added = `the log probability of ${answerWord()} in all, in nats: by ablation, or ≈ to first order`
+    + (knowsTokens ? "." : `; that of tokens is known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
-  const weak = boxes.every(hasLines) ? "" : " A box without lines acts through paths too weak for this page.";
+  const weak = boxes.every(hasLines) ? "" : " Boxes without lines act through paths too weak to draw.";
   the("legend").replaceChildren(isLit
-    ? `the target: ${edges}, with attention and norms held, in the unit of the target.${inAll}`
+    ? `the target of a line, in the unit of the target, with attention and norms held${inAll}.`
     : `${hasEffects ? added : answerWord()}${weak}`);
 }
 

@@ -6,14 +6,13 @@ itself with SIGKILL at the fatal one.
 """
 
 import json
-import multiprocessing
 import os
 import shutil
 import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +38,7 @@ from interp.sae.hook_scales import HookScales
 from interp.sae.training_run import CHECKPOINT, METRICS, RESULTS
 from interp.storage.folders import unfinished_folder
 from interp.storage.manifests import MANIFEST
+from tests.forked import run_python
 from tests.trainings import CONFIGS, OCTOBER_2023, planted
 
 A, B = "a/activations", "b/activations"
@@ -137,28 +137,24 @@ def _announced(save_file: Callable[..., None]) -> Callable[..., None]:
     return announcing
 
 
-def fork(job: Job, stores: Path, out: Path, fatal: Fatal) -> list[str] | None:
-    """Train in a fork: the moments that it passed, or None if it was killed."""
+def fork(job: Job, stores: Path, out: Path, fatal: Fatal) -> tuple[int, str]:
+    """Train in a fork: return its exit code, and as JSON the moments that it passed, or else its traceback."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
+        code = 1
         try:
             moments = Moments(out, fatal)
             job.train(stores, out)
-            os.write(writing, json.dumps(moments.passed).encode())
-            os._exit(0)
+            told, code = json.dumps(moments.passed), 0
         except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(1)
+            told = traceback.format_exc()
+        os.write(writing, told.encode())
+        os._exit(code)
     os.close(writing)
     with os.fdopen(reading) as pipe:
-        passed = pipe.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-    if code == -signal.SIGKILL:
-        return None
-    assert code == 0, f"the training failed with code {code}"
-    return json.loads(passed)
+        told = pipe.read()
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), told
 
 
 def warm_up(stores: Path, out: Path) -> None:
@@ -168,6 +164,23 @@ def warm_up(stores: Path, out: Path) -> None:
         shutil.rmtree(out)
 
 
+# A process that outlives the one that begins it, and forks for each training that it is asked for.
+SERVER = """
+import os, sys
+from contextlib import suppress
+from multiprocessing.connection import Listener
+from pathlib import Path
+from tests.sae.test_resume import fork, warm_up
+
+listener = Listener(("127.0.0.1", 0))
+print(listener.address[1], flush=True)
+if os.fork():
+    os._exit(0)
+warm_up(*map(Path, sys.argv[1:]))
+with listener.accept() as tests, suppress(EOFError):
+    while True:
+        tests.send(fork(*tests.recv()))
+"""
 Train = Callable[..., list[str] | None]
 
 
@@ -181,10 +194,17 @@ def stores(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def train(stores, tmp_path_factory) -> Iterator[Train]:
-    spawn = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(1, spawn) as pool:
-        pool.submit(warm_up, stores, tmp_path_factory.mktemp("warm")).result()
-        yield lambda job, out, fatal=None: pool.submit(fork, job, stores, out, fatal).result()
+    """Yield a function that returns the moments that a training passed, or None if it was killed."""
+    port = int(run_python(SERVER, stores, tmp_path_factory.mktemp("warm"), check=True).stdout)
+    with Client(("127.0.0.1", port)) as server:
+
+        def ask(job: Job, out: Path, fatal: Fatal = None) -> list[str] | None:
+            server.send((job, stores, out, fatal))
+            code, told = server.recv()
+            assert code in (0, -signal.SIGKILL), told
+            return None if code else json.loads(told)
+
+        yield ask
 
 
 def contents(folder: Path) -> dict[str, Any]:

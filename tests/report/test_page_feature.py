@@ -372,6 +372,10 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     both = "report.nearby(2, { neighbours: [[5, 0.7]], coactivations: [[5, 0.6, 1]] })"
     once = browser.evaluate(f"{both}.map(([, [near]]) => near.querySelector('small').textContent)")
     assert once == ["Jaccard 0.60, cosine 0.70"], "one that fires with it and points like it stands once"
+    some = [[[k, 0.9 - k / 100, 1] for k in range(first, first + 4)] for first in (3, 8)]
+    many = f"report.nearby(2, {{ neighbours: {some[0]}, coactivations: {some[1]} }})"
+    numbers = browser.evaluate(f"{many}.map(([, near]) => near.filter((e) => e.matches('.near')).length)")
+    assert numbers == [3, 1], "as many as have room in a line"
     assert browser.text("#feature .title") == ['" +" after " return" or " +" rough, F1 0.50']
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.columns.label_f1[3]")

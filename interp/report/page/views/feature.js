@@ -28,7 +28,8 @@ import { visit } from "./table.js";
 
 const { n_ctx, has_text: hasText, ranked, tokens: scanned, latents } = page;
 const N_LISTED = 5;
-const N_NEAR = 3;
+const N_NEAR = 3; // of each kind, and
+const N_NEARBY = 4; // of both
 const N_STRONGEST = 8; // firings, which stand first
 const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
 const SOME = 0.01; // Jaccard from which on two features fire together
@@ -188,7 +189,7 @@ export function nearby(latent, { neighbours, coactivations }) {
   /** @type {[name: string, others: Child[]][]} */
   const lines = [
     ["Fires with", linkedFeatures(often)],
-    ["Points like", linkedFeatures([...close])],
+    ["Points like", linkedFeatures([...close].slice(0, N_NEARBY - often.length))],
   ];
   const shown = lines.filter(([, others]) => others.length);
   if (neighbours.length) shown.at(-1)?.[1].push(h("a", { href: `#map/${latent}` }, "on the map"));

@@ -16,7 +16,6 @@ style "muted", "small", "weak", "rest" and "apart":
 In: `LatentFacts`. Out: JSON.
 """
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
@@ -25,6 +24,7 @@ from interp.display.segments import Part, Segments, Token, TokenList, listed_tok
 from interp.report.json_text import format_percent
 from interp.report.naming import (
     GOOD_F1,
+    LONG_RULE,
     MOST,
     N_LISTED,
     NEARLY_ALL,
@@ -45,11 +45,11 @@ MUCH_OF_NO_SENSE = 0.1
 MUCH_OF_A_SENSE = 0.15
 """Share of the activation from which on a sense is told, and not only counted."""
 MUCH_ON_A_TOKEN = 0.05
-"""Share of the firings of each token that is told, where these are MOST of the firings together."""
+"""Share of the firings of each further token that is told."""
 NEARLY_NONE = 0.005
 """Share of the strongest firings below which a rule does not stand below the title."""
 MUCH_OF_SHARED = 0.25
-"""Share of the firings below which what the strong ones share is told as that of these."""
+"""Share of the firings below which what they share by weight is only what the strong ones share."""
 MUCH_BESIDE = 0.1
 """Share of the firings on a token from which on it is told that a rule leaves it out."""
 N_BESIDE = 2
@@ -94,21 +94,11 @@ class Name(NamedTuple):
     f1: float | None = None
 
 
-def captions_of(latents: Sequence[LatentFacts]) -> list[Caption]:
-    """Return the caption of each latent; of those with the same name with what tells them apart."""
-    captions = [caption_of(latent) for latent in latents]
-    n_alike = Counter(caption.text for caption in captions)
-    return [
-        caption_of(latent, is_alone=False) if n_alike[caption.text] > 1 else caption
-        for latent, caption in zip(latents, captions, strict=True)
-    ]
-
-
-def caption_of(latent: LatentFacts, *, is_alone: bool = True) -> Caption:
-    """Return the caption of a latent. is_alone: whether no other has its name, so that nothing tells it from others."""
+def caption_of(latent: LatentFacts) -> Caption:
+    """Return the caption of a latent."""
     rule = latent.rule
     kind = kind_of_name(latent)
-    name = _name(kind, latent, [] if is_alone else _apart(kind, latent))
+    name = _name(kind, latent)
     beside = _beside_label(latent) if kind == "label" else rule.clauses
     fails = not rule.is_weak and rule.is_past_strongest(NEARLY_NONE)
     measured = rule.measured or (None if beside == rule.clauses else rule.clauses)
@@ -150,13 +140,14 @@ def _beside_label(latent: LatentFacts) -> Sequence[Clause]:
     return [one for one in clauses if one.segments != [f"in {latent.label.name}"]]
 
 
-def _name(kind: Kind, latent: LatentFacts, apart: Segments) -> Name:
-    """Return what names a latent. apart: what tells it from others of the same name, in brief."""
+def _name(kind: Kind, latent: LatentFacts) -> Name:
+    """Return what names a latent."""
     if kind == "label" and latent.label:
         label = latent.label
         name = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
         second = [_muted(f", and some {label.second}")] if label.second else []
-        return Name([name, *apart], [name, *second, _f1(label.f1, "label ")], label.f1)
+        apart = [Part("apart", [", ", *_on_strongest(latent)])] if latent.tokens.strongest else []
+        return Name([name, *apart], [name, *second, *apart, _f1(label.f1, "label ")], label.f1)
     if kind == "nothing":
         if not latent.fires:
             return Name([_muted("It never fired.")], [_muted("It never fired.")])
@@ -165,17 +156,19 @@ def _name(kind: Kind, latent: LatentFacts, apart: Segments) -> Name:
         return Name(_senses_in_brief(latent.senses), _senses_in_title(latent), _smaller_f1(latent.senses[:2]))
     if kind == "words" and latent.whole:
         named: Segments = [_any_of(latent.whole.tokens), " ", *_in_whole(latent.whole), *_in_kind(latent, NEARLY_ALL)]
-        return Name([*named, *apart], [*named, _f1(latent.whole.f1)], latent.whole.f1)
+        return Name(named, [*named, _f1(latent.whole.f1)], latent.whole.f1)
     if kind in ("shared", "tokens"):
-        named = [*(_on_shared(latent) if kind == "shared" else _on_commonest(latent)), *_in_kind(latent)]
-        return Name([*named, *apart], named)
+        named = _on_shared(latent) if kind == "shared" else _on_commonest(latent)
+        return Name(named, named)
     after = _in_kind(latent) if latent.rule.needs_kind else []
     if latent.whole is not None and list(latent.whole.tokens) == latent.rule.listed:
         after += [", ", *_in_whole(latent.whole)]
+    elif not latent.rule.tells_around or (latent.rule.f1 or 0) < WEAK_F1:
+        after += _most_strongly(latent, latent.rule.segments)
     if each := _each_of_list(latent):
-        return Name([*each, *after, *apart], [*each, *after, _f1(latent.rule.f1)], latent.rule.f1)
+        return Name([*each, *after], [*each, *after, _f1(latent.rule.f1)], latent.rule.f1)
     after = [*_beside_rule(latent), *after]
-    return Name([RULE, *after, *apart], _rule_in_words(latent.rule, RULE, after), latent.rule.f1)
+    return Name([RULE, *after], _rule_in_words(latent.rule, RULE, after), latent.rule.f1)
 
 
 def _each_of_list(latent: LatentFacts) -> Segments:
@@ -218,11 +211,9 @@ def _beside_rule(latent: LatentFacts) -> Segments:
 
 
 def _in_kind(latent: LatentFacts, least: float = 0) -> Segments:
-    """Return the kind of text in which all or most of its firings are; nothing if their share is below `least`, or if
-    there are several kinds."""
+    """Return the kind of text in which all or most of its firings are; nothing if their share is below `least`."""
     kind = latent.kind
-    is_told = kind is not None and kind.label is not None and kind.share >= least
-    if not is_told or kind is None:
+    if kind is None or kind.share < least:
         return []
     return [f", {'mostly ' if kind.share < NEARLY_ALL else ''}in {kind.name}"]
 
@@ -241,19 +232,32 @@ def _on_shared(latent: LatentFacts) -> Segments:
     """Return what its firings share, with the part of them at which it holds."""
     shared = latent.shared[0].atom
     if shared is not None and shared.subject == TOPIC and latent.kind is not None:
-        return _on_strongest(latent)
+        return [*_on_strongest(latent), *_in_kind(latent)]
     share = float(latent.shared_share)
     if shared is not None and shared.kind == "token":
         commonest = zip(latent.tokens.texts, latent.tokens.shares, strict=True)
         share = sum(share for token, share in commonest if token in shared.tokens)
+    if share < MUCH_OF_SHARED:
+        return [*_on_strongest(latent), *_in_kind(latent)]
     named = Part("rule", segments_of(latent.shared))
-    return [named, *_share(share)] if share >= MUCH_OF_SHARED else [_muted("most strongly "), named]
+    told: Segments = [named, *_share(share)]
+    return [*told, *_in_kind(latent), *_most_strongly(latent, told)]
 
 
 def _on_strongest(latent: LatentFacts) -> Segments:
-    """Return the tokens of its strongest firings."""
+    """Return the tokens of its strongest firings, and what else these have in common."""
     few = list(dict.fromkeys(latent.tokens.strongest))[:N_STRONGEST_NAMED]
-    return [_muted("most strongly "), _any_of(few, latent)]
+    in_common = latent.shared_by_strongest
+    return [_muted("most strongly "), _any_of(few, latent), *([" ", *in_common] if in_common else [])]
+
+
+def _most_strongly(latent: LatentFacts, told: Segments) -> Segments:
+    """Return what its strongest firings alone have in common; nothing after what is long, or tells it."""
+    in_common = latent.shared_by_strongest
+    is_told = {token.text for token in tokens_of(in_common)} & {token.text for token in tokens_of(told)}
+    if is_told or to_text(in_common) in to_text(told) or len(to_text(told)) > LONG_RULE:
+        return []
+    return [Part("apart", [", ", _muted("most strongly "), *in_common])]
 
 
 def _rule_in_words(rule: RuleFacts, words: Part, after: Segments | None = None) -> Segments:
@@ -272,7 +276,7 @@ def _on_commonest(latent: LatentFacts) -> Segments:
         return [_muted(NO_RULE)]
     listed = list(zip(tokens.texts, tokens.shares, strict=True))[:N_LISTED]
     if sum(share for _, share in listed) < MOST:
-        return _on_strongest(latent)
+        return [*_on_strongest(latent), *_in_kind(latent)]
     alike: dict[str, list[str]] = {}
     for token, _ in listed:  # parts of characters that are alike are told together
         family = latent.reader.family(token)
@@ -282,20 +286,18 @@ def _on_commonest(latent: LatentFacts) -> Segments:
         is_one = len({token.strip() for token in own}) == 1  # the same with and without a space
         words = _any_of([min(own, key=len)], latent) if is_one else f"{name}{latent.reader.letters(own)}"
         units.append((words, sum(share for token, share in listed if token in own)))
-    named = _with_shares(units)
     n_common = sum(token in tokens.texts[:N_LISTED] for token in tokens.strongest)
-    return named if n_common >= MOST * len(tokens.strongest) else [*named, "; ", *_on_strongest(latent)]
+    are_strongest = n_common >= MOST * len(tokens.strongest)
+    named = [*_with_shares(units), *_in_kind(latent)]
+    return [*named, *(_most_strongly(latent, named) if are_strongest else ["; ", *_on_strongest(latent)])]
 
 
 def _with_shares(units: Iterable[tuple[Part | str, float]]) -> Segments:
-    """Return some tokens, each with its share of the firings; after MOST of the firings only those that have much."""
-    named: Segments = []
-    total = 0.0
-    for words, share in sorted(units, key=lambda unit: unit[1], reverse=True):
-        if total < MOST or share >= MUCH_ON_A_TOKEN:
-            named += [*([", "] if named else []), words, *_share(share)]
-            total += share
-    return named
+    """Return some tokens, each with its share of the firings, if that is much; and that these are not MOST of them."""
+    by_share = sorted(units, key=lambda unit: unit[1], reverse=True)
+    told = [by_share[0], *(unit for unit in by_share[1:] if unit[1] >= MUCH_ON_A_TOKEN)]
+    named = [part for words, share in told for part in (", ", words, *_share(share))][1:]
+    return named if sum(share for _, share in told) >= MOST else [*named, _muted(" and others")]
 
 
 def _senses_in_brief(senses: Sequence[SenseFacts]) -> Segments:
@@ -340,16 +342,6 @@ def _named_senses(senses: Sequence[SenseFacts]) -> tuple[Sequence[SenseFacts], S
     n = max(1, sum(sense.share is None or sense.share >= MUCH_OF_A_SENSE for sense in senses))
     n = len(senses) if n + 1 == len(senses) else n
     return senses[:n], senses[n:]
-
-
-def _apart(kind: Kind, latent: LatentFacts) -> Segments:
-    """Return what tells a latent from others of the same name: its strongest tokens, if a label names it, else tokens
-    that it makes likelier, where these follow it."""
-    if kind == "label" and latent.tokens.strongest:
-        return [Part("apart", [", ", *_on_strongest(latent)])]
-    if not latent.precedes:
-        return []
-    return [Part("apart", [", before ", _any_of(list(latent.precedes)), *_share(sum(latent.precedes.values()))])]
 
 
 def _share(share: float) -> Segments:

@@ -3,7 +3,7 @@
 In: `LatentFacts`. Out: the kind of its name, the first in `KINDS_IN_ORDER` whose condition holds. `captions` words it.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -32,14 +32,15 @@ LONG_RULE = 80
 
 
 class Surroundings(NamedTuple):
-    """The kind of text, or a few kinds, in which most firings of a latent lie."""
+    """The kind of text in which most firings of a latent lie."""
 
-    label: str | None
-    """None for several kinds."""
+    label: str
     share: float
     """The share of its firings in it."""
     name: str
-    """What the label is called (`label_names`): "french"; several: "json or python"."""
+    """What the label is called (`label_names`)."""
+    lift: float
+    """How much larger that share is than that of all text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +81,11 @@ class RuleFacts:
     def names_tokens(self) -> bool:
         """Whether it names tokens on which it holds, and not only their kind or what is around."""
         return bool(self.clauses) and self.clauses[0].names_tokens
+
+    @property
+    def tells_around(self) -> bool:
+        """Whether it says more than on which tokens it holds."""
+        return not all(one.is_of_token for one in self.clauses)
 
     def is_past_strongest(self, least: float = MOST) -> bool:
         """Whether it holds at few of the strongest firings."""
@@ -135,8 +141,8 @@ class LatentFacts:
     """What MOST of its firings share, if it is taken to have one meaning."""
     shared_share: float = 0
     """The part of them at which that holds, by weight."""
-    precedes: Mapping[str, float] = field(default_factory=dict)
-    """Tokens that it raises, each with the share of its firings that it follows."""
+    shared_by_strongest: Segments = field(default_factory=list)
+    """What its strongest firings have in common, where the others have not (`strongest_firings`)."""
     reader: ByteReader = field(default_factory=ByteReader)
     """Reads the parts of characters in its tokens."""
 

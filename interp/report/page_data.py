@@ -19,7 +19,7 @@ from interp.display.segments import to_json_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
 from interp.report.byte_words import readings
-from interp.report.captions import Caption, captions_of
+from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts
 from interp.report.columns import (
     Column,
@@ -228,12 +228,13 @@ class PageData:
             senses,
             strongest,
             self.read,
+            inputs.labels,
             self.label_names,
         )
 
     @cached_property
     def captions(self) -> list[Caption]:
-        return captions_of(self.facts)
+        return [caption_of(latent) for latent in self.facts]
 
     @cached_property
     def senses(self) -> dict[int, list[dict[str, Any]]]:

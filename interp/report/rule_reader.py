@@ -4,6 +4,7 @@ In: rules of a ranking, the commonest tokens of its latents, and the characters 
 (`text.short_rules`), and the senses with their rules in segments.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -21,11 +22,11 @@ from interp.display.segments import (
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
-from interp.report.naming import MOST, NEARLY_ALL, Surroundings
+from interp.report.naming import NEARLY_ALL
 from interp.report.short_names import shortened
 from interp.report.verdict_evidence import described_by, is_described_by_rule
 from interp.text.predicate_kinds import AROUND, LABEL, SUBJECT, TOPIC
-from interp.text.rules import Atom, Rule, words_of
+from interp.text.rules import Atom, Rule
 from interp.text.short_rules import Clause, clauses_of, segments_of
 from interp.text.vocabulary import Wording
 
@@ -65,10 +66,21 @@ class RuleReader:
 
         atoms = shown(rule) if isinstance(rule, Atom) else tuple(map(shown, rule))
         clauses = clauses_of(atoms, lambda token: bytes_.family(token) or family_of(token))
+        if clauses and clauses[0].atom is None:
+            clauses[0] = Clause(None, [self._noun(latent, bytes_)])
         clauses = _strongest_first(clauses, strongest)
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text)) for segments in named]
         return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
+
+    def _noun(self, latent: int, bytes_: ByteReader) -> str:
+        """Return what nearly all tokens are on which a latent fires: "numbers"."""
+        of_family = Counter[str]()
+        for token, n in self.counts.get((latent, 0), {}).items():
+            family = bytes_.family(token) or family_of(token)
+            of_family[family.name if family else "tokens" if token.strip() else "white space"] += n
+        (name, n), *_ = of_family.most_common(1) or [("tokens", 0)]
+        return name if n >= NEARLY_ALL * of_family.total() else "tokens"
 
     def _called(self, atom: Atom) -> Atom:
         """Return an atom with labels by what they are called."""
@@ -94,8 +106,7 @@ class RuleReader:
     def of_sense(self, latent: int, sense: Mapping[str, Any], rule: Rule | Atom) -> list[Clause]:
         """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
         firings first."""
-        precision = sense["precision"] if words_of(rule) == words_of(sense["rule"]) else None
-        return with_amount(self(latent, rule, sense["fires_on"]), precision)
+        return self(latent, rule, sense["fires_on"])
 
 
 def senses_in_segments(
@@ -129,14 +140,15 @@ def _token_counts(features: FeatureStore) -> dict[tuple[int, int | None], dict[s
     return counts
 
 
-def in_brief(clauses: list[Clause], kind: Surroundings | None) -> list[Clause]:
+def in_brief(clauses: list[Clause], *, is_told: bool) -> list[Clause]:
     """Return a rule without what a reader cannot take in: kinds of text, of which it lists many or tells the commonest
-    tokens, if it names tokens or the kind is known; and what stands somewhere before, if it says two other things."""
+    tokens, if it names tokens or it is told otherwise where the latent fires; and what stands somewhere before, if it
+    says two other things."""
     near = [one.atom for one in clauses if one.atom is not None and one.atom.subject not in (AROUND, TOPIC)]
-    is_told = (kind is not None and kind.label is not None) or any(atom.tokens for atom in near)
+    is_told = is_told or any(atom.tokens for atom in near)
     kept = [one for one in clauses if not one.is_list_of_texts] if is_told else clauses
     others = [one for one in kept if one.atom is None or one.atom.subject != AROUND]
-    return others if sum(one.segments != ["tokens"] for one in others) > 1 else kept
+    return others if sum(one.atom is not None for one in others) > 1 else kept
 
 
 def with_main_token(rule: Rule, token: str) -> Rule | None:
@@ -145,14 +157,6 @@ def with_main_token(rule: Rule, token: str) -> Rule | None:
     around = tuple(atom for atom in rule if atom.subject != SUBJECT)
     names_tokens = any(not atom.subject or (atom.subject == SUBJECT and atom.tokens) for atom in rule)
     return None if names_tokens or not around else (Atom("token", (), ((Token(token),),)), *around)
-
-
-def with_amount(clauses: list[Clause], precision: float | None) -> list[Clause]:
-    """Return a rule that names no tokens with the part of them on which the latent fires: "some tokens after"."""
-    if not clauses or precision is None or precision >= NEARLY_ALL or clauses[0].names_tokens:
-        return clauses
-    atom, (first, *others) = clauses[0]
-    return [Clause(atom, [f"{'most' if precision >= MOST else 'some'} {first}", *others]), *clauses[1:]]
 
 
 def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Clause]:

@@ -88,6 +88,14 @@ def whole_words(features: FeatureStore, n_active: Sequence[int]) -> dict[int, Wh
     return {latent: one for latent, one in named if one is not None}
 
 
+def words_at(features: FeatureStore, rows: Int64[np.ndarray, " row"]) -> dict[int, str]:
+    """Return the whole word at each row that is on a piece of one."""
+    words = Words.of(features.vocab)
+    keys = _keys(features.tokens.numpy(), rows, words)
+    pieces = _pieces(features, rows, keys, words)
+    return {row: pieces[key].word for row, key in zip(rows.tolist(), keys.tolist(), strict=True) if key in pieces}
+
+
 def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
     """Return the words that are named of the pieces of a latent: those that raise the F1 most, one after the other.
     None if these have less than MIN_IN_WORDS of its firings."""

@@ -12,7 +12,7 @@ import torch
 from interp.display.segments import Family, Token, TokenList, to_text, tokens_of
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, SeenCharacters
-from interp.report.captions import Caption, caption_of, captions_of
+from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.latent_facts import rule_facts
 from interp.report.naming import MOST, LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
@@ -40,7 +40,7 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     name, of_kind = facts.pop("label", None), facts.pop("kind", None)
     label = {"f1": facts.pop("label_f1", None), "second": facts.pop("second_label", None)}
     kind_share = facts.pop("kind_share", 0.7)
-    kind = None if of_kind is None else Surroundings(of_kind, kind_share, of_kind)
+    kind = None if of_kind is None else Surroundings(of_kind, kind_share, of_kind, lift=9)
     measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
     on_token = with_main_token(rule, facts["tokens"][0]) if max(facts["shares"], default=0) >= MOST else None
     measured["with_token"] = None if on_token is None else clauses_of(on_token)
@@ -90,7 +90,6 @@ def title(**known: Any) -> str:
     return said(one.title, one.rule)
 
 
-BEFORE_X, OF_LABEL = 'before "x" 20 %', ['dna, most strongly "AA" or "C"', 'dna, before "y" 50 %']
 OF_TOKENS = '"a" 60 %, "b" 9.0 %'
 LISTED = f"{OF_TOKENS} F1 0.60"
 
@@ -122,13 +121,32 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ),
         (
             {"rule": a_rule(shape=["tokens in capitals", "numbers"]), "precision": 0.7},
-            "most tokens in capitals or numbers F1 0.60",
+            "tokens in capitals or numbers F1 0.60",
         ),
         (
             {"rule": a_rule(last_2=[("tokens that end in ", Token("er"))]), "precision": 0.7},
             'tokens that end in "er" F1 0.60',
         ),
-        ({"precedes": {"And": 0.2}}, LISTED),
+        ({"shared_by_strongest": ["in hex"]}, f"{OF_TOKENS}, most strongly in hex F1 0.60"),
+        ({"shared_by_strongest": ["in hex"], "rule_f1": 0.1}, f"{OF_TOKENS}, most strongly in hex"),
+        ({"shared_by_strongest": ["in hex"], "rule": A_BEFORE_X}, '"a" before "x" F1 0.60'),
+        (
+            {"shared_by_strongest": ["in ", Token("Bath")], "rule": A_BEFORE_X, "rule_f1": 0.5},
+            '"a" before "x", most strongly in "Bath" F1 0.50',
+        ),
+        (
+            {"shared_by_strongest": ["before ", Token("x")], "rule": A_BEFORE_X, "rule_f1": 0.5},
+            '"a" before "x" F1 0.50',
+        ),
+        ({"shared_by_strongest": ["in hex"], "rule": LONG, "shares": [0.09, 0.09]}, f'"{"a" * 90}" F1 0.60'),
+        (
+            {"shared_by_strongest": ["in hex"], "rule_f1": 0.1, "shares": [0.2, 0.1]},
+            'most strongly "a" in hex',
+        ),
+        (
+            {"shared_by_strongest": ["in hex"], "label": "dna", "label_f1": 0.9},
+            'dna, most strongly "a" in hex label F1 0.90',
+        ),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'most strongly "a"'),
         ({"rule_f1": 0.45}, OF_TOKENS),
         ({"rule_f1": 0.1, "tokens": [], "shares": [], "strongest": []}, "No rule in words holds."),
@@ -156,15 +174,15 @@ LISTED = f"{OF_TOKENS} F1 0.60"
             "tokens in Hebrew script F1 0.60",
         ),
         ({"rule": A_IN_X, "rule_f1": 0.55, "precision": 0.7, "kind": "latex"}, '"a" 45 %, mostly in latex F1 0.55'),
-        ({"rule": AFTER_X, "shares": [0.4], "precision": 0.45}, 'some tokens after "x" F1 0.60'),
+        ({"rule": AFTER_X, "shares": [0.4], "precision": 0.45}, 'tokens after "x" F1 0.60'),
         (
             {"rule": OF_CASE, "shares": [0.4], "precision": 0.7},
-            'most lower-case tokens after "x" F1 0.60',
+            'lower-case tokens after "x" F1 0.60',
         ),
         ({"rule": AFTER_X, "shares": [0.4], "precision": 0.9}, 'tokens after "x" F1 0.60'),
         (
             {"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6, "kind": "latex"},
-            'most tokens after "x", mostly in latex F1 0.45',
+            'tokens after "x", mostly in latex F1 0.45',
         ),
         (
             {"rule": AFTER_X, "rule_f1": 0.45, "precision": 0.6},
@@ -176,7 +194,7 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ),
         (
             {"rule": a_rule(shape=["numbers"]), "rule_f1": 0.45, "shares": [0.2, 0.1], "precision": 0.6},
-            "most numbers F1 0.45",
+            "numbers F1 0.45",
         ),
         ({"rule": LONG}, OF_TOKENS),
         ({"rule": LONG, "shares": [0.09, 0.09]}, f'"{"a" * 90}" F1 0.60'),
@@ -195,12 +213,12 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, 'most strongly "c"'),
         ({"rule": AFTER_X, "rule_f1": 0.2}, OF_TOKENS),
         ({"rule": IN_HEBREW, "kind": "hebrew", "kind_share": 1.0}, '"a" in hebrew words 60 % F1 0.60'),
-        ({"rule_f1": 0.2, "shared": AFTER_X}, 'most strongly after "x"'),
+        ({"rule_f1": 0.2, "shared": AFTER_X}, 'most strongly "a"'),
         ({"rule_f1": 0.2, "shared": AFTER_X, "shared_share": 0.8}, 'after "x" 80 %'),
         ({"rule_f1": 0.2, "shared": AB, "kind": "latex"}, '"a" or "b" 69 %, mostly in latex'),
         ({"rule_f1": 0.8, "shared": AFTER_X}, f"{OF_TOKENS} F1 0.80"),
         ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"])}, OF_TOKENS),
-        ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, "most strongly numbers"),
+        ({"rule_f1": 0.2, "shared": a_rule(shape=["numbers"]), "shares": [0.2]}, 'most strongly "a"'),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.6}, '"a" before "x" 30 % F1 0.40'),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": A, "precision": 0.4}, '"a" 60 %'),
         ({"rule": A_BEFORE_X, "rule_f1": 0.4, "shared": AB, "precision": 0.6}, '"a" or "b" 69 %'),
@@ -210,9 +228,12 @@ LISTED = f"{OF_TOKENS} F1 0.60"
             {"rule": a_rule(token=["a", "ש"]), "tokens": ["ש", "a"], "kind": "code"},
             '"ש" 60 %, "a" 9.0 % F1 0.60',
         ),
-        ({"label": "python code", "label_f1": 0.57}, "python code label F1 0.57"),
+        ({"label": "python code", "label_f1": 0.57}, 'python code, most strongly "a" label F1 0.57'),
         ({"label": "python code", "label_f1": 0.5}, LISTED),
-        ({"label": "dna", "label_f1": 0.9, "second_label": "json"}, "dna, and some json label F1 0.90"),
+        (
+            {"label": "dna", "label_f1": 0.9, "second_label": "json"},
+            'dna, and some json, most strongly "a" label F1 0.90',
+        ),
         ({"has_text": False}, "No label describes where it fires."),
     ],
 )
@@ -252,15 +273,6 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
 
 
-def test_only_latents_of_one_name_are_told_apart_by_what_follows_them():
-    facts = [LatentFacts(rule=RuleFacts(clauses=clauses_of(rule), f1=0.9), precedes={"x": 0.2}) for rule in (A, AB, A)]
-    facts[2:] = [replace(facts[2], precedes={"y": 0.95}), replace(facts[2], precedes={})]
-    dna = LatentFacts(label=LabelFacts(name="dna", f1=0.9), precedes={"y": 0.5})
-    facts += [replace(dna, tokens=TokenFacts(strongest=strongest)) for strongest in (["AA", "C", "AA"], [])]
-    names = [said([{"rule": 0}] if one.brief is None else one.brief, one.rule) for one in captions_of(facts)]
-    assert names == [f'"a", {BEFORE_X}', '"a" or "b"', '"a", before "y"', '"a"', *OF_LABEL]
-
-
 def test_a_brief_is_the_rule_unless_something_else_tells_more():
     assert caption(rule=A).brief is None
     assert caption(rule=AFTER_X).brief == [{"rule": 0}, {"small": [" 60 %"]}], "it has the token that is most of them"
@@ -274,7 +286,12 @@ def test_a_brief_is_the_rule_unless_something_else_tells_more():
         {"rule": [["b"]]},
         {"small": [" 9.0 %"]},
     ]
-    assert caption(label="dna", label_f1=0.9).brief == [{"label": ("dna", True)}]
+    of_label = caption(label="dna", label_f1=0.9).brief
+    assert of_label == [
+        {"label": ("dna", True)},
+        {"apart": [", ", {"muted": ["most strongly "]}, {"rule": [["a"]]}]},
+    ]
+    assert caption(label="dna", label_f1=0.9, strongest=[]).brief == [{"label": ("dna", True)}]
 
 
 def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at_all_strongest_firings():

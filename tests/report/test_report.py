@@ -35,7 +35,7 @@ from interp.report.contexts import activations_around, encode_examples, position
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import columns_of, encode_tokens, number, numbers, pack
 from interp.report.label_names import label_names
-from interp.report.latent_facts import _raised_that_follow, surroundings
+from interp.report.latent_facts import surroundings
 from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
 from interp.report.meaning_learnt_effect import effect_accounts, question_shares
@@ -763,16 +763,6 @@ def effect_column(run: ReportInputs, effects: pd.DataFrame | None) -> Column:
     return next(column for column in columns if column.name == "effect")
 
 
-def test_what_a_latent_raises_is_told_if_it_follows_and_is_no_variant_or_part_of_a_character():
-    following = [(latent, token, n) for latent in range(5) for token, n in ((0, 9), (1, 9), (2, 9), (3, 2), (4, 1))]
-    after = pd.DataFrame(following, columns=["latent", "token", "n"])
-    features = SimpleNamespace(vocab=[" return", "return", "⟨d7⟩", "123", "noise"], sql=lambda _: after)
-    table = pd.DataFrame({"top_logit_tokens": [[4, 0, 1, 2, 3], None] + [[4, 2]] * 3, "n_active": 200})
-    raised = _raised_that_follow(features, table)
-    assert raised == [{" return": 0.045, "123": 0.01}, {}, {}, {}, {}], "noise hardly ever follows"
-    assert not any(_raised_that_follow(features, table.drop(columns="top_logit_tokens")))
-
-
 def test_a_sense_with_a_row_beyond_the_text_is_refused(run, folder):
     ranking = planted_ranking().set_index("latent", drop=False)
     ranking.at[SPLIT, "senses"] = [SENSES[0], SENSES[1] | {"rows": [N_SEQ * N_CTX]}]
@@ -1290,7 +1280,7 @@ def test_map_assigns_the_rarest_label_of_half_the_firings(tmp_path):
     )
     names = label_names(["wide", "narrow"], {"wide": wide, "narrow": narrow})
     assert names == {"wide": "wide", "narrow": "narrow"}, "one of most of the text is no kind of it"
-    assert surroundings(store, names) == {0: ("narrow", 1, "narrow"), 1: ("wide", 1, "wide")}
+    assert surroundings(store, names) == {0: ("narrow", 1, "narrow", 4), 1: ("wide", 1, "wide", pytest.approx(4 / 3))}
 
 
 def test_a_label_that_is_a_part_of_another_is_called_by_both():

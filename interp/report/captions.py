@@ -145,9 +145,8 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind == "label" and latent.label:
         label = latent.label
         name = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
-        second = [_muted(f", and some {label.second}")] if label.second else []
         apart = [Part("apart", [", ", *_on_strongest(latent)])] if latent.tokens.strongest else []
-        return Name([name, *apart], [name, *second, *apart, _f1(label.f1, "label ")], label.f1)
+        return Name([name, *apart], [name, *apart, _f1(label.f1, "label ")], label.f1)
     if kind == "nothing":
         if not latent.fires:
             return Name([_muted("It never fired.")], [_muted("It never fired.")])
@@ -220,7 +219,7 @@ def _in_kind(latent: LatentFacts, least: float = 0) -> Segments:
 
 def _in_whole(whole: WholeWords) -> Segments:
     """Return the words in whose pieces it fires, with the share of its firings there."""
-    return ["beginning " if whole.is_beginning else "in ", _any_of(whole.words), *_share(whole.share)]
+    return ["in ", _any_of(whole.words), *_share(whole.share)]
 
 
 def _any_of(texts: Sequence[str], latent: LatentFacts | None = None) -> Part:

@@ -36,10 +36,6 @@ from interp.text.short_rules import Clause, segments_of
 
 MIN_LIFT = 2
 """How much larger the share of a kind of text is in the firings than in all text, where it is told."""
-MIN_SECOND_LABEL = 0.1
-"""Least share of a latent's firings that lie in a second kind of text that its caption names."""
-MIN_LABEL = 0.05
-"""Least share of the firings with a label for it to be looked at."""
 N_STRONGEST = 8
 """Number of strongest firings whose tokens a caption may name."""
 
@@ -69,7 +65,7 @@ def latent_facts(
 
     n_active = table["n_active"].tolist()
     whole = whole_words(features, n_active) if features.has_text else {}
-    labels = _labels(features, table, label_names)
+    labels = _labels(table, label_names)
     rows_of = {latent: list(firings) for latent, firings in strongest.items()}
     in_common = shared_by_strongest(features, rows_of, whole, read.counts, masks, label_names)
     kinds = {latent: kind for latent, kind in kinds.items() if kind.lift >= MIN_LIFT}
@@ -175,32 +171,11 @@ def surroundings(features: FeatureStore, names: Mapping[str, str]) -> dict[int, 
     }
 
 
-def _labels(features: FeatureStore, table: pd.DataFrame, names: Mapping[str, str]) -> dict[int, LabelFacts]:
-    """Return the label that each latent detects best, with its F1 and the second one."""
-    best = {j: label for j, label in enumerate(values_of(detected_labels(table).to_frame("label"), "label")) if label}
-    second = _second_labels(features, best)
+def _labels(table: pd.DataFrame, names: Mapping[str, str]) -> dict[int, LabelFacts]:
+    """Return the label that each latent detects best, with its F1."""
+    best = values_of(detected_labels(table).to_frame("label"), "label")
     f1 = values_of(table, "best_label_f1")
-    return {
-        j: LabelFacts(name=names[label], f1=number(f1[j]), second=names[second[j]] if j in second else None)
-        for j, label in best.items()
-    }
-
-
-def _second_labels(features: FeatureStore, best: Mapping[int, str]) -> dict[int, str]:
-    """Return for some latents the label, beside their `best` one, in which many of their other firings lie."""
-    rows = features.sql(f"""
-        select latent, label, firing_share from labels where firing_share >= {MIN_LABEL} order by 3 desc""")
-    shares: dict[int, dict[str, float]] = {}
-    for latent, label, share in rows.itertuples(index=False, name=None):
-        shares.setdefault(latent, {})[label] = share
-    second = {}
-    for latent, of_latent in shares.items():
-        own = best.get(latent, "")
-        others = [(label, share) for label, share in of_latent.items() if label != own]
-        is_much = own in of_latent and others and others[0][1] >= MIN_SECOND_LABEL
-        if is_much and of_latent[own] + sum(share for _, share in others[:2]) <= 1:
-            second[latent] = others[0][0]
-    return second
+    return {j: LabelFacts(name=names[label], f1=number(f1[j])) for j, label in enumerate(best) if label}
 
 
 def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:

@@ -98,8 +98,6 @@ class LabelFacts:
 
     name: str
     f1: float | None = None
-    second: str | None = None
-    """Another label that many of the other firings have."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -62,13 +62,12 @@ class RuleReader:
         bytes_ = self.bytes_of(latent)
 
         def shown(atom: Atom) -> Atom:
-            return self._commonest_first(latent, self._called(atom))
+            return self._in_order(latent, self._called(atom), strongest)
 
         atoms = shown(rule) if isinstance(rule, Atom) else tuple(map(shown, rule))
         clauses = clauses_of(atoms, lambda token: bytes_.family(token) or family_of(token))
         if clauses and clauses[0].atom is None:
             clauses[0] = Clause(None, [self._noun(latent, bytes_)])
-        clauses = _strongest_first(clauses, strongest)
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text)) for segments in named]
         return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
@@ -90,18 +89,27 @@ class RuleReader:
         wide = [name for name in called if not any(name.startswith(f"{other} ") for other in called)]
         return atom._replace(names=tuple((name,) for name in wide))
 
-    def _commonest_first(self, latent: int, atom: Atom) -> Atom:
-        """Return an atom with those of its tokens first that most firings have."""
-        counts = self.counts.get((latent, OFFSETS.get(atom.subject)))
+    def _in_order(self, latent: int, atom: Atom, strongest: Sequence[str]) -> Atom:
+        """Return an atom with those of its tokens first that most of the strongest firings have, then most of all."""
+        counts = self.counts.get((latent, OFFSETS.get(atom.subject)), {})
         is_list = all(isinstance(one, Token) or one in (LIKE, *SEPARATORS) for name in atom.names for one in name)
-        if counts is None or not is_list or len(atom.values) != len(atom.names):
+        if not is_list or len(atom.values) != len(atom.names):
             return atom
+        n_strongest = Counter(strongest if atom.subject == SUBJECT else ())
 
-        def n(named: tuple[int, Wording]) -> int:
-            return max(counts.get(one.text, 0) for one in named[1] if isinstance(one, Token))
+        def n(token: Token) -> tuple[int, int]:
+            return n_strongest[token.text], counts.get(token.text, 0)
 
-        values, names = zip(*sorted(zip(atom.values, atom.names, strict=True), key=n, reverse=True), strict=True)
-        return atom._replace(values=values, names=names)
+        def of_name(name: Wording) -> list[Token]:
+            return sorted((one for one in name if isinstance(one, Token)), key=n, reverse=True)
+
+        def sorted_name(name: Wording) -> Wording:
+            tokens = iter(of_name(name))
+            return tuple(next(tokens) if isinstance(one, Token) else one for one in name)
+
+        pairs = sorted(zip(atom.values, atom.names, strict=True), key=lambda one: n(of_name(one[1])[0]), reverse=True)
+        values, names = zip(*pairs, strict=True)
+        return atom._replace(values=values, names=tuple(map(sorted_name, names)))
 
     def of_sense(self, latent: int, sense: Mapping[str, Any], rule: Rule | Atom) -> list[Clause]:
         """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
@@ -157,22 +165,6 @@ def with_main_token(rule: Rule, token: str) -> Rule | None:
     around = tuple(atom for atom in rule if atom.subject != SUBJECT)
     names_tokens = any(not atom.subject or (atom.subject == SUBJECT and atom.tokens) for atom in rule)
     return None if names_tokens or not around else (Atom("token", (), ((Token(token),),)), *around)
-
-
-def _strongest_first(clauses: list[Clause], strongest: Sequence[str]) -> list[Clause]:
-    """Return a rule with the tokens of most of the strongest firings first in a list at its beginning, of which few are
-    shown."""
-    rule = clauses[0].segments if clauses else []
-    k = 1 if rule[:1] == [LIKE] else 0
-    lists = rule[k] if k < len(rule) else None
-    if not isinstance(lists, TokenList):
-        return clauses
-    groups = []
-    for group in lists.groups:
-        tokens = sorted(group.tokens, key=lambda token: strongest.count(token.text), reverse=True)
-        groups.append(group._replace(tokens=tuple(tokens)))
-    sorted_lists = lists._replace(groups=tuple(groups))
-    return [clauses[0]._replace(segments=[*rule[:k], sorted_lists, *rule[k + 1 :]]), *clauses[1:]]
 
 
 def _name_parts_alone(one: Segment, bytes_: ByteReader) -> Segment:

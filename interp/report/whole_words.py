@@ -48,14 +48,11 @@ class WholeWords(NamedTuple):
     share: float
     """The share of its firings that are on pieces of these words."""
     f1: float
-    is_beginning: bool
-    """Whether the pieces begin the words."""
 
 
 class _Piece(NamedTuple):
     token: str
     word: str
-    is_first: bool
 
 
 class _Counted(NamedTuple):
@@ -125,7 +122,7 @@ def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
     for one in shown:
         on_token[one.piece.token] += one.n_here
     tokens = [token for token, n in on_token.most_common(MAX_TOKENS) if n >= MIN_ON_PIECE * on_token.total()]
-    return WholeWords(tuple(tokens), tuple(named), share, round(f1, 3), all(one.piece.is_first for one in shown))
+    return WholeWords(tuple(tokens), tuple(named), share, round(f1, 3))
 
 
 def _f1(pieces: Sequence[_Counted], n_active: int) -> float:
@@ -153,7 +150,7 @@ def _pieces(
             continue
         if any(map(has_parts, beside)):  # a part of a letter of the same word
             continue
-        pieces[key] = _Piece(vocab[flat[row]], word[1], first == row)
+        pieces[key] = _Piece(vocab[flat[row]], word[1])
     return pieces
 
 

@@ -38,7 +38,7 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     facts = {"rule_f1": 0.6, "at_strongest": 1.0}
     facts |= {"tokens": ["a", "b"], "shares": [0.6, 0.09], "strongest": ["a"]} | known
     name, of_kind = facts.pop("label", None), facts.pop("kind", None)
-    label = {"f1": facts.pop("label_f1", None), "second": facts.pop("second_label", None)}
+    label = {"f1": facts.pop("label_f1", None)}
     kind_share = facts.pop("kind_share", 0.7)
     kind = None if of_kind is None else Surroundings(of_kind, kind_share, of_kind, lift=9)
     measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
@@ -230,10 +230,6 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ),
         ({"label": "python code", "label_f1": 0.57}, 'python code, most strongly "a" label F1 0.57'),
         ({"label": "python code", "label_f1": 0.5}, LISTED),
-        (
-            {"label": "dna", "label_f1": 0.9, "second_label": "json"},
-            'dna, and some json, most strongly "a" label F1 0.90',
-        ),
         ({"has_text": False}, "No label describes where it fires."),
     ],
 )
@@ -311,7 +307,7 @@ def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at
     assert "in text with" in str(told.measured) and caption().measured is None, "its F1 is that of all of the rule"
 
 
-OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_beginning=False)
+OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7)
 
 
 @pytest.mark.parametrize(
@@ -320,7 +316,6 @@ OF_BERLIN = WholeWords(("er",), ("Berlin", "owner"), share=0.62, f1=0.7, is_begi
         ({}, {"rule": ER_OR_X}, '"er" in "Berlin" or "owner" 62 % F1 0.70'),
         ({}, {"rule": ER_IN_X}, '"er" in "Berlin" or "owner" 62 % F1 0.70'),
         ({"words": ("Berlin",), "share": 0.95}, {"rule": ER_BEFORE_X}, '"er" in "Berlin" F1 0.70'),
-        ({"is_beginning": True}, {"rule": AFTER_X}, '"er" beginning "Berlin" or "owner" 62 % F1 0.70'),
         ({}, {"rule_f1": 0.9, "tokens": ["a", "b"], "strongest": ["a"]}, '"a" or "b" F1 0.90'),
         ({}, {"rule": ER, "rule_f1": 0.9}, '"er", in "Berlin" or "owner" 62 % F1 0.90'),
         (

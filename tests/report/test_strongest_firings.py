@@ -47,7 +47,7 @@ def test_whole_words_are_told_first(shared):
 
 
 def test_words_of_all_firings_are_not_told_again(shared):
-    of_all = {0: WholeWords(("as",), ("Bash",), 0.6, 0.5, False)}
+    of_all = {0: WholeWords(("as",), ("Bash",), 0.6, 0.5)}
     assert shared([*BASH, STOP], [*LAS, STOP], 1, whole=of_all) == 'before "h"'
 
 

@@ -32,19 +32,19 @@ def test_words_are_those_of_the_firings_with_how_many_are_in_them(store):
     text = [*BERLIN, 4] * 3 + [*OWNER, 4] * 4
     in_berlin = [1, 5, 9]
     found = words_of(store(text, in_berlin))
-    assert found == WholeWords(("er",), ("Berlin",), share=1.0, f1=1.0, is_beginning=False)
+    assert found == WholeWords(("er",), ("Berlin",), share=1.0, f1=1.0)
 
 
 def test_a_word_in_which_few_pieces_fire_lowers_the_f1_and_is_not_named(store):
     text = [*BERLIN, 4] * 3 + [*OWNER, 4] * 12
     found = words_of(store(text, [1, 5, 9, 13, 16]))
-    assert found == WholeWords(("er",), ("Berlin",), share=0.6, f1=pytest.approx(2 * 3 / (5 + 3)), is_beginning=False)
+    assert found == WholeWords(("er",), ("Berlin",), share=0.6, f1=pytest.approx(2 * 3 / (5 + 3)))
 
 
-def test_pieces_that_begin_words_are_told_as_such_and_words_are_joined_over_spaces(store):
+def test_words_are_joined_from_their_spaces_on(store):
     found = words_of(store([*BERLIN, 4] * 2 + [*OWNER, 4] * 2, [0, 4, 8, 11]))
     assert found is not None
-    assert (found.tokens, found.words, found.is_beginning) == ((" B", " own"), ("Berlin", "owner"), True)
+    assert (found.tokens, found.words) == ((" B", " own"), ("Berlin", "owner"))
 
 
 @pytest.mark.parametrize(

@@ -145,7 +145,8 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind == "label" and latent.label:
         label = latent.label
         name = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
-        apart = [Part("apart", [", ", *_on_strongest(latent)])] if latent.tokens.strongest else []
+        is_on_few = 0 < len(set(latent.tokens.strongest)) <= N_STRONGEST_NAMED
+        apart = [Part("apart", [", ", *_on_strongest(latent)])] if is_on_few else []
         return Name([name, *apart], [name, *apart, _f1(label.f1, "label ")], label.f1)
     if kind == "nothing":
         if not latent.fires:

@@ -287,7 +287,8 @@ def test_a_brief_is_the_rule_unless_something_else_tells_more():
         {"label": ("dna", True)},
         {"apart": [", ", {"muted": ["most strongly "]}, {"rule": [["a"]]}]},
     ]
-    assert caption(label="dna", label_f1=0.9, strongest=[]).brief == [{"label": ("dna", True)}]
+    for none_or_many in ([], list("abcd")):
+        assert caption(label="dna", label_f1=0.9, strongest=none_or_many).brief == [{"label": ("dna", True)}]
 
 
 def test_the_rule_stands_below_a_title_that_is_something_else_unless_it_fails_at_all_strongest_firings():

@@ -28,6 +28,7 @@ from interp.report.naming import (
     MOST,
     N_LISTED,
     NEARLY_ALL,
+    WEAK_F1,
     Kind,
     LatentFacts,
     RuleFacts,
@@ -54,8 +55,6 @@ MUCH_BESIDE = 0.1
 """Share of the firings on a token from which on it is told that a rule leaves it out."""
 N_BESIDE = 2
 """Number of such tokens that are told."""
-WEAK_F1 = 0.6
-"""F1 below which a name says that its rule tells only a part of the firings, or fails at a part of its tokens."""
 N_STRONGEST_NAMED = 3
 """Tokens that are named of the strongest firings."""
 NO_RULE = "No rule in words holds."
@@ -145,6 +144,8 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     if kind == "label" and latent.label:
         label = latent.label
         name = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
+        if latent.shared_by_strongest == [f"in {label.name}"]:
+            latent = replace(latent, shared_by_strongest=[])
         is_on_few = 0 < len(set(latent.tokens.strongest)) <= N_STRONGEST_NAMED
         apart = [Part("apart", [", ", *_on_strongest(latent)])] if is_on_few else []
         return Name([name, *apart], [name, *apart, _f1(label.f1, "label ")], label.f1)

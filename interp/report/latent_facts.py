@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from interp.display.segments import to_text
+from interp.display.segments import Segment, to_text
 from interp.display.verdict_names import ONE_MEANING_VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.report.columns import Commonest, values_of
@@ -19,6 +19,7 @@ from interp.report.json_text import number
 from interp.report.naming import (
     GOOD_F1,
     MOST,
+    WEAK_F1,
     LabelFacts,
     LatentFacts,
     RuleFacts,
@@ -91,7 +92,7 @@ def latent_facts(
                 read(j, rules[j]),
                 kinds.get(j),
                 with_token=on_main_token(j),
-                is_told=j in kinds or j in in_common,
+                in_common=in_common.get(j, []),
                 f1=number(row.explanation_f1),
                 precision=number(row.explanation_precision),
                 at_strongest=number(_recall_at_strongest(row.explanation_precision, row.explanation_f1_by_interval), 2),
@@ -130,12 +131,13 @@ def rule_facts(
     precision: float | None,
     at_strongest: float | None,
     with_token: list[Clause] | None = None,
-    is_told: bool = False,
+    in_common: Sequence[Segment] = (),
 ) -> RuleFacts:
     """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text.
     with_token: the rule with the token on which MOST firings are, where it names none.
-    is_told: whether something else tells where it fires."""
-    short = in_brief(with_token or clauses, is_told=is_told or kind is not None)
+    in_common: what its strongest firings have in common, which a rule with a low F1 is shown with."""
+    is_told = kind is not None or (bool(in_common) and (f1 or 0) < WEAK_F1)
+    short = in_brief(with_token or clauses, is_told=is_told)
     left_out = [one for one in clauses if one not in short]
     tells_kind = any(one.is_of_text for one in short)
     tells_kind |= kind is not None and kind.name.lower() in to_text(segments_of(short)).lower()

@@ -27,6 +27,8 @@ WORDS_MARGIN = 0.1
 """The same of whole words beside any other rule, since a reader takes words in at once."""
 GOOD_F1 = 0.5
 """F1 from which on a rule names a latent even if a few tokens are MOST of its firings."""
+WEAK_F1 = 0.6
+"""F1 below which a name says that its rule tells only a part of the firings, or fails at a part of its tokens."""
 LONG_RULE = 80
 """Letters of a rule from which on the tokens tell more, if a few of them are MOST of the firings."""
 

@@ -26,6 +26,7 @@ A, AB, ER = a_rule(token=["a"]), a_rule(token=["a", "b"]), a_rule(token=["er"])
 AFTER_X, A_IN_X = a_rule(previous=["x"]), a_rule(token=["a"], topic_10=[tokens("x")])
 ER_OR_X = a_rule(token=["er", "x"])
 ER_IN_X, ER_BEFORE_X = a_rule(token=["er"], topic_10=[tokens("x")]), a_rule(token=["er"], next=["x"])
+IN_X = a_rule(topic_10=[tokens("x")])
 A_BEFORE_X = a_rule(token=["a"], next=["x"])
 IN_HEBREW = a_rule(label=["hebrew words"])
 OF_CASE = a_rule(shape=["lower-case tokens"], previous=["x"])
@@ -43,6 +44,7 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     kind = None if of_kind is None else Surroundings(of_kind, kind_share, of_kind, lift=9)
     measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
     on_token = with_main_token(rule, facts["tokens"][0]) if max(facts["shares"], default=0) >= MOST else None
+    measured["in_common"] = facts.get("shared_by_strongest", ())
     measured["with_token"] = None if on_token is None else clauses_of(on_token)
     if shared := facts.pop("shared", None):
         facts["shared"] = clauses_of(*shared)
@@ -128,6 +130,14 @@ LISTED = f"{OF_TOKENS} F1 0.60"
             'tokens that end in "er" F1 0.60',
         ),
         ({"shared_by_strongest": ["in hex"]}, f"{OF_TOKENS}, most strongly in hex F1 0.60"),
+        (
+            {"shared_by_strongest": ["in hex"], "rule": IN_X, "shares": [0.2], "rule_f1": 0.55, "precision": 0.6},
+            "tokens, most strongly in hex F1 0.55",
+        ),
+        (
+            {"shared_by_strongest": ["in hex"], "rule": IN_X, "shares": [0.2], "rule_f1": 0.7},
+            'tokens in text with "x" F1 0.70',
+        ),
         ({"shared_by_strongest": ["in hex"], "rule_f1": 0.1}, f"{OF_TOKENS}, most strongly in hex"),
         ({"shared_by_strongest": ["in hex"], "rule": A_BEFORE_X}, '"a" before "x" F1 0.60'),
         (

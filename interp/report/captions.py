@@ -148,7 +148,7 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
             latent = replace(latent, shared_by_strongest=[])
         is_on_few = 0 < len(set(latent.tokens.strongest)) <= N_STRONGEST_NAMED
         apart = [Part("apart", [", ", *_on_strongest(latent)])] if is_on_few else []
-        return Name([name, *apart], [name, *apart, _f1(label.f1, "label ")], label.f1)
+        return Name([name, *apart], [name, _f1(label.f1, "label "), *apart], label.f1)
     if kind == "nothing":
         if not latent.fires:
             return Name([_muted("It never fired.")], [_muted("It never fired.")])

@@ -155,7 +155,7 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ),
         (
             {"shared_by_strongest": ["in hex"], "label": "dna", "label_f1": 0.9},
-            'dna, most strongly "a" in hex label F1 0.90',
+            'dna label F1 0.90, most strongly "a" in hex',
         ),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'most strongly "a"'),
         ({"rule_f1": 0.45}, OF_TOKENS),
@@ -238,7 +238,7 @@ LISTED = f"{OF_TOKENS} F1 0.60"
             {"rule": a_rule(token=["a", "ש"]), "tokens": ["ש", "a"], "kind": "code"},
             '"ש" 60 %, "a" 9.0 % F1 0.60',
         ),
-        ({"label": "python code", "label_f1": 0.57}, 'python code, most strongly "a" label F1 0.57'),
+        ({"label": "python code", "label_f1": 0.57}, 'python code label F1 0.57, most strongly "a"'),
         ({"label": "python code", "label_f1": 0.5}, LISTED),
         ({"has_text": False}, "No label describes where it fires."),
     ],

@@ -2,7 +2,7 @@
 
 In: the caption of a latent and its rule, as segments. Out: a few words and tokens that fit in ROOM letters: all of the
 caption but its shares, or else of each list the first token and how many more there are, '"one", in "done" +3', and …
-for the parts that do not fit. Of several senses it names the first, with the number of the others.
+for the parts that do not fit. Of several senses it names the first, with the number of the others, '"one"; +2'.
 """
 
 import textwrap
@@ -24,6 +24,8 @@ from interp.display.segments import (
 from interp.report.json_text import format_percent
 
 ROOM = 28
+MOST_WORDS = 40
+"""Letters of words that name no token."""
 MOST_OF_NO_SENSE = 0.5
 """The share of the activation of no sense from which on no sense tells what a latent fires on."""
 NO_CLEAR_SENSES = "no clear senses"
@@ -45,7 +47,7 @@ def short_name(caption: Segments, rule: Segments) -> Segments:
         return [NO_CLEAR_SENSES]
     senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
     k = next((k for k, words in enumerate(senses) if words), 0)
-    others = [f" +{len(senses) - 1}"] if len(senses) > 1 else []
+    others = [f"; +{len(senses) - 1}"] if len(senses) > 1 else []
     return [Part("sense", [k, shortened(senses[k] or ["no rule"])]), *others]
 
 
@@ -104,7 +106,9 @@ def _first_of(unit: _Unit) -> Segments:
     """Return the words of a unit, the first of its list and how many more there are. Of tokens that have a name in
     common this stands before the first one, or alone where both have no room."""
     if not unit.listed:
-        return [_without_middle(unit.words)]
+        return [
+            unit.words if len(unit.words) <= MOST_WORDS else textwrap.shorten(unit.words, MOST_WORDS, placeholder=" …")
+        ]
     first, *others = unit.listed
     n_others = sum(len(group.tokens) for group in others)
     is_like = first.name == LIKE.rstrip()
@@ -116,8 +120,8 @@ def _first_of(unit: _Unit) -> Segments:
 
 
 def _without_middle(words: str) -> str:
-    """Return long words with … between the first ones and the last, which belongs to what is after it: "most tokens in
-    Hebrew … after "."""
+    """Return long words with … between the first ones and the last, which belongs to the token after it: "most tokens
+    in Hebrew … after "."""
     if len(words) <= ROOM + 4:
         return words
     first, last = words.rstrip().rsplit(" ", 1)

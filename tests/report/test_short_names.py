@@ -36,7 +36,7 @@ def senses(*rules, no_sense=0.2):
         (["after ", HEBREW, ", in hebrew"], "after pieces of Hebrew words …"),
         ([Part("muted", ["most strongly "]), LONG, " or ", LONG], 'most strongly "considerable" +1'),
         (["most tokens in Hebrew script without a leading space soon after ", A], 'most tokens in Hebrew … after "au"'),
-        (["parts of Han characters, parts of Greek letters"], "parts of Han … letters"),
+        (["parts of Han characters, parts of Greek letters"], "parts of Han characters, parts of …"),
         ([FIRST_BYTE, ", in hebrew text"], "the first byte of a Hebrew letter …"),
     ],
 )
@@ -45,8 +45,8 @@ def test_a_short_name_has_the_first_of_each_list_and_says_where_more_is(caption,
 
 
 def test_of_several_senses_a_short_name_has_the_first_that_has_a_rule():
-    assert short_name(senses([A], [B]), RULE) == [Part("sense", [0, [A]]), " +1"]
-    assert short_name(senses([], [B, " in code"], [A]), RULE) == [Part("sense", [1, [B, " in code"]]), " +2"]
+    assert short_name(senses([A], [B]), RULE) == [Part("sense", [0, [A]]), "; +1"]
+    assert short_name(senses([], [B, " in code"], [A]), RULE) == [Part("sense", [1, [B, " in code"]]), "; +2"]
     assert short_name(senses([]), RULE) == [Part("sense", [0, ["no rule"]])]
     assert short_name(senses([A], [B], no_sense=0.5), RULE) == ["no clear senses"]
 

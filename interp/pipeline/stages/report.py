@@ -35,7 +35,7 @@ def _report_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=12,
+    version=13,
     inputs=("features",),
     cost=_report_cost,
     extended_by=("figure",),

@@ -74,7 +74,7 @@ export function labelOrShort(latent) {
   return readerLabel ? h("bdi.mine", null, readerLabel) : h("bdi.quoting", null, drawSegments(columns.short[latent]));
 }
 
-/** What tells it from others of the same rule or label: tokens that it raises; nothing if it has its own.
+/** What its strongest firings have in common, where the others have not; nothing if there is nothing.
  * @type {(latent: number) => Child[]} */
 export function distinction(latent) {
   const isApart = (/** @type {any} */ segment) => Boolean(segment.apart);

@@ -35,6 +35,7 @@ from interp.features.feature_store import FeatureStore
 from interp.figures.dictionaries import N_COACTIVE, chained_order, escape_latex, pairs_of
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
+from interp.figures.theme import visible_token
 from interp.report import page_is_current
 from interp.report.page_names import LatentName, names_at_nodes, names_of_page
 from interp.report.payloads import N_CONTEXT_TOKENS
@@ -156,7 +157,10 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     graph = attribution_graph(model, prompt or wordy_prompt(run.val_tokens.tokens, run.features.vocab), dictionaries)
     text = "".join(graph.tokens).strip()
     names = names_at_nodes(graph, {hook: of_hook for hook in run.hooks if (of_hook := names_of(run.at(hook)))})
-    names = {node: f"{node.split('_')[1]} {name}" for node, name in names.items()}
+    names = {
+        node: f"{node.split('_')[1]} " + re.sub('"[^"]*"', lambda quoted: visible_token(quoted[0]), name)
+        for node, name in names.items()
+    }
     yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
 
 

@@ -100,10 +100,7 @@ def graph(
     letters = (pixels - _MARGIN["r"]) / (LETTER_WIDTH * MIN_FONT) - _LEFT
     nodes, kept = _with_few_latents(graph, nodes, edges, max_latents)
     is_narrow = letters < _FEWEST_LETTERS
-    inner = kept.nodes[kept.nodes["type"].isin(["latent", "error"])]
-    only = inner["position"].iloc[0] if is_narrow and inner["position"].nunique() == 1 else None  # is named at the left
-    with_token = is_narrow and only is None
-    labels = [_name_of(kept, node, names or {}, with_token=with_token) for node in range(len(kept.nodes))]
+    labels = [_name_of(kept, node, names or {}, with_token=is_narrow) for node in range(len(kept.nodes))]
     boxes = _boxes_of(kept, is_narrow)
     for box in boxes:
         if box.more:
@@ -131,17 +128,17 @@ def graph(
     fig.add_annotation(text=key, showarrow=False, font_size=MIN_FONT, **above)
     count, n_latents = (int((each.nodes["type"] == "latent").sum()) for each in (kept, graph))
     columns = "" if is_narrow else "a column for each token, "
+    places = " A latent or error without @ is at the last token." if is_narrow else ""
     caption = (
         f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. A number, and "
         "the bar behind it, says how many nats a node adds in all to the log probability of that token, to first "
         "order. The wider a line, the more of the influence on the token it carries. Drawn are the nodes with "
-        f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents."
+        f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents.{places}"
     )
     with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)
     rows = sorted({box.row for box in boxes})
     middles = [next((box.bottom + box.top) / 2 for box in boxes if box.row == row) for row in rows]
-    where = "" if only is None else f"<br>at {escape_markup(shortened(visible_token(kept.tokens[only]), 5))}"
-    layers = [f"layer {layer}{where}" for layer in kept.layers[: len(kept.hook_names)]]
+    layers = [f"layer {layer}" for layer in kept.layers[: len(kept.hook_names)]]
     texts = [["tokens", *layers, "next token"][row] for row in rows]
     at = {"x": [0.4 - _LEFT] * len(texts), "y": middles, "text": texts}
     fig.add_scatter(**at, mode="text", textposition="middle right", **BARE_TRACE)
@@ -169,13 +166,14 @@ def _with_few_latents(
 
 def _name_of(graph: AttributionGraph, node: int, names: Mapping[str, str], *, with_token: bool) -> tuple[str, str]:
     """Return the token of a logit or an embedding, or the name of a latent, which is its number if it has none; and
-    what is written behind it however long it is: if wished, the token of a latent."""
+    what is written behind it however long it is: if wished, the token of a latent that is not at the last one."""
     facts: Any = [graph.nodes[column].iat[node] for column in ("type", "position", "latent")]
     node_type, position, latent = facts
     if node_type in ("logit", "embedding"):
         return visible_token(graph.words.get(latent, "?") if node_type == "logit" else graph.tokens[position]), ""
     name = names.get(graph.node_ids()[node]) or str(latent) if node_type == "latent" else "error"
-    return name, f" @ {visible_token(graph.tokens[position])}" if with_token and position >= 0 else ""
+    is_before_last = 0 <= position < len(graph.tokens) - 1
+    return name, f" @ {visible_token(graph.tokens[position])}" if with_token and is_before_last else ""
 
 
 def _boxes_of(graph: AttributionGraph, is_narrow: bool) -> list[_Box]:

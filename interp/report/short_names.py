@@ -42,7 +42,9 @@ def short_name(caption: Segments, rule: Segments) -> Segments:
     """Return the short name of a latent: words, tokens and, of one with senses, Part("sense", [number, segments])."""
     parts = {one.kind: one.content for one in caption if isinstance(one, Part)}
     if "senses" not in parts:
-        return shortened(words_of(caption, rule, has_shares=False))
+        name = shortened(words_of(caption, rule, has_shares=False))
+        is_cut = "apart" in parts and name[-1:] == [" …"]  # of what tells it from others of its name all or nothing
+        return short_name([one for one in caption if one != Part("apart", parts["apart"])], rule) if is_cut else name
     if parts.get("no_sense", 0) >= MOST_OF_NO_SENSE:
         return [NO_CLEAR_SENSES]
     senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]

@@ -30,6 +30,7 @@ def senses(*rules, no_sense=0.2):
         ([LONG, " or ", LONG, " soon after ", A, ", mostly in code"], '"considerable" +1 …'),
         ([A, ", ", "beginning ", LONG, ", mostly in spoken English"], '"au" …'),
         ([A, Part("apart", [", before ", Part("rule", [B, " or ", LONG]), SHARE])], '"au", before " have" +1'),
+        (["speech", Part("apart", [", ", Part("muted", ["most strongly "]), Part("rule", [LONG])])], "speech"),
         ([NUMBERS], 'numbers "1", "2" +1 or "au"'),
         ([NUMBERS, " after ", LONG], 'numbers "1" +3 …'),
         (["after ", NUMBERS, " in spoken English"], 'after numbers "1" +3 …'),

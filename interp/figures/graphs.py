@@ -128,12 +128,12 @@ def graph(
     fig.add_annotation(text=key, showarrow=False, font_size=MIN_FONT, **above)
     count, n_latents = (int((each.nodes["type"] == "latent").sum()) for each in (kept, graph))
     columns = "" if is_narrow else "a column for each token, "
-    places = " A latent or error without @ is at the last token." if is_narrow else ""
+    note_on_tokens = " A latent or error without @ is at the last token." if is_narrow else ""
     caption = (
         f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. A number, and "
         "the bar behind it, says how many nats a node adds in all to the log probability of that token, to first "
         "order. The wider a line, the more of the influence on the token it carries. Drawn are the nodes with "
-        f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents.{places}"
+        f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents.{note_on_tokens}"
     )
     with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)
     rows = sorted({box.row for box in boxes})

@@ -739,11 +739,7 @@ def test_the_table_has_the_effect_of_each_latent_that_was_ablated(run):
     lists = told.lists()
     assert lists["effect"][:4] == [None, None, 0.12, None] and told.is_described
     assert [lists[f"effect_{end}"][2] for end in ("low", "high")] == [-0.05, None]
-    assert told.span is None, "of none is an interval known"
-    known = effect_column(run, effects.assign(beyond_null_high=0.3))
-    assert known.span == (-0.05, 0.3) and known.described()["widths"]["wide"]
-    positive = effect_column(run, effects.assign(beyond_null_low=0.1, beyond_null_high=0.3))
-    assert positive.span == (0, 0.3), "0 is on the scale"
+    assert told.described()["widths"]["wide"]
     unknown = effect_column(run, effects.assign(beyond_null_low=np.nan))
     assert set(unknown.lists()["effect"]) == {None}, "one sequence gives no interval, so its effect is not sorted by"
     assert not unknown.is_described and not effect_column(run, None).is_described

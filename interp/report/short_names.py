@@ -85,7 +85,7 @@ def shortened(words: Segments) -> Segments:
     for unit in map(_first_of, _units(words)):
         if kept and len(to_text([*kept, *unit])) > ROOM:
             *others, last = kept
-            return [*others, last.rstrip(", ") if isinstance(last, str) else last, " …"]
+            return [*others, last.removesuffix(" …").rstrip(", ") if isinstance(last, str) else last, " …"]
         kept += unit
     return kept
 

@@ -38,6 +38,7 @@ def senses(*rules, no_sense=0.2):
         ([Part("muted", ["most strongly "]), LONG, " or ", LONG], 'most strongly "considerable" +1'),
         (["most tokens in Hebrew script without a leading space soon after ", A], 'most tokens in Hebrew … after "au"'),
         (["parts of Han characters, parts of Greek letters"], "parts of Han characters, parts of …"),
+        (["tokens in Hebrew script without a leading space", ", ", "in hebrew"], "tokens in Hebrew script without a …"),
         ([FIRST_BYTE, ", in hebrew text"], "the first byte of a Hebrew letter …"),
     ],
 )

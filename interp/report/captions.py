@@ -45,6 +45,8 @@ MUCH_OF_NO_SENSE = 0.1
 """Share of the activation from which on it is told that this is of no sense."""
 MUCH_OF_A_SENSE = 0.15
 """Share of the activation from which on a sense is told, and not only counted."""
+MANY_SENSES = 3
+"""Senses above which a title counts those with little of the activation."""
 MUCH_ON_A_TOKEN = 0.05
 """Share of the firings of each further token that is told."""
 NEARLY_NONE = 0.005
@@ -143,10 +145,11 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
     """Return what names a latent."""
     if kind == "label" and latent.label:
         label = latent.label
-        name = Part("label", (label.name, (label.f1 or 0) >= GOOD_F1))
+        is_good = (label.f1 or 0) >= GOOD_F1
+        name = Part("label", (label.name, is_good))
         if latent.shared_by_strongest == [f"in {label.name}"]:
             latent = replace(latent, shared_by_strongest=[])
-        is_on_few = 0 < len(set(latent.tokens.strongest)) <= N_STRONGEST_NAMED
+        is_on_few = not is_good and 0 < len(set(latent.tokens.strongest)) <= N_STRONGEST_NAMED
         apart = [Part("apart", [", ", *_on_strongest(latent)])] if is_on_few else []
         return Name([name, *apart], [name, _f1(label.f1, "label "), *apart], label.f1)
     if kind == "nothing":
@@ -315,6 +318,8 @@ def _senses_in_title(latent: LatentFacts) -> Segments:
     """Return what it fires on in each sense that has much of its activation, and how much the others and none have."""
     out: Segments = []
     named, others = _named_senses(latent.senses)
+    if len(latent.senses) <= MANY_SENSES:
+        named, others = latent.senses, []
     for k, sense in enumerate(named):
         own: Segments = [Part("of_sense", k)] if sense.clauses else _on_strongest(replace(latent, tokens=sense.tokens))
         unit = "" if k else " of activation"

@@ -154,8 +154,8 @@ LISTED = f"{OF_TOKENS} F1 0.60"
             'most strongly "a" in hex',
         ),
         (
-            {"shared_by_strongest": ["in hex"], "label": "dna", "label_f1": 0.9},
-            'dna label F1 0.90, most strongly "a" in hex',
+            {"shared_by_strongest": ["in hex"], "label": "dna", "label_f1": 0.45, "rule_f1": 0.4},
+            'dna label F1 0.45, most strongly "a" in hex',
         ),
         ({"rule_f1": 0.45, "shares": [0.2, 0.1]}, 'most strongly "a"'),
         ({"rule_f1": 0.45}, OF_TOKENS),
@@ -238,7 +238,7 @@ LISTED = f"{OF_TOKENS} F1 0.60"
             {"rule": a_rule(token=["a", "ש"]), "tokens": ["ש", "a"], "kind": "code"},
             '"ש" 60 %, "a" 9.0 % F1 0.60',
         ),
-        ({"label": "python code", "label_f1": 0.57}, 'python code label F1 0.57, most strongly "a"'),
+        ({"label": "python code", "label_f1": 0.57}, "python code label F1 0.57"),
         ({"label": "python code", "label_f1": 0.5}, LISTED),
         ({"has_text": False}, "No label describes where it fires."),
     ],
@@ -271,9 +271,11 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     assert caption(rule=A, rule_f1=0.7, senses=senses[::2]).f1 is None, "one of them has no rule"
     small = [replace(one, share=0.1) for one in senses]
     assert title(senses=small) == (
-        "A: sense 0\u00a010 % of activation, F1 0.902 more senses\u00a020 %of no sense\u00a070 %"
+        "A: sense 0\u00a010 % of activation, F1 0.90B: sense 1\u00a010 %, F1 0.20"
+        'C: most strongly "e"\u00a010 %of no sense\u00a070 %'
     )
     assert {"more_senses": [[["after ", ["b"]], 0.1, 0.2], [[], 0.1, None]]} in caption(senses=small).brief
+    assert title(senses=[*small, small[1]]).endswith("F1 0.903 more senses\u00a030 %of no sense\u00a060 %")
     assert "A: sense 0\u00a0F1 0.90B: sense 1" in title(senses=[replace(one, share=None) for one in senses])
     unknown = [replace(one, share=None) for one in senses]
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
@@ -293,10 +295,7 @@ def test_a_brief_is_the_rule_unless_something_else_tells_more():
         {"small": [" 9.0 %"]},
     ]
     of_label = caption(label="dna", label_f1=0.9).brief
-    assert of_label == [
-        {"label": ("dna", True)},
-        {"apart": [", ", {"muted": ["most strongly "]}, {"rule": [["a"]]}]},
-    ]
+    assert of_label == [{"label": ("dna", True)}]
     for none_or_many in ([], list("abcd")):
         assert caption(label="dna", label_f1=0.9, strongest=none_or_many).brief == [{"label": ("dna", True)}]
 

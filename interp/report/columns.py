@@ -71,8 +71,6 @@ class Column(NamedTuple):
     them in a way of its own."""
     scale: str = ""
     """Where its numbers lie: "share", from 0 to 1; "signed", around 0; "log", above 0 and of all sizes."""
-    span: tuple[float, float] | None = None
-    """The ends of the bar below its numbers; None for numbers without a bar."""
     is_compared: bool = False
     """Whether it is shown where two features are compared."""
     widths: ColumnWidths | None = None

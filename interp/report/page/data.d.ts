@@ -75,7 +75,6 @@ interface QuestionShare {
   interval: [low: number, high: number];
   note: string;
   chance?: number;
-  span?: [least: number, most: number];
 }
 
 /* One measure of the verdict (verdict_evidence.py). */
@@ -117,7 +116,6 @@ interface Column {
   means: string;
   style: "" | "text" | "count" | "fixed" | "share" | "digits";
   scale: "" | "share" | "signed" | "log";
-  span: [least: number, most: number] | null;
   is_compared: boolean;
   widths: { wide: string; narrow: string | null } | null;
 }

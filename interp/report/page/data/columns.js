@@ -21,10 +21,6 @@ export function valuesOf(name, latent) {
 
 export const writeValue = ({ style }, x) => format[style || "text"](x);
 
-/* What a column is, in a word or two, with the ends of its bars, if it has some. */
-export const unitOf = ({ unit, span }) =>
-  (span ? `${unit}, ${span.map((x) => format.significant(x, 1)).join(" to ")}` : unit);
-
 /* Its title within a line. */
 export const titleInLine = ({ title }) => title.replace(/^[A-Z](?=[a-z])/, (letter) => letter.toLowerCase());
 

@@ -2,6 +2,7 @@
  *
  * edges, counts: of the bins. parts: lists of counts of parts of the bins, drawn over the bars from the axis up.
  * ticks: values below the axis. marks: [value, text], least first, above the bars. write: returns the text of a tick.
+ * scale: "log", or "signed" for one that is linear near 0 and logarithmic on both sides; else it is linear.
  * height: of the picture, which is 400 wide. isOpen: whether the last bin has all larger values. onrange: called with
  * [first bin, last bin + 1], or null for the whole range, and with whether the pointer is still down. The returned
  * element has show({ counts, range }). */
@@ -11,14 +12,16 @@ import { h, svg } from "./elements.js";
 import { format } from "./format.js";
 
 export function drawHistogram({
-  title, edges, counts, parts = [], log = false, ticks = [], marks = [], axis = "", unit = "", small = false,
+  title, edges, counts, parts = [], scale = "linear", ticks = [], marks = [], axis = "", unit = "", small = false,
   root = false, height = 150, isOpen = false, onrange = null, write: writeTick = null,
 }) {
   if (!counts.length) return h("p.missing", null, "No histogram.");
   const above = 11 * Math.ceil(marks.length / 2);
   const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + 4 + above, 54, 38, 8 + above];
   const right = small ? 8 : 6, last = counts.length, base = H - bottom;
-  const scaled = (v) => (log ? Math.log(Math.max(v, edges[0])) : v);
+  const leastAbove0 = edges.find((v) => v > 0);
+  const scaled = (v) => (scale === "log" ? Math.log(Math.max(v, edges[0]))
+    : scale === "signed" ? Math.asinh(v / leastAbove0) : v);
   const ends = [scaled(edges[0]), scaled(edges[last])];
   const x = (v) => left + ((scaled(v) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - right);
   const grown = root ? Math.sqrt : (n) => n;
@@ -36,7 +39,7 @@ export function drawHistogram({
     const more = isOpen && v === edges[last] ? "+" : "";
     return svg("text", { x: x(v), y: base + 13, "text-anchor": anchor }, (writeTick ?? write)(v) + more);
   };
-  const scale = small ? [] : [
+  const axes = small ? [] : [
     most,
     svg("text", { x: left - 5, y: base, "text-anchor": "end" }, "0"),
     svg("text", { x: (left + W) / 2, y: H - 4, "text-anchor": "middle" }, axis),
@@ -49,7 +52,7 @@ export function drawHistogram({
     svg("line", { class: "axis", x1: left, x2: W - right, y1: base, y2: base }),
     marked(),
     texts.map(tick),
-    scale);
+    axes);
 
   /* Drop ticks until they have room between them; the first and the last stay. */
   function spread(values) {

@@ -223,7 +223,7 @@ function activations(feature, onrange) {
     edges,
     counts,
     parts: parts ?? [],
-    log: true,
+    scale: "log",
     ticks: inside.length > 1 ? inside : [edges[0], edges.at(-1)],
     height: IS_WIDE ? 122 : 80,
     axis: parts

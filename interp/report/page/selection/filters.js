@@ -104,10 +104,11 @@ function powers(edges) {
 
 /* One histogram per number, of the latents that all other filters leave. */
 function histograms() {
-  return Object.entries(allRanges()).map(([name, { title, hint, edges, isOpen, log }]) => {
+  return Object.entries(allRanges()).map(([name, { title, hint, edges, isOpen, scale }]) => {
     const onrange = (range, isMoving) => selectRange(name, range, isMoving);
-    const ticks = log ? powers(edges) : edges[0] < 0 ? { ticks: [0, edges.at(-1)] } : {};
-    const shape = { edges, isOpen, counts: countsOf(name), log, small: true, ...ticks };
+    const ticks = scale === "log" ? powers(edges)
+      : scale === "signed" ? { ticks: edges.filter((x, k) => k === 0 || x >= 0) } : {};
+    const shape = { edges, isOpen, counts: countsOf(name), scale, small: true, ...ticks };
     const histogram = drawHistogram({ title, ...shape, unit: "features", onrange });
     const named = { "data-tip": hint.join(" "), "aria-hidden": "true" };
     const heading = h("span", named, title, h("small", null, hint[0]));

@@ -17,24 +17,25 @@ function quarters(values) {
   return Array.from({ length: last - first + 1 }, (_, k) => Number((10 ** ((first + k) / 4)).toPrecision(2)));
 }
 
-/* Some twenty steps of 1, 2 or 5 times a power of ten between the ends of the column's bars, one at 0. */
-function aroundZero(values, span) {
-  const [low, high] = span ?? [0, 0];
-  const [least, most] = [Math.min(low, 0), Math.max(high, 0, low + 1e-6)];
-  const power = 10 ** Math.floor(Math.log10((most - least) / 20));
-  const step = power * [1, 2, 5, 10].find((digit) => digit * power >= (most - least) / 20);
-  const first = Math.floor(least / step);
-  const n = Math.ceil(most / step) - first + 1;
-  return Array.from({ length: n }, (_, k) => Number(((first + k) * step).toPrecision(6)));
+/* 0, and 1, 2 and 5 times the powers of ten in the three decades up to the largest value, with either sign. */
+function aroundZero(values) {
+  let least = 0, most = 0;
+  for (const x of values) [least, most] = [Math.min(least, x), Math.max(most, x)];
+  const largest = Math.max(-least, most);
+  if (!largest) return [];
+  const last = Math.ceil(Math.log10(largest) - 1e-9);
+  const steps = [-3, -2, -1, 0].flatMap((k) => [1, 2, 5].map((digit) => Number(`${digit}e${last + k}`)));
+  const upTo = (end) => (end > 0 ? steps.slice(0, steps.findIndex((step) => step >= end) + 1) : []);
+  return [...upTo(-least).map((step) => -step).reverse(), 0, ...upTo(most)];
 }
 
 const EDGES = { share: () => TWENTIETHS, signed: aroundZero, log: quarters };
 
 /** The bins of a column of numbers.
  * @type {(column: Column) => any} */
-function binned({ name, title, unit, means, scale, span }) {
+function binned({ name, title, unit, means, scale }) {
   const values = columns[name];
-  const edges = values.some((x) => x !== null) ? EDGES[scale](values, span) : [];
+  const edges = values.some((x) => x !== null) ? EDGES[scale](values) : [];
   const place = (x) => {
     let k = 0;
     while (k < edges.length - 2 && x >= edges[k + 1]) k++;
@@ -42,7 +43,7 @@ function binned({ name, title, unit, means, scale, span }) {
   };
   const bin = Int16Array.from(values, (x, i) => (x === null || columns.max[i] === null ? -1 : place(x)));
   const isOpen = values.some((x) => x > edges.at(-1));
-  return { title, hint: [unit, means], edges, isOpen, log: scale === "log", bin };
+  return { title, hint: [unit, means], edges, isOpen, scale, bin };
 }
 
 export const allRanges = lazily(() => {

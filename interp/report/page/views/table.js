@@ -1,6 +1,6 @@
 /* The table of all features: sorted, filtered, searched, and drawn only where it is visible. */
 
-import { columnTracks, tableColumns, unitOf } from "../data/columns.js";
+import { columnTracks, tableColumns } from "../data/columns.js";
 import { loadRows } from "../data/features.js";
 import { page } from "../data/files.js";
 import { noteOf, setNote } from "../data/notes.js";
@@ -64,8 +64,8 @@ function refresh() {
 
 const isNumeric = ({ style }) => style && style !== "text";
 const kindOf = (column) =>
-  [column.name, isNumeric(column) ? "numeric" : null, column.span ? "with-bar" : null,
-    column.widths.narrow === "" ? "wide-only" : null].filter(Boolean).join(".");
+  [column.name, isNumeric(column) ? "numeric" : null, column.widths.narrow === "" ? "wide-only" : null]
+    .filter(Boolean).join(".");
 
 export function row(place) {
   const i = order[place];
@@ -143,7 +143,7 @@ function measure() {
 function header(column) {
   const { name, title, hint, style, sorts, unit } = column;
   const head = { role: "columnheader", scope: "col" };
-  const below = unit ? h("small", null, unitOf(column)) : null;
+  const below = unit ? h("small", null, unit) : null;
   if (!style || !sorts) return h(`th.${kindOf(column)}`, { ...head, title: hint }, title, below);
   const pressed = { type: "button", "data-tip": hint || MEANINGS[name], onclick: () => sortBy(name) };
   return h(`th.${kindOf(column)}`, { ...head, "data-key": name, "aria-sort": "none" },

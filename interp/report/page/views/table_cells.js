@@ -202,14 +202,12 @@ function firesOn(i, rowData) {
   ];
 }
 
-/* A number, with its interval as its tip, and below it its bar on the column's scale, if that has bars. One around 0
- * is bold, with a digit that is not 0, where its interval leaves 0 out. */
+/* A number. One around 0 has its interval as its tip, and is bold, with a digit that is not 0, where that leaves 0
+ * out. */
 function numberOf(column, i) {
   const [x, low, high] = valuesOf(column.name, i);
-  const { scale, span } = column;
   if (x === null) return line(none());
-  const bar = span && line(h("span.scale", { "--share": Math.min(x / span[1], 1), "aria-hidden": "true" }, h("i")));
-  if (scale !== "signed") return [line(writeValue(column, x)), bar];
+  if (column.scale !== "signed") return line(writeValue(column, x));
   const isSure = low > 0 || high < 0;
   const digits = isSure && Math.abs(x) < 0.005 ? Math.ceil(-Math.log10(Math.abs(x))) : Math.abs(x) < 1 ? 2 : 1;
   const number = format.fixed(x, digits);

@@ -86,6 +86,26 @@ def test_a_list_shows_some_more_of_its_examples_or_all(browser, address):
     assert browser.evaluate(f"report.loadFeature(3).then({counted})") == [[2, "7 more"], 3, [5, "4 more"], 4, [9, None]]
 
 
+def test_the_weakest_of_a_sense_are_the_weakest_of_those_listed_of_it(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    listed = browser.evaluate(
+        """report.loadFeature(SPLIT).then(async (feature) => {
+        const all = Array.from({ length: 12 }, (_, k) => [0, 17 * k + 5, null, 1 + ((5 * k) % 12), []]);
+        await report.loadSequences(all.map(report.sequenceOf));
+        const sense = { ...feature.senses[0], tokens: all.map(report.tokenOf), named: null, examples: all, n_weak: 4 };
+        const { fires } = report.firingsRegion(SPLIT, { ...feature, examples: [], senses: [sense] }, null, () => null);
+        fires.querySelector("#tab-2").click();
+        for (const list of fires.querySelectorAll(".panel div")) list.show?.(99);
+        const valuesOf = (panel) => Array.from(panel.querySelectorAll("button.value"), (b) => Number(b.textContent));
+        return Array.from(fires.querySelectorAll("#panel-0, #panel-2"), (panel) =>
+            [valuesOf(panel), panel.textContent.toLowerCase().includes("its weakest")]);
+    })""".replace("SPLIT", str(SPLIT))
+    )
+    assert len(listed) == 2
+    for values, has_weakest in listed:
+        assert has_weakest and len(values) > 7 and values == sorted(values, reverse=True)
+
+
 def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_each_other(browser, address):
     browser.open(f"{address}#feature/3")
     rows = list(range(0, N_SEQ * N_CTX, 3))

@@ -99,20 +99,18 @@ function bySense(latent, feature, atFirst) {
 /* Those of one sense, or of none for k = −1; null where none is stored. few: firings shown at first. */
 function ofSense(latent, feature, k, few) {
   const { senses } = feature;
-  const isOf = (one) => senseOf(one, senses) === k;
-  const weak = k < 0 ? [] : partsOf(senses[k]).weakest.filter(isOf).slice(-N_WEAKEST);
-  const isWeak = ([, row]) => weak.some(([, other]) => other === row);
   const known = [...feature.examples, ...(senses[k]?.examples ?? [])];
-  const ofIt = known.filter((one) => isOf(one) && !isWeak(one));
-  const { alike } = groupExamples(ofIt);
+  const { alike } = groupExamples(known.filter((one) => senseOf(one, senses) === k));
   if (!alike.size) return null;
-  const alikeOf = (one) => alike.get(one);
-  const listed = exampleList(latent, feature, [...alike.keys()], { few, alikeOf });
+  const strong = [...alike.keys()];
+  const weak = k < 0 || strong.length < few + N_WEAKEST ? [] : strong.splice(-N_WEAKEST);
+  const listOf = (some) => exampleList(latent, feature, some, { few, alikeOf: (one) => alike.get(one) });
+  const listed = listOf(strong);
   return h("div", { "data-sense": k < 0 ? null : String(k) },
     headed(k < 0
       ? [tipped("Of no sense", countedOfNone(feature)), " ", h("small", null, shareOfNone(feature))]
       : describedSense(senses[k], k, feature), listed),
-    weak.length ? [h("p.weakest", null, "its weakest"), exampleList(latent, feature, weak)] : null);
+    weak.length ? [h("p.weakest", null, "its weakest"), listOf(weak)] : null);
 }
 
 /* The strongest firings, then those on each other common token, then a few on each of the rest. */
@@ -236,12 +234,12 @@ function activations(feature, onrange) {
 
 /* The firings shown of a sense, each part from the strongest; elsewhere: those on other tokens than it is told by. */
 function partsOf({ examples, named, n_weak: nWeak }) {
-  const cut = examples.length - nWeak;
   const isElsewhere = (example) => named && !named.includes(tokenOf(example));
-  const onItsTokens = (some) => some.filter((example) => !isElsewhere(example)).sort(byStrength);
+  const onItsTokens = examples.filter((example) => !isElsewhere(example)).sort(byStrength);
+  const cut = Math.max(onItsTokens.length - nWeak, 0);
   return {
-    strongest: onItsTokens(examples.slice(0, cut)),
-    weakest: onItsTokens(examples.slice(cut)),
+    strongest: onItsTokens.slice(0, cut),
+    weakest: onItsTokens.slice(cut),
     elsewhere: examples.filter(isElsewhere).sort(byStrength),
   };
 }

@@ -43,9 +43,6 @@ const PLAINS = [170, 220], // on a light and on a dark ground, where paint is di
   MUTED = [95, 150], // on a light and on a dark ground
   FAINT = [30, 48];
 
-const N_LISTED = 8; // groups in a legend, but for those of the rest, until all are asked for
-let areAllListed = false;
-
 const bytes = (hue) => [1, 3, 5].map((from) => parseInt(hue.slice(from, from + 2), 16));
 const blend = (share) => {
   const height = Math.min(Math.max(share, 0), 1) * (LADDER.length - 1),
@@ -65,7 +62,8 @@ export function inked(hue) {
   return `rgb(${bytes(hue).map((c, i) => Math.round(share * c + (1 - share) * ink[i]))})`;
 }
 
-/* Latent → its hue, and a legend of the groups, each with how many of the selection it has; pressing one selects it.
+/* Latent → its hue, and a legend of the groups, each with how many of the selection it has, after a search those with
+ * most first; pressing one selects it.
  * pressed: the names of the groups that are selected; press: called with the name of one that is pressed; onpoint:
  * with whether a latent is in the group that is pointed at and its name, or null for none, and where there is no
  * `press` also with that of the one that is pressed. */
@@ -88,41 +86,36 @@ function grouped(latents, { nameOf, numberOf, hueOfGroup, write, pressed, press,
       onclick: () => (press ?? point)(name), onpointerenter: () => point(name), onpointerleave: () => point(null),
       onfocus: () => point(name), onblur: () => point(null) }, content(name)));
   const rest = REST.filter((name) => totals.has(name));
+  const found = (name) => (selection.query ? numberOf(name) : 0);
   const listed = [...totals.keys()].filter((name) => !rest.includes(name))
-    .sort((a, b) => totals.get(b) - totals.get(a));
-  const further = listed.slice(N_LISTED);
-  areAllListed ||= further.some((name) => pressed.includes(name));
-  const all = () => [...listed, ...rest].map(entry);
-  const legend = h("ul.legend");
-  const more = () => h("li", null, h("button.link", { type: "button", onclick() {
-    areAllListed = true;
-    legend.replaceChildren(...all());
-  } }, h("span.muted", null, `${further.length} more`)));
-  legend.append(...(areAllListed || !further.length ? all()
-    : [...listed.slice(0, N_LISTED).map(entry), more(), ...rest.map(entry)]));
+    .sort((a, b) => found(b) - found(a) || totals.get(b) - totals.get(a));
   return {
     hueOf: (latent) => hues.get(nameOf(latent)),
     isRest: (latent) => isMixed(nameOf(latent)),
     inWords: (latent) => write(nameOf(latent)),
-    legend,
+    legend: h("ul.legend", null, [...listed, ...rest].map(entry)),
   };
 }
 
+/* The ends of the ladder of densities are those of the middle 96 %: a few are up to a thousand times as rare. */
 function graded(latents, colouring) {
   const isLog = colouring === "density",
     values = (latent) => (isLog ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]);
   const isKnown = (v) => v !== null && Number.isFinite(v);
   const known = latents.map(values).filter(isKnown);
-  const [low, high] = isLog ? known.reduce(([a, b], v) => [Math.min(a, v), Math.max(b, v)], [0, -Infinity]) : [0, 1];
+  const sorted = Float64Array.from(known).sort();
+  const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))] ?? 0;
+  const [low, high] = isLog ? [0.02, 0.98].map(quantile) : [0, 1];
   const none = bytes(style("--dead"));
   const write = (v) => (isLog ? format.share(10 ** v) : format.fixed(v, 1));
+  const [least, most] = [["≤ ", low], ["≥ ", high]].map(([sign, v]) => `${isLog ? sign : ""}${write(v)}`);
   const grey = latents.length - known.length,
     ladder = h("i.ladder", { "--ladder": LADDER.join(", ") });
   const rest = h("span.muted", null, grey ? `grey: ${format.count(grey)} without a value` : "");
   return {
     hueOf: (latent) => (isKnown(values(latent)) ? blend((values(latent) - low) / (high - low || 1)) : none),
     inWords: (latent) => (isKnown(values(latent)) ? `${COLOURINGS[colouring]} ${write(values(latent))}` : "no value"),
-    legend: h("div.legend", null, h("span", null, COLOURINGS[colouring]), write(low), ladder, write(high), rest),
+    legend: h("div.legend", null, h("span", null, COLOURINGS[colouring]), least, ladder, most, rest),
   };
 }
 

@@ -156,7 +156,7 @@ def kept(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """What a notebook that was run shows, as it is kept: figures as pictures, without times, progress and counters."""
     for cell in (cell for cell in notebook.cells if cell.cell_type == "code"):
         cell.execution_count = None
-        cell.outputs = [output for output in cell.outputs if output.get("name") != "stderr"]
+        cell.outputs = joined_prints([output for output in cell.outputs if output.get("name") != "stderr"])
     for output in outputs(notebook):
         if "execution_count" in output:
             output.execution_count = None
@@ -172,6 +172,17 @@ def kept(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 data[kind] = re.sub(f"{re.escape(gettempdir())}/\\w+", "…", text)
     notebook.metadata.language_info = {"name": "python"}
     return notebook
+
+
+def joined_prints(shown: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Outputs with what is printed one after the other as one, however the kernel sent it."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in shown:
+        if output.output_type == "stream" and joined and joined[-1].output_type == "stream":
+            joined[-1].text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def write_notebook(source: Path, run: Path, out: Path) -> None:

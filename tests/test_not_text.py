@@ -310,7 +310,7 @@ def test_the_page_shows_pictures_of_examples(scan, digits, chromium, tmp_path):
             write_report(features, tmp_path / "page", labels={"digit 0": torch.zeros(3, dtype=torch.bool)})
         page = write_report(features, tmp_path / "page", ranking=rank_features(features), labels=labels)
         shown = features[int(rank_features(features)["latent"][0])]
-        card, said = shown._repr_html_(), repr(shown)
+        card, said = shown._repr_html_(), str(shown)
     finally:
         features.render = None
     assert card.count("data:image/png;base64,") == min(len(shown.examples), 20) and "of the rows" in said

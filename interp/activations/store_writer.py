@@ -159,7 +159,13 @@ class StoreWriter:
     def _refuse_non_finite(self, hook: str, acts: Float[Tensor, "row d"], row_ids: Int[Tensor, " row"]) -> None:
         bad = (~acts.isfinite()).nonzero()
         if not len(bad):
-            return  # only the sum of the norms overflowed
+            if torch.linalg.vector_norm(acts, dim=1).isfinite().all():
+                return  # only the sum of the norms overflowed
+            self._refused = True
+            raise InterpError(
+                f"hook {hook!r}: the norm of a row is too large for float32, as activations reach "
+                f"{float(acts.abs().max()):.3g}: divide them by a number first"
+            )
         row, unit = bad[0].tolist()
         row_id = int(row_ids[row])
         n_ctx = self.config.n_ctx

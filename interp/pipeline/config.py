@@ -20,7 +20,7 @@ from interp.checks.limits import shortened_repr
 from interp.pipeline.model_section import ModelSection
 from interp.pipeline.plugins import import_plugin, plugin_digest
 from interp.pipeline.sections import ALL_MLPS, LoadedSAESection
-from interp.pipeline.stages import STAGES
+from interp.pipeline.stages import NO_SECTIONS, STAGES
 from interp.storage.addresses import as_local_path
 
 if TYPE_CHECKING:
@@ -228,6 +228,9 @@ class RunConfig:
 
 def _names_of_fields() -> list[str]:
     return [field.name for field in dataclasses.fields(RunConfig)]
+
+
+NO_SECTIONS.update(dir(RunConfig), ("extra", "plugins"))
 
 
 def _sae(default: "SAEConfig", values: dict[str, Any]) -> "SAEConfig | LoadedSAESection":

@@ -219,7 +219,7 @@ def _kept_manifest(run: Run, stage: str, fingerprint: str) -> dict[str, Any] | N
     if manifest is None or manifest["fingerprint"] != fingerprint:
         return None
     if not has_all_files(run.folder(stage), manifest):
-        log.warning("files of %s are missing or cut off; it runs again", run.folder(stage))
+        log.warning("files of %s are missing or have another size; it runs again", run.folder(stage))
         return None
     return manifest
 
@@ -282,7 +282,6 @@ def _claimed_runs(out: Path, config: RunConfig, redo: bool) -> Iterator[tuple[li
         folders = run_folders(out, config)
         files = [folder / RUN_FILE for folder in folders]
         before = {file: file.read_bytes() if file.is_file() else None for file in files}
-        runs = _claim_folders(folders, redo, locks)
         begun = False
 
         def begin_work() -> None:
@@ -290,6 +289,7 @@ def _claimed_runs(out: Path, config: RunConfig, redo: bool) -> Iterator[tuple[li
             begun = True
 
         try:
+            runs = _claim_folders(folders, redo, locks)
             for run in runs:
                 _restore_replaced(run.path)
             yield runs, begin_work
@@ -324,11 +324,12 @@ def _restore_configs(before: Mapping[Path, bytes | None]) -> None:
     new (None) is deleted, and so is the folder of its hook, unless other files are in it."""
     for file, content in before.items():
         if content is not None:
-            _replace_config(file, content)
+            if not file.is_file() or file.read_bytes() != content:
+                _replace_config(file, content)
             continue
-        file.unlink()
+        file.unlink(missing_ok=True)
         for folder in (file.parent, file.parent.parent) if file.parent.parent.name == HOOKS else ():
-            if not any(folder.iterdir()):
+            if folder.is_dir() and not any(folder.iterdir()):
                 folder.rmdir()
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from interp.activations.harvest_options import RowConfig, RowOptions
 from interp.checks.config_fields import values_of
 from interp.checks.errors import InterpError
-from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed, between
+from interp.checks.limits import CheckedFields, Positive, PositiveInt, Seed, at_least, between
 from interp.effects.ablation_config import AblationConfig
 from interp.verdict.ranking_config import RankingConfig
 
@@ -41,6 +41,8 @@ class HarvestSection(RowConfig):
     neuron_hook: str | None = None
     """The hook of the neurons with which latents are compared. None: the MLP of the block of their hook or, if the
     model has no such hook (a mixture of experts, a state space), the coordinates at their own hook."""
+    exclude_positions: tuple[Annotated[int, at_least(0)], ...] = ()
+    """Positions of a sequence that are left out, and counted."""
     tokens: PositiveInt = 1_200_000
     """Tokens of the training split to harvest, from its start; all if there are fewer."""
     buffer_mb: PositiveInt | None = None

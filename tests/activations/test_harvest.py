@@ -204,6 +204,15 @@ def test_an_activation_that_is_not_finite_is_placed(tmp_path, tokens, value):
     assert not list(tmp_path.iterdir())
 
 
+def test_rows_whose_norm_is_too_large_for_float32_are_refused_and_not_sealed(tmp_path):
+    rows = torch.randn(50, 4)
+    with pytest.raises(ValueError, match="the norm of a row is too large for float32, as activations reach"):
+        ActivationStore.from_batches(rows * 1e20, tmp_path / "a", dtype="float32")
+    assert not (tmp_path / "a").exists()
+    large = ActivationStore.from_batches(rows * 1e15, tmp_path / "b", dtype="float32").statistics("activations")
+    assert large.mean_norm == pytest.approx(1e15 * float(rows.norm(dim=1).mean()), rel=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

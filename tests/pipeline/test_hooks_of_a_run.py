@@ -364,9 +364,11 @@ def test_a_part_in_use_is_left_alone(copied):
         ({"hook_names": [POST, 3]}, r"\[harvest\] hook_names=3 must be text"),
         ({"hook_name": [POST, MID]}, r"\[harvest\] hook_name=.* must be text; several are hook_names"),
         ({"hook_name": POST, "hook_names": [MID]}, r"\[harvest\] has both hook_name='blocks.0.hook_resid_post' and"),
+        ({"exclude_positions": [-1]}, r"\[harvest\] exclude_positions=-1 must be at least 0"),
+        ({"exclude_positions": "01"}, r"\[harvest\] exclude_positions='01' must be a list"),
     ],
 )
-def test_mistakes_in_the_names_of_hooks_are_named(harvest, message):
+def test_mistakes_in_the_names_of_hooks_and_in_positions_are_named(harvest, message):
     with pytest.raises(ValueError, match=message):
         RunConfig.from_dict({"harvest": harvest})
 
@@ -375,6 +377,10 @@ def test_hooks_that_cannot_be_are_refused_before_anything_is_made(folder_of_mode
     run = shutil.copytree(folder_of_model, tmp_path / "run")
     with pytest.raises(ValueError, match=r"no hook 'blocks.0.hook_resid_pots'; did you mean"):
         run_stages(with_hooks(POST, "blocks.0.hook_resid_pots"), run)
+    for positions, wrong in ([0, 400], "400"), (range(FEW.model.n_ctx), "all"):
+        harvest = dataclasses.replace(FEW.harvest, exclude_positions=list(positions))
+        with pytest.raises(ValueError, match=rf"\[harvest\] exclude_positions holds {wrong}: a sequence has the"):
+            run_stages(FEW.replace(harvest=harvest), run)
     loaded = RunConfig.from_dict(FEW.to_dict() | {"sae": {"load": "somewhere"}})
     with pytest.raises(ValueError, match=r"\[sae\] load = 'somewhere' is the dictionary of one hook"):
         run_stages(with_hooks(POST, MID, config=loaded), run)
@@ -417,6 +423,29 @@ def test_a_stage_cannot_have_the_name_of_the_folder_of_hooks():
             """never run"""
 
     assert "hooks" not in STAGES
+
+
+def test_a_section_has_no_name_that_a_configuration_has_for_something_else():
+    for taken in ("replace", "extra", "plugins"):
+        with pytest.raises(ValueError, match=f"stage _widths has a section '{taken}', which a configuration has"):
+            stage(config={taken: dict}, inputs=("sae",), summary="")(_widths)
+    assert "_widths" not in STAGES
+
+
+def test_a_configuration_that_cannot_be_written_for_all_hooks_changes_that_of_none(tiny_run, tmp_path, monkeypatch):
+    copied = shutil.copytree(tiny_run.path, tmp_path / "run")
+    before = (copied / "run.toml").read_bytes()
+    write = execution._write_config
+
+    def fill_the_disk(out, config):
+        if "hooks" in out.parts:
+            raise OSError("the disk is full")
+        write(out, config)
+
+    monkeypatch.setattr(execution, "_write_config", fill_the_disk)
+    with pytest.raises(OSError, match="the disk is full"):
+        run_stages(with_hooks(POST, MID, config=Run(copied).config), copied)
+    assert (copied / "run.toml").read_bytes() == before and not (copied / "hooks").exists()
 
 
 def test_what_is_left_is_checked_if_a_users_stage_of_all_hooks_comes_first(tiny_run, tmp_path, monkeypatch):

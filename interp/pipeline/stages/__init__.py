@@ -193,12 +193,14 @@ STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
 RUN_ATTRIBUTES: set[str] = set()
 """What a `Run` has without any stage. `run_folder` fills it in, as it reads this file."""
+NO_SECTIONS: set[str] = set()
+"""What a `RunConfig` has beside its sections. `config` fills it in."""
 
 
 def stage(**fields: Any) -> Callable[[Build], Stage]:
     """Register the function below as the stage of its name, with its docstring as help. Raises ValueError if another
-    stage or an entry of a run folder has the name, if an attribute that it opens exists, or if a user's stage reads a
-    stage that does not exist or runs later."""
+    stage or an entry of a run folder has the name, if an attribute that it opens exists, if a configuration has its
+    section's name for something else, or if a user's stage reads a stage that does not exist or runs later."""
 
     def decorate(build: Build) -> Stage:
         new = Stage(name=build.__name__, help=" ".join((build.__doc__ or "").split()), build=build, **fields)
@@ -207,6 +209,10 @@ def stage(**fields: Any) -> Callable[[Build], Stage]:
         others = (name for other in STAGES.values() if other.name != new.name for name in other.opens)
         if taken := RUN_ATTRIBUTES.union(others).intersection(new.opens):
             raise InterpError(f"stage {new.name} opens {min(taken)!r}, which a run has already: choose another name")
+        if taken := NO_SECTIONS.intersection(new.config):
+            raise InterpError(
+                f"stage {new.name} has a section {min(taken)!r}, which a configuration has for something else"
+            )
         register(STAGES, new.name, new, "stage", lambda stage: stage.build, reserved={HOOKS})
         in_order = sorted(STAGES.items(), key=lambda item: _position(item[0]))
         STAGES.clear()

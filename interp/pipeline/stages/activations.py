@@ -20,12 +20,16 @@ if TYPE_CHECKING:
 
 
 def _check_hooks(config: RunConfig) -> None:
-    """Check that the model has the hooks, before it is trained, and that a pretrained one returns a vector for each
-    token there."""
+    """Check that the model has the hooks and leaves some positions, before it is trained, and that a pretrained one
+    returns a vector for each token there."""
     import torch
 
     from interp.activations.hooks import canonical_names, evaluating, hooked_rows, resolve_hooks
 
+    n_ctx, left_out = config.model.n_ctx, set(config.harvest.exclude_positions)
+    if (last := max(left_out, default=0)) >= n_ctx or len(left_out) == n_ctx:
+        wrong = f"holds {last}" if last >= n_ctx else "holds all"
+        raise InterpError(f"[harvest] exclude_positions {wrong}: a sequence has the positions 0 to {n_ctx - 1}")
     model = config.model.hooked()
     main_name = {name: canonical_names(model, name)[0] for name in config.harvest.hook_names}
     for name, main in main_name.items():

@@ -11,6 +11,19 @@ work is replaced only if the caller passes `overwrite=True`. Files that interp d
 is written inside a run folder, or over what a finished folder around it has. A single file has no manifest that says
 whose it is, so it is replaced only with `overwrite=True` (`check_output_file`).
 
+What a kill leaves, and what deals with it. Each of these runs before new work begins, in the process that makes the
+same result again:
+
+    out      out.unfinished          when                                  what follows
+    -------  ----------------------  ------------------------------------  -----------------------------------------
+    earlier  begun.json, new/        new is being filled                   the same work resumes, or begins again
+    earlier  begun.json, new/ whole  new is not in place yet               `recover_finished` puts it there
+    none     begun.json, new/, old/  out has moved to old, new not to out  `restore_replaced` moves old back
+    new      begun.json, old/        old is not deleted yet                `restore_replaced` deletes it
+    new      begun.json              the note is not deleted yet           `recover_finished` deletes out.unfinished
+
+A manifest is the last file of new that is written, so that a folder with one is whole.
+
 `out` may be an address, such as s3://bucket/features. The work then lies in ~/.cache/interp, where it goes on after a
 kill, with a note (begun.json) at the address. Once it is complete, it is uploaded (`remote_folders.upload`).
 """

@@ -98,19 +98,25 @@ def one_meaning(stages: Results) -> str:
 
 
 def shares_in_short(stages: Results) -> str:
-    """Give the demo's shares of latents with one meaning beside the closest null's, and of those with an effect."""
+    """Give the demo's shares of latents with one meaning beside the closest null's, and of those with an effect beside
+    what chance gives."""
     effects, verdicts = stages["effects"]["results"], stages["ranking"]["results"]["verdicts"]
     in_use = sum(n for verdict, n in verdicts.items() if verdict not in ("dead", "faint"))
     one = verdicts["monosemantic"] + verdicts["single-token"]
-    by_chance = f"{SHARE_BY_CHANCE:.1%}, by chance"
+    by_chance = f"{SHARE_BY_CHANCE:.1%} by chance"
     closest, of_used, of_those_tested = shares_at_equal_training(stages)
+
+    def beside(shares: Sequence[str]) -> list[str]:
+        own, nulls = shares
+        return [own, f"{nulls} of a {closest}"]
+
     rows = [
-        [f"have one meaning, of the {in_use:,} in use", f"{one / in_use:.0%}", "not trained as long"],
-        [f"have one meaning, if trained on {null_tokens(stages):,} tokens", *of_used],
-        ["the same, of those that fire often enough to be tested", *of_those_tested],
+        [f"have one meaning, of the {in_use:,} in use", f"{one / in_use:.0%}", "—"],
+        [f"have one meaning, if trained on {null_tokens(stages):,} tokens", *beside(of_used)],
+        ["the same, of those that fire often enough to be tested", *beside(of_those_tested)],
         [f"have an effect, of the {effects['latents']:,} ablated", f"{effects['helps']:.0%}", by_chance],
     ]
-    return table(["latents that …", "the SAE", f"the closest null ({closest})"], rows)
+    return table(["latents that …", "the SAE", "its null"], rows)
 
 
 def pretrained(stages: Results) -> str:
@@ -350,7 +356,7 @@ def quality_in_short(results: Results) -> str:
     shares = "{:.1%} of the latents are dead or faint; {:.1%} of SAELens's are".format(*map(median, idle.values()))
     # With several rates, each trainer has the one at which it does best.
     equal = "tokens, L0 and learning rate" if len(results["settings"]["rates"]) == 1 else "tokens and L0"
-    return f"At equal {equal}, the FVU is {fvu}. {shares}."
+    return f"At equal {equal}, the FVU is {fvu}; below 1, interp's is the lower. {shares}."
 
 
 def quality_row(row: Results) -> list[Any]:
@@ -557,8 +563,8 @@ def pretrained_graphs_in_short(results: Results) -> str:
         f"{dictionaries['processor'] / 60:.0f} minutes of processor time, once. The graph of a prompt, with ablations, "
         f"takes at most {prompts['processor']:.0f} seconds. The rank correlation of first-order "
         f"effects with ablation is {mean['agreement of effects']:.2f} for the next token and "
-        f"{mean['agreement of pairs']:.2f} between latents. For the paths that a graph draws it is "
-        f"{mean['agreement of paths']:.2f} and {mean['pairs by paths']:.2f}. Only "
+        f"{mean['agreement of pairs']:.2f} between latents. Along the paths that a graph draws it is "
+        f"{mean['agreement of paths']:.2f} for the next token and {mean['pairs by paths']:.2f} between latents. Only "
         f"{mean['replacement']:.0%} of the influence starts at tokens. The rest starts at latents that were not "
         "expanded and at the reconstruction errors of the dictionaries."
     )

@@ -18,7 +18,6 @@ from functools import cache
 from numbers import Integral, Real
 from typing import Annotated, Any
 
-import numpy as np
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from interp.checks.errors import InterpError
@@ -133,9 +132,9 @@ def _to_python(value: Any, types_of_value: set[Any]) -> Any:
         return tuple(_to_python(item, types_of_value) for item in value)
     if isinstance(value, str) and value == "none" and types.NoneType in types_of_value:
         return None
-    if isinstance(value, np.bool_):
+    if type(value).__name__ in ("bool_", "bool"):  # numpy's, which is none of Python's
         return bool(value)
-    if isinstance(value, bool) or not isinstance(value, Real):
+    if not isinstance(value, Real):
         return value
     number = int(value) if isinstance(value, Integral) else float(value)  # numpy's numbers too
     is_whole = isinstance(number, float) and number.is_integer()

@@ -111,7 +111,7 @@ def publish_command(
     from interp.exchange.results_format import results_formats
 
     formats = results_formats()
-    check_names([to], list(formats), "--to")
+    check_names([to], list(formats), "--to: format")
     format = formats[to]
     known = {name: [field.name for field in fields(each.options)] for name, each in formats.items()}
     for name in settings:

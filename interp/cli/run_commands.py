@@ -50,7 +50,7 @@ def demo_command(
     out: Annotated[Path | None, Option(help="the run folder (default runs/demo, runs/demo-quick, …)")] = None,
     redo: Annotated[bool, REDO] = False,
 ) -> None:
-    """text that ships with the install → model, SAE, ranked features, page
+    """embedded text → model, SAE, ranked features, page
 
     Labelled text, a small transformer, activations, a sparse autoencoder, feature statistics, a ranking and a page. An
     interrupted run resumes. `--model smollm2` (`make demo-smollm2` fetches it) does the same for a language model of

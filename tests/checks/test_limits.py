@@ -54,6 +54,7 @@ def test_what_the_type_allows_passes_as_the_type_has_it():
     counts = np.arange(3)
     assert Config(counts=counts).counts is counts, "what takes a sequence checks it"
     assert check_value("seed", 2**31 - 1, Seed) == 2**31 - 1
+    assert check_value("skip", np.bool_(True), bool) is True
     with pytest.raises(ValueError, match="must be a list"):
         check_value("steps", np.arange(3), tuple[int, ...] | None)
     with pytest.raises(ValueError, match="seed=0.5 must be a whole number"):

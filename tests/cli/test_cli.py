@@ -406,7 +406,7 @@ def test_wrong_usage_is_one_line(capsys):
     assert "n_shifts='many' must be a whole number" in refused(capsys, "rank", "x", "--n-shifts", "many")
     line = refused(capsys, "tokenize", "x", "--model", "y", "--out", "z", "--context", "many")
     assert "Invalid value 'many' for '--context': Input should be a valid integer" in line
-    assert "--to 'hubb' does not exist; did you mean hub?" in refused(
+    assert "--to: format 'hubb' does not exist; did you mean hub?" in refused(
         capsys, "publish", "x", "--to", "hubb", "--out", "y"
     )
     for flag, value in (("--serve", "70000"), ("--nodes", "80")):

@@ -119,7 +119,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
         yield Results({"run": run.path / "sae"}, "sae", note=note_on_dictionary(run))
     store, table = run.features, run.features.table()
     results: dict[str, Any] = {"features": table, "coactivations": coactivations_of(store)}
-    results["names"] = {latent: name.short for latent, name in enumerate(names_of(run))}
+    results["names"] = {latent: without_ends(name.short) for latent, name in enumerate(names_of(run))}
     n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
     notes = {}
     if run.has("quality"):
@@ -157,7 +157,7 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     text = "".join(graph.tokens).strip()
     names = names_at_nodes(graph, {hook: of_hook for hook in run.hooks if (of_hook := names_of(run.at(hook)))})
     names = {
-        node: f"{node.split('_')[1]} " + re.sub('"[^"]*"', lambda quoted: visible_token(quoted[0]), name)
+        node: f"{node.split('_')[1]} " + re.sub('"[^"]*"', lambda quoted: visible_token(quoted[0]), without_ends(name))
         for node, name in names.items()
     }
     yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
@@ -169,6 +169,12 @@ def names_of(run: Run) -> list[LatentName]:
         return []
     renew_page(run)
     return names_of_page(run.page.parent)
+
+
+def without_ends(name: str) -> str:
+    """Return a name in short without the ends that stand for more senses ("+2") or further tokens ("…")."""
+    parts = [re.sub(r"(( |^)(\+\d+|…))+$", "", part) for part in name.split("; ")]
+    return "; ".join(filter(None, parts))
 
 
 def coactivations_of(store: FeatureStore) -> pd.DataFrame:

@@ -21,7 +21,6 @@ from interp.figures.theme import (
     GREY,
     INK,
     LIGHT_TO_DARK,
-    PALE,
     SEQUENCE,
     VERMILLION,
     check_columns,
@@ -39,6 +38,8 @@ if TYPE_CHECKING:
 
 N_COACTIVE = 12
 """Number of latents whose co-activations are drawn."""
+_NO_VALUE = "#c5cad1"
+"""The grey of cells that have no value."""
 _NAME_LETTERS = 28
 """Number of letters of the name of a row."""
 LATEX_COLUMNS = {
@@ -55,33 +56,33 @@ _LATEX |= {ord("−"): "$-$", ord("␣"): r"\textvisiblespace{}"}
 
 @figure
 def quality(quality_table: pd.DataFrame) -> go.Figure:
-    """Draw how much each dictionary keeps. A disc is the share of the variance of the activations that it explains (1 −
-    FVU; the mean activation explains 0). A diamond is the share of the cross-entropy that the model recovers with the
-    reconstruction in place of its activations, with its 95% interval over texts; 0 is zero ablation or unigrams,
+    """Draw how much each dictionary keeps. A dot is the share of the variance of the activations that it explains (1 −
+    FVU; the mean activation explains 0). An open diamond is the share of the cross-entropy that the model recovers with
+    the reconstruction in place of its activations, with its 95% interval over texts; 0 is zero ablation or unigrams,
     whichever is better for the model."""
     check_columns(quality_table, "dictionary", "fvu", "ce_recovered", "l0")
     names = list(map(escape_markup, quality_table["dictionary"]))
     l0 = [f"L0 {value:.0f}" for value in quality_table["l0"]]
-    x_title = "share kept (1 = all)"
+    x_title = "share kept"
     if len(set(l0)) == 1:
-        x_title += f", with {l0[0]} each"
+        x_title += f" ({l0[0]} each)"
     else:
         names = [f"{name} ({value})" for name, value in zip(names, l0, strict=True)]
-    measures = (  # beside one another, so that equal values do not cover each other
-        ("variance explained", 1 - quality_table["fvu"], BLUE, "circle", -0.13),
-        ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond", 0.13),
+    measures = (  # an open mark does not cover an equal value
+        ("variance explained", 1 - quality_table["fvu"], BLUE, "circle", 5),
+        ("CE recovered", quality_table["ce_recovered"], GREEN, "diamond-open", 8),
     )
     y = np.arange(len(names))
     fig = go.Figure()
-    for name, values, colour, symbol, shift in measures:
-        look: dict[str, Any] = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": 7}}
-        if symbol == "diamond" and "ce_recovered_se" in quality_table:
+    for name, values, colour, symbol, size in measures:
+        look: dict[str, Any] = {"mode": "markers", "marker": {"color": colour, "symbol": symbol, "size": size}}
+        if symbol == "diamond-open" and "ce_recovered_se" in quality_table:
             look["error_x"] = {"array": 1.96 * quality_table["ce_recovered_se"], "thickness": 1.5, "width": 0}
-        fig.add_scatter(x=values, y=y + shift, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
+        fig.add_scatter(x=values, y=y, name=name, hovertemplate="%{x:.3f}<extra></extra>", **look)
     with_style(fig, "Quality of the dictionaries", x=x_title, height=130 + 34 * len(names))
     drawn_values = np.concatenate([values.to_numpy(float) for _, values, *_ in measures])
     low = float(np.nanmin(drawn_values, initial=0.0))
-    fig.update_xaxes(range=[low - 0.03, max(1.0, float(np.nanmax(drawn_values, initial=0.0))) + 0.03])
+    fig.update_xaxes(range=[low - 0.03 * (low < 0), max(1.0, float(np.nanmax(drawn_values, initial=0.0))) + 0.03])
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(names) - 0.5, -0.5], ticks="")
 
 
@@ -144,8 +145,8 @@ def coactivation_heatmap(
     coactivations: pd.DataFrame, *, n: int = N_COACTIVE, names: Mapping[int, str] | None = None
 ) -> go.Figure:
     """Draw for each pair of latents on how many tokens both fire, as a share of those on which either does (the
-    Jaccard index). Rows and columns are the same latents, those around the closest pair, in one order. A cell is empty
-    for a latent with itself, and grey for a pair that is not in the table.
+    Jaccard index). Rows and columns are the same latents, those around the closest pair, in one order. A cell is grey
+    for a latent with itself, and for a pair that is not in the table.
 
     coactivations: the FeatureStore's table of that name, which has the closest latents of each, or one of all pairs.
     n: the number of latents.
@@ -155,18 +156,21 @@ def coactivation_heatmap(
     order = chained_order(jaccard_of_pair, n)
     cells = list(range(len(order)))
     grid = [[jaccard_of_pair.get((row, column), np.nan) for column in order] for row in order]
-    unknown = np.where(np.isnan(grid) & (np.eye(len(order)) == 0), 1.0, np.nan)
-    place: dict[str, Any] = {"x": cells, "y": cells, "xgap": 1, "ygap": 1}
-    scale = {"colorscale": LIGHT_TO_DARK, "zmin": 0, "zmax": 1, "colorbar": colour_bar("Jaccard index", dtick=0.5)}
-    fig = go.Figure(go.Heatmap(z=grid, **place, **scale, hoverongaps=False))
-    fig.add_heatmap(z=unknown, **place, colorscale=[[0, PALE], [1, PALE]], showscale=False, hoverinfo="skip")
+    scale = {"zmin": 0, "zmax": 1, "colorbar": colour_bar("Jaccard index", dtick=0.5)}
+    scale["colorscale"] = [[0, "white"], *LIGHT_TO_DARK[1:]]
+    fig = go.Figure(go.Heatmap(z=grid, x=cells, y=cells, xgap=1, ygap=1, **scale, hoverongaps=False))
+    has_unknown = bool(np.isnan(grid).sum() > len(order))
+    key = "a latent with itself" + (", or a pair that is not known" if has_unknown else "")
+    grey = {"mode": "markers", "marker": {"color": _NO_VALUE, "symbol": "square", "size": 9}}
+    fig.add_scatter(x=[None], y=[None], **grey, name=key, showlegend=True, hoverinfo="skip")
     caption = (
         "On how many tokens two latents both fire, as a share of those on which either does (the Jaccard index). Rows "
         "and columns are the same latents, those around the closest pair, in one order."
     )
-    if np.nansum(unknown):
-        caption += " A cell is grey if neither latent has the other among its closest."
+    caption += " Grey cells are a latent with itself"
+    caption += ", and pairs of which neither has the other among its closest." if has_unknown else "."
     with_style(fig, "Latents that fire together", x="latent", caption=caption, height=130 + 20 * len(order))
+    fig.update_layout(plot_bgcolor=_NO_VALUE)  # it shows in cells without a value, and between cells
     named = {} if names is None else names  # a column of a table is a mapping too, but has no truth value
     lines: dict[str, Any] = {"tickvals": cells, "showgrid": False, "showline": False, "ticks": ""}
     fig.update_xaxes(**lines, ticktext=[str(latent) for latent in order], tickangle=-90)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -44,8 +45,8 @@ _SHOWN_EFFECT = 0.005
 """The least effect that is not written as 0.00."""
 _MARGIN = {"l": 0, "r": 2, "t": 24, "b": 4}
 _BARS = {"raises": BLUE, "lowers": VERMILLION}
-_BAR_OPACITY = 0.22
-_PALE = {BLUE: "#c7dfed", VERMILLION: "#f6dbc7"}
+_BAR_OPACITY = 0.4
+_PALE = {BLUE: "#99c7e0", VERMILLION: "#eebf99"}
 """The colours as they are at this opacity on white."""
 _GREY_LINE = "#b9bcc1"
 _DASHES = {"node": "solid", "error": "dot"}
@@ -61,7 +62,7 @@ class _Box:
     position: int
     nodes: list[int]
     more: list[int] = field(default_factory=list)
-    """Nodes that share the last line of the box with the last of `nodes`."""
+    """Nodes that share the line of the first of them, which alone is among `nodes`."""
     left: float = 0.0
     right: float = 0.0
     bottom: float = 0.0
@@ -95,7 +96,8 @@ def graph(
     nodes, edges: the shares that are drawn (`AttributionGraph.pruned`).
     max_latents: the largest number of latents; the share of nodes is lowered until there are no more.
     names: names of latents, by their `node_ids`. Others have their numbers.
-    width: as in `figures.save`. In a column of print all tokens share the boxes of a layer."""
+    width: as in `figures.save`. In a column of print all tokens share the boxes of a layer, and the prompt
+    stands below."""
     pixels = to_pixels(width)
     letters = (pixels - _MARGIN["r"]) / (LETTER_WIDTH * MIN_FONT) - _LEFT
     nodes, kept = _with_few_latents(graph, nodes, edges, max_latents)
@@ -104,14 +106,15 @@ def graph(
     boxes = _boxes_of(kept, is_narrow)
     for box in boxes:
         if box.more:
-            positions = kept.nodes["position"].to_numpy()[sorted([box.nodes[-1], *box.more])]
-            tokens = [kept.tokens[position] for position in positions]
-            labels[box.nodes[-1]] = " ".join(map(visible_token, tokens)), ""
+            tokens = [kept.tokens[position] for position in kept.nodes["position"].iloc[box.more]]
+            labels[box.more[0]] = " ".join(map(visible_token, tokens)), ""
     strands = _strands_of(kept, boxes)
     beside = _beside(strands, boxes)
     unused = {} if is_narrow else _unused_tokens(kept, boxes)
     _place_columns(boxes, beside, labels, unused, letters)
     height = _place_rows(boxes)
+    prompt = textwrap.wrap("".join(kept.tokens).strip(), int(letters)) if is_narrow else []
+    below = _LINE * (len(prompt) + 0.5) if prompt else 0.0
     fig = go.Figure()
     _draw_strands(fig, strands, boxes)
     _draw_boxes(fig, kept, boxes, labels)
@@ -135,15 +138,22 @@ def graph(
         "order. The wider a line, the more of the influence on the token it carries. Drawn are the nodes with "
         f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents.{note_on_tokens}"
     )
-    with_style(fig, "What leads to the next token", height=round(height) + _MARGIN["t"] + _MARGIN["b"], caption=caption)
+    drawn_height = round(height + below) + _MARGIN["t"] + _MARGIN["b"]
+    with_style(fig, "What leads to the next token", height=drawn_height, caption=caption)
     rows = sorted({box.row for box in boxes})
     middles = [next((box.bottom + box.top) / 2 for box in boxes if box.row == row) for row in rows]
     layers = [f"layer {layer}" for layer in kept.layers[: len(kept.hook_names)]]
     texts = [["tokens", *layers, "next token"][row] for row in rows]
-    at = {"x": [0.4 - _LEFT] * len(texts), "y": middles, "text": texts}
-    fig.add_scatter(**at, mode="text", textposition="middle right", **BARE_TRACE)
+    lefts = [0.4 - _LEFT] * len(texts)
+    if prompt:
+        lines = "<br>".join(escape_markup(visible_token(line).replace("␣", " ")) for line in prompt)
+        lefts += [0.4 - _LEFT, 0.0]
+        middles += [-below / 2] * 2
+        texts += ["prompt", lines]
+    look = {"mode": "text", "textposition": "middle right"}
+    fig.add_scatter(x=lefts, y=middles, text=texts, **look, **BARE_TRACE)
     bare = {"visible": False, "fixedrange": True}
-    fig.update_yaxes(range=[0.0, height], **bare).update_xaxes(range=[-_LEFT, letters + 0.4], **bare)
+    fig.update_yaxes(range=[-below, height], **bare).update_xaxes(range=[-_LEFT, letters + 0.4], **bare)
     fig.update_layout(width=pixels, margin=_MARGIN, font_size=MIN_FONT)
     return with_meta(fig, laid_out_for=pixels)
 
@@ -190,8 +200,8 @@ def _boxes_of(graph: AttributionGraph, is_narrow: bool) -> list[_Box]:
         effects = graph.nodes["effect"].to_numpy(float)
         idle = [node for node in tokens.nodes if abs(effects[node]) < _SHOWN_EFFECT]
         if len(idle) > 1:
-            tokens.nodes = [*(node for node in tokens.nodes if node not in idle), idle[0]]
-            tokens.more = idle[1:]
+            tokens.nodes = [node for node in tokens.nodes if node not in idle[1:]]
+            tokens.more = idle
     return boxes
 
 

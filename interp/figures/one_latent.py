@@ -134,16 +134,18 @@ def logit_bars(
         if n_left_out:
             others = "" if VERMILLION in colours else ", among them all that it makes less likely"
             caption += f" The {n_left_out} tokens of smaller effect{others}, are not drawn."
-    height = 176 + 16 * max(len(tokens), 1)
+    height = 168 + 16 * max(len(tokens), 1)
     with_style(fig, title, x="logits per unit of activation", height=height, caption=caption)
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
     sides = [(low, "left", VERMILLION in colours), (high, "right", BLUE in colours or not colours)]
+    is_on_both = len(set(colours)) > 1
     for at, anchor, is_drawn in sides if span else ():
         if is_drawn:
             fig.add_vline(x=at, line={"color": INK, "width": 1, "dash": DASHES})
-            above = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": anchor}
+            above = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": anchor if is_on_both else "center"}
             fig.add_annotation(x=at, text="largest by chance", showarrow=False, **above)
     ticks = {"tickvals": y, "ticktext": list(map(token_label, shown))}
+    fig.update_layout(bargap=0.35)
     return fig.update_yaxes(**ticks, range=[max(len(tokens), 1) - 0.4, -0.6], showgrid=False, showline=False, ticks="")
 
 
@@ -159,8 +161,8 @@ def example_text(
     """Draw texts on which a latent fires, a line each. The underlined token is the firing for which the text was
     chosen. The darker a token, the stronger the latent fires on it. An arrow stands for the end of a line.
 
-    examples: a table with the columns tokens, values, row, start. Of these, `n` are drawn in their order: the first
-    ones but for those that fire in the same word as another, which come last.
+    examples: a table with the columns tokens, values, row, start. Of these, up to `n` are drawn in their order: the
+    first ones that fire in another word, and others only if these are fewer than half of `n`.
     width: as in `figures.save`, for which lines are cut. Letters stay letters in SVG and PDF.
 
     Tokens whose bytes make one character together are drawn as that character. Words that the ends of a line cut are
@@ -212,7 +214,8 @@ def example_text(
 
 
 def _unlike(examples: pd.DataFrame, vocab: Sequence[str], n: int) -> pd.DataFrame:
-    """Return n examples, in their order: as many as possible that fire in another word."""
+    """Return up to n examples, in their order: as many as possible that fire in another word, and others only if
+    these are fewer than half of n."""
     words = []
     for tokens, row, start in examples[["tokens", "row", "start"]].itertuples(index=False):
         texts = [vocab[token] for token in tokens]
@@ -220,7 +223,8 @@ def _unlike(examples: pd.DataFrame, vocab: Sequence[str], n: int) -> pd.DataFram
         whole = "".join(text for text, word in zip(texts, word_of, strict=True) if word == word_of[row - start])
         words.append(re.sub(rf"{_SPECIAL.pattern}|[\W\d_]", "", whole).casefold() or whole)
     seen = [words[:place].count(word) for place, word in enumerate(words)]
-    return examples.iloc[sorted(np.argsort(seen, kind="stable")[:n])]
+    n_unlike = seen.count(0)
+    return examples.iloc[sorted(np.argsort(seen, kind="stable")[: min(n, n_unlike) if 2 * n_unlike >= n else n])]
 
 
 def _add_texts(fig: go.Figure, texts: Sequence[tuple[float, float, str]]) -> None:

@@ -46,7 +46,9 @@ BIN_WIDTH = 0.2
 MAX_NAMED = 3
 """Largest number of dictionaries whose number of ultra-low latents is shown."""
 FEW_LATENTS = 10
-"""Fewer latents are drawn one by one instead of as a distribution."""
+"""The distribution of fewer latents is not drawn."""
+RIDGE = 0.95
+"""Height of the highest bin, in rows."""
 MANY_LATENTS = 20
 """The least number of latents in a bin of which shares are drawn, if any bin has as many."""
 N_BINS_OF_SCORE = 25
@@ -158,43 +160,26 @@ def _coloured(numbers: list[str], colours: list[str]) -> str:
 
 @figure
 def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1") -> go.Figure:
-    """Draw the distribution of a score of the tested latents within each verdict: the share in equally wide bins, with
-    the median, or points if there are few latents."""
+    """Draw the distribution of a score of the tested latents within each verdict: the share in equally wide bins, on
+    one scale, with a line at the median. Verdicts of fewer than ten latents are left out, unless all are."""
     check_columns(ranking, "verdict", score)
     tested = _tested_rows(ranking, score)
     groups = split_by_verdict(tested)
-    edges = np.histogram_bin_edges(tested[score], N_BINS_OF_SCORE)
-    fig = go.Figure()
-    at, columns = 0.0, []
-    for verdict, rows in groups:
-        is_few = len(rows) < FEW_LATENTS
-        margin = 0.3 if is_few else 0.5
-        at += margin
-        columns.append(at)
-        colour = VERDICT_COLOURS.get(verdict, GREY)
-        if is_few:
-            fig.add_scatter(x=[at] * len(rows), y=rows[score], mode="markers", marker_color=colour, showlegend=False)
-        else:
-            share = np.histogram(rows[score], edges)[0] / len(rows)
-            width = 0.9 * share / share.max()
-            bars = {"y": (edges[:-1] + edges[1:]) / 2, "x": width, "base": at - width / 2, "width": np.diff(edges)}
-            hover = {"customdata": share, "hovertemplate": "%{y:.2f}: %{customdata:.1%}<extra></extra>"}
-            look = {"marker": {"color": colour, "line": {"color": colour, "width": 0.5}}, "showlegend": False}
-            fig.add_bar(**bars, orientation="h", **look, **hover)
-            middle = [rows[score].median()] * 2
-            fig.add_scatter(
-                x=[at - 0.45, at + 0.45], y=middle, mode="lines", line={"color": INK, "width": 1.5}, **BARE_TRACE
-            )
-        at += margin
-    counts = f"{len(tested):,} of {len(ranking):,} latents tested"
+    least = min(FEW_LATENTS, max((len(rows) for _, rows in groups), default=0))
+    drawn = [(verdict_name(verdict), rows[score].to_numpy(float)) for verdict, rows in groups if len(rows) >= least]
     caption = (
-        f"The {html.unescape(_unit(score))} of the tested latents of each verdict, with their number: as wide as the "
-        f"share in each of {N_BINS_OF_SCORE} bins, with a line at the median, or a dot per latent if there are fewer "
-        f"than {FEW_LATENTS}."
+        f"The {html.unescape(_unit(score))} of the {len(tested):,} tested of {len(ranking):,} latents by verdict, with "
+        f"the number of each: the share in each of {N_BINS_OF_SCORE} bins, on one scale, with a line at the median."
     )
-    with_style(fig, f"{_title(score)} by verdict", x=f"verdict ({counts})", y=_unit(score), caption=caption)
-    names = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
-    return fig.update_xaxes(tickvals=columns, ticktext=names, range=[0, at], showgrid=False, ticks="")
+    if few := [f"{len(rows)} {html.unescape(verdict_name(verdict))}" for verdict, rows in groups if len(rows) < least]:
+        caption += f" The {' and the '.join(few)} latents are not drawn: they are too few."
+    fig = _ridges(drawn, [BLUE] * len(drawn), score, f"{_title(score)} by verdict", caption, row_height=76)
+    for row, (_, values) in enumerate(drawn):
+        median = float(np.median(values))
+        height = fig.data[row].y[np.searchsorted(fig.data[row].x, median)]
+        line = {"color": INK, "width": 1.5}
+        fig.add_scatter(x=[median] * 2, y=[row, height], mode="lines", line=line, **BARE_TRACE)
+    return fig
 
 
 @figure
@@ -204,43 +189,52 @@ def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity
 
     verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent."""
     check_columns(verdicts, "dictionary", "verdict", score)
-    groups = list(_tested_rows(verdicts, score).groupby("dictionary", sort=False))
-    values = [rows[score].to_numpy(float) for _, rows in groups]
-    edges = np.histogram_bin_edges(np.concatenate([*values, [0.0]]), N_BINS_OF_SCORE)
-    shares = [np.histogram(of_dictionary, edges)[0] / len(of_dictionary) for of_dictionary in values]
-    highest = max((float(share.max()) for share in shares), default=1.0)
-    fig = go.Figure()
-    seen: set[str] = set()
-    for row, ((name, _), share) in enumerate(zip(groups, shares, strict=True)):
-        role = role_of(str(name))
-        x = np.repeat(edges, 2)  # from the zero line up to the first bin, and down again after the last
-        y = row - np.concatenate([[0.0], np.repeat(share, 2), [0.0]]) * 0.95 / highest
-        key = {"name": ROLE_NAMES[role], "legendgroup": role, "showlegend": role not in seen}
-        seen.add(role)
-        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": ROLE_COLOURS[role], "width": 1.5}, **key)
+    groups = _tested_rows(verdicts, score).groupby("dictionary", sort=False)
+    drawn = [(escape_markup(name), rows[score].to_numpy(float)) for name, rows in groups]
+    roles = [role_of(str(name)) for name, _ in groups]
     caption = (
         f"The {html.unescape(_unit(score))} of the tested latents of each dictionary, with their number: the share in "
         f"each of {N_BINS_OF_SCORE} bins, on one scale. {ROLES_IN_WORDS}"
     )
-    heading = f"{_title(score)} and its nulls"
-    with_style(fig, heading, x=_unit(score), height=130 + 34 * len(groups), caption=caption)
-    row, peak = divmod(int(np.argmax(shares)), N_BINS_OF_SCORE) if shares else (0, 0)
-    is_late = peak > N_BINS_OF_SCORE / 2
-    side = {"xanchor": "right" if is_late else "left", "xshift": -3 if is_late else 3}
-    top = {"y": row - 0.95, "yanchor": "top", "showarrow": False, "borderpad": 0}
-    fig.add_annotation(x=edges[peak + (not is_late)], text=f"highest bin: {highest:.0%}", **side, **top)
+    colours = [ROLE_COLOURS[role] for role in roles]
+    fig = _ridges(drawn, colours, score, f"{_title(score)} and its nulls", caption, row_height=46)
+    for row, role in enumerate(roles):
+        key = {"name": ROLE_NAMES[role], "legendgroup": role, "showlegend": role not in roles[:row]}
+        fig.data[row].update(key)
+    return fig
+
+
+def _ridges(
+    named: list[tuple[str, np.ndarray]], colours: list[str], score: str, title: str, caption: str, *, row_height: int
+) -> go.Figure:
+    """Draw in each row the share of the values in equally wide bins, on one scale, which stands on the right."""
+    edges = np.histogram_bin_edges(np.concatenate([*(values for _, values in named), [0.0]]), N_BINS_OF_SCORE)
+    shares = [np.histogram(values, edges)[0] / len(values) for _, values in named]
+    highest = max((float(share.max()) for share in shares), default=1.0)
+    tick = next(step for step in (0.5, 0.2, 0.1, 0.05, 0.02) if step <= highest or step == 0.02)
+    fig = go.Figure()
+    x = np.repeat(edges, 2)  # from the zero line up to the first bin, and down again after the last
+    for row, (share, colour) in enumerate(zip(shares, colours, strict=True)):
+        y = row - np.concatenate([[0.0], np.repeat(share, 2), [0.0]]) * RIDGE / highest
+        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": colour, "width": 1.5}, showlegend=False)
+    fig.add_scatter(x=[None], y=[None], yaxis="y2", **BARE_TRACE)  # an axis without a trace is not drawn
+    rows = np.arange(len(named))
+    scale = {"tickvals": np.concatenate([rows, rows - RIDGE * tick / highest]), "overlaying": "y", "side": "right"}
+    scale |= {"ticktext": ["0"] * len(named) + [f"{tick:.0%}"] * len(named), "title_text": "share of the latents"}
+    fig.update_layout(yaxis2=scale)
+    with_style(fig, title, x=_unit(score), height=130 + row_height * len(named), caption=caption)
     margin = 0.01 * (edges[-1] - edges[0])  # so that a line at an end of the axis is whole
     fig.update_xaxes(range=[edges[0] - margin, edges[-1] + margin])
-    names = [f"{escape_markup(name)} ({len(rows):,})" for name, rows in groups]
-    lines = {"tickvals": list(range(len(names))), "ticktext": names, "showgrid": False, "ticks": ""}
-    return fig.update_yaxes(range=[len(names) - 0.6, -1.1], **lines)
+    fig.update_yaxes(range=[len(named) - 0.9, -1.05], showgrid=False)
+    names = [f"{name} ({len(values):,})" for name, values in named]
+    return fig.update_layout(yaxis={"tickvals": rows, "ticktext": names, "ticks": ""})
 
 
 @figure
 def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
     """Draw the verdicts of latents that fire on about as many tokens: above, the number of latents in each bin of the
     firing density, and below, the share of each verdict among them, where there are twenty or more. If verdicts only
-    followed density, one colour would fill each bin."""
+    followed density, one colour would fill each bin. The axis ends with the last bins of so many."""
     check_columns(ranking, "verdict", "density")
     fires = ranking[ranking["density"] > 0].dropna(subset=["verdict"])
     logs = np.log10(fires["density"].to_numpy(float))
@@ -251,30 +245,44 @@ def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
     fig = make_subplots(2, 1, shared_xaxes=True, row_heights=[0.25, 0.75], vertical_spacing=0.06)
     bar: dict[str, Any] = {"x": (edges[:-1] + edges[1:]) / 2, "width": 0.92 * BIN_WIDTH}
     fig.add_bar(**bar, y=n, marker_color=GREY, showlegend=False, row=1, col=1)
-    for verdict, rows in split_by_verdict(fires):
+    untested = fires["verdict"].isin(WITHOUT_SCORES)
+    for verdict, rows in split_by_verdict(fires.assign(verdict=fires["verdict"].mask(untested, "untested"))):
         of_verdict = np.histogram(np.log10(rows["density"].to_numpy(float)), edges)[0] * has_many
         if of_verdict.any():
             look = {"marker_color": VERDICT_COLOURS.get(verdict, GREY), "name": verdict_name(verdict)}
             hover = {"customdata": of_verdict, "hovertemplate": "%{customdata:,} (%{y:.0%})"}
             fig.add_bar(**bar, y=of_verdict / np.maximum(n, 1), **hover, **look, showlegend=True, row=2, col=1)
-    with_style(fig, "Verdicts by firing density").update_layout(barmode="stack", legend_traceorder="reversed")
+    caption = (
+        "Above, the number of latents by the share of the tokens on which they fire, in bins of its logarithm. Below, "
+        f"the share of each verdict in the bins of {MANY_LATENTS} or more latents. If verdicts only followed density, "
+        "one colour would fill each bin. Untested latents are too rare, without context or faint."
+    )
+    first, last = np.flatnonzero(has_many)[[0, -1]]
+    if n_beyond := n[:first].sum() + n[last + 1 :].sum():
+        caption += f" The {n_beyond:,} latents of lower and higher densities are not drawn."
+    with_style(fig, "Verdicts by firing density", caption=caption)
+    fig.update_layout(barmode="stack", legend_traceorder="reversed")
     fig.update_yaxes(title_text="latents", nticks=3, row=1, col=1)
     fig.update_yaxes(title_text="share of the bin", range=[0, 1], tickformat=".0%", nticks=4, row=2, col=1)
-    ticks = share_ticks(10 ** edges[0], 1.0)
+    ticks = share_ticks(10 ** edges[first], 10 ** edges[last + 1])
     fig.update_xaxes(title_text=AXIS_TITLES["density"], row=2, col=1)
-    return fig.update_xaxes(tickangle=0, tickvals=np.log10(ticks["tickvals"]).tolist(), ticktext=ticks["ticktext"])
+    fig.update_xaxes(range=[edges[first] - BIN_WIDTH / 2, edges[last + 1] + BIN_WIDTH / 2], tickangle=0)
+    return fig.update_xaxes(tickvals=np.log10(ticks["tickvals"]).tolist(), ticktext=ticks["ticktext"])
 
 
 @figure
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     """Draw precision against recall of the rules in words on held-out text: a panel per verdict, with the share of its
-    tested latents in each cell. Verdicts of fewer than 1% of these are left out. Each curve joins points of one F1,
-    which stands at its end on the right."""
+    tested latents in each cell, in colours of its logarithm. Verdicts of fewer than 1% of these are left out. Each
+    curve joins points of one F1, which stands at its end on the right."""
     check_columns(ranking, "latent", "verdict", "explanation_precision", "explanation_recall")
     scored = _tested_rows(ranking, "explanation_precision", "explanation_recall")
     groups = [(name, rows) for name, rows in split_by_verdict(scored) if len(rows) >= MIN_SHARE_OF_PANEL * len(scored)]
     titles = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
-    fig = make_subplots(1, max(len(groups), 1), shared_yaxes=True, horizontal_spacing=0.08, subplot_titles=titles)
+    n_panels = max(len(groups), 1)  # and a strip for what stands beside the last
+    look: dict[str, Any] = {"specs": [[{}] * n_panels + [None]], "column_widths": [1.0] * n_panels + [0.01]}
+    look |= {"shared_yaxes": True, "horizontal_spacing": 0.1, "subplot_titles": titles}
+    fig = make_subplots(1, n_panels + 1, **look)
     edges = np.linspace(0, 1, 11)
     middles = (edges[:-1] + edges[1:]) / 2
     inverse = [np.linspace(1, 2 / f1 - 1, 100) for f1 in LEVELS_OF_F1]  # values of recall, and of precision in reverse
@@ -289,17 +297,20 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
         cells = {"x": middles, "y": middles, "z": np.log10(shares), "customdata": shares, "showscale": column == 1}
         text = "precision %{y:.2f}, recall %{x:.2f}: %{customdata:.1%}<extra></extra>"
         fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, row=1, col=column)
-        fig.add_scatter(**curves, mode="lines", line={"color": INK, "width": 0.8}, **BARE_TRACE, row=1, col=column)
-    with_style(fig, "Rules in words", x="recall", height=240)
-    bar = colour_bar("share", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], x=1.16)
+        for line in ({"color": "white", "width": 2.4}, {"color": INK, "width": 0.8}):  # visible on dark cells too
+            fig.add_scatter(**curves, mode="lines", line=line, **BARE_TRACE, row=1, col=column)
+    with_style(fig, "Rules in words", x="recall", height=330)
+    flat = {"orientation": "h", "y": -0.32, "yanchor": "top", "len": 0.7}
+    bar = colour_bar("share of the latents (log scale)", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], **flat)
     bar["title"]["side"] = "top"
     scale = {"colorscale": LIGHT_TO_DARK, "zmin": -3, "zmax": -1, "colorbar": bar}
     fig.update_traces(**scale, selector={"type": "heatmap"})
     with_panel_titles(fig)
-    for f1 in LEVELS_OF_F1 if groups else ():  # beside the end of each curve in the last panel
-        text = f"F1 {f1}" if f1 == LEVELS_OF_F1[-1] else str(f1)
-        note = {"text": text, "showarrow": False, "xanchor": "left", "xshift": 2, "font_size": 11}
-        fig.add_annotation(x=1, y=f1 / (2 - f1), **note, row=1, col=len(groups))
+    for column in range(1, len(groups) + 1):  # beside the end of each curve
+        for f1 in LEVELS_OF_F1:
+            text = f"F1 {f1}" if (f1, column) == (LEVELS_OF_F1[-1], len(groups)) else str(f1)
+            note = {"text": text, "showarrow": False, "xanchor": "left", "xshift": 2, "font_size": 11}
+            fig.add_annotation(x=1, y=f1 / (2 - f1), **note, row=1, col=column)
     axis = {"range": [0, 1], "tickvals": [0, 0.5, 1], "showgrid": False}
     fig.update_xaxes(**axis).update_yaxes(**axis, ticks="")
     return fig.update_yaxes(title_text="precision", ticks="outside", row=1, col=1)

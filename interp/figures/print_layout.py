@@ -137,8 +137,8 @@ def _with_key(fig: go.Figure, size: float) -> go.Figure:
     lines: list[str] = []
     left = 0.0
     for trace in _keys(fig):
-        length = (count_letters(trace.name) + 4) * LETTER_WIDTH * size
-        if not lines or length > left:
+        length = (count_letters(trace.name) + 3.5) * LETTER_WIDTH * size
+        if not lines or length - size > left:  # the last has no space behind it
             lines.append("")
             left = fig.layout.width - 2 * _MARGIN["r"]
         hue, symbol = _legend_glyph(trace)

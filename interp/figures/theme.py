@@ -28,8 +28,8 @@ SEQUENCE = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, GREY)
 COLOUR_SCALE = "Cividis"
 DASHES = "4px,3px"
 """The dashes of a line for comparison. Those of plotly are as long as a panel of print is wide."""
-LIGHT_TO_DARK = [[0, "#b4d0e9"], [0.5, "#3f7fb5"], [1, "#062750"]]
-"""The colours of quantities from 0: the larger, the darker. 0 differs clearly from a white that is no value."""
+LIGHT_TO_DARK = [[0, "#e3eef8"], [0.5, "#5b94c6"], [1, "#062750"]]
+"""The colours of quantities: the larger, the darker. The least differs from white."""
 CJK_FONTS = "WenQuanYi Zen Hei, Droid Sans Fallback"
 """TrueType fonts of Chinese, Japanese and Korean, which are requested first. In a PDF, fonts of the other kind, such as
 Noto CJK, become Type 3, which publishers refuse. The second font has no Korean."""
@@ -62,6 +62,7 @@ def with_style(
         "separatethousands": True,
         "ticks": "outside",
         "automargin": True,
+        "ticklabeloverflow": "allow",
         "title_standoff": 8,
     }
     position = {"x": 0, "xref": "paper", "xanchor": "left", "automargin": True, "yref": "container", "pad_t": 8}
@@ -99,10 +100,13 @@ def with_panel_titles(fig: go.Figure) -> go.Figure:
 
 def share_ticks(low: float, high: float) -> dict[str, list]:
     """Return ticks at the powers of ten from `low` to `high`, or just beyond, labelled in percent. These are shares
-    above 0. If there are more than four ticks, every second one has no label: in a column, labels would overlap."""
+    above 0. If there are more than four ticks, the last one and every second one before it are labelled: in a column,
+    more labels would overlap."""
     powers = range(math.ceil(math.log10(low) - 0.3), math.floor(math.log10(high) + 0.3) + 1)
     step = 1 if len(powers) <= 4 else 2
-    labels = [f"{10.0 ** (power + 2):.{max(-power - 2, 0)}f}%" if power % step == 1 % step else "" for power in powers]
+    labels = [
+        f"{10.0 ** (power + 2):.{max(-power - 2, 0)}f}%" if (powers[-1] - power) % step == 0 else "" for power in powers
+    ]
     return {"tickvals": [10.0**power for power in powers], "ticktext": labels}
 
 

@@ -50,6 +50,8 @@ _MEANINGS = {
 }
 DRAWN_METRICS = ("loss", "fvu", "l0", "dead", "faint", "lr")
 """The columns that are drawn by default."""
+MAX_CIRCLES = 12
+"""Largest number of held-out losses that are drawn. More would hide the curve."""
 LOG_METRICS = ("fvu", "loss")
 """The columns of a dictionary that fall by orders of magnitude."""
 TICKS = {"dead": ".2~%", "faint": ".2~%", "tokens_per_second": "~s"}
@@ -105,6 +107,7 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
                 fig.add_trace(trace, **places[column])
         if "val_loss" in table and "loss" in columns:
             held_out = table.dropna(subset=["val_loss"])
+            held_out = held_out[:: -math.ceil(len(held_out) / MAX_CIRCLES) or -1]
             hollow = {"symbol": "circle-open", "size": 5, "color": INK if len(tables) == 1 else colour, "line_width": 1}
             style = {"mode": "markers", "marker": hollow}
             key = {"name": f"{name} validation".strip(), "legendgroup": name}
@@ -128,6 +131,8 @@ def training(run: Any, *, panels: Sequence[str] = (), levels: Mapping[str, float
     caption = f"{caption[0].upper()}{caption[1:]}"
     if has_held_out:
         caption += " Circles are the loss on held-out text."
+    if "loss" in columns and not is_dictionary:
+        caption += " The axis of the loss does not start at 0."
     if levels:
         caption += f" Dashed lines are the losses of {' and '.join(f'{name}s' for name in levels)}."
     caption += "".join(f" {_MEANINGS[column]}" for column in columns if column in _MEANINGS)

@@ -146,6 +146,8 @@ def test_no_line_of_a_graph_runs_behind_a_box(width):
     assert len(boxes) == (5 if width == "column" else 9) and len(lines) >= 10
     placed = [text for trace in fig.data if trace.mode == "text" for text in trace.text if text.endswith(" @ a")]
     assert len(placed) == (3 if width == "column" else 0), "the latents that are not at the last token"
+    texts = [text for trace in fig.data if trace.mode == "text" for text in trace.text]
+    assert ("ab" in texts) == (width == "column"), "where the tokens have no columns, the prompt stands below"
     for line in lines:
         points = [tuple(map(float, point.split(","))) for point in re.findall(r"[-\d.e]+,[-\d.e]+", line.path)]
         at = np.linspace(np.array(points[:-1]), np.array(points[1:]), 20).reshape(-1, 2)  # of the control polygon

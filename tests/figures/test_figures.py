@@ -226,7 +226,7 @@ def test_activation_histogram_draws_the_bins_of_its_latent():
 
 def test_training_draws_the_given_panels_and_a_line_for_each_level(metrics):
     figure = figures.training(metrics, panels=["loss"], levels={"unigram": 6.5, "bigram": 4.25})
-    assert list(figure.data[1].x) == list(metrics["tokens"][1::2]) and len(figure.data) == 2
+    assert sorted(figure.data[1].x) == list(metrics["tokens"][1::2]) and len(figure.data) == 2
     assert [shape.y0 for shape in figure.layout.shapes] == [6.5, 4.25]
     beside = figures.training(metrics, panels=["l0", "loss"], levels={"unigram": 6.5})
     assert [shape.yref for shape in beside.layout.shapes] == ["y2"], "the panel of the loss"
@@ -285,7 +285,7 @@ def test_training_of_a_sweep_is_named_by_what_differs(metrics, tmp_path):
 
 def test_training_of_a_model_has_its_held_out_loss(metrics):
     figure = figures.training(metrics[["tokens", "loss", "val_loss"]].assign(grad_norm=1.0, lr=1e-3))
-    assert list(figure.data[-1].x) == list(metrics["tokens"][1::2]) and figure.data[-1].name == "validation"
+    assert sorted(figure.data[-1].x) == list(metrics["tokens"][1::2]) and figure.data[-1].name == "validation"
     assert figure.layout.title.text == "Training of the model" and figure.layout.yaxis.type != "log"
 
 
@@ -293,17 +293,15 @@ def test_the_verdicts_of_a_bin_of_density_are_shares_of_its_latents(ranking):
     verdicts = ["monosemantic"] * 20 + ["too-rare"] * 10 + ["dense"] * 19 + ["dead"]
     rows = pd.DataFrame({"verdict": verdicts, "density": [0.01] * 30 + [0.3] * 19 + [0.0]})
     number, mono, rare = figures.verdicts_by_density(rows).data
-    assert (number.y.sum(), mono.name, rare.name) == (49, "monosemantic", "too rare"), "the dead one has no density"
+    assert (number.y.sum(), mono.name, rare.name) == (49, "monosemantic", "untested"), "the dead one has no density"
     at = {float(n): share for n, share in zip(number.y, zip(mono.y, rare.y, strict=True), strict=True)}
     assert at[30.0] == pytest.approx((2 / 3, 1 / 3)) and at[19.0] == at[0.0] == (0, 0), "of so few there are no shares"
-    assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS[v] for v in ("monosemantic", "too-rare")]
-    scores = figures.score_distributions(ranking, score="monosemanticity")
-    counts = [int(label.partition("<br>")[2]) for label in scores.layout.xaxis.ticktext]
-    assert sum(counts) == 40, "of six verdicts four are tested"
-    bars = list(scores.select_traces({"type": "bar"}))
-    assert len(bars) == 4 and all(sum(each.customdata) == pytest.approx(1) for each in bars)
-    low, high = (each for each in np.quantile(ranking["monosemanticity"], [0, 1]))
-    assert all(min(each.y) > low and max(each.y) < high for each in bars), "no bar is beyond the scores"
+    assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS["monosemantic"], GREY]
+    by_density = figures.verdicts_by_density(rows)
+    low, high = by_density.layout.xaxis.range
+    assert (
+        low < np.log10(0.01) < high < np.log10(0.3) and "The 19 latents of lower" in by_density.layout.meta["caption"]
+    )
 
 
 def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
@@ -311,7 +309,7 @@ def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
     rows += [("dense", 0.5, 0.5), ("dead", 1.0, 1.0)]
     table = pd.DataFrame(rows, columns=["verdict", "explanation_precision", "explanation_recall"])
     figure = figures.precision_recall(pd.concat([table[:2], table]).assign(latent=1))
-    *titles, _, _, _, _ = (note.text for note in figure.layout.annotations)  # and the four F1
+    titles = [note.text for note in figure.layout.annotations][:-8]  # and four F1 in each panel
     assert titles == ["monosemantic<br>4", "polysemantic<br>298"], "a dense latent is 0.3% of them"
     cells = [10 ** np.array(trace.z) for trace in figure.select_traces({"type": "heatmap"})]
     assert [np.nansum(each) for each in cells] == pytest.approx([1, 1])
@@ -331,9 +329,15 @@ def test_the_recovered_cross_entropy_has_its_interval():
 def test_score_distributions_leave_out_what_was_not_tested():
     verdicts = ["monosemantic"] * 3 + ["polysemantic"] * 2 + ["too-rare", "dead", "unranked"]
     table = pd.DataFrame({"verdict": verdicts, "monosemanticity": [0.9, 0.8, 0.7, 0.1, 0.2, 0.0, 0.0, 0.0]})
-    drawn = figures.score_distributions(table, score="monosemanticity").data
-    assert [len(trace.y) for trace in drawn] == [3, 2] and min(min(trace.y) for trace in drawn) == 0.1
-    assert [trace.type for trace in drawn] == ["scatter", "scatter"], "bars of so few would show what is not there"
+    drawn = figures.score_distributions(table, score="monosemanticity")
+    assert drawn.layout.yaxis.ticktext == ("monosemantic (3)",), "the others are fewer"
+    assert "The 2 polysemantic latents are not drawn" in drawn.layout.meta["caption"]
+    of_many = pd.concat([table[:5]] * 10)
+    ridges = figures.score_distributions(of_many, score="monosemanticity")
+    assert ridges.layout.yaxis.ticktext == ("monosemantic (30)", "polysemantic (20)")
+    mono, poly, _, *medians = ridges.data
+    assert [line.x[0] for line in medians] == pytest.approx([0.8, 0.15])
+    assert (0 - min(mono.y)) / (1 - min(poly.y)) == pytest.approx((1 / 3) / (1 / 2)), "one scale"
 
 
 def names_in(figure: go.Figure) -> list[go.layout.Annotation]:
@@ -414,7 +418,7 @@ def test_long_labels_and_titles_leave_room_for_the_plot():
 
 def test_ticks_of_shares_are_in_percent_and_do_not_crowd():
     assert share_ticks(2e-3, 0.5)["ticktext"] == ["1%", "10%"]
-    assert share_ticks(1e-6, 1.0)["ticktext"] == ["", "0.001%", "", "0.1%", "", "10%", ""]
+    assert share_ticks(1e-6, 1.0)["ticktext"] == ["0.0001%", "", "0.01%", "", "1%", "", "100%"]
 
 
 def test_printed_lines_keep_every_corner():
@@ -426,7 +430,11 @@ def test_printed_lines_keep_every_corner():
 def test_ridges_of_scores_have_one_scale():
     table = pd.DataFrame({"dictionary": ["SAE"] * 4 + ["null"] * 8, "verdict": "monosemantic"})
     table["monosemanticity"] = [0.1, 0.5, 0.9, 0.9, *np.linspace(0, 1, 8)]
-    dictionary, null = figures.scores_beside_nulls(table).data
+    figure = figures.scores_beside_nulls(table)
+    dictionary, null, _ = figure.data
+    scale = figure.layout.yaxis2
+    assert scale.ticktext == ("0", "0", "50%", "50%") and scale.range == figure.layout.yaxis.range
+    assert scale.tickvals[2] == min(dictionary.y)
     assert dictionary.y[0] == dictionary.y[-1] == 0 and null.y[0] == null.y[-1] == 1
     assert (0 - min(dictionary.y)) / (1 - min(null.y)) == pytest.approx((2 / 4) / (1 / 8))
 
@@ -608,6 +616,8 @@ def test_examples_are_below_one_another_where_they_fire_and_unlike_ones_come_fir
     texts = figures.example_text(rows, vocab, n=2).data[0].text
     shown = "".join(texts).replace("\u00a0", " ")
     assert shown == " a be a bee", "the second and the last fire in the word of the first"
+    texts = figures.example_text(rows, vocab, n=4).data[0].text
+    assert "".join(texts).replace("\u00a0", " ") == shown, "half of them are unlike, and no others are drawn"
 
 
 def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_right():
@@ -628,10 +638,11 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
 def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
     pairs = pd.DataFrame([(0, 1, 0.5), (2, 3, 0.4), (1, 4, 0.3)], columns=["latent", "other", "jaccard"])
     figure = figures.coactivation_heatmap(pairs, n=3)
-    heat, unknown = figure.data
+    heat, key = figure.data
     assert (heat.zmin, heat.zmax) == (0, 1) and heat.colorbar.title.text == "Jaccard index"
     known = ~np.isnan(np.array(heat.z))
-    assert np.array_equal(np.isnan(np.array(unknown.z)), known | np.eye(3, dtype=bool)) and known.sum() == 4
+    assert known.sum() == 4 and key.name == "a latent with itself, or a pair that is not known"
+    assert key.marker.color == figure.layout.plot_bgcolor, "the grey behind the cells is explained"
     ticks = figure.layout.yaxis.ticktext
     assert set(ticks) == {"\u20680\u2069", "\u20681\u2069", "\u20684\u2069"}
     assert np.nansum(np.array(heat.z)) == pytest.approx(1.6)

@@ -320,6 +320,17 @@ def test_one_sentence_tells_that_the_predictions_change_and_the_loss_does_not(br
     assert "random weights" in learnt and "predictions" not in same
 
 
+def test_no_effect_is_seen_only_where_the_interval_is_within_the_median_effect(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    browser.evaluate("Object.assign(report.columns, { effect: [0.1, 0.3, 5, 4], effect_low: [0.01, 0.1, 2, -1] })")
+    answers = "[[0.2, 0.4], [-0.2, -0.1], [-0.1, 0.2], [-0.1, 0.4], [-0.4, 0.1]].map(([low, high]) =>"
+    answers += " report.h('p', null, report.effectAnswer(low, high)).textContent)"
+    assert browser.evaluate(answers) == ["yes", "loss falls", "none seen", "unclear", "unclear"], "0.3 is the median"
+    effects = "{ likelier: [], less_likely: [], beyond_null: [0.41, -0.017, 0.83], sequences: 8 }"
+    made = f"report.effectsElement({{ tokens: [], examples: [], effects: {effects} }}, null).textContent"
+    assert "It is unclear whether the loss rises more without it than with its null" in browser.evaluate(made)
+
+
 def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     said = f"""(async () => {{{{

@@ -21,7 +21,7 @@ import {
 import { CLEAR_F1 } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 import { explanationScores, verdictEvidence } from "./evidence.js";
-import { effectsElement, inNats, logitsElement } from "./logits.js";
+import { effectAnswer, effectsElement, inNats, logitsElement } from "./logits.js";
 import { neighbourhood } from "./neighbourhood.js";
 import { noteEditor } from "./notes.js";
 import { visit } from "./table.js";
@@ -221,7 +221,8 @@ function effect(latent) {
   const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
   if (value === null || low === null) return null;
   const isSure = low > 0 || high < 0;
-  return h("span", null, term("effect"), isSure ? ` ${value > 0 ? "+" : ""}${inNats(value)} nats` : " none seen");
+  return h("span", null, term("effect"), " ",
+    isSure ? `${value > 0 ? "+" : ""}${inNats(value)} nats` : effectAnswer(low, high));
 }
 
 /* Links to the table, and to the previous, next and nearest features. */

@@ -2,7 +2,7 @@
  * changes. */
 
 import { columns } from "../data/features.js";
-import { page } from "../data/files.js";
+import { lazily, page } from "../data/files.js";
 import { word } from "../data/vocabulary.js";
 import { barCell, block, foldedElement, h, headElement, nothing, rowHead } from "../elements/elements.js";
 import { format } from "../elements/format.js";
@@ -142,6 +142,25 @@ function learntRow(learnt) {
 const notLearnt = () => h("p.why", null,
   "It is more likely a feature of a model with random weights than of a trained one.");
 
+/* The median effect, in nats, of the features that have one; infinite where none has. */
+const medianEffect = lazily(() => {
+  const known = (columns.effect ?? []).filter((_, i) => columns.effect_low[i] > 0).sort((a, b) => a - b);
+  return known.length ? known[Math.floor(known.length / 2)] : Infinity;
+});
+
+/* Whether an interval around 0 is too wide to say that there is no effect: it reaches beyond that median. */
+const isUnclear = (low, high) => low <= 0 && high >= 0 && Math.max(-low, high) >= medianEffect();
+
+/** Whether a feature has an effect, by the 95 % interval of it.
+ * @type {(low: number, high: number) => Child} */
+export function effectAnswer(low, high) {
+  if (isUnclear(low, high)) {
+    return tipped("unclear", `Its 95 % interval includes 0, and reaches beyond ${inNats(medianEffect())} nats, the median `
+      + "effect of the features that have one.");
+  }
+  return low > 0 ? h("b", null, "yes") : high < 0 ? h("b", null, "loss falls") : "none seen";
+}
+
 /* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
 function effectRow(beyond) {
   const [mean, low, high] = beyond;
@@ -150,7 +169,7 @@ function effectRow(beyond) {
     rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
       + "features, in nats, with the 95 % interval.")),
     h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], null, true)),
-    h("td", null, low > 0 || high < 0 ? h("b", null, low > 0 ? "yes" : "loss falls") : "none seen"));
+    h("td", null, effectAnswer(low, high)));
 }
 
 /* The same in a sentence, which also tells whether the predictions change where the loss does not. */
@@ -158,7 +177,8 @@ function effectInWords({ beyond_null: [mean, low, high], kl, null_kl: nullKl }) 
   if (mean === null || low === null) return null;
   if (low <= 0 && high >= 0) {
     const isOther = (kl?.[1] ?? -Infinity) > (nullKl?.[0] ?? Infinity);
-    return h("p.why", null, h("b", null, "Without it the loss rises no more"), " than with its ", term("null"),
+    return h("p.why", null, h("b", null, isUnclear(low, high) ? "It is unclear whether the loss rises more without it"
+      : "Without it the loss rises no more"), " than with its ", term("null"),
       h("span.muted", null, ` (${mean > 0 ? "+" : ""}${inNats(mean)} nats, 95 %: ${inNats(low)} to ${inNats(high)})`),
       isOther ? ", but the predictions change more." : ".");
   }

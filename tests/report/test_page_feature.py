@@ -331,6 +331,15 @@ def test_no_effect_is_seen_only_where_the_interval_is_within_the_median_effect(b
     assert "It is unclear whether the loss rises more without it than with its null" in browser.evaluate(made)
 
 
+def test_a_label_that_has_most_firings_is_told_to_have_few_of_its_tokens_fired_on(browser, address):
+    browser.open(f"{address}#feature/{SPLIT}")
+    said = "report.labelsElement([['prose', 0.88, 0.012, 0.9, 0.006, 0.1]]).textContent"
+    assert browser.evaluate(said) == (
+        "No label predicts its firings. The best, prose, has 88 % of them, but it fires on 0.60 % of the tokens there: "
+        "F1 0.01."
+    )
+
+
 def test_a_feature_of_one_meaning_says_what_its_senses_are(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
     said = f"""(async () => {{{{

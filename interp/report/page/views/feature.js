@@ -87,13 +87,16 @@ function together(latent, { coactivations }) {
   return links(latent, coactivations, heads, cells, "It does not fire with any other feature.");
 }
 
-function labels(all) {
+/** The labels that predict its firings, or how far the best one does.
+ * @type {(all: Feature["labels"]) => HTMLElement} */
+export function labelsElement(all) {
   if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
   const rows = all.filter(([, , f1]) => f1 >= page.min_f1);
   if (!rows.length) {
-    const [[best, , f1]] = all;
-    const known = f1 < 0.005 ? "" : `; the best, ${format.words(best)}, has an F1 of ${format.fixed(f1)}`;
-    return nothing(`None tells where it fires${known}.`);
+    const [[best, share, f1, , recall]] = all;
+    const known = ` The best, ${format.words(best)}, has ${format.percent(share)} of them, but it fires on `
+      + `${format.percent(recall)} of the tokens there: F1 ${format.fixed(f1)}.`;
+    return nothing(`No label predicts its firings.${f1 < 0.005 ? "" : known}`);
   }
   const line = ([label, share, ...scores]) => (
     h("tr", null, rowHead(format.words(label)), h("td", null, format.percent(share)),
@@ -295,7 +298,7 @@ function contents(latent, feature) {
     effectsElement(feature, columns.learnt[latent]),
     ranked ? block("Does it have one meaning?", verdictEvidence(latent, feature)) : null,
     hasText ? block(["Tokens before and after", h("small", null, " and their firings")], around) : null,
-    block("Labels", labels(feature.labels)),
+    block("Labels", labelsElement(feature.labels)),
     explanationScores(latent, feature),
     near,
     folded("Features that fire with it", () => together(latent, feature)),

@@ -193,7 +193,7 @@ const interval = ([, low, high]) =>
 
 /* All measurements of its removal. */
 function consequences(measured, script) {
-  const { sequences, why, likelier, less_likely: lessLikely } = measured;
+  const { sequences, why, likelier, less_likely: lessLikely, beyond_null: [, low, high] } = measured;
   const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
   const rows = [
     changeRow("Loss where it fires", measured.loss_change, measured.null_loss_change),
@@ -203,7 +203,7 @@ function consequences(measured, script) {
   const legend = `Change when the feature is set to 0, in nats, with 95 % intervals, in ${n}. `;
   return [
     effectInWords(measured),
-    why ? h("p.why", null, why) : null,
+    why && !isUnclear(low, high) ? h("p.why", null, why) : null,
     foldedElement("details", "What changes without it", () => [
       h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
       h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),

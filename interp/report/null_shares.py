@@ -17,7 +17,7 @@ from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, MATCHED,
 from interp.display.verdict_looks import VERDICT_LOOKS
 from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW, UNTESTED
 from interp.report.inputs import ReportInputs
-from interp.report.json_text import format_percent, number
+from interp.report.json_text import number
 from interp.statistics.estimates import Estimate, difference
 from interp.verdict.verdict_shares import verdict_shares
 
@@ -26,8 +26,8 @@ OWN_NAME = "this page's dictionary"
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
     """Return the share of one meaning of the dictionary, trained as its nulls were (`matched`), and the share of the
-    closest null, each as a row of `share_rows`, and their difference with its 95 % interval. Returns None if nulls are
-    unknown."""
+    closest null, each as a row of `share_rows`, their difference with its 95 % interval, and both shares `of_tested`
+    features, where some are too rare to be tested. Returns None if nulls are unknown."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
     matched = next((row for row in rows if row["kind"] == "matched"), None)
@@ -35,7 +35,10 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
         return None
     nearest = max(nulls, key=lambda row: row["one"][0])
     between = difference(Estimate(*matched["one"]), Estimate(*nearest["one"]))
-    return {"matched": matched, "null": nearest, "difference": [number(x, 4) for x in between]}
+    of_tested = [number(_of_tested(row, _verdicts_in(inputs)), 4) for row in (matched, nearest)]
+    is_same = of_tested == [number(row["one"][0], 4) for row in (matched, nearest)]
+    compared = {"matched": matched, "null": nearest, "difference": [number(x, 4) for x in between]}
+    return compared | {"of_tested": None if is_same else of_tested}
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
@@ -44,33 +47,23 @@ def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
     rows = share_rows(inputs)
     if not rows:
         return None
-    verdicts = _verdicts_in(inputs)
-    finding = _finding(rows, verdicts)
-    return {"verdicts": verdicts, "rows": rows, "finding": finding, "account": _account(rows)}
+    return {"verdicts": _verdicts_in(inputs), "rows": rows, "finding": _finding(rows), "account": _account(rows)}
 
 
-def _finding(rows: list[dict[str, Any]], verdicts: list[str]) -> str:
-    """Say whether the share of one meaning distinguishes this dictionary from all others, what follows if it does not,
-    and how it is among the tested features; nothing if it is not known."""
+def _finding(rows: list[dict[str, Any]]) -> str:
+    """Say whether the share of one meaning distinguishes this dictionary from all others, and what follows if it does
+    not; nothing if it is not known."""
     one = {row["dictionary"]: row["one"] for row in rows if row["one"]}
     others = [name for name in one if name not in (OWN_NAME, MATCHED, TWIN)]
     if MATCHED not in one or not others:
         return ""
-    share, low, _ = one[MATCHED]
-    near = [name for name in others if one[name][2] >= low]
+    _, low, _ = one[MATCHED]
+    near = [f"the {name}" for name in others if one[name][2] >= low]
     if not near:
         return "At equal training, its share with one meaning is above that of all that it is compared with."
-    rest = (
+    return (
         f"At equal training, its share with one meaning is not clearly above that of {' and '.join(near)}. So a "
         "feature that has one meaning need not be one that the model learnt."
-    )
-    tested = {row["dictionary"]: _of_tested(row, verdicts) for row in rows if row["one"]}
-    closest = max(others, key=lambda name: one[name][0])
-    if (tested[MATCHED], tested[closest]) == (share, one[closest][0]):
-        return rest
-    return (
-        f"{rest} Features too rare to be tested count as having none; of those tested, "
-        f"{format_percent(tested[MATCHED])} have one against {format_percent(tested[closest])} ({closest})."
     )
 
 

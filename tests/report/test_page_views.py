@@ -138,13 +138,13 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     row = {"means": "…", "judged": 90, "faint": 0, "dead": 0}
     matched = {**row, "title": "after 1M tokens", "kind": "matched", "one": [0.72, 0.67, 0.76]}
     null = {**row, "title": "frozen decoder", "kind": "null", "one": [0.71, 0.65, 0.76]}
-    compared = json.dumps({"matched": matched, "null": null, "difference": [0.01, -0.06, 0.08]})
+    compared = {"matched": matched, "null": null, "difference": [0.01, -0.06, 0.08], "of_tested": [0.81, 0.74]}
     script = page / "data" / "page.js"
-    script.write_text(script.read_text().replace('"null":null', f'"null":{compared}', 1))
+    script.write_text(script.read_text().replace('"null":null', f'"null":{json.dumps(compared)}', 1))
     browser.open((page / "index.html").as_uri())
     own, comparison = browser.text(".share p")
     assert own == f"80 % of {D_SAE} in use"
-    assert comparison == "at equal training 72 %, closest null 71 %: not told apart"
+    assert comparison == "72 % at equal training, 71 % closest null: not told apart"
     widths = (
         "Array.from(document.querySelectorAll('.share .scale i'), (i) => i.offsetWidth / i.parentElement.offsetWidth)"
     )
@@ -156,7 +156,8 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
         f"report.findingElements({json.dumps(finding)}).map((each) => [each.className, each.textContent])"
     )
     assert said == [["conclusion", "Its share is not above."], ["", "So one meaning is not enough. A third sentence."]]
-    own, fair = browser.text(".findings tbody tr")[:2]
+    own, fair, tested = browser.text(".findings tbody tr")[:3]
+    assert "of those tested81" in tested and tested.endswith("74\u00a0% frozen decoder")
     assert fair.startswith("have one meaningat equal training, after 1M tokens72") and fair.endswith("not told apart")
     assert own.startswith(f"have one meaning24 of {D_SAE}80") and "at equal training" in own
 

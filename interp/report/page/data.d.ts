@@ -40,7 +40,10 @@ interface PageFacts {
   min_f1: number;
   sense_letters: string;
   shares: QuestionShare[];
-  null: { matched: DictionaryShares; null: DictionaryShares; difference: Share } | null;
+  null: {
+    matched: DictionaryShares; null: DictionaryShares; difference: Share;
+    of_tested: [matched: number, ofNull: number] | null;
+  } | null;
   logits: string;
   largest_by_chance: number; // logit effect in standard deviations
   label_sets: string[][];

@@ -155,8 +155,8 @@ const isUnclear = (low, high) => low <= 0 && high >= 0 && Math.max(-low, high) >
  * @type {(low: number, high: number) => Child} */
 export function effectAnswer(low, high) {
   if (isUnclear(low, high)) {
-    return tipped("unclear", `Its 95 % interval includes 0, and reaches beyond ${inNats(medianEffect())} nats, the median `
-      + "effect of the features that have one.");
+    return tipped("unclear", `Its 95 % interval includes 0, and reaches beyond ${inNats(medianEffect())} nats, the `
+      + "median effect of the features that have one.");
   }
   return low > 0 ? h("b", null, "yes") : high < 0 ? h("b", null, "loss falls") : "none seen";
 }

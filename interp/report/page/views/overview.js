@@ -55,6 +55,8 @@ function claim(heading, { n, of, interval, note }, among, { compared = null, bes
     h("p", null, below));
 }
 
+/* A share that is compared, nearly as large as that of the dictionary. */
+const beside = (share, what) => h("span.beside", null, h("b.figure", null, percent(share)), " ", what);
 const apart = (is) => h("b", null, is ? "told apart" : "not told apart");
 
 /* The share of the dictionary, and that which can be compared: with the same settings, learnt from as many tokens as
@@ -69,16 +71,15 @@ function oneMeaning(known) {
     `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const points = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
   return claim(heading, known, "in use", { compared: matched.one[0], beside: nearest.one[0] },
-    tipped("at equal training", told(matched)), " ", h("b", null, percent(matched.one[0])), ", ",
-    tipped("closest null", `${told(nearest)} ${points}`), " ", h("b", null, percent(nearest.one[0])), ": ",
-    apart(difference[1] > 0));
+    beside(matched.one[0], tipped("at equal training", told(matched))), ", ",
+    beside(nearest.one[0], tipped("closest null", `${told(nearest)} ${points}`)), ": ", apart(difference[1] > 0));
 }
 
 const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", {},
-  h("b", null, percent(1 - known.n / known.of)), " look like features of a model with random weights");
+  beside(1 - known.n / known.of, "look like"), " features of a model with random weights");
 
 const effect = (known) => claim(term("effect", "Effect when removed"), known, "ablated", { beside: known.chance },
-  "by chance ", h("b", null, percent(known.chance)), ": ", apart(known.interval[0] > known.chance));
+  beside(known.chance, "by chance"), ": ", apart(known.interval[0] > known.chance));
 
 const PANELS = { "one meaning": oneMeaning, learnt, effect };
 

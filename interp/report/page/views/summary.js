@@ -123,17 +123,19 @@ function sharesTable() {
   const line = (kind, name, of, [value, ...ends], comparison) => h(kind, null,
     rowHead(words[name], term(name), h("small", null, of)),
     h("td", null, share(value)),
-    h("td", null, range(ends), "\u00a0%"),
+    ends.length ? h("td", null, range(ends), "\u00a0%") : h("td", null, "–"),
     h("td.beside-null", null, comparison));
   const lineOf = (row) => [line("tr", row.name,
     `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row)),
   compared && row.name === "one meaning" ? fair() : null];
-  /* The same at equal training, which can be compared. */
+  /* The same at equal training, which can be compared, and of the tested features alone. */
   const fair = () => {
-    const { matched, null: { one: [closest, ...ends], title }, difference } = compared;
+    const { matched, null: { one: [closest, ...ends], title }, difference, of_tested: ofTested } = compared;
     const verdict = difference[1] > 0 ? "told apart" : "not told apart";
-    return line("tr.aside", "one meaning", `at equal training, ${matched.title}`, matched.one,
-      [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, verdict)]);
+    return [line("tr.aside", "one meaning", `at equal training, ${matched.title}`, matched.one,
+      [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, verdict)]),
+    ofTested && line("tr.aside", "one meaning", "at equal training, of those tested", [ofTested[0]],
+      [share(ofTested[1]), ` ${title}`])];
   };
   const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
   const table = h("table.plain.findings", null, headElement(heads),

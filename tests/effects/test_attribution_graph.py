@@ -747,6 +747,12 @@ def test_a_page_says_first_what_agrees_with_ablation(graph: AttributionGraph, ch
     assert chromium.text("#trust summary")[0].endswith("0.90 (by chance 0.30).")
     change(chromium, answer=graph.node_ids()[graph.nodes.index[graph.nodes["type"] == "logit"][1]])
     assert "chance" not in chromium.text("#trust")[0], "the scores are of paths to the likeliest next token"
+    likeliest = chromium.evaluate("modules['words.js'].wordOf(modules['graph.js'].logits[0])")
+    assert chromium.text("#trust summary")[0].endswith(f"The table of scores is that of “{likeliest}”.")
+    wide = better.assign(agreement_of_pairs=0.5, replacement=0.7, completeness=0.8, nodes=65)
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", beside=wide, overwrite=True), 390, 844)
+    chromium.evaluate("document.querySelector('#trust details').open = true")
+    assert chromium.evaluate("document.documentElement.scrollWidth") == 390, "the table moves within its own box"
     written = chromium.evaluate("[0, 0.004, 0.006].map(modules['words.js'].percent)")
     assert written == ["0 %", "under 1 %", "1 %"]
 

@@ -25,6 +25,8 @@ export function edgeCard(pair) {
     element("h2", {}, link ? "An edge" : "An effect"),
     element("p", {}, nodeButton(source), " → ", nodeButton(target)),
     element("dl", {}, ...known),
+    element("p", { class: "muted" }, "They differ where attention, norms or other latents answer the change. What the "
+      + "model does is told by ablation; the first two say where in the graph it comes from."),
   ];
   const carriers = heads.get(keyOf(pair)) ?? [];
   if (!carriers.length) return parts;

@@ -6,7 +6,7 @@ import { byId, data, kindOf, links, metadata } from "./graph.js";
 import { answerWord } from "./links.js";
 import { strengthSlider } from "./live.js";
 import { groupsAsList, move, state } from "./state.js";
-import { short, sumOf } from "./words.js";
+import { signed, sumOf } from "./words.js";
 
 const fieldOf = (value, more) => {
   const field = element("input", { type: "text", "aria-label": "name of the group", ...more });
@@ -27,10 +27,10 @@ export function groupList() {
   const rows = groupsAsList().map(([name, ...ids]) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === state.answer);
     const rename = () => move(ids, field.value.trim());
-    const field = fieldOf(name, { size: 18, onchange: rename });
+    const field = fieldOf(name, { size: 18, title: name, onchange: rename });
     const latents = ids.filter((id) => kindOf(byId.get(id)) === "latent");
     const sum = sumOf(out, ({ weight }) => weight);
-    return [element("span", {}, field, ...strengthSlider("all", latents)), String(ids.length), short(sum)];
+    return [element("span", {}, field, ...strengthSlider("all", latents)), String(ids.length), signed(sum)];
   });
   const save = element("button", { onclick: download }, "save graph and groups");
   const list = titled("groups", ["group", "nodes", `to ${answerWord()}`], rows, "h2");

@@ -15,7 +15,7 @@ const MOST_LINES = 3; // of a name
 const INSIDE = { sides: 17, value: 44 }; // what the sides of a box and a number take of its width
 const BOX = { least: 96, eachName: 24, leastOfMany: 250, most: 380, beside: 66, border: 6 };
 const NARROWEST = 0.7; // of those least widths, where a frame is too narrow for them
-const SPACE = { least: 36, each: 7, most: 130 }; // between two rows, by the strands in it
+const SPACE = { least: 36, each: 7, most: 130, tightest: 0.6 }; // between two rows, by the strands in it
 const STRAND = { least: 1, most: 9, gap: 3 };
 const BETWEEN = 14; // two columns
 const MOST_UNUSED = 56;
@@ -74,8 +74,9 @@ function rowsOf(boxes, strands, leastHeight, line) {
   });
   const spare = leastHeight - MARGIN.top - MARGIN.bottom - sumOf(heights) - sumOf(spaces);
   const part = Math.min(1, Math.max(0, spare) / (sumOf(spaces, (space) => SPACE.most - space) || 1));
+  const fit = Math.max(SPACE.tightest, 1 + Math.min(0, spare) / (sumOf(spaces) || 1));
   spaces.forEach((space, k) => {
-    spaces[k] += (SPACE.most - space) * part;
+    spaces[k] = space * fit + (SPACE.most - space) * part;
   });
   let bottom = MARGIN.top + sumOf(heights) + sumOf(spaces);
   const rows = new Map();

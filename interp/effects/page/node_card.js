@@ -32,10 +32,10 @@ export function nodeCard(node) {
     parts.push(element("p", {}, element("a", { href: facts.page }, "the page of this feature")));
   if (facts?.logits.length) parts.push(tokenList("raises", facts.logits));
   if (isLatent) parts.push(...strengthSlider("this latent", [node.node_id]));
+  if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   const unit = kindOf(node) === "logit" ? "nats" : "units of its activation";
   parts.push(...edgeTable(`is fed by, in ${unit}`, node.node_id, "source"));
   parts.push(...edgeTable("feeds, in units of each activation, and next tokens in nats", node.node_id, "target"));
-  if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   if (kindOf(node) !== "logit") parts.push(element("h3", {}, "group"), groupField(node));
   return parts;
 }

@@ -5,7 +5,7 @@ import { element, table, the } from "./elements.js";
 import { byId, data, keyOf, logits } from "./graph.js";
 import { answerWord, edgeButton, inList } from "./links.js";
 import { state } from "./state.js";
-import { short } from "./words.js";
+import { short, wordOf } from "./words.js";
 
 const MOST_EFFECTS = 60;
 const HEADS = { nodes: "nodes with 80 % of the influence" };
@@ -48,6 +48,7 @@ function trustSentence() {
   const [own, ...nulls] = data.scores;
   const chance = nulls.find(({ graph }) => graph === "attributions shuffled");
   const isScored = state.answer === logits[0].node_id;
+  if (own && !isScored) said.push(`The table of scores is that of “${wordOf(logits[0])}”.`);
   const known = ["effects", "pairs", "paths"].filter((name) => isScored &&
     [own, chance].every((row) => (row?.[`agreement_of_${name}`] ?? null) !== null));
   const valueOf = (row, name) => row[`agreement_of_${name}`];

@@ -914,7 +914,7 @@ def test_a_panel_leaves_the_figure_of_its_caller_as_it_was():
     assert shown["title"] == "Firing density of the features", "in the page's word"
     assert shown["figure"]["layout"]["yaxis"]["title"]["text"] == "features"
     axis = shown["figure"]["layout"]["xaxis"]
-    assert axis["ticktext"][0] == "none" and axis["ticktext"][-2:] == ["10%", ""]
+    assert axis["ticktext"][0] == "none" and axis["ticktext"][-2:] == ["", "100%"]
     assert not {"title", "width"} & shown["figure"]["layout"].keys()
     curves = pd.DataFrame({"tokens": [1, 2], "l0": [9.0, 8.0], "fvu": [0.5, 0.4], "dead": [0.0, 0.1]})
     trained = Panel(note="", figure=figures.training(curves, panels=["fvu", "l0"])).payload()

@@ -5,9 +5,10 @@ const still = { mode: "immediate", frame: { duration: 0, redraw: true }, transit
 const NARROW = 560, GAP = 92, TITLE = 30;
 
 function draw(place) {
-  if (place.dataset.drawn) return;
+  const source = document.getElementById(place.dataset.figure);
+  if (!source || place.dataset.drawn) return;
   place.dataset.drawn = "true";
-  const figure = JSON.parse(document.getElementById(place.dataset.figure).textContent);
+  const figure = JSON.parse(source.textContent);
   const layout = figure.layout, slider = (layout.sliders || [])[0], frames = figure.frames || [];
   const plot = place.appendChild(document.createElement("div"));
   const room = place.clientWidth, isNarrow = room < NARROW, least = (layout.meta || {}).min_width;

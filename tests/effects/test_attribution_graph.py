@@ -665,7 +665,7 @@ def test_a_page_draws_whole_paths_to_an_answer_and_says_what_they_carry(
     node_type = graph.nodes["type"].to_numpy()
     answers = np.array(graph.node_ids())[node_type == "logit"]
     for answer, cut, errors in ((0, 100, True), (0, 100, False), (0, 60, False), (1, 30, True)):
-        change(chromium, answer=answers[answer], cut=cut, errors=errors, pinned=None)
+        change(chromium, answer=answers[answer], cut=cut, errors=errors, pinned="")
         keys = "[...document.querySelectorAll('.edge')].flatMap((edge) => edge.dataset.keys.split('|'))"
         lines = [key.split(" ") for key in chromium.evaluate(keys)]
         shares = np.zeros_like(whole)
@@ -904,7 +904,7 @@ def test_latents_are_named_on_a_page_that_fits_the_window(graph, chromium, tmp_p
     said = f"latent {node.split('_')[1]}"
     assert chromium.text("#card h2")[0] == f"mostly in speech, on {said}"
     assert chromium.text(f'[data-id="{node}"] .name')[0].startswith(said)
-    change(chromium, pinned=None, cut=100, errors=True)
+    change(chromium, pinned="", cut=100, errors=True)
     behind = chromium.evaluate("""(() => {
         const boxes = [...document.querySelectorAll('.box')].map((box) => [box.offsetLeft, box.offsetTop,
             box.offsetLeft + box.offsetWidth, box.offsetTop + box.offsetHeight]);

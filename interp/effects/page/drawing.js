@@ -15,7 +15,12 @@ const LEAST_FRAME = 440; // the height from which on the graph scrolls inside it
 const LEAST_BOX = 28; // the height of a box of one line
 const NARROW = 560; // a frame in which columns for the tokens have no room
 
-let [boxes, strands] = [[], []];
+/** @import { Box, Strand } from "./shown.js" */
+
+/** @type {Box[]} */
+let boxes = [];
+/** @type {Strand[]} */
+let strands = [];
 
 export function draw() {
   const frame = the("frame");
@@ -88,9 +93,9 @@ function strandLines() {
 
 /* What the mouse does with a node or an edge. While something is pinned, resting on others changes nothing. */
 const handlers = (id) => ({
-  onmouseenter: () => state.pinned ?? light(id),
-  onmouseleave: () => state.pinned ?? light(null),
-  onclick: () => pin(state.pinned === id ? null : id),
+  onmouseenter: () => state.pinned || light(id),
+  onmouseleave: () => state.pinned || light(""),
+  onclick: () => pin(state.pinned === id ? "" : id),
 });
 
 /** Bring what is pinned into sight. */
@@ -140,7 +145,7 @@ function light(id) {
   const isLit = Boolean(own || pair);
   const touches = ({ source, target }) => (pair
     ? source === pair.source && target === pair.target
-    : Boolean(own) && (own.ids.includes(source) || own.ids.includes(target)));
+    : own?.ids.includes(source) || own?.ids.includes(target));
   const lit = strands.flatMap(({ links }) => links).filter(touches);
   the("frame").classList.toggle("dimmed", isLit);
   for (const { line, links } of strands) {

@@ -10,7 +10,9 @@
  *     disagreements   the numbers of the effects that differ, the furthest first
  *     scores          the rows of the table of scores */
 
-export const data = JSON.parse(document.getElementById("data").textContent);
+import { the } from "./elements.js";
+
+export const data = JSON.parse(the("data").textContent);
 export const nodes = data.graph.nodes;
 export const links = data.graph.links;
 export const metadata = data.graph.metadata;

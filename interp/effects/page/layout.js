@@ -32,14 +32,16 @@ export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
   for (const strand of strands)
     strand.width = STRAND.least + (STRAND.most - STRAND.least) * Math.sqrt(strand.carries / most);
   const { columns, width } = columnsOf(boxes, isBeside, frameWidth, isNarrow);
-  for (const box of boxes) {
-    const { left, width: own } = columns.find(({ tokens }) => tokens.includes(box.column));
-    Object.assign(box, { left, width: own });
-    for (const mark of box.marks) {
-      Object.assign(mark, inLines(mark.title, own, isNarrow));
-      mark.height = (isNarrow ? LINE.narrow : LINE.wide) + (mark.lines - 1) * LINE.more;
+  for (const { boxes: own, left, width: boxWidth } of columns) {
+    for (const box of own) {
+      for (const mark of box.marks) {
+        const { text, lines } = inLines(mark.title, boxWidth, isNarrow);
+        mark.text = text;
+        mark.height = (isNarrow ? LINE.narrow : LINE.wide) + (lines - 1) * LINE.more;
+      }
+      const height = sumOf(box.marks, (mark) => mark.height) + BOX.border;
+      Object.assign(box, { left, width: boxWidth, height });
     }
-    box.height = sumOf(box.marks, ({ height }) => height) + BOX.border;
   }
   const rows = rowsOf(boxes, strands, leastHeight, isNarrow ? LINE.narrow : LINE.wide);
   for (const box of boxes) box.top = rows.get(box.row).bottom - box.height;
@@ -100,15 +102,19 @@ function columnsOf(boxes, isBeside, frameWidth, isNarrow) {
     const beside = [...isBeside].filter(({ from }) => from.column === k);
     beside.sort((a, b) => a.to.row - b.to.row || b.from.row - a.from.row);
     const tracks = sumOf(beside, ({ width }) => width + STRAND.gap);
-    const isLast = columns.at(-1) && !columns.at(-1).isUsed && !own.length;
-    if (isLast) columns.at(-1).tokens.push(k);
-    else columns.push({ tokens: [k], isUsed: own.length > 0, beside, tracks, lines: letters.length + 1,
-      letters: Math.max(0, ...letters), text: "", wished: 0, width: 0, left: 0 });
-    columns.at(-1).text += visible(token);
+    let column = columns.at(-1);
+    if (!column || column.boxes.length || own.length) {
+      column = { tokens: [], boxes: own, beside, tracks, lines: letters.length + 1,
+        letters: Math.max(0, ...letters), text: "", wished: 0, width: 0, left: 0 };
+      columns.push(column);
+    }
+    column.tokens.push(k);
+    column.text += visible(token);
   }
   for (const column of columns) {
-    const wished = column.isUsed ? column.letters * LETTER + BOX.beside : column.text.length * LETTER + 8;
-    column.wished = isNarrow ? frameWidth : Math.min(column.isUsed ? BOX.most : MOST_UNUSED, wished);
+    const isUsed = column.boxes.length > 0;
+    const wished = isUsed ? column.letters * LETTER + BOX.beside : column.text.length * LETTER + 8;
+    column.wished = isNarrow ? frameWidth : Math.min(isUsed ? BOX.most : MOST_UNUSED, wished);
     column.width = Math.min(column.wished, BOX.leastOfMany, BOX.least + BOX.eachName * (column.lines - 1));
   }
   const needed = (column) => column.width + column.tracks + BETWEEN;

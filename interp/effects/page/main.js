@@ -21,7 +21,7 @@ function heading() {
   the("prompt").replaceChildren(prompt, element("bdi", {}, others.join("")));
   the("next").replaceChildren(...logits.map((node) => {
     const { node_id: id, token_prob: probability } = node;
-    const look = { "aria-pressed": String(id === state.answer), onclick: () => change({ answer: id, pinned: null }) };
+    const look = { "aria-pressed": String(id === state.answer), onclick: () => change({ answer: id, pinned: "" }) };
     return element("button", look, wordOf(node), element("span", { class: "muted" }, ` ${percent(probability)}`));
   }));
 }
@@ -29,7 +29,7 @@ function heading() {
 function card() {
   const pair = pairs.get(state.pinned);
   const node = byId.get(state.pinned);
-  const back = element("button", { class: "close", onclick: () => pin(null), "aria-label": "let go" }, "×");
+  const back = element("button", { class: "close", onclick: () => pin(""), "aria-label": "let go" }, "×");
   const parts = pair ? [back, ...edgeCard(pair)] : node ? [back, ...nodeCard(node)] : [];
   the("card").classList.toggle("pinned", Boolean(pair || node));
   the("card").replaceChildren(...parts, ...answerCard(), ...groupList());
@@ -39,15 +39,15 @@ function card() {
 /* The next of the drawn nodes, by their influence on the answer. */
 function walk(step) {
   const paths = pathsToAnswer();
-  const { influence } = paths;
+  const influenceOf = (id) => paths.influence.get(id) ?? 0;
   const ids = [...endsOf(strongest(paths, state.cut / 100))].filter((id) => id !== state.answer);
-  ids.sort((a, b) => influence.get(b) - influence.get(a));
+  ids.sort((a, b) => influenceOf(b) - influenceOf(a));
   if (ids.length) pin(ids[(ids.indexOf(state.pinned) + step + ids.length) % ids.length]);
 }
 
 const more = (step) => change({ cut: Math.min(100, Math.max(STEP, state.cut + step)) });
 const KEYS = {
-  Escape: () => pin(null),
+  Escape: () => pin(""),
   j: () => walk(1),
   k: () => walk(-1),
   "+": () => more(STEP),

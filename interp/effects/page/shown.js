@@ -37,7 +37,7 @@ function boxesOf(drawn, { influence }, isNarrow) {
     const size = ({ effect, influence: share }) => Math.abs(effect ?? share);
     if (inBox[0].feature_type !== "embedding") marks.sort((a, b) =>
       Number(a.kind === "error") - Number(b.kind === "error") || size(b) - size(a));
-    return { key, row: rowOf(inBox[0]), column: columnOf(inBox[0]), marks };
+    return { key, row: rowOf(inBox[0]), column: columnOf(inBox[0]), marks, left: 0, top: 0, width: 0, height: 0 };
   });
 }
 
@@ -80,18 +80,19 @@ function strandsOf(drawn, boxes, { influence }) {
     const sorted = within.toSorted((a, b) => carriedOf(b) - carriedOf(a));
     const [{ source, target }] = sorted;
     return { from: boxOf.get(source), to: boxOf.get(target), isError: isOfError(sorted[0]), links: sorted,
-      carries: sumOf(sorted, carriedOf) };
+      carries: sumOf(sorted, carriedOf), width: 0, d: "" };
   });
 }
 
 /** @typedef {{ boxes: Box[], strands: Strand[], carried: Record<"tokens" | "errors", number>, n: number }} Shown */
-/** Nodes of a layer and token. row: −1 tokens, ∞ the answer. left, top, width, height: its place.
+/** Nodes of a layer and token. row: −1 tokens, ∞ the answer. left, top, width, height: its place, once it has one.
  * @typedef {{ key: string, row: number, column: number, marks: Mark[],
- *     left?: number, top?: number, width?: number, height?: number }} Box */
+ *     left: number, top: number, width: number, height: number }} Box */
 /** A line of a box: some nodes, drawn as one. token: at which they are. effect: on the answer, in nats, if it is known.
- * text, lines, height: the part of the title that there is room for, and its size.
+ * text, height: the part of the title that there is room for, and its size. line: its element.
  * @typedef {{ ids: string[], kind: string, token: string, name: string, title: string, effect: number | undefined,
- *     influence: number, text?: string, lines?: number, height?: number }} Mark */
-/** Edges between two boxes. carries: their share of the influence on the answer. d: the line that is drawn.
- * @typedef {{ from: Box, to: Box, isError: boolean, links: any[], carries: number, d?: string,
- *     width?: number }} Strand */
+ *     influence: number, text?: string, height?: number, line?: any }} Mark */
+/** Edges between two boxes. carries: their share of the influence on the answer. width, d: of the line that
+ * is drawn, once it has its place; line: its element.
+ * @typedef {{ from: Box, to: Box, isError: boolean, links: any[], carries: number, width: number, d: string,
+ *     line?: any }} Strand */

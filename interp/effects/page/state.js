@@ -9,10 +9,10 @@ const AT_FIRST = 24; // nodes that can be told apart
 const groupsOfFile = data.graph.qParams.supernodes;
 const listeners = [];
 
-/* answer: the next token whose paths are drawn. cut: in percent of what all paths carry. groups: a name by node. times:
+/* pinned: a node or an edge, "" for none. answer: the next token whose paths are drawn. cut: in percent of what all paths carry. groups: a name by node. times:
  * of a served page, the factors of latents that are turned off or up. */
 export const state = {
-  pinned: null,
+  pinned: "",
   answer: logits[0].node_id,
   cut: 100,
   errors: false,
@@ -39,7 +39,7 @@ export function change(parts) {
   for (const listener of listeners) listener(Object.keys(parts));
 }
 
-/** Pin a node or an edge, or nothing. If it is of another next token, the paths of that are drawn. */
+/** Pin a node or an edge, or "" for nothing. If it is of another next token, the paths of that are drawn. */
 export function pin(id) {
   const end = byId.get(pairs.get(id)?.target ?? id);
   change({ pinned: id, ...(end && kindOf(end) === "logit" ? { answer: end.node_id } : {}) });
@@ -58,18 +58,19 @@ export function move(moved, name) {
  * more of the influence begins in these than in tokens. */
 export function begin() {
   const words = new URLSearchParams(location.hash.slice(1));
-  if (kindOf(byId.get(words.get("answer")) ?? {}) === "logit") state.answer = words.get("answer");
+  const answer = byId.get(words.get("answer"));
+  if (answer && kindOf(answer) === "logit") state.answer = answer.node_id;
   const ofTokens = carriedByAll(pathsWith(false));
   const ofAll = carriedByAll(pathsWith(true));
   state.errors = words.has("errors") ? words.get("errors") !== "0" : ofTokens < ofAll / 2;
   state.merged = words.get("merged") === "1";
   const share = Number(words.get("cut"));
   state.cut = share >= 1 && share <= 100 ? share : cutOf(AT_FIRST);
-  if (byId.has(words.get("node"))) state.pinned = words.get("node");
-  if (pairs.has(words.get("edge"))) state.pinned = words.get("edge");
-  let groups = groupsOfFile;
+  const pinned = words.get("edge") ?? words.get("node") ?? "";
+  if (byId.has(pinned) || pairs.has(pinned)) state.pinned = pinned;
+  const written = words.get("groups");
   try {
-    if (words.has("groups")) groups = JSON.parse(words.get("groups"));
+    const groups = written === null ? groupsOfFile : JSON.parse(written);
     const named = groups.flatMap(([name, ...ids]) => ids.map((id) => [id, String(name)]));
     state.groups = new Map(named.filter(([id]) => byId.has(id)));
   } catch {

@@ -9,8 +9,8 @@ const AT_FIRST = 24; // nodes that can be told apart
 const groupsOfFile = data.graph.qParams.supernodes;
 const listeners = [];
 
-/* pinned: a node or an edge, "" for none. answer: the next token whose paths are drawn. cut: in percent of what all paths carry. groups: a name by node. times:
- * of a served page, the factors of latents that are turned off or up. */
+/* pinned: a node or an edge, "" for none. answer: the next token whose paths are drawn. cut: in percent of what all
+ * paths carry. groups: a name by node. times: of a served page, the factors of latents that are turned off or up. */
 export const state = {
   pinned: "",
   answer: logits[0].node_id,

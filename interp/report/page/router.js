@@ -3,6 +3,7 @@
 import { lastTabShown, readAddress, rememberTab } from "./address.js";
 import { loadTable, order } from "./data/features.js";
 import { page } from "./data/files.js";
+import { closestTo, the } from "./elements/elements.js";
 import { steerTheme } from "./elements/theme.js";
 import { selectByAddress, writeAddress } from "./selection/selection.js";
 import { latentAtCursor, starAtCursor } from "./views/table.js";
@@ -11,7 +12,7 @@ import { latentAtCursor, starAtCursor } from "./views/table.js";
  * next feature, or the one before it; clear: lets go of what is chosen, and returns whether there was anything.
  * @typedef {{
  *   title?: string,
- *   titled?: (argument: string) => string,
+ *   titled?: (argument?: string) => string,
  *   within?: string,
  *   show: (section: HTMLElement, argument?: string) => void,
  *   step?: (by: number) => void,
@@ -33,28 +34,28 @@ export function start(views) {
     document.body.dataset.view = view;
     if (!within) rememberTab(view);
     document.title = `${titled ? titled(argument) : title} · ${page.title}`;
-    document.getElementById("tip").hidden = true;
+    the("#tip").hidden = true;
     const isRead = order.length > 0;
-    document.getElementById("loading").hidden = isRead || view === "overview";
+    the("#loading").hidden = isRead || view === "overview";
     if (isRead || view === "overview") show(view, argument, query);
     else loadTable().then(route); // to where it leads by then
   }
 
   function show(view, argument, query) {
     if (query !== undefined && order.length) selectByAddress(query);
-    views[view].show(document.getElementById(view), argument);
+    views[view].show(the(`#${view}`), argument);
     writeAddress();
     performance.mark("report-drawn");
   }
 
-  const help = document.querySelector("dialog");
-  document.getElementById("close-help").addEventListener("click", () => help.close());
+  const help = the("dialog");
+  the("#close-help").addEventListener("click", () => help.close());
 
   document.addEventListener("keydown", (event) => {
     if (help.open) return;
     if (event.ctrlKey || event.metaKey || event.altKey) return;
-    const field = event.target.closest("input, select, textarea");
-    const { view } = document.body.dataset;
+    const field = closestTo(event, "input, select, textarea");
+    const { view = "overview" } = document.body.dataset;
     if (event.key === "Escape") {
       if (field) field.blur();
       else if (views[view].clear?.()) event.preventDefault();
@@ -79,7 +80,7 @@ export function start(views) {
     } else if (
       event.key === "Enter" &&
       view === "features" &&
-      !event.target.closest("a, button") &&
+      !closestTo(event, "a, button") &&
       latentAtCursor() !== undefined
     ) {
       location.hash = `#feature/${latentAtCursor()}`;
@@ -87,7 +88,7 @@ export function start(views) {
   });
 
   window.addEventListener("hashchange", route);
-  steerTheme(document.getElementById("theme"));
+  steerTheme(the("#theme"));
   route();
 }
 

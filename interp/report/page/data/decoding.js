@@ -4,10 +4,11 @@
  * @type {(packed: PackedColumns) => any[]} */
 export function rowsOf(packed) {
   if (Array.isArray(packed)) return packed;
-  const { keys, columns, lengths, all, missing = [] } = packed;
+  const { keys, columns, lengths = [], all = [], missing = [] } = packed;
   const parts = columns?.map(rowsOf);
-  const items = all && rowsOf(all);
+  const items = rowsOf(all);
   let end = 0;
+  /** @type {any[]} */
   const some = parts
     ? parts[0].map((_, k) => parts.map((part) => part[k]))
     : lengths.map((length) => items.slice(end, (end += length)));
@@ -41,7 +42,7 @@ export function decodeIds(text) {
   const ids = new Int32Array(text.length);
   let n = 0;
   for (let k = 0; k < text.length; k++) {
-    const code = text.codePointAt(k);
+    const code = text.codePointAt(k) ?? 0; // there is one at each place of a text
     if (code > 0xffff) k++; // it takes two units
     ids[n++] = (code < SURROGATES ? code : code - N_SURROGATES) - FIRST_CODE;
   }

@@ -21,7 +21,7 @@ export const loadScript = (path) => new Promise((resolve, reject) => {
 
 /** A function that loads what a key names, once; what failed is loaded again when it is next asked for.
  * @template K, V
- * @param {(key?: K) => Promise<V>} load
+ * @param {(key: K) => Promise<V>} load
  * @returns {(key?: K) => Promise<V>} */
 export function once(load) {
   const loading = new Map();

@@ -107,7 +107,7 @@ export const noteOf = (latent) => kept[latent] ?? { star: false, label: "", note
 
 /** Change some fields of a note; onstored: called once that is stored.
  * @type {(latent: number, fields: Partial<Note>, onstored?: () => void) => void} */
-export function setNote(latent, fields, onstored = null) {
+export function setNote(latent, fields, onstored) {
   whenStored = onstored ?? whenStored;
   const before = noteOf(latent);
   kept = checked({ ...kept, [latent]: { ...before, ...fields } });

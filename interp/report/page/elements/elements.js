@@ -4,7 +4,7 @@
 /** An element: h("a.link", { href, onclick, title }, child, child, …); strings become text nodes.
  * @template {string} Kind
  * @param {Kind} kind
- * @param {Attributes<ElementOf<Kind>>} [attributes]
+ * @param {Attributes<ElementOf<Kind>> | null} [attributes]
  * @param {...Child} children
  * @returns {ElementOf<Kind>} */
 export function h(kind, attributes, ...children) {
@@ -25,7 +25,7 @@ export function h(kind, attributes, ...children) {
 /** The same for SVG.
  * @template {string} Tag
  * @param {Tag} tag
- * @param {Attributes<ElementOfSvg<Tag>>} [attributes]
+ * @param {Attributes<ElementOfSvg<Tag>> | null} [attributes]
  * @param {...Child} children
  * @returns {ElementOfSvg<Tag>} */
 export function svg(tag, attributes, ...children) {
@@ -34,6 +34,21 @@ export function svg(tag, attributes, ...children) {
   element.append(.../** @type {any[]} */ (children).flat(Infinity));
   return element;
 }
+
+/** The first element that a selector fits, in the page or in a part of it; an error if there is none.
+ * @template {string} Selectors
+ * @param {Selectors} selectors
+ * @param {ParentNode} [within]
+ * @returns {FoundBy<Selectors>} */
+export function the(selectors, within = document) {
+  const found = within.querySelector(selectors);
+  if (!found) throw new Error(`the page has no ${selectors}`);
+  return found;
+}
+
+/** The element that a selector fits, at or around the place of an event; null if there is none.
+ * @type {(event: Event, selectors: string) => HTMLElement | null} */
+export const closestTo = ({ target }, selectors) => (target instanceof Element ? target.closest(selectors) : null);
 
 /** The texts within an element, in order.
  * @type {(element: Element) => Text[]} */
@@ -73,7 +88,7 @@ export const rowHead = (...name) => h("th", { scope: "row" }, name);
 
 /** A cell with a bar of this share of its width; hue: of the bar, where it is not the table's.
  * @type {(share: number, hue?: string) => HTMLElement} */
-export const barCell = (share, hue = null) => h("td.bar", { "--share": share, "--hue": hue }, h("i"));
+export const barCell = (share, hue) => h("td.bar", { "--share": share, "--hue": hue }, h("i"));
 
 /** A list of named values: [name, value], ….
  * @type {(rows: Child[][]) => HTMLElement} */

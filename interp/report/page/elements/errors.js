@@ -1,13 +1,14 @@
 /* What goes wrong is told above the page, until that is closed. */
 
+import { the } from "./elements.js";
+
 /** Say what is wrong above the page, until that is closed; "" says that it no longer is.
  * @type {(text: string) => void} */
 export function trouble(text) {
-  const line = document.getElementById("trouble");
-  line.hidden = !text;
-  line.firstElementChild.textContent = text;
+  the("#trouble").hidden = !text;
+  the("#trouble span").textContent = text;
 }
-document.querySelector("#trouble button").addEventListener("click", () => trouble(""));
+the("#trouble button").addEventListener("click", () => trouble(""));
 window.addEventListener("error", (event) => trouble(`An error occurred: ${event.message || "a file is missing"}`));
 window.addEventListener("unhandledrejection", (event) => trouble(String(event.reason?.message || event.reason)));
 

@@ -2,7 +2,7 @@
  * and for a token under the pointer its activation. The summary lists the terms. */
 
 import { page } from "../data/files.js";
-import { h } from "./elements.js";
+import { closestTo, h, the } from "./elements.js";
 import { format } from "./format.js";
 
 const { verdicts, has_text: hasText, names } = page;
@@ -47,7 +47,7 @@ export const MEANINGS = {
     + "activations: 100 % is the model itself; 0 % is zeros in their place, or unigrams, whichever is better.",
   FVU: "Fraction of the variance of the activations that the dictionary leaves unexplained.",
 };
-const tip = document.getElementById("tip");
+const tip = the("#tip");
 let shownOf = null;
 
 /** tipped: a text with a meaning. term: a text with the meaning of a term of the list.
@@ -93,11 +93,11 @@ function show(element) {
   tip.style.top = `${isRoom ? box.top - tip.offsetHeight : box.bottom}px`;
 }
 
-const described = ({ target }) => target.closest?.('[data-value], [data-tip]:not([data-tip=""]), .run') ?? null;
+const described = (event) => closestTo(event, '[data-value], [data-tip]:not([data-tip=""]), .run');
 document.addEventListener("pointerover", (event) => event.target !== tip && show(described(event)));
 document.addEventListener("focusin", (event) => show(described(event)));
 document.addEventListener("focusout", () => show(null));
-document.addEventListener("click", (event) => event.target.closest?.(".term") && show(described(event)));
+document.addEventListener("click", (event) => closestTo(event, ".term") && show(described(event)));
 document.addEventListener("scroll", () => show(null), true);
 document.addEventListener("keydown", (event) => {
   if (event.key !== "Escape" || !shownOf?.matches(".term")) return;

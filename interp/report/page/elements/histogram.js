@@ -1,19 +1,27 @@
-/* A histogram, optionally with a range that can be chosen by dragging over it, or by the arrow keys on its two handles.
+/* Histograms. */
+
+import { addBrush } from "./brush.js";
+import { h, svg } from "./elements.js";
+import { format } from "./format.js";
+
+/** A histogram, optionally with a range that is chosen by dragging over it, or by the arrow keys on two handles.
  *
  * edges, counts: of the bins. parts: lists of counts of parts of the bins, drawn over the bars from the axis up.
  * ticks: values below the axis. marks: [value, text], least first, above the bars. write: returns the text of a tick.
  * scale: "log", or "signed" for one that is linear near 0 and logarithmic on both sides; else it is linear.
  * height: of the picture, which is 400 wide. isOpen: whether the last bin has all larger values. onrange: called with
  * [first bin, last bin + 1], or null for the whole range, and with whether the pointer is still down. The returned
- * element has show({ counts, range }). */
-
-import { addBrush } from "./brush.js";
-import { h, svg } from "./elements.js";
-import { format } from "./format.js";
-
+ * element has show({ counts, range }), unless it has no bins.
+ * @param {{
+ *   title: string, edges: number[], counts: number[], parts?: number[][], scale?: string, ticks?: number[],
+ *   marks?: [value: number, text: string][], axis?: string, unit?: string, small?: boolean, root?: boolean,
+ *   height?: number, isOpen?: boolean, write?: (value: number) => string,
+ *   onrange?: (range: [from: number, to: number] | null, isMoving: boolean) => void,
+ * }} histogram
+ * @returns {HTMLElement} */
 export function drawHistogram({
   title, edges, counts, parts = [], scale = "linear", ticks = [], marks = [], axis = "", unit = "", small = false,
-  root = false, height = 150, isOpen = false, onrange = null, write: writeTick = null,
+  root = false, height = 150, isOpen = false, onrange, write: writeTick,
 }) {
   if (!counts.length) return h("p.missing", null, "No histogram.");
   const above = 11 * Math.ceil(marks.length / 2);

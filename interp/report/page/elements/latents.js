@@ -17,14 +17,14 @@ export const verdictElement = (verdict) =>
   h("span.verdict", { "--hue": hueOfVerdict(verdict) }, format.verdict(verdict));
 
 /** The note after the verdict of an unsure latent; null for a sure one.
- * @type {(latent: number) => HTMLElement} */
+ * @type {(latent: number) => HTMLElement | null} */
 export function unsureElement(latent) {
   const title = "the interval of its probability includes ½";
   return isUnsure(latent) ? h("span.muted", { title }, ", unsure") : null;
 }
 
 /** Its verdict, whether it is unsure, and the probability that it has one meaning.
- * @type {(latent: number) => HTMLElement[]} */
+ * @type {(latent: number) => (HTMLElement | null)[]} */
 export function judgedElements(latent) {
   const one = columns.monosemanticity[latent];
   return [verdictElement(verdictOf(latent)), unsureElement(latent),

@@ -3,7 +3,7 @@
 
 const chosen = new Map();
 
-/** @type {(name: string) => string} */
+/** @type {(name: string) => string | null} */
 export function preference(name) {
   try {
     return chosen.get(name) ?? localStorage.getItem(`interp-${name}`);

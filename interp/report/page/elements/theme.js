@@ -6,7 +6,7 @@ const SYSTEM = matchMedia("(prefers-color-scheme: dark)");
 const NEXT = { system: "light", light: "dark", dark: "system" };
 const SIGNS = { system: "◐", light: "☀", dark: "☾" };
 const listeners = [];
-const kept = preference("theme");
+const kept = preference("theme") ?? "system";
 let chosen = kept in NEXT ? kept : "system";
 
 /** @type {() => boolean} */

@@ -4,7 +4,7 @@
 import { page } from "../data/files.js";
 import { tokensOfSequence } from "../data/sequences.js";
 import { word } from "../data/vocabulary.js";
-import { h } from "../elements/elements.js";
+import { closestTo, h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { senseMark } from "../elements/latents.js";
 import { copyButtons } from "./copies.js";
@@ -85,7 +85,7 @@ function example(one, shown, alike = []) {
     nameAlike();
   }
   item.addEventListener("click", (event) => {
-    if (event.target.closest("a, .about") || (event.target !== button && String(getSelection()))) return;
+    if (closestTo(event, "a, .about") || (event.target !== button && String(getSelection()))) return;
     isOpen = !isOpen;
     button.setAttribute("aria-expanded", String(isOpen));
     draw();

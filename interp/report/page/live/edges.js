@@ -173,5 +173,5 @@ function show() {
     return parts.table.replaceChildren();
   }
   parts.drawing.replaceChildren(list(0, sources), lines(sources, targets), list(1, targets));
-  parts.table.replaceChildren(...table().filter(Boolean));
+  parts.table.replaceChildren(...table().filter((part) => part !== null));
 }

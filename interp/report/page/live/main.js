@@ -1,6 +1,6 @@
 /* The page with a live model behind it, as `interp explore` serves it. */
 
-import { h } from "../elements/elements.js";
+import { h, the } from "../elements/elements.js";
 import { model } from "../model.js";
 import { start } from "../router.js";
 import { views } from "../views.js";
@@ -16,7 +16,7 @@ Object.assign(model, {
   showLosses,
   common: (latent, other) => ask("common", { latent, other }),
 });
-document.querySelector("nav").append(h("a", { href: "#try", "data-view": "try" }, "Try text"));
-document.getElementById("main").append(h("section.view", { id: "try", "aria-label": "Try text", hidden: true }));
+the("nav").append(h("a", { href: "#try", "data-view": "try" }, "Try text"));
+the("#main").append(h("section.view", { id: "try", "aria-label": "Try text", hidden: true }));
 keepNotesInRun();
 start({ ...views, try: tryText });

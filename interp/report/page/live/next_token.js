@@ -13,7 +13,8 @@ function tokenOf(text) {
 
 /** after: the chosen token. next: [token, probability], the likeliest first. output: the token whose effects are shown,
  * null if none is. onaim: called with the token that is chosen, or null.
- * @param {{ after: number, next: [number, number][], output: number, onaim: (token: number) => void }} prediction */
+ * @param {{ after: number, next: [number, number][], output: number | null,
+ *   onaim: (token: number | null) => void }} prediction */
 export function nextTokenElements({ after, next, output, onaim }) {
   const [[, most]] = next;
   const row = ([token, p]) => {

@@ -65,7 +65,7 @@ function moved(kind, name, tokens) {
  * deepest shade. effects: the server's answer, if values are effects, or null. onchoose: called with a position;
  * onpoint: with the row pointed at, null for none, and the position pointed at.
  * @param {{ tokens: number[], at: number, groups: [title: Child, rows: Row[]][], most: number, effects: any,
- *   onchoose: (position: number) => void, onpoint: (row: Row, position?: number) => void }} table */
+ *   onchoose: (position: number) => void, onpoint: (row: Row | null, position?: number | null) => void }} table */
 export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoint }) {
   const isSigned = Boolean(effects);
   const unit = isSigned ? "nats" : "of its maximum";

@@ -22,7 +22,7 @@ export function shadeElement(element, value, most, isSigned) {
  * shade. tip(position, value): what a cell says. onchoose, onpoint: called with the position clicked and pointed at.
  * @param {{ n: number, values: Map<number, number>, at: number, most: number, isSigned: boolean,
  *   tip: (position: number, value: number) => string, onchoose: (position: number) => void,
- *   onpoint: (position: number) => void }} strip */
+ *   onpoint: (position: number | null) => void }} strip */
 export function stripElement({ n, values, at, most, isSigned, tip, onchoose, onpoint }) {
   const box = (position, least = NARROWEST) => {
     const width = Math.max(1, n * least);

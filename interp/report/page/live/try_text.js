@@ -183,9 +183,9 @@ function key(row, most) {
   return [...ladder("signed", `−${bound}`, `+${bound} nats`), meaning, ...named];
 }
 
-function point(row, position = null) {
+function point(row, position) {
   for (const piece of parts.reading.querySelectorAll(".piece"))
-    piece.classList.toggle("pointed", position !== null && piece.dataset.tokens.split(",").includes(String(position)));
+    piece.classList.toggle("pointed", piece.dataset.tokens.split(",").includes(String(position)));
   if (row === pointed) return;
   pointed = row;
   shade();

@@ -18,18 +18,23 @@ function rangeInWords(name) {
   return to === edges.length - 1 ? `≥ ${low}` : `${low} to ${high}`;
 }
 
+/** @type {[key: string, words: (value: string) => string][]} */
+const HAS_CONTROL = [["starred", () => "starred"], ["noted", () => "noted"], ["label", format.words],
+  ["kind", (kind) => `in ${format.words(kind)}`]];
+
 /* The active filters in words, and how to remove each. */
 function parts(isComplete) {
-  const ofRange = (name) => [`${allRanges()[name].title} ${rangeInWords(name)}`, () => selectRange(name, null)];
-  const removable = Object.keys(selection.ranges).map(ofRange);
-  if (selection.part) removable.push(["A part of the map", () => select({ part: "" })]);
-  if (!isComplete) return removable;
-  /** @type {[key: string, words: (value: string) => string][]} */
-  const rest = [["starred", () => "starred"], ["noted", () => "noted"], ["label", format.words],
-    ["kind", (kind) => `in ${format.words(kind)}`]];
-  const chosen = rest.filter(([key]) => selection[key]);
-  return [...chosen.map(([key, words]) => [words(selection[key]), () => select({ [key]: "" })]),
-    ...selection.verdict.map((name) => [format.verdict(name), () => toggleVerdict(name)]), ...removable];
+  /** @type {[words: string, remove: () => void][]} */
+  const active = [];
+  if (isComplete) {
+    for (const [key, words] of HAS_CONTROL)
+      if (selection[key]) active.push([words(selection[key]), () => select({ [key]: "" })]);
+    for (const name of selection.verdict) active.push([format.verdict(name), () => toggleVerdict(name)]);
+  }
+  for (const name of Object.keys(selection.ranges))
+    active.push([`${allRanges()[name].title} ${rangeInWords(name)}`, () => selectRange(name, null)]);
+  if (selection.part) active.push(["A part of the map", () => select({ part: "" })]);
+  return active;
 }
 
 /* A line of them that follows the selection. isComplete: include those that have their own control. */

@@ -115,7 +115,7 @@ function histograms() {
     const element = h("div.range", { "data-range": name }, heading, histogram);
     const show = () => {
       element.hidden = !countsOf(name).some(Boolean) && !(name in selection.ranges);
-      histogram.show({ counts: countsOf(name), range: selection.ranges[name] ?? null });
+      histogram.show?.({ counts: countsOf(name), range: selection.ranges[name] ?? null });
     };
     onSelect(show);
     show();
@@ -142,7 +142,7 @@ function ordering() {
     hint.textContent = selection.terms.length ? MATCHES_FIRST : RECOMMENDED_FIRST;
     hint.dataset.tip = selection.terms.length ? MATCHES : RECOMMENDED;
     hint.hidden = selection.sort !== null || !page.ranked || !page.has_text;
-    ownLabel.disabled = !hasAny("mine"); // there is no label yet
+    if (ownLabel) ownLabel.disabled = !hasAny("mine"); // there is no label yet
     turn.hidden = selection.sort === null;
     turn.textContent = selection.up ? "↑" : "↓";
     turn.setAttribute("aria-label", selection.up ? "ascending: reverse" : "descending: reverse");

@@ -14,9 +14,8 @@ import { scriptOf } from "../text/letters.js";
 import { textOfRule, tokensOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 
-/** A word of a query: the number of a latent, or a text to be found.
- * @typedef {{ latent?: number, field?: string, text?: string, quoted?: boolean, number?: boolean, word?: RegExp }} Term
- */
+/** A word of a query. field: where its text is looked for, "" for everywhere, "#" for the number of a latent.
+ * @typedef {{ field: string, text: string, quoted: boolean, number: boolean, word: RegExp }} Term */
 
 const lower = (text) => text.toLowerCase();
 const tokens = lazily(() => columns.tokens.map((texts) => texts.map(lower)));
@@ -41,12 +40,13 @@ const shown = []; // the words for each latent, once they are needed
 const escaped = (text) => text.replace(/[\\^$.*+?()[\]{}|/]/g, "\\$&");
 
 function term(/** @type {RegExpMatchArray} */ [whole, field, quoted, plain]) {
-  if (/^#\d+$/.test(whole)) return { latent: Number(whole.slice(1)) };
+  if (/^#\d+$/.test(whole))
+    return { field: "#", text: whole.slice(1), quoted: false, number: true, word: new RegExp(whole) };
   const isOfToken = lower(field ?? "") === "tok";
   const exact = isOfToken && quoted === undefined
     ? plain.replace(/([·␣↵⇥])(?:×(\d{1,2})(?!\d))?/g, (_, sign, n) => DRAWN[sign].repeat(Number(n ?? 1)))
     : undefined;
-  const isExact = quoted !== undefined || (isOfToken && /\s/.test(exact));
+  const isExact = quoted !== undefined || (isOfToken && /\s/.test(exact ?? ""));
   const text = lower(quoted ?? exact ?? plain.trim());
   const characters = Array.from(text);
   const edge = (character, sign) => (new RegExp(LETTER, "u").test(character) ? `(?${sign}${LETTER})` : "");
@@ -97,7 +97,8 @@ function asWords(each, text, head) {
 function isTogether(terms, i) {
   if (terms.length < 2 || !terms.every(({ field }) => field === "")) return false;
   const words = terms.map(({ text }) => text).join(" ");
-  const named = [heads()[i], ...(isNamedByLabel(i) ? [labels[columns.label[i]]] : [])];
+  const label = columns.label[i];
+  const named = [heads()[i], ...(label !== null && isNamedByLabel(i) ? [labels[label]] : [])];
   return named.some((text) => ` ${text} `.includes(` ${words} `));
 }
 
@@ -111,7 +112,7 @@ export const isStored = (i, rank) => Boolean(columns.stored[i] & (1 << rank));
  * rule is told; 0: none. At the head of its rule, or of a label that describes it better, half more. A word for the
  * kind of text in which it mostly fires is one of its rule, and 1 more. */
 function fit(each, i) {
-  if (each.latent !== undefined) return each.latent === i ? 5 : 0;
+  if (each.field === "#") return Number(each.text) === i ? 5 : 0;
   const within = (field) => !each.field || each.field === field;
   let most = within("") && each.number && Number(each.text) === i ? 5 : 0;
   const ofToken = (token, rank) => {
@@ -183,7 +184,7 @@ export const markMatches = (terms, field, text) =>
 /** Mark in an element what matches in its text, as a text of one field; false if nothing does.
  * @type {(terms: Term[], field: string, element: Element) => boolean} */
 export function markMatchesIn(terms, field, element) {
-  const nodes = textsOf(element).filter(({ parentElement }) => !parentElement.matches(".muted"));
+  const nodes = textsOf(element).filter(({ parentElement }) => !parentElement?.matches(".muted"));
   const matches = [];
   let at = 0;
   splitAtMatches(terms, field, nodes.map(({ data }) => data).join("")).forEach((piece, k) => {

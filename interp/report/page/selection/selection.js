@@ -11,6 +11,8 @@ import { allRanges, rangeFromAddress, rangeInAddress } from "./ranges.js";
 import { matchQuality, parseQuery } from "./search.js";
 import { textOfRule } from "../text/segments.js";
 
+/** @import { Term } from "./search.js" */
+
 const { latents, names, verdicts } = page;
 
 /* What is sorted by that is no number: name → its value of a feature. */
@@ -28,10 +30,17 @@ const ASKED = {
   q: "query", verdict: "verdict", starred: "starred", noted: "noted", label: "label", in: "kind", part: "part",
   sort: "sort",
 };
+/** The state of a selection. part: the corners of a polygon on the map; inside: whether each latent lies in it, null
+ * until the map is read.
+ * @typedef {{
+ *   query: string, verdict: string[], starred: string, noted: string, label: string, kind: string, part: string,
+ *   ranges: Record<string, [from: number, to: number]>, sort: string | null, up: boolean, terms: Term[],
+ *   inside: Uint8Array | null,
+ * }} Selection */
 const NOTHING = { query: "", verdict: [], starred: "", noted: "", label: "", kind: "", part: "", ranges: {} };
 export const selectsAll = () =>
   Object.keys(NOTHING).every((key) => !(key === "ranges" ? Object.keys(selection.ranges) : selection[key]).length);
-/* part: the corners of a polygon on the map; inside: whether each latent lies in it, null until the map is read. */
+/** @type {Selection} */
 export const selection = { ...NOTHING, sort: null, up: false, terms: [], inside: null };
 const listeners = [];
 let order = null, has = new Uint8Array(latents), counts = /** @type {Record<string, number[]>} */ ({});
@@ -80,12 +89,13 @@ function arrange() {
   const all = facets(), everyName = Object.keys(all);
   counts = Object.fromEntries(everyName.map((name) => [name, new Array(all[name].parts).fill(0)]));
   has = new Uint8Array(latents);
-  const { value } = SORTS[selection.sort] ?? {}, kept = [];
+  const value = SORTS[selection.sort ?? ""]?.value, kept = [];
   const active = everyName.filter((name) => all[name].isOn());
   for (const i of recommended) {
     const fit = !matches(i) ? 0 : selection.terms.length ? matchQuality(selection.terms, i) : 1;
-    const out = fit ? active.filter((name) => !all[name].lets(i)) : null;
-    if (!fit || out.length > 1) continue;
+    if (!fit) continue;
+    const out = active.filter((name) => !all[name].lets(i));
+    if (out.length > 1) continue;
     for (const name of out.length ? out : everyName) {
       const part = all[name].of(i);
       if (part >= 0) counts[name][part]++;
@@ -119,7 +129,7 @@ export function select(changed, isMoving) {
   apply(isMoving);
 }
 
-/** @type {(name: string, range: number[], isMoving?: boolean) => void} */
+/** @type {(name: string, range: [from: number, to: number] | null, isMoving?: boolean) => void} */
 export function selectRange(name, range, isMoving) {
   const others = Object.entries(selection.ranges).filter(([other]) => other !== name);
   select({ ranges: Object.fromEntries([...others, ...(range ? [[name, range]] : [])]) }, isMoving);
@@ -133,10 +143,10 @@ export function toggleVerdict(verdict) {
 }
 
 /** Sort by a number of the latents, by the same again the other way round; by none in the recommended order.
- * @type {(key: string) => void} */
+ * @type {(key: string | null) => void} */
 export function sortBy(key) {
   const isSame = selection.sort === key && key !== null;
-  select({ sort: key, up: isSame ? !selection.up : Boolean(SORTS[key]?.up) });
+  select({ sort: key, up: isSame ? !selection.up : Boolean(SORTS[key ?? ""]?.up) });
 }
 
 export const clearSelection = () => select({ ...NOTHING });

@@ -4,7 +4,7 @@ import { columnTracks, tableColumns } from "../data/columns.js";
 import { loadRows } from "../data/features.js";
 import { page } from "../data/files.js";
 import { noteOf, setNote } from "../data/notes.js";
-import { h } from "../elements/elements.js";
+import { closestTo, h } from "../elements/elements.js";
 import { withFallback } from "../elements/errors.js";
 import { format } from "../elements/format.js";
 import { MEANINGS } from "../elements/glossary.js";
@@ -22,7 +22,7 @@ let scroller,
   count,
   rowData = null, // once it is read
   drawn = "",
-  order = [],
+  order = /** @type {number[]} */ ([]),
   tops = new Float64Array(1), // of the rows of these, in pixels, and the end of the last
   strong = new Set(), // of these, the ones that a search has found by more than a weak match
   cursor = 0,
@@ -41,7 +41,7 @@ function refresh() {
     ...(idle ? [`, ${format.count(idle)} `, h("span.spelt", null, "faint or dead "), "hidden"]
       : [h("span.spelt", null, " features")]), nWeak ? `, ${format.count(nWeak)} weaker` : "");
   if (hasText) {
-    const { unit } = tableColumns.find(({ name }) => name === "explanation");
+    const unit = tableColumns.find(({ name }) => name === "explanation")?.unit ?? "";
     const below = scroller.querySelector("th.explanation small");
     below.textContent = selection.query ? `${unit} on the token found` : unit;
   }
@@ -55,7 +55,7 @@ function refresh() {
   }
   for (const chip of document.querySelectorAll(".chip")) {
     const { starred, noted, verdict } = chip.dataset;
-    const isOn = starred ? selection.starred : noted ? selection.noted : selection.verdict.includes(verdict);
+    const isOn = starred ? selection.starred : noted ? selection.noted : selection.verdict.includes(verdict ?? "");
     chip.setAttribute("aria-pressed", String(Boolean(isOn)));
   }
   scroller.classList.toggle("bare", order.length > 0 && order.every(neverFires));
@@ -158,10 +158,11 @@ function build(section) {
   scroller = h("div.scroller", { onscroll, tabindex: "0", role: "region", "aria-label": "Features, scrollable",
     ...columnTracks() }, table);
   body.addEventListener("click", (event) => {
-    const clicked = event.target.closest("tr[data-latent]");
-    if (event.target.closest(".gutter")) starRow(Number(clicked.dataset.latent));
-    else if (clicked && !event.target.closest("a, button") && String(getSelection()) === "")
-      location.hash = `#feature/${clicked.dataset.latent}`;
+    const clicked = closestTo(event, "tr[data-latent]");
+    if (!clicked) return;
+    const latent = Number(clicked.dataset.latent);
+    if (closestTo(event, ".gutter")) starRow(latent);
+    else if (!closestTo(event, "a, button") && String(getSelection()) === "") location.hash = `#feature/${latent}`;
   });
   count = h("output.count", { "aria-live": "polite" });
   section.append(filters(count), scroller);

@@ -41,7 +41,7 @@ interface PageFacts {
   sense_letters: string;
   shares: QuestionShare[];
   null: {
-    matched: DictionaryShares; null: DictionaryShares; difference: Share;
+    matched: ComparedShares; null: ComparedShares; difference: Share;
     of_tested: [matched: number, ofNull: number] | null;
   } | null;
   logits: string;
@@ -106,6 +106,11 @@ interface DictionaryShares {
   unsure: Share | null;
   faint: number;
   dead: number;
+}
+
+/* Those of two dictionaries that are compared. */
+interface ComparedShares extends DictionaryShares {
+  one: Share;
 }
 
 /* A column of the table, or a number that is only sorted, filtered or compared by (columns.py). */
@@ -237,7 +242,7 @@ interface StoredFeature {
     label: string, share: number | null, f1: number | null, precision: number | null, recall: number | null,
     r: number | null,
   ][];
-  logits: { counts: number[]; top: TokenValue[]; bottom: TokenValue[] } | null;
+  logits: LogitEffects | null;
   neighbours: [other: number, cosine: number][];
   coactivations: [other: number, jaccard: number, lift: number][];
   pairs: [other: number, ...CommonProperties][] | null;
@@ -253,6 +258,7 @@ interface StoredFeature {
 }
 
 type TokenValue = [token: number, value: number];
+type LogitEffects = { counts: number[]; top: TokenValue[]; bottom: TokenValue[] };
 
 /* What two latents have in common (latent_pairs.py). */
 type CommonProperties = [

@@ -24,7 +24,8 @@ type ElementOf<Kind extends string> = TagOf<Kind> extends keyof HTMLElementTagNa
   ? HTMLElementTagNameMap[TagOf<Kind>] : HTMLElement;
 type ElementOfSvg<Tag> = Tag extends keyof SVGElementTagNameMap ? SVGElementTagNameMap[Tag] : SVGElement;
 
-/* What is found in the page by its classes is taken for an HTMLElement. An element is of HTML or of SVG, and has what draws it anew if a script gave it that. */
+/* What is found in the page by its classes is taken for an HTMLElement. An element is of HTML or of SVG, and has what
+ * draws it anew if a script gave it that. */
 type FoundBy<S> = S extends keyof HTMLElementTagNameMap ? HTMLElementTagNameMap[S] : HTMLElement;
 interface ParentNode {
   querySelector<S extends string>(selectors: S): FoundBy<S> | null;

@@ -41,7 +41,7 @@ export const featureLink = (latent, ...text) =>
   h("a", { href: `#feature/${latent}` }, ...(text.length ? text : [String(latent)]));
 
 /** A point with its interval on a line from 0 to 1.
- * @type {(at: number, low: number, high: number) => HTMLElement} */
+ * @type {(at: number | null, low: number | null, high: number | null) => HTMLElement} */
 export function intervalElement(at, low, high) {
   if (at === null || at === undefined) return h("span.muted", null, "–");
   const bounds = low === null || low === undefined ? "" : ` (${format.fixed(low)} to ${format.fixed(high)})`;
@@ -51,7 +51,7 @@ export function intervalElement(at, low, high) {
 }
 
 /** The letter of a sense; k: its index among the latent's senses.
- * @type {(k: number, meaning: string) => HTMLElement} */
+ * @type {(k: number, meaning?: string) => HTMLElement} */
 export const senseMark = (k, meaning) =>
   h("span.sense", { "data-sense": k, "data-tip": meaning, role: "img", "aria-label": `sense ${letters[k]}` },
     letters[k]);

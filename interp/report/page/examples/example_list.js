@@ -67,7 +67,7 @@ function example(one, shown, alike = []) {
   const draw = () => {
     if (!isLoaded(one)) return loadExamples([one]).then(draw);
     const k = senseOf(one, senses);
-    if (k >= 0) {
+    if (mark && k >= 0) {
       item.dataset.sense = String(k);
       mark.replaceChildren(senseMark(k, "the sense that this token tells"));
     }
@@ -106,7 +106,7 @@ function example(one, shown, alike = []) {
  * @param {Feature} feature
  * @param {Example[]} examples
  * @param {{ few?: number, how?: string, senses?: Sense[], alikeOf?: (one: Example) => Example[],
- *   remarkOn?: (one: Example) => string, beside?: any }} options */
+ *   remarkOn?: (one: Example) => string | null, beside?: any }} options */
 export function exampleList(latent, feature, examples, options = {}) {
   const { few = FEW, how, senses = [], alikeOf = () => [], remarkOn = () => null, beside } = options;
   const most = feature.facts.max || 1;
@@ -133,7 +133,7 @@ export function exampleList(latent, feature, examples, options = {}) {
 }
 
 /** How much of the text is shown, everywhere on the page.
- * @type {() => HTMLElement} */
+ * @type {() => HTMLElement | null} */
 export function widthButtons() {
   if (!hasText) return null;
   const choose = (width) => {

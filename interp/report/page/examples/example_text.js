@@ -108,7 +108,7 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
     if (isPlain && last?.isPlain) last.text += text;
     else pieces.push({ text, places, parts, isPlain });
   }
-  const isCut = ({ text, places: at } = { text: "", places: [] }) => IS_STRAY.test(text) && !at.includes(firing);
+  const isCut = (piece) => piece && IS_STRAY.test(piece.text) && !piece.places.includes(firing);
   while (!isEach && isCut(pieces[0])) pieces.shift();
   while (!isEach && isCut(pieces.at(-1))) pieces.pop();
   const perLine = (piece) => piece.text.split(/(?<=\n)/).map((text) => ({ ...piece, text }));
@@ -142,11 +142,8 @@ function shaded(one, from, to, most, isEach, isBroken, beside) {
 /* Elements of a text in its lines, each a block; what does not fit goes on further in than the line's own indent. An
  * empty line on which the latent fires is the second sign at the end of the line above, and not a line of its own. */
 function inRows(elements) {
-  const rows = [[]];
-  for (const element of elements) {
-    rows.at(-1).push(element);
-    if (element.textContent.endsWith("\n")) rows.push([]);
-  }
+  const ends = elements.flatMap((element, k) => (element.textContent.endsWith("\n") ? [k + 1] : []));
+  const rows = [0, ...ends].map((from, k) => elements.slice(from, ends[k]));
   const isEmpty = (row) => row.every((element) => !element.textContent.trim());
   cutIndents(rows.filter((row) => !isEmpty(row)));
   const shown = [];
@@ -158,7 +155,7 @@ function inRows(elements) {
   }
   return shown.map((row) => {
     const text = row.map((element) => element.textContent).join("");
-    const [indent] = /^[ \t]*/.exec(text);
+    const indent = text.slice(0, text.search(/[^ \t]|$/));
     const isBlank = isEmpty(row) && !row.some((element) => element.matches(".on, .firing"));
     const hang = indent.replaceAll("\t", "    ").length + HANGING;
     const kind = isBlank ? "span.row.blank" : UNBROKEN.test(text) ? "span.row.unbroken" : "span.row";
@@ -173,7 +170,7 @@ function cutIndents(rows) {
     const k = row.findIndex((element) => element.matches(".on, .firing, .indent"));
     return row.slice(0, k < 0 ? row.length : k).flatMap(textsOf);
   };
-  const indentOf = (row) => /^ */.exec(textsBefore(row).map(({ data }) => data).join(""))[0].length;
+  const indentOf = (row) => textsBefore(row).map(({ data }) => data).join("").search(/[^ ]|$/);
   const isWhole = (row) => !/^[…⊢]/.test(row[0]?.textContent ?? "");
   const all = rows.filter(isWhole);
   const most = Math.min(...all.map(indentOf));
@@ -218,7 +215,8 @@ export function textLine(pieces, elements, firing, isStart = false) {
     const parts = [];
     for (const [k, stop] of cuts.slice(1).entries()) {
       const runs = runsAt(cuts[k], stop);
-      if (parts.at(-1)?.runs === runs) parts.at(-1).stop = stop;
+      const last = parts.at(-1);
+      if (last?.runs === runs) last.stop = stop;
       else parts.push({ runs, start: cuts[k], stop });
     }
     return parts.map(({ runs, start, stop }, k) => {

@@ -35,14 +35,15 @@ export function activationsIn(one, examples, value) {
 export const textOfPieces = (pieces) => pieces.map((piece) => piece.text).join("");
 
 /** @type {(one: Example) => string[]} */
-export const labelsOf = (one) => labelSets[one[2]] ?? [];
+export const labelsOf = (one) => labelSets[one[2] ?? -1] ?? [];
 
-/** @type {(one: Example) => number} */
-export const tokenOf = (one) => tokensOfSequence(sequenceOf(one))?.[placeOf(one)] ?? null;
+/** The firing token; −1 if its text is not loaded.
+ * @type {(one: Example) => number} */
+export const tokenOf = (one) => tokensOfSequence(sequenceOf(one))?.[placeOf(one)] ?? -1;
 
 /** The firing token and those before it in the same sequence, or at its start as many of the first, which decide
  * whether two examples are alike; null if its text is not loaded.
- * @type {(one: Example) => string} */
+ * @type {(one: Example) => string | null} */
 export function passageOf(one) {
   const tokens = hasText ? tokensOfSequence(sequenceOf(one)) : null;
   const end = Math.max(placeOf(one) + 1, N_ALIKE);
@@ -72,9 +73,9 @@ export async function tellingExamples(latent, { senses, examples }, most) {
       const isFirst = all.find((other) => tokenOf(other) === tokenOf(one)) === one;
       return !isFirst ? 2 : named.has(word(tokenOf(one))) ? 0 : 1;
     };
-    const ranks = new Map(all.map((one) => [one, rankOf(one)]));
     const isNew = (one, k) => all.findIndex(([, row]) => row === one[1]) === k;
-    return all.filter(isNew).sort((a, b) => ranks.get(a) - ranks.get(b)).slice(0, most).sort(byStrength);
+    const ranked = Map.groupBy(all.filter(isNew), rankOf);
+    return /** @type {const} */ ([0, 1, 2]).flatMap((rank) => ranked.get(rank) ?? []).slice(0, most).sort(byStrength);
   }
   const strongest = examples.filter(([kind]) => kind < 0);
   const all = [...strongest, ...senses.flatMap((sense) => sense.examples)].sort(byStrength);

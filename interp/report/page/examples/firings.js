@@ -298,11 +298,12 @@ function numbersOf({ share, n, f1, precision, recall, monosemanticity, by_chance
       h("dd", null, h("b", null, value), more ? h("small", null, more) : null))));
 }
 
-/* The letter of a sense, what describes it in few letters, and its share. */
+/** The letter of a sense, what describes it in few letters, and its share.
+ * @type {(one: Sense, k: number) => Child[]} */
 function titleOf(one, k) {
   const title = textOfRule(ruleOfSense(one));
   const tip = { "data-tip": "of its activation" };
-  return [senseMark(k, null), JOINED,
+  return [senseMark(k), JOINED,
     title ? h("span.named", { title }, h("bdi.quoting", null, drawSegments(one.short))) : null,
     one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
 }
@@ -318,7 +319,7 @@ function describedSense(one, k, feature) {
   const named = described.length ? ruleElement(described) : "no rule";
   const tip = counts ? `${ofFirings(sumOf(counts) / feature.facts.n_active)} are on the tokens that tell it` : null;
   const small = h("small", { "data-tip": tip }, numbers.filter(Boolean).join(", "));
-  return [senseMark(k, null), JOINED, named, " ", small];
+  return [senseMark(k), JOINED, named, " ", small];
 }
 
 /* The tokens on which it fires most, each with its share of the firings; a press leaves the examples on it.
@@ -362,7 +363,7 @@ const inView = (button) => button.scrollIntoView({ block: "nearest", inline: "ne
  * examples in a range, or on a token.
  *
  * facts: numbers below the strengths. onsense: told the place of the sense whose tab is chosen, null of no one's.
- * @type {(latent: number, feature: Feature, facts: HTMLElement, onsense: (k: number) => void) =>
+ * @type {(latent: number, feature: Feature, facts: HTMLElement | null, onsense: (k: number | null) => void) =>
  *   { strengths: HTMLElement, fires: HTMLElement }} */
 export function firingsRegion(latent, feature, facts, onsense) {
   const { edges } = feature.histogram;
@@ -383,7 +384,7 @@ export function firingsRegion(latent, feature, facts, onsense) {
     const [from, to] = bins ?? [0, last];
     const isIn = (x) => (!from || x >= edges[from]) && (to === last || x < edges[to]);
     shown = all.filter((one) => isIn(valueOf(one)) && (token === null || tokenOf(one) === token));
-    histogram.show({ range: bins });
+    histogram.show?.({ range: bins });
     bars?.show(token);
     range.hidden = isAll;
     const ends = bins ? `${format.significant(edges[from])} to ${format.significant(edges[to])}` : null;
@@ -395,18 +396,20 @@ export function firingsRegion(latent, feature, facts, onsense) {
     if (!isAll) parts.choose(0);
   }
 
+  /** @type {[title: Child, make: () => Child][]} */
   const panels = [
     ["Strongest", () => [range, examples]],
     ["Each strength", () => intervals(latent, feature)],
-    ...senses.map((one, k) => [titleOf(one, k),
-      () => h("div", { "data-sense": k }, sense(latent, feature, one))]),
   ];
+  for (const [k, one] of senses.entries())
+    panels.push([titleOf(one, k), () => h("div", { "data-sense": k }, sense(latent, feature, one))]);
   if (senses.length && all.some(isOfNone)) {
     const share = 1 - sumOf(senses.map((one) => one.share ?? NaN));
     const part = share >= 0 ? h("span", { "data-tip": COUNTED }, format.percent(share)) : null;
     panels.push([["of no sense ", part], () => ofSense(latent, feature, -1, N_FIRST)]);
   }
-  if (model.steer) panels.push(["Steer", () => model.steer(latent, all[0])]);
+  const { steer } = model;
+  if (steer) panels.push(["Steer", () => steer(latent, all[0])]);
   const histogram = activations(feature, (bins) => choose({ bins }));
   const bars = page.has_text ? tokenBars(feature, (token) => choose({ token })) : null;
   const parts = tabs("Its firings", panels, (k) => onsense(senses[k - FIRST_SENSE] ? k - FIRST_SENSE : null));

@@ -51,7 +51,7 @@ const blend = (share) => {
 };
 
 /** The hue of a kind of text on the current ground; undefined for a less common one.
- * @type {(kind: string) => string} */
+ * @type {(kind: string) => string | undefined} */
 export const hueOfKind = (kind) => HUES[commonKinds.indexOf(kind)]?.[Number(isDark())];
 
 /** A hue closer to that of text, so that it is readable on the page.
@@ -90,7 +90,7 @@ function grouped(latents, { nameOf, numberOf, hueOfGroup, write, pressed, press,
   const listed = [...totals.keys()].filter((name) => !rest.includes(name))
     .sort((a, b) => found(b) - found(a) || totals.get(b) - totals.get(a));
   return {
-    hueOf: (latent) => hues.get(nameOf(latent)),
+    hueOf: (latent) => hues.get(nameOf(latent)) ?? bytes(hueOfGroup(nameOf(latent))),
     isRest: (latent) => isMixed(nameOf(latent)),
     inWords: (latent) => write(nameOf(latent)),
     legend: h("ul.legend", null, [...listed, ...rest].map(entry)),
@@ -100,8 +100,8 @@ function grouped(latents, { nameOf, numberOf, hueOfGroup, write, pressed, press,
 /* The ends of the ladder of densities are those of the middle 96 %: a few are up to a thousand times as rare. */
 function graded(latents, colouring) {
   const isLog = colouring === "density",
-    values = (latent) => (isLog ? Math.log10(columns.density[latent]) : columns.monosemanticity[latent]);
-  const isKnown = (v) => v !== null && Number.isFinite(v);
+    values = (latent) => (isLog ? Math.log10(columns.density[latent] ?? 0) : columns.monosemanticity[latent] ?? NaN);
+  const isKnown = (v) => Number.isFinite(v);
   const known = latents.map(values).filter(isKnown);
   const sorted = Float64Array.from(known).sort();
   const quantile = (share) => sorted[Math.round(share * (sorted.length - 1))] ?? 0;
@@ -121,8 +121,8 @@ function graded(latents, colouring) {
 
 /** The colours of the latents of a map in one of WAYS: hueOf gives that of a latent, as r, g, b; said what it stands
  * for; isRest whether it is of the rest; and the legend. onpoint: as of `grouped`.
- * @type {(points: DecoderMap, way: string, onpoint: (standsOut: (latent: number) => boolean,
- *   name: string) => void) => Colours} */
+ * @type {(points: DecoderMap, way: string, onpoint?: (standsOut: (latent: number) => boolean,
+ *   name: string | null) => void) => Colours} */
 export function coloursOf({ latents, deciders, decides }, colouring, onpoint) {
   if (colouring === "verdict") {
     return grouped(latents, {

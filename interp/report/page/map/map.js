@@ -84,8 +84,9 @@ function repaint() {
 /* Whether a feature is on the card or among those nearest to it; without a card, whether it is selected. */
 const isChosen = (latent) => (beside.length ? beside.includes(latent) : isSelected(latent));
 
-/* Draw the points that stand out, and dim all others and what is not of their kind of text. kind: the only one that
- * is shown; null for the selected one, or all where nothing is selected. */
+/** Draw the points that stand out, and dim all others and what is not of their kind of text. kind: the only one that
+ * is shown; null for the selected one, or all where nothing is selected.
+ * @type {(standsOut?: (latent: number) => boolean, kind?: string | null) => void} */
 function shade(standsOut = isChosen, kind = null) {
   scatter.paint(paintedColours(points.latents, colours, standsOut), groundColour());
   const isDimmed = (other) => (kind !== null || !selectsAll()) && other !== (kind ?? selection.kind);

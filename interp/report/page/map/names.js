@@ -254,8 +254,9 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */
   function paint(isOfKinds) {
     for (const { kind, element } of kinds) {
-      element.style.color = !isOfKinds ? "" : hueOfKind(kind) ? inked(hueOfKind(kind)) : "var(--muted)";
-      element.classList.toggle("untinted", !hueOfKind(kind) || (regions.some() && !regions.has(kind)));
+      const hue = hueOfKind(kind);
+      element.style.color = !isOfKinds ? "" : hue ? inked(hue) : "var(--muted)";
+      element.classList.toggle("untinted", !hue || (regions.some() && !regions.has(kind)));
     }
   }
 

@@ -79,7 +79,7 @@ export function clipped(corners, [left, right, bottom, top]) {
   for (const [axis, end, side] of [[0, left, 1], [0, right, -1], [1, bottom, 1], [1, top, -1]]) {
     const isIn = (point) => side * (point[axis] - end) >= 0;
     part = part.flatMap((point, k) => {
-      const before = part.at(k - 1);
+      const before = part[k ? k - 1 : part.length - 1];
       if (isIn(point) === isIn(before)) return isIn(point) ? [point] : [];
       const share = (end - before[axis]) / (point[axis] - before[axis]);
       const cut = before.map((v, each) => v + share * (point[each] - v));
@@ -90,7 +90,7 @@ export function clipped(corners, [left, right, bottom, top]) {
 }
 
 /** The centre of mass of a polygon of corners x, y, x, y, …; undefined if it has no area.
- * @type {(corners: number[]) => number[]} */
+ * @type {(corners: number[]) => number[] | undefined} */
 export function centre(corners) {
   let [area, x, y] = [0, 0, 0];
   for (let k = 0, last = corners.length - 2; k < corners.length; last = k, k += 2) {

@@ -17,11 +17,11 @@ import { centre, clipped, contours, inside, squares } from "./plane.js";
 
 /** Where each common kind of text is at home: the largest area where its points lie dense among all, so that each tint
  * has a name. If `isOfKinds` is false, as for colours that lie mixed, all areas where all points are dense. Returns for
- * each [kind, null for all; its outlines; the paths in them where it is densest].
+ * each [kind, "" for all; its outlines; the paths in them where it is densest].
  * @type {(points: DecoderMap, isOfKinds: boolean) => [kind: string, outlines: Outline[], cores: string[]][]} */
 export function homesOf({ latents, x, y }, isOfKinds) {
   const LEVELS = [0.2, 0.55]; // as shares of the largest density
-  const groups = Map.groupBy(latents.keys(), (k) => (isOfKinds ? commonKindOf(latents[k]) : null));
+  const groups = Map.groupBy(latents.keys(), (k) => (isOfKinds ? commonKindOf(latents[k]) : ""));
   for (const kind of REST) groups.delete(kind);
   const some = Array.from(groups.values(), (places) => ({ x: places.map((k) => x[k]), y: places.map((k) => y[k]) }));
   const drawn = contours(some, LEVELS, { x, y });
@@ -37,7 +37,7 @@ export function homesOf({ latents, x, y }, isOfKinds) {
 /** An outline: its path, its corners as x, y, x, y, …, their box [left, right, bottom, top], and its area.
  * @type {(path: string) => Outline} */
 function outlineOf(path) {
-  const corners = path.match(/-?[\d.]+/g).map(Number);
+  const corners = (path.match(/-?[\d.]+/g) ?? []).map(Number);
   const [left, right, bottom, top] = squaresOf(corners).box;
   return { path, corners, box: [left, right, bottom, top], size: (right - left) * (top - bottom) };
 }
@@ -69,7 +69,7 @@ export function mapRegions(layer, points) {
     layer.classList.toggle("of-all", !isOfKinds);
     layer.replaceChildren(...(isOfKinds ? ofKinds : ofAll).flatMap(([kind, outlines, cores]) => {
       const fill = hueOfKind(kind) ?? "var(--muted)";
-      const tint = (d, name) => svg("path", { d, fill, stroke: fill, "data-name": kind ?? "", class: name });
+      const tint = (d, name) => svg("path", { d, fill, stroke: fill, "data-name": kind, class: name });
       return [...outlines.map(({ path }) => tint(path, "")), ...cores.map((path) => tint(path, "core"))];
     }));
   }
@@ -81,7 +81,8 @@ export function mapRegions(layer, points) {
    * other outside all of them. */
   function isAtHome(kind, x, y) {
     const isIn = ({ corners, box }) => isOver(box, [x, y, x, y]) && inside(corners, [x], [y]).length > 0;
-    return homes.has(kind) ? isIn(homes.get(kind)) : ![...homes.values()].some(isIn);
+    const home = homes.get(kind);
+    return home ? isIn(home) : ![...homes.values()].some(isIn);
   }
 
   /* What it costs that a name of a kind of text, or null of none, takes a box [left, bottom, right, top]: the outlines

@@ -30,9 +30,10 @@ export function smallMap(points, colouring, width, height) {
 
   function paint() {
     const plain = pointPainter(canvas, positions);
-    plain.paint(paintedColours(latents, coloursOf(points, colouring, null), () => true), groundColour());
+    plain.paint(paintedColours(latents, coloursOf(points, colouring), () => true), groundColour());
     plain.draw(view, 0, x.length);
     const context = canvas.getContext("2d");
+    if (!context) return;
     context.setTransform(scale, 0, 0, -scale, width - view.x * scale, height + view.y * scale);
     for (const [kind, outlines] of tints) {
       const hue = hueOfKind(kind);
@@ -66,7 +67,7 @@ export function smallMap(points, colouring, width, height) {
         .map(([aside, down]) => [inFrame(aside), down]).find(isFree) ?? [];
       if (py === undefined) continue;
       placed.push([px, py, half, tall]);
-      context.fillStyle = inked(hueOfKind(kind));
+      context.fillStyle = inked(hueOfKind(kind) ?? style("--muted"));
       lines.forEach((line, k) => {
         const at = py - tall + (k + 0.5) * LINE;
         context.strokeText(line, px, at);

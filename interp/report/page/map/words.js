@@ -25,14 +25,14 @@ export function mapRule(latent) {
 }
 
 /** The token that a search has found, and its share of the firings; null where it has found none.
- * @type {(latent: number) => HTMLElement} */
+ * @type {(latent: number) => HTMLElement | null} */
 export function foundOn(latent) {
   const k = rankOfMatch(selection.terms, latent);
   return k < 0 ? null : h("small.muted", null, shareOnToken(latent, k));
 }
 
 /** A piece of text, or a picture, of the strongest firing of a feature.
- * @type {(latent: number, rowData: RowData) => HTMLElement} */
+ * @type {(latent: number, rowData: RowData | null) => HTMLElement} */
 export const strongestFiring = (latent, rowData) =>
   h(page.has_text ? "div.snippet" : "div.snippet.of-picture", null, snippetOfRow(latent, rowData));
 

@@ -17,7 +17,7 @@ const utf8 = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
 const lengthOf = (byte) => (byte >= 0xf5 ? 0 : byte >= 0xf0 ? 4 : byte >= 0xe0 ? 3 : byte >= 0xc2 ? 2 : 0);
 
 /** The parts in a token, in order. script: that of the tokens around it.
- * @type {(token: string, script?: string) => Part[]} */
+ * @type {(token: string, script?: string | null) => Part[]} */
 export const partsOf = (token, script = null) =>
   (readings[token]?.find(([other]) => other === script) ?? readings[token]?.[0])?.[1] ?? [];
 
@@ -52,9 +52,9 @@ export const partsInLetters = (text, parts) => text.split(PART).map((piece, k) =
   (k % 2 ? `⟨${(parts[(k - 1) / 2] ?? bareBytes(piece))[0]}⟩` : piece)).join("");
 
 /** The bytes of the parts in a token, and what these are in words; null if it has none.
- * @type {(token: string, parts: Part[]) => string} */
+ * @type {(token: string, parts: Part[]) => string | null} */
 export const meaningOf = (token, parts) => (parts.length
-  ? `${token.match(new RegExp(PART, "g")).join(" ")}: ${parts.map(([, words]) => words).join(" and ")}` : null);
+  ? `${token.match(new RegExp(PART, "g"))?.join(" ")}: ${parts.map(([, words]) => words).join(" and ")}` : null);
 
 /** The direction in which a text is read.
  * @type {(text: string, parts?: Part[]) => "ltr" | "rtl"} */

@@ -45,7 +45,7 @@ export const shareOfNoSense = (latent) =>
 
 /** Whether most of its activation is of one of its senses.
  * @type {(latent: number) => boolean} */
-export const hasClearSenses = (latent) => !(shareOfNoSense(latent) >= 0.5);
+export const hasClearSenses = (latent) => (shareOfNoSense(latent) ?? 0) < 0.5;
 
 /** What it fires on in a few words. isMeasured: with the F1 of that.
  * @type {(latent: number, isMeasured?: boolean) => Child[]} */
@@ -95,8 +95,7 @@ export const linkedFeatures = (rows) => rows.map(([other, relation]) => (
  * @type {(latent: number, feature: Feature) => LabelShare[]} */
 export function kindsOfFirings(latent, { labels }) {
   /** @type {LabelShare[]} */
-  const all = labels.map(([label, share]) => [label, share]);
-  const shares = all.filter(([, share]) => share !== null);
+  const shares = labels.flatMap(([label, share]) => (share === null ? [] : [[label, share]]));
   const naming = shares.find(([label]) => label === labelOf(latent));
   if (!naming || !isNamedByLabel(latent)) return [];
   const others = shares.filter((one) => one !== naming && one[1] >= SOME)
@@ -118,7 +117,8 @@ export function titleOf(latent, feature) {
  * the firings.
  * @type {(feature: Feature) => Child[][]} */
 export function raisedTokens(feature) {
-  const all = feature.logits?.top.filter(isBeyondChance(feature)) ?? feature.effects?.likelier ?? [];
+  const { logits, tokens, effects } = feature;
+  const all = logits ? logits.top.filter(isBeyondChance({ logits, tokens })) : effects?.likelier ?? [];
   const rows = all.filter(([token]) => !isStray(token, feature));
   const alike = Map.groupBy(rows.map(([token]) => word(token)), (text) => text.trim().toLowerCase() || text);
   return Array.from(alike.values()).slice(0, N_PREDICTED).map(([first]) => [tokenElement(first, feature.script), " "]);

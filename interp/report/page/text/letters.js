@@ -12,7 +12,7 @@ const NAMED_LETTERS = {
 };
 
 /** The name of a token that is one of these; undefined for any other token.
- * @type {(token: string) => string} */
+ * @type {(token: string) => string | undefined} */
 export const scriptOf = (token) => {
   const letter = token.trim();
   if (letter.length !== 1) return undefined;

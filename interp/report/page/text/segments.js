@@ -19,7 +19,7 @@ const isToken = (segment) => Array.isArray(segment);
 
 /** Segments as elements. how: latent: of which they are, with its senses; isWhole: lists are drawn whole; isButton: a
  * button shows all of a list, that of the rule; isTitle: terms are explained; isMeasured: F1s are told.
- * @type {(segments: Segment[], how?: { latent?: number, senses?: Sense[], rule?: Rule, isWhole?: boolean,
+ * @type {(segments: Segment[], how?: { latent?: number, senses?: Sense[] | null, rule?: Rule, isWhole?: boolean,
  *   isButton?: boolean, isTitle?: boolean, isMeasured?: boolean }) => Child[]} */
 export const drawSegments = (segments, how = {}) => segments.map((one, k) =>
   (typeof one === "string" ? one : isToken(one) ? quotedToken(one)
@@ -48,7 +48,7 @@ function part(kind, content, one, how, isAfterShare) {
   }
 }
 
-const ofSense = (k, ...content) => h("span.of-lead", null, senseMark(k, null), JOINED, content);
+const ofSense = (k, ...content) => h("span.of-lead", null, senseMark(k), JOINED, content);
 
 /** What describes a sense: its rule if that holds, else what its firings share.
  * @type {(sense: Sense) => Rule} */

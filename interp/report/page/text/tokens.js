@@ -32,8 +32,8 @@ const runElement = (kind, exact, n) =>
 
 /** A token on its own, also where it is a single space; bdi keeps its writing direction to itself, and one with stray
  * bytes is read as its script is. script: that of the tokens around it.
- * @type {(token: string, script?: string) => HTMLElement} */
-export function tokenElement(token, script = null) {
+ * @type {(token: string, script?: string | null) => HTMLElement} */
+export function tokenElement(token, script) {
   const parts = partsOf(token, script);
   const named = {
     ...(token.trim() ? null : { role: "img", "aria-label": spelled(token) }),

@@ -6,7 +6,7 @@ import { columns, order } from "../data/features.js";
 import { page } from "../data/files.js";
 import { verdictOf } from "../data/latents.js";
 import { word } from "../data/vocabulary.js";
-import { factsElement, h, rowHead, svg } from "../elements/elements.js";
+import { factsElement, h, rowHead, svg, the } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { tipped } from "../elements/glossary.js";
 import { featureLink, intervalElement, unsureElement, verdictElement } from "../elements/latents.js";
@@ -82,7 +82,7 @@ function choice(named, more = []) {
   });
   const go = (event) => {
     event.preventDefault();
-    const chosen = fields.map((one) => namedBy(one.querySelector("input").value)[0]);
+    const chosen = fields.map((one) => namedBy(the("input", one).value)[0]);
     if (chosen.every((latent) => latent !== undefined)) location.hash = `#compare/${chosen.join("/")}`;
   };
   const other = ([[latent, number], measure]) => h("span", null,
@@ -352,7 +352,8 @@ function numberTable(names) {
     return h(isApart ? "tr.differs" : "tr", null, cells[0], named, cells[1]);
   };
   const heads = names.map((name, k) => h("th", { scope: "col", class: "ab"[k] }, String(name)));
-  const rows = numberColumns.filter(({ is_compared: isCompared }) => isCompared).map(line).filter(Boolean);
+  const compared = numberColumns.filter(({ is_compared: isCompared }) => isCompared);
+  const rows = compared.map(line).filter((row) => row !== null);
   return h("section", null,
     h("table.mirror.numbers", null,
       h("caption", null, h("h3", null, "Numbers")),

@@ -57,10 +57,11 @@ function contributions(latent, decisive) {
 const sumOf = (by) => [...by.values()].reduce((sum, x) => sum + x, 0);
 const signed = (x) => `${x >= 0.005 ? "+" : ""}${format.fixed(x)}`;
 
-/* by: what each measure adds to the logit; if given, it replaces the z, and the last row has their sum and the
- * probability of one meaning. */
+/** by: what each measure adds to the logit; if given, it replaces the z, and the last row has their sum and the
+ * probability of one meaning.
+ * @type {(measures: any[], by?: Map<string, number> | null, probability?: number | null) => HTMLElement} */
 function measureTable(measures, by = null, probability = null) {
-  const added = (title) => (by.has(title) ? signed(by.get(title)) : h("span.muted", null, "–"));
+  const added = (title) => (by?.has(title) ? signed(by.get(title)) : h("span.muted", null, "–"));
   const sum = () => h("tfoot", null, h("tr", null,
     h("th", { scope: "row", colspan: 3 }, `${sumOf(by) > 0 ? "For" : "Against"} one meaning; with the sampling `
       + `error, a probability of ${format.fixed(probability)}`),
@@ -108,7 +109,7 @@ function legend(measures, hasBoundary) {
 }
 
 /** How well the rule in words holds on the half of the text not used to find it, by the strength of the firing.
- * @type {(latent: number, feature: Feature) => HTMLElement} */
+ * @type {(latent: number, feature: Feature) => HTMLElement | null} */
 export function explanationScores(latent, feature) {
   const parts = feature.explanation;
   if (!parts) return null;

@@ -91,12 +91,12 @@ function together(latent, { coactivations }) {
  * @type {(all: Feature["labels"]) => HTMLElement} */
 export function labelsElement(all) {
   if (!all.length) return nothing("No labels: the tokens scanned carry none, or it never fires.");
-  const rows = all.filter(([, , f1]) => f1 >= page.min_f1);
+  const rows = all.filter(([, , f1]) => f1 !== null && f1 >= page.min_f1);
   if (!rows.length) {
     const [[best, share, f1, , recall]] = all;
     const known = ` The best, ${format.words(best)}, has ${format.percent(share)} of them, but it fires on `
       + `${format.percent(recall)} of the tokens there: F1 ${format.fixed(f1)}.`;
-    return nothing(`No label predicts its firings.${f1 < 0.005 ? "" : known}`);
+    return nothing(`No label predicts its firings.${(f1 ?? 0) < 0.005 ? "" : known}`);
   }
   const line = ([label, share, ...scores]) => (
     h("tr", null, rowHead(format.words(label)), h("td", null, format.percent(share)),
@@ -121,7 +121,7 @@ function tokensAround(feature, k = null) {
     return there.length ? h("div", null, h("h4", null, title), h("ul.tokens", null, there.map(item))) : null;
   };
   return [
-    k === null ? null : h("p.muted", null, "Of the firings of sense ", senseMark(k, null)),
+    k === null ? null : h("p.muted", null, "Of the firings of sense ", senseMark(k)),
     h("div.around", null, column(-1, "before"), k === null ? null : column(0, "on"), column(1, "after"))];
 }
 
@@ -140,13 +140,13 @@ function position(counts) {
 function facts(feature) {
   const { facts: known } = feature;
   const inputs = hasText ? "sequences" : "inputs";
-  /** @type {any[][]} */
+  /** @type {[name: string, value: Child][]} */
   const rows = [
     ["density", format.share(known.density)],
     ["firings", `${format.count(known.n_active)} in ${format.count(known.n_sequences)} ${inputs}`],
-    hasText ? ["different tokens", format.count(known.n_tokens)] : null,
     ["activation", `mean ${writeActivation(known.mean, known.max)}, max ${writeActivation(known.max, known.max)}`],
   ];
+  if (hasText) rows.splice(2, 0, ["different tokens", format.count(known.n_tokens)]);
   if (feature.positions) rows.push(["position", position(feature.positions)]);
   if (hasText) rows.push(["entropy of its tokens", `${format.significant(known.token_entropy, 2)} nats`]);
   const { fvu_rise: rise = null, dec_norm: norm = null, enc_dec_cosine: cosine = null } = known;
@@ -156,8 +156,7 @@ function facts(feature) {
   }
   if (norm !== null && format.fixed(norm) !== "1.00") rows.push(["decoder norm", format.significant(norm)]);
   if (cosine !== null) rows.push(["encoder · decoder", format.fixed(cosine)]);
-  return factsElement(rows.filter(Boolean)
-    .map(([name, value]) => [MEANINGS[name] ? term(name) : name, value]));
+  return factsElement(rows.map(([name, value]) => [MEANINGS[name] ? term(name) : name, value]));
 }
 
 function heading(latent, feature) {
@@ -222,7 +221,7 @@ function within(latent, feature) {
 /* How much the model loses without it, where that was measured. */
 function effect(latent) {
   const [value, low, high] = [columns.effect[latent], columns.effect_low[latent], columns.effect_high[latent]];
-  if (value === null || low === null) return null;
+  if (value === null || low === null || high === null) return null;
   const isSure = low > 0 || high < 0;
   return h("span", null, term("effect"), " ",
     isSure ? `${value > 0 ? "+" : ""}${inNats(value)} nats` : effectAnswer(low, high));
@@ -269,10 +268,10 @@ function learnt(latent) {
 }
 
 function senses(latent) {
-  const n = columns.senses[latent];
+  const n = columns.senses[latent] ?? 0;
   if (isInseparable(latent)) return h("span.muted", null, "senses not told apart");
   if (!hasClearSenses(latent)) return h("span.muted", null, "no clear ", term("sense", "senses"));
-  const isOne = columns.monosemanticity[latent] > 0.5;
+  const isOne = (columns.monosemanticity[latent] ?? 0) > 0.5;
   const howLikely = isUnsure(latent) ? "perhaps" : "more likely";
   return n > 1
     ? h("span.muted", null, `${n} `, term("sense", "senses"), isOne ? `, ${howLikely} parts of one meaning` : null)
@@ -292,7 +291,7 @@ function contents(latent, feature) {
     ];
   }
   const around = h("div", null, tokensAround(feature));
-  const onsense = (k) => around.replaceChildren(...tokensAround(feature, k).filter(Boolean));
+  const onsense = (k) => around.replaceChildren(...tokensAround(feature, k).filter((part) => part !== null));
   const side = h("div.side", null,
     hasText ? directLogits() : null,
     effectsElement(feature, columns.learnt[latent]),

@@ -31,7 +31,7 @@ const largest = (...sides) => Math.max(...sides.flat().map(([, v]) => Math.abs(v
 
 /** Whether an effect on a token tells something: it is larger than chance makes the largest of so many, or the token
  * is among those that follow the firings most often.
- * @type {(feature: Feature) => (row: TokenValue) => boolean} */
+ * @type {(feature: { logits: LogitEffects, tokens: Feature["tokens"] }) => (row: TokenValue) => boolean} */
 export function isBeyondChance({ logits: { counts, top, bottom }, tokens }) {
   const [least, most] = [bottom[0]?.[1] ?? 0, top[0]?.[1] ?? 0];
   const valueAt = (k) => least + ((k + 0.5) / counts.length) * (most - least);
@@ -61,7 +61,7 @@ function bars(caption, rows, kind, most, script, marks, isNotable) {
 /** Tokens at both ends: [name, rows] of each.
  * @param {[name: Child, rows: TokenValue[]]} raising
  * @param {[name: Child, rows: TokenValue[]]} lowering
- * @param {{ script: string, most?: number, marks?: (token: number) => Child,
+ * @param {{ script: string | null, most?: number, marks?: (token: number) => Child,
  *   isNotable?: (row: TokenValue) => boolean }} how */
 function ends([raised, raises], [lowered, lowers], how) {
   const { script, most = largest(raises, lowers), marks = () => null, isNotable = () => true } = how;
@@ -71,7 +71,7 @@ function ends([raised, raises], [lowered, lowers], how) {
 }
 
 /** A linear scale that holds some numbers, null where one is not known, and 0.
- * @type {(numbers: number[]) => Scale} */
+ * @type {(numbers: (number | null)[]) => Scale} */
 export function linear(numbers) {
   const known = [0, ...numbers].filter((x) => x !== null);
   const [least, most] = [Math.min(...known), Math.max(...known)];
@@ -81,7 +81,7 @@ export function linear(numbers) {
 /** Changes of one kind on one scale: the interval of its null shaded, its own interval a line, and its mean.
  *
  * scale: by default a linear one of what is drawn. isMarked: its ends are written beside it, and 0 above.
- * @type {(change: Change, ofNull: Change, scale?: Scale, isMarked?: boolean, unit?: string) => HTMLElement} */
+ * @type {(change: Change, ofNull: Change, scale?: Scale | null, isMarked?: boolean, unit?: string) => HTMLElement} */
 export function gauge([mean, low, high], [nullMean, nullLow, nullHigh], scale = null, isMarked = false, unit = "nats") {
   const { least, most, place: exact } = scale ?? linear([mean, low, high, nullMean, nullLow, nullHigh]);
   const place = (x) => exact(x).toFixed(4);
@@ -107,7 +107,7 @@ const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text
  * measurements of its removal are folded.
  *
  * learnt: its probability, null if unknown.
- * @type {(feature: Feature, learnt: number) => HTMLElement} */
+ * @type {(feature: Feature, learnt: number | null) => HTMLElement | null} */
 export function effectsElement(feature, learnt) {
   const { effects: measured, script } = feature;
   const ablated = page.shares.find(({ name }) => name === "effect");
@@ -144,7 +144,8 @@ const notLearnt = () => h("p.why", null,
 
 /* The median effect, in nats, of the features that have one; infinite where none has. */
 const medianEffect = lazily(() => {
-  const known = (columns.effect ?? []).filter((_, i) => columns.effect_low[i] > 0).sort((a, b) => a - b);
+  const isAbove0 = (_, i) => (columns.effect_low[i] ?? 0) > 0;
+  const known = (columns.effect ?? []).filter(isAbove0).map(Number).sort((a, b) => a - b);
   return known.length ? known[Math.floor(known.length / 2)] : Infinity;
 });
 
@@ -226,16 +227,17 @@ function changeRow(title, change, nullChange) {
 /* A token on one line of a picture. */
 function short(token, script) {
   const signs = word(token).replace(/ {3,}/g, (run) => `␣×${run.length}`)
-    .replace(/[ \n\t]/g, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c]);
+    .replace(/[ \n\t]/g, (c) => ({ " ": "␣", "\n": "↵", "\t": "⇥" })[c] ?? c);
   const characters = Array.from(partsInLetters(signs, partsOf(word(token), script)));
   return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
 }
 
 /* The effects on all tokens that occur, with the most extreme ones named. */
-function spread({ logits: { top, bottom, counts }, script }) {
+function spread({ top, bottom, counts }, script) {
   if (!counts.length || !top.length) return null;
   const [least, most] = [bottom[0][1], top[0][1]];
   const outermost = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()];
+  /** @type {[value: number, text: string][]} */
   const marks = outermost.map(([token, value]) => [value, short(token, script)]);
   const edges = Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least));
   return drawHistogram({
@@ -256,25 +258,26 @@ function marksOf({ senses, sense_tokens: around }) {
     const after = (around?.[k] ?? []).filter(([offset]) => offset === 1).map(([, token]) => token);
     return new Set([...following, ...after]);
   });
-  return (token) => follows.flatMap((tokens, k) => (tokens.has(token) ? [senseMark(k, null)] : []));
+  return (token) => follows.flatMap((tokens, k) => (tokens.has(token) ? [senseMark(k)] : []));
 }
 
 /** @type {(feature: Feature) => Child} */
 export function logitsElement(feature) {
-  if (!feature.logits) {
+  const { logits } = feature;
+  if (!logits) {
     const why = page.logits;
     return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
   }
   const isLast = (/** @type {TokenValue} */ [token]) => isStray(token, feature);
   const bySize = (/** @type {TokenValue} */ [, a], /** @type {TokenValue} */ [, b]) => Math.abs(b) - Math.abs(a);
   /* Stray parts of characters are among the first few only where there are not enough other tokens. */
-  const [top, bottom] = [feature.logits.top, feature.logits.bottom].map((rows) => {
+  const [top, bottom] = [logits.top, logits.bottom].map((rows) => {
     const last = [...rows.filter((row) => !isLast(row)), ...rows.filter(isLast)];
     return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
   });
   const nStray = [...top, ...bottom].filter(isLast).length;
   const marks = marksOf(feature);
-  const isNotable = isBeyondChance(feature);
+  const isNotable = isBeyondChance({ logits, tokens: feature.tokens });
   const how = { script: feature.script, marks, isNotable, most: largest(top, bottom) };
   const [first, rest] = [true, false].map((isFirst) =>
     [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && isNotable(row)) === isFirst)));
@@ -290,6 +293,6 @@ export function logitsElement(feature) {
       rest.flat().length ? named(rest) : null,
       rest.flat().every(isNotable) ? null
         : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
-      spread(feature)]),
+      spread(logits, feature.script)]),
   ];
 }

@@ -6,7 +6,7 @@ import { verdictOf } from "../data/latents.js";
 import {
   areInRun, changedAt, exportedNotes, importNotes, isKept, isNoted, latentsKept, nStarred, noteOf, onNote, setNote,
 } from "../data/notes.js";
-import { h } from "../elements/elements.js";
+import { h, the } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { featureLink, judgedElements } from "../elements/latents.js";
 import { copyButton } from "../examples/copies.js";
@@ -31,7 +31,7 @@ function download() {
 
 /* Show in all fields on the page what is kept. */
 function repaint() {
-  for (const each of document.querySelectorAll(".notes, .mine > li")) each.show();
+  for (const each of document.querySelectorAll(".notes, .mine > li")) each.show?.();
 }
 onNote(repaint);
 
@@ -63,8 +63,8 @@ export function noteEditor(latent) {
     if (field === document.activeElement) field.setSelectionRange(at, at);
   };
   const change = (fields, where) => {
-    for (const part of [label, note]) part.querySelector("output").textContent = "";
-    setNote(latent, fields, () => { where.querySelector("output").textContent = "saved"; });
+    for (const part of [label, note]) the("output", part).textContent = "";
+    setNote(latent, fields, () => { the("output", where).textContent = "saved"; });
   };
   const show = () => {
     const { star, label: readerLabel, note: text } = noteOf(latent);
@@ -149,7 +149,8 @@ function list() {
     hidden: true,
     "aria-label": "Notes to import",
     async onchange() {
-      if (this.files.length) importNotes(await this.files[0].text());
+      const [imported] = this.files ?? [];
+      if (imported) importNotes(await imported.text());
       this.value = "";
     },
   });
@@ -171,7 +172,7 @@ function list() {
   function sort() {
     const listed = Array.from(rows.children, (each) => Number(each.dataset.latent));
     listed.sort((a, b) => ORDERS[orders.value](a, b) || a - b);
-    for (const latent of listed) rows.append(rows.querySelector(`[data-latent="${latent}"]`));
+    for (const latent of listed) rows.append(the(`[data-latent="${latent}"]`, rows));
     arrange();
   }
   function choose(latent) {
@@ -184,7 +185,7 @@ function list() {
     const shown = Array.from(rows.querySelectorAll("li:not([hidden])"), ({ dataset }) => Number(dataset.latent));
     chosen = chosen.filter((latent) => shown.includes(latent));
     for (const each of rows.querySelectorAll("li")) {
-      each.querySelector(".choose").ariaPressed = String(chosen.includes(Number(each.dataset.latent)));
+      the(".choose", each).ariaPressed = String(chosen.includes(Number(each.dataset.latent)));
     }
     two.hidden = shown.length < 2;
     two.href = `#compare/${(chosen.length === 2 ? chosen : shown.slice(0, 2)).join("/")}`;
@@ -192,7 +193,7 @@ function list() {
     for (const each of rows.querySelectorAll("[data-label]")) delete each.dataset.label;
     if (orders.value !== "label") return;
     for (const [label, [first, ...others]] of Map.groupBy(shown, (latent) => noteOf(latent).label)) {
-      rows.querySelector(`[data-latent="${first}"]`).dataset.label =
+      the(`[data-latent="${first}"]`, rows).dataset.label =
         `${label || "without a label"}, ${format.count(1 + others.length)}`;
     }
   }
@@ -210,6 +211,7 @@ function list() {
   const sorting = h("span", null, sought, " ", verdicts, " ", h("label", null, "Sort by ", orders));
   const files = h("span.files", null, sorting, " ", copy, " ", save, " ", open, file);
   const begin = h("ul.begin");
+  const offered = h("section", null, h("h3", null, "To begin with, star one of these"), begin);
   /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
   const paint = () => {
     const shown = Array.from(rows.children);
@@ -227,15 +229,15 @@ function list() {
     filter();
     save.disabled = copy.disabled = !latentsKept().length;
     onMap.hidden = !nStarred();
-    begin.parentElement.hidden = rows.childElementCount > 0;
+    offered.hidden = rows.childElementCount > 0;
     sorting.hidden = rows.childElementCount < 2;
     columnHeads.hidden = !rows.childElementCount;
     repaint();
   };
   /* What may be starred first: the features that the run found worth a look. */
   async function offer() {
-    const [[first, why] = [], ...others] = page.worth_showing[0] ?? [];
-    const some = why ? [first, ...others.map(([latent]) => latent)] : order.slice(0, N_OFFERED);
+    const [worthShowing = []] = page.worth_showing;
+    const some = worthShowing[0]?.[1] ? worthShowing.map(([latent]) => latent) : order.slice(0, N_OFFERED);
     begin.replaceChildren(...some.map((latent) => h("li", null,
       h("button", { type: "button", "aria-label": `Star feature ${latent}`,
         onclick: () => setNote(latent, { star: true }) }, "☆"), " ",
@@ -244,7 +246,7 @@ function list() {
   const element = h("div.kept", null,
     h("div.headed", null, h("h2", null, "Your notes"), noteLinks(), files),
     h("p.about-notes", null, about, onMap, two), removed,
-    h("section", null, h("h3", null, "To begin with, star one of these"), begin), columnHeads, rows);
+    offered, columnHeads, rows);
   onNote(paint);
   paint();
   offer();
@@ -277,7 +279,7 @@ export const notes = {
   title: "Notes",
   show(section, latent) {
     if (!section.childElementCount) section.append(list());
-    section.querySelector(".kept").show(latent);
+    the(".kept", section).show?.(latent);
     section.dataset.ready = "true";
   },
 };

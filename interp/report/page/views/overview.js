@@ -90,13 +90,13 @@ async function card([latent, why, choice]) {
   const senses = feature.senses ?? [];
   const predicted = hasText ? raisedTokens(feature) : [];
   const some = await tellingExamples(latent, feature, predicted.length ? 3 : 4);
-  const remarkOn = (one) => (valueOf(one) < WEAK * feature.facts.max ? "weak" : null);
+  const remarkOn = (one) => (valueOf(one) < WEAK * (feature.facts.max ?? 0) ? "weak" : null);
   return h("article.card", null,
     h("h3", null,
       why ? h("span.why", null, tipped(why, choice)) : null, featureLink(latent, `Feature ${latent}`), " ",
       h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent))),
     h("p.rule.clamp", null, labelOrCaption(latent, true)),
-    exampleList(latent, feature, some, { how: hasText ? "line" : null, senses, remarkOn }),
+    exampleList(latent, feature, some, { how: hasText ? "line" : undefined, senses, remarkOn }),
     predicted.length ? h("p.predicts", null, h("span.muted", null, "raises "), predicted) : null);
 }
 

@@ -26,10 +26,10 @@ const OF_LATENT = "feature %{customdata}"; // in what a point tells whose data n
 
 /** @type {(data: PanelData) => HTMLElement} */
 function panel({ title, note, height, figure, table }) {
-  if (!figure && !table) return h("p.missing", null, note);
   const heading = h("h3", null, title);
   const caption = captionOf(note);
   if (!figure) {
+    if (!table) return h("p.missing", null, note);
     const isWide = table.columns.length > 7;
     return h(isWide ? "figure.panel.whole" : "figure.panel", null, heading, plainTable(title, table), caption);
   }
@@ -69,7 +69,7 @@ function plainTable(title, { columns, rows }) {
 const paragraph = (text) => (text ? h("p", null, format.unbroken(text)) : null);
 
 /** A finding, whose first sentence is the conclusion, in large type.
- * @type {(finding?: string) => HTMLElement[]} */
+ * @type {(finding?: string) => (HTMLElement | null)[]} */
 export function findingElements(finding = "") {
   const [conclusion, ...reasons] = finding.split(/(?<=\.) /);
   return [conclusion ? h("p.conclusion", null, format.unbroken(conclusion)) : null, paragraph(reasons.join(" "))];
@@ -127,10 +127,9 @@ function sharesTable() {
     h("td.beside-null", null, comparison));
   const lineOf = (row) => [line("tr", row.name,
     `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row)),
-  compared && row.name === "one meaning" ? fair() : null];
+  compared && row.name === "one meaning" ? fair(compared) : null];
   /* The same at equal training, which can be compared, and of the tested features alone. */
-  const fair = () => {
-    const { matched, null: { one: [closest, ...ends], title }, difference, of_tested: ofTested } = compared;
+  const fair = ({ matched, null: { one: [closest, ...ends], title }, difference, of_tested: ofTested }) => {
     const verdict = difference[1] > 0 ? "told apart" : "not told apart";
     return [line("tr.aside", "one meaning", `at equal training, ${matched.title}`, matched.one,
       [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, verdict)]),

@@ -31,7 +31,7 @@ const UNTESTED = "Its shares are counted, not a rule that could be tested.";
 const none = () => h("span.muted", null, "–");
 
 /** The strongest firing in its context; null until the data of the rows are read.
- * @type {(i: number, rowData: RowData) => HTMLElement} */
+ * @type {(i: number, rowData: RowData | null) => HTMLElement | null} */
 export function snippetOfRow(i, rowData) {
   if (!rowData?.snippets[i]) return null;
   return hasText ? snippetOf(rowData.snippets[i]) : strongestInput(i, rowData);
@@ -96,7 +96,7 @@ function foundOutside(i) {
 /** Two of its senses, or `most`, each with its rule, its share of the activation and its strongest firing; with the
  * last how many more there are, or the share that is of none, or what a search has found elsewhere. undefined where
  * senses do not name it.
- * @type {(i: number, rowData: RowData, most?: number) => HTMLElement[]} */
+ * @type {(i: number, rowData: RowData | null, most?: number) => HTMLElement[] | undefined} */
 export function sensesOfRow(i, rowData, most = 2) {
   const senses = sensesInCaption(i);
   if (!senses.length || !rowData) return undefined;
@@ -109,7 +109,7 @@ export function sensesOfRow(i, rowData, most = 2) {
     const [rule, share] = senses[k];
     return h("div.of-sense", { "data-sense": k },
       h("div", null,
-        h("span", { title: textOfRule(rule) }, senseMark(k, null), JOINED,
+        h("span", { title: textOfRule(rule) }, senseMark(k), JOINED,
           rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
         h("small", null, share === null ? null : ` ${format.percent(share)}`,
           at && at === shown.length - 1 ? rest : null)),
@@ -183,11 +183,11 @@ function firesOn(i, rowData) {
     : null;
   const isSenses = hasSenses(i);
   const senses = isSenses ? sensesOfRow(i, rowData) : undefined;
-  if (senses) senses[0].firstElementChild.prepend(...[labelled, labelChip].filter(Boolean));
+  if (senses) senses[0].firstElementChild?.prepend(...[labelled, labelChip].filter((part) => part !== null));
   if (senses) return h("div.senses", null, senses);
   if (isSenses && !rowData) return [line(), h("div.snippet")]; // until its senses are read
   const isByRule = Boolean(label) || columns.brief[i] === null || sensesInCaption(i).length > 0;
-  const isWeak = columns.explanation_f1[i] < page.min_f1;
+  const isWeak = (columns.explanation_f1[i] ?? 0) < page.min_f1;
   const words = h("div", { title: named },
     labelled,
     labelChip,

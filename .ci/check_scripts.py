@@ -22,9 +22,8 @@ NPM = (
 ).split()
 OPTIONS = (
     "--noEmit --checkJs --target esnext --module esnext --moduleResolution bundler --lib esnext,dom,dom.iterable "
-    "--strict --strictNullChecks false --useUnknownInCatchVariables false --skipDefaultLibCheck"
+    "--strict --useUnknownInCatchVariables false --skipDefaultLibCheck"
 ).split()
-"""Any value may be null, without a word: many numbers of a page are not known, and scripts mostly compare them."""
 UNTYPED = re.compile(r".*: error TS70\d\d: .*\n(?: .*\n)*")
 """What TypeScript says of names without a type, which are allowed. `--noImplicitAny false` says so too, but then each
 object of a script is allowed any property."""

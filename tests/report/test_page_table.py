@@ -126,6 +126,14 @@ def test_effects_are_chosen_by_ranges_over_three_decades_on_both_sides_of_zero(b
     assert browser.text(".applied .chip") == ["Effect 0.02 to 0.05 ✕"]
 
 
+def test_effects_none_of_which_raises_the_loss_have_a_histogram(browser, address):
+    browser.open(f"{address}#overview")
+    shape = "{ title: 'Effect', edges: [-0.2, -0.1, 0], counts: [1, 2], scale: 'signed' }"
+    bars = f"report.drawHistogram({shape}).querySelectorAll('.bin')"
+    left, right = browser.evaluate(f"Array.from({bars}, (bar) => Number(bar.getAttribute('x')))")
+    assert 0 < left < right
+
+
 def test_a_match_at_the_head_of_a_rule_comes_first_and_of_equals_that_with_the_larger_f1(browser, address):
     browser.open(f"{address}#features")
     f1 = "report.columns.f1"

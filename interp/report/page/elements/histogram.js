@@ -27,9 +27,9 @@ export function drawHistogram({
   const above = 11 * Math.ceil(marks.length / 2);
   const [W, H, left, bottom, top] = small ? [240, 62, 8, 16, 4] : [400, height + 4 + above, 54, 38, 8 + above];
   const right = small ? 8 : 6, last = counts.length, base = H - bottom;
-  const leastAbove0 = edges.find((v) => v > 0);
+  const leastSize = Math.min(...edges.map(Math.abs).filter((v) => v > 0));
   const scaled = (v) => (scale === "log" ? Math.log(Math.max(v, edges[0]))
-    : scale === "signed" ? Math.asinh(v / leastAbove0) : v);
+    : scale === "signed" ? Math.asinh(v / leastSize) : v);
   const ends = [scaled(edges[0]), scaled(edges[last])];
   const x = (v) => left + ((scaled(v) - ends[0]) / (ends[1] - ends[0] || 1)) * (W - left - right);
   const grown = root ? Math.sqrt : (n) => n;

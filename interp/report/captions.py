@@ -26,6 +26,7 @@ from interp.report.naming import (
     GOOD_F1,
     LONG_RULE,
     MOST,
+    MUCH_ON_TOKENS,
     N_LISTED,
     NEARLY_ALL,
     WEAK_F1,
@@ -35,7 +36,7 @@ from interp.report.naming import (
     SenseFacts,
     kind_of_name,
 )
-from interp.report.short_names import short_name, words_of
+from interp.report.short_names import MOST_STRONGLY, short_name, words_of
 from interp.report.whole_words import WholeWords
 from interp.text.predicate_kinds import TOPIC
 from interp.text.short_rules import Clause, segments_of
@@ -83,8 +84,8 @@ class Caption(NamedTuple):
     measured: list | None
     """Its rule as its F1 was measured, if that is not `rule`; else None."""
     f1: float | None
-    """That of the label, rule or whole words that name it, or the smaller one of its first two senses; None for tokens,
-    or if one of these senses has none."""
+    """That of the label, rule, whole words or tokens that name it, or the smaller one of its first two senses; None if
+    it is not known, or if one of these senses has none."""
 
 
 class Name(NamedTuple):
@@ -149,8 +150,10 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
         name = Part("label", (label.name, is_good))
         if latent.shared_by_strongest == [f"in {label.name}"]:
             latent = replace(latent, shared_by_strongest=[])
-        is_on_few = not is_good and 0 < len(set(latent.tokens.strongest)) <= N_STRONGEST_NAMED
-        apart = [Part("apart", [", ", *_on_strongest(latent)])] if is_on_few else []
+        tokens = latent.tokens
+        is_on_few = not is_good and len(set(tokens.strongest)) <= N_STRONGEST_NAMED
+        is_told = is_on_few and tokens.share_of(tokens.strongest) >= MUCH_ON_TOKENS
+        apart = [Part("apart", [", ", *_on_strongest(latent)])] if is_told else []
         return Name([name, *apart], [name, _f1(label.f1, "label "), *apart], label.f1)
     if kind == "nothing":
         if not latent.fires:
@@ -162,8 +165,9 @@ def _name(kind: Kind, latent: LatentFacts) -> Name:
         named: Segments = [_any_of(latent.whole.tokens), " ", *_in_whole(latent.whole), *_in_kind(latent, NEARLY_ALL)]
         return Name(named, [*named, _f1(latent.whole.f1)], latent.whole.f1)
     if kind in ("shared", "tokens"):
-        named = _on_shared(latent) if kind == "shared" else _on_commonest(latent)
-        return Name(named, named)
+        named, on = _on_shared(latent) if kind == "shared" else _on_commonest(latent)
+        f1 = latent.tokens.f1_of(on)
+        return Name(named, [*named, _f1(f1, "tokens ")], f1)
     after = _in_kind(latent) if latent.rule.needs_kind else []
     if latent.whole is not None and list(latent.whole.tokens) == latent.rule.listed:
         after += [", ", *_in_whole(latent.whole)]
@@ -183,7 +187,8 @@ def _each_of_list(latent: LatentFacts) -> Segments:
     if rule.is_weak or not rule.listed:
         return []
     share_of = dict(zip(tokens.texts, tokens.shares, strict=False))
-    others = [text for text, share in share_of.items() if text not in rule.listed and share >= MUCH_BESIDE]
+    unlisted = [text for text in tokens.texts if text not in rule.listed]
+    others = [text for text in unlisted if share_of[text] >= MUCH_BESIDE]
     told: list[tuple[Segments, Sequence[Token]]] = [([latent.reader.token(text)], [Token(text)]) for text in others]
     for one in rule.segments:
         named = [group for group in one.groups if group.name] if isinstance(one, TokenList) else []
@@ -191,7 +196,8 @@ def _each_of_list(latent: LatentFacts) -> Segments:
         told += [([token], [token]) for token in tokens_of([one]) if not any(token in group.tokens for group in named)]
     units = [(Part("rule", words), sum(share_of.get(token.text, 0) for token in own)) for words, own in told]
     known = [unit for unit in units if unit[1] > 0]  # the page has the shares of the commonest tokens alone
-    return _with_shares(known) if len(known) > 1 else []
+    further = unlisted[len(others) :][:N_BESIDE]
+    return _with_shares(known, [_any_of(further, latent)] if further else []) if len(known) > 1 else []
 
 
 def _beside_rule(latent: LatentFacts) -> Segments:
@@ -232,27 +238,27 @@ def _any_of(texts: Sequence[str], latent: LatentFacts | None = None) -> Part:
     return Part("rule", list(join_with_or([(token,) for token in tokens])))
 
 
-def _on_shared(latent: LatentFacts) -> Segments:
-    """Return what its firings share, with the part of them at which it holds."""
+def _on_shared(latent: LatentFacts) -> tuple[Segments, Sequence[str]]:
+    """Return what its firings share, with the part of them at which it holds, and the tokens if it is these."""
     shared = latent.shared[0].atom
     if shared is not None and shared.subject == TOPIC and latent.kind is not None:
-        return [*_on_strongest(latent), *_in_kind(latent)]
+        return [*_on_strongest(latent), *_in_kind(latent)], ()
     share = float(latent.shared_share)
-    if shared is not None and shared.kind == "token":
-        commonest = zip(latent.tokens.texts, latent.tokens.shares, strict=True)
-        share = sum(share for token, share in commonest if token in shared.tokens)
+    on = shared.tokens if shared is not None and shared.kind == "token" else []
+    if on:
+        share = latent.tokens.share_of(on)
     if share < MUCH_OF_SHARED:
-        return [*_on_strongest(latent), *_in_kind(latent)]
+        return [*_on_strongest(latent), *_in_kind(latent)], ()
     named = Part("rule", segments_of(latent.shared))
     told: Segments = [named, *_share(share)]
-    return [*told, *_in_kind(latent), *_most_strongly(latent, told)]
+    return [*told, *_in_kind(latent), *_most_strongly(latent, told)], on
 
 
 def _on_strongest(latent: LatentFacts) -> Segments:
     """Return the tokens of its strongest firings, and what else these have in common."""
     few = list(dict.fromkeys(latent.tokens.strongest))[:N_STRONGEST_NAMED]
     in_common = latent.shared_by_strongest
-    return [_muted("most strongly "), _any_of(few, latent), *([" ", *in_common] if in_common else [])]
+    return [_muted(MOST_STRONGLY), _any_of(few, latent), *([" ", *in_common] if in_common else [])]
 
 
 def _most_strongly(latent: LatentFacts, told: Segments) -> Segments:
@@ -261,7 +267,7 @@ def _most_strongly(latent: LatentFacts, told: Segments) -> Segments:
     is_told = {token.text for token in tokens_of(in_common)} & {token.text for token in tokens_of(told)}
     if is_told or to_text(in_common) in to_text(told) or len(to_text(told)) > LONG_RULE:
         return []
-    return [Part("apart", [", ", _muted("most strongly "), *in_common])]
+    return [Part("apart", [", ", _muted(MOST_STRONGLY), *in_common])]
 
 
 def _rule_in_words(rule: RuleFacts, words: Part, after: Segments | None = None) -> Segments:
@@ -272,36 +278,42 @@ def _rule_in_words(rule: RuleFacts, words: Part, after: Segments | None = None) 
     return [shown, *(after or []), _f1(rule.f1), *([_small(but)] if misses else [])]
 
 
-def _on_commonest(latent: LatentFacts) -> Segments:
-    """Return the tokens on which it fires most, each with its share of the firings; those of its strongest firings, if
-    these are not MOST of its firings, or if others are the strongest."""
+def _on_commonest(latent: LatentFacts) -> tuple[Segments, Sequence[str]]:
+    """Return the tokens on which it fires most, each with its share of the firings, and these again as text; those of
+    its strongest firings, if these are not MOST of its firings, or if others are the strongest."""
     tokens = latent.tokens
     if not tokens.texts:
-        return [_muted(NO_RULE)]
-    listed = list(zip(tokens.texts, tokens.shares, strict=True))[:N_LISTED]
-    if sum(share for _, share in listed) < MOST:
-        return [*_on_strongest(latent), *_in_kind(latent)]
+        return [_muted(NO_RULE)], ()
+    if not latent.is_on_few:
+        return [*_on_strongest(latent), *_in_kind(latent)], ()
     alike: dict[str, list[str]] = {}
-    for token, _ in listed:  # parts of characters that are alike are told together
+    for token in tokens.texts[:N_LISTED]:  # parts of characters that are alike are told together
         family = latent.reader.family(token)
         alike.setdefault(token if family is None else family.name, []).append(token)
     units: list[tuple[Part | str, float]] = []
     for name, own in alike.items():
         is_one = len({token.strip() for token in own}) == 1  # the same with and without a space
         words = _any_of([min(own, key=len)], latent) if is_one else f"{name}{latent.reader.letters(own)}"
-        units.append((words, sum(share for token, share in listed if token in own)))
+        units.append((words, tokens.share_of(own)))
     n_common = sum(token in tokens.texts[:N_LISTED] for token in tokens.strongest)
     are_strongest = n_common >= MOST * len(tokens.strongest)
     named = [*_with_shares(units), *_in_kind(latent)]
-    return [*named, *(_most_strongly(latent, named) if are_strongest else ["; ", *_on_strongest(latent)])]
+    if are_strongest:
+        named += _most_strongly(latent, named)
+    elif tokens.share_of(tokens.strongest) >= MUCH_ON_TOKENS:
+        named.append(Part("apart", ["; ", *_on_strongest(latent)]))
+    return named, [token for own in alike.values() if tokens.share_of(own) >= MUCH_ON_A_TOKEN for token in own]
 
 
-def _with_shares(units: Iterable[tuple[Part | str, float]]) -> Segments:
-    """Return some tokens, each with its share of the firings, if that is much; and that these are not MOST of them."""
+def _with_shares(units: Iterable[tuple[Part | str, float]], others: Sequence[Part] = ()) -> Segments:
+    """Return some tokens, each with its share of the firings, if that is much; and, if these are not MOST of them, that
+    there are others, with examples."""
     by_share = sorted(units, key=lambda unit: unit[1], reverse=True)
     told = [by_share[0], *(unit for unit in by_share[1:] if unit[1] >= MUCH_ON_A_TOKEN)]
     named = [part for words, share in told for part in (", ", words, *_share(share))][1:]
-    return named if sum(share for _, share in told) >= MOST else [*named, _muted(" and others")]
+    if sum(share for _, share in told) >= MOST:
+        return named
+    return [*named, _muted(" and others"), *([Part("small", [" such as ", *others])] if others else [])]
 
 
 def _senses_in_brief(senses: Sequence[SenseFacts]) -> Segments:
@@ -322,14 +334,16 @@ def _senses_in_title(latent: LatentFacts) -> Segments:
         named, others = latent.senses, []
     for k, sense in enumerate(named):
         own: Segments = [Part("of_sense", k)] if sense.clauses else _on_strongest(replace(latent, tokens=sense.tokens))
-        unit = "" if k else " of activation"
-        numbers = [] if sense.share is None else [f"{format_percent(sense.share)}{unit}"]
+        numbers = [] if sense.share is None else [f"{format_percent(sense.share)} of activation"]
         numbers += [] if sense.f1 is None else [f"F1 {sense.f1:.2f}"]
         out.append(Part("sense", [k, [*own, *([_small(f"\u00a0{', '.join(numbers)}")] if numbers else [])]]))
     of_no_sense = _share_of_no_sense(latent.senses)
     rest = [(f"{len(others)} more senses", sum(one.share or 0 for one in others))] if others else []
     rest += [("of no sense", of_no_sense)] if of_no_sense >= MUCH_OF_NO_SENSE else []
-    return out + [Part("rest", [_muted(f"{words}\u00a0"), _small(format_percent(share))]) for words, share in rest]
+    return out + [
+        Part("rest", [_muted(f"{words}\u00a0"), _small(f"{format_percent(share)} of activation")])
+        for words, share in rest
+    ]
 
 
 def _smaller_f1(senses: Sequence[SenseFacts]) -> float | None:

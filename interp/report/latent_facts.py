@@ -4,6 +4,7 @@ In: features and ranking, with one row per latent (also dead latents), in the sa
 firings. Out: `naming.LatentFacts`.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -27,7 +28,7 @@ from interp.report.naming import (
     Surroundings,
     TokenFacts,
 )
-from interp.report.rule_reader import RuleReader, in_brief, with_main_token
+from interp.report.rule_reader import RuleReader, in_brief, with_main_tokens
 from interp.report.strongest_firings import shared_by_strongest
 from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, without_itself
 from interp.report.whole_words import whole_words
@@ -65,6 +66,9 @@ def latent_facts(
         return [vocab[tokens[row]] for row in rows[:N_STRONGEST]]
 
     n_active = table["n_active"].tolist()
+    n_anywhere = Counter[str]()
+    for token, n in enumerate(np.bincount(tokens, minlength=len(vocab)).tolist() if features.has_text else ()):
+        n_anywhere[vocab[token]] += n
     whole = whole_words(features, n_active) if features.has_text else {}
     labels = _labels(table, label_names)
     rows_of = {latent: list(firings) for latent, firings in strongest.items()}
@@ -81,7 +85,7 @@ def latent_facts(
 
     def on_main_token(latent: int) -> list[Clause] | None:
         is_most = max(commonest.shares[latent], default=0) >= MOST
-        rule = with_main_token(rules[latent], commonest.tokens[latent][0]) if is_most else None
+        rule = with_main_tokens(rules[latent], commonest.tokens[latent][:1]) if is_most else None
         return None if rule is None else read(latent, rule)
 
     return [
@@ -111,6 +115,7 @@ def latent_facts(
             tokens=TokenFacts(
                 texts=commonest.tokens[j],
                 shares=commonest.shares[j],
+                anywhere=[n_anywhere[text] / n_active[j] for text in commonest.tokens[j]],
                 strongest=texts_at(rows_of.get(j, [])),
             ),
             kind=kinds.get(j),

@@ -3,7 +3,7 @@
 In: `LatentFacts`. Out: the kind of its name, the first in `KINDS_IN_ORDER` whose condition holds. `captions` words it.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
@@ -27,8 +27,12 @@ WORDS_MARGIN = 0.1
 """The same of whole words beside any other rule, since a reader takes words in at once."""
 GOOD_F1 = 0.5
 """F1 from which on a rule names a latent even if a few tokens are MOST of its firings."""
+FAIR_F1 = 0.4
+"""F1 from which on a rule tells more than what most firings share around them, which has no F1."""
 WEAK_F1 = 0.6
 """F1 below which a name says that its rule tells only a part of the firings, or fails at a part of its tokens."""
+MUCH_ON_TOKENS = 0.1
+"""Share of the firings on some tokens from which on these are named although they are few."""
 LONG_RULE = 80
 """Letters of a rule from which on the tokens tell more, if a few of them are MOST of the firings."""
 
@@ -110,6 +114,19 @@ class TokenFacts:
     """The shares of its firings that are on each."""
     strongest: Sequence[str] = ()
     """Those of its strongest firings."""
+    anywhere: Sequence[float] = ()
+    """How often each of `texts` stands in the text, per firing of the latent."""
+
+    def share_of(self, texts: Collection[str]) -> float:
+        """Return the share of the firings that is on some of its commonest tokens."""
+        return sum(share for text, share in zip(self.texts, self.shares, strict=False) if text in texts)
+
+    def f1_of(self, texts: Collection[str]) -> float | None:
+        """Return the F1 of some of its commonest tokens as a rule, 2 n / (n_active + N), with n firings on these
+        tokens, which stand N times in the text; None if one of them is not known."""
+        n_anywhere = [n for text, n in zip(self.texts, self.anywhere, strict=False) if text in texts]
+        is_known = 0 < len(n_anywhere) == len(set(texts))
+        return round(2 * self.share_of(texts) / (1 + sum(n_anywhere)), 3) if is_known else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,6 +163,11 @@ class LatentFacts:
     reader: ByteReader = field(default_factory=ByteReader)
     """Reads the parts of characters in its tokens."""
 
+    @property
+    def is_on_few(self) -> bool:
+        """Whether MOST of its firings are on the tokens that a name may list."""
+        return sum(self.tokens.shares[:N_LISTED]) >= MOST
+
 
 Kind = Literal["label", "nothing", "senses", "words", "shared", "tokens", "rule"]
 
@@ -170,19 +192,28 @@ def words_tell_more(latent: LatentFacts) -> bool:
 
 def tokens_tell_more(latent: LatentFacts) -> bool:
     rule = latent.rule
-    of_few = sum(latent.tokens.shares[:N_LISTED])
     f1 = GOOD_F1 if rule.f1 is None else rule.f1
     if not rule.clauses or rule.is_weak or rule.is_past_strongest():
         return True
     if f1 < GOOD_F1:  # it leaves much unsaid: only what it says beyond tokens can be worth more
-        return of_few >= MOST or (rule.precision or 0) < MOST or rule.names_tokens
-    is_long = len(to_text(rule.segments)) > LONG_RULE
-    return of_few >= MOST and (_lists_scripts(rule) or is_long)
+        return latent.is_on_few or (rule.precision or 0) < MOST or rule.names_tokens
+    return latent.is_on_few and _is_hard_to_read(rule)
 
 
 def rule_tells_shared(latent: LatentFacts) -> bool:
-    """Whether its rule holds and tells what is around: of the tokens that its firings share, or of any."""
+    """Whether its rule holds and tells what is around, of the tokens that its firings share or of any; or is better
+    than that in which these are named, and can be read."""
     rule = latent.rule
+    f1 = rule.f1 or 0
+    if latent.is_on_few:
+        f1_of_few = latent.tokens.f1_of(latent.tokens.texts[:N_LISTED])
+        is_better = f1_of_few is not None and f1 > f1_of_few + LABEL_MARGIN and (rule.recall or 0) >= MOST
+        is_fair = is_better and f1 >= FAIR_F1 and not rule.is_past_strongest()
+    else:
+        is_of_tokens = any(one.names_tokens or one.is_of_text for one in latent.shared[:1])
+        is_fair = bool(latent.shared) and not is_of_tokens and f1 >= (WEAK_F1 if rule.is_past_strongest() else FAIR_F1)
+    if is_fair and not _is_hard_to_read(rule):
+        return True
     atoms = [one.atom for one in rule.clauses if one.atom is not None]
     is_around = any(atom.subject != SUBJECT for atom in atoms)
     if not latent.shared or not is_around or rule.is_weak or rule.is_past_strongest():
@@ -197,8 +228,17 @@ def shared_tells_more(latent: LatentFacts) -> bool:
     if not latent.shared or not tokens_tell_more(latent):
         return False
     first = latent.shared[0]
-    is_wide = first.is_of_text or (first.is_of_token and not first.names_tokens)
-    return not is_wide or sum(latent.tokens.shares[:N_LISTED]) < MOST
+    is_wide = first.is_of_text or first.atom is None or not first.atom.tokens
+    return not is_wide or not latent.is_on_few
+
+
+def tokens_are_all(latent: LatentFacts) -> bool:
+    """Whether its tokens tell more than its rule, which fails or is worth no more than the tokens of its strongest
+    firings, if these have much of all."""
+    rule, tokens = latent.rule, latent.tokens
+    fails = not rule.clauses or rule.is_weak or rule.is_past_strongest()
+    is_told = latent.is_on_few or bool(latent.shared_by_strongest)
+    return tokens_tell_more(latent) and (fails or is_told or tokens.share_of(tokens.strongest) >= MUCH_ON_TOKENS)
 
 
 KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
@@ -215,13 +255,14 @@ KINDS_IN_ORDER: tuple[tuple[Kind, Callable[[LatentFacts], bool]], ...] = (
     # The rule fails, or is hard to read. What its firings share, the strong ones above all, is why it is taken to have
     # one meaning.
     ("shared", shared_tells_more),
-    ("tokens", tokens_tell_more),
+    ("tokens", tokens_are_all),
     ("rule", lambda latent: True),
 )
 """What may name a latent, with its condition. The first whose condition holds does."""
 
 
-def _lists_scripts(rule: RuleFacts) -> bool:
-    """Return whether a rule begins with a list of parts of characters of several scripts."""
-    first = rule.segments[0]
-    return isinstance(first, TokenList) and len(first.groups[0].parts_of) > 1
+def _is_hard_to_read(rule: RuleFacts) -> bool:
+    """Return whether a rule is long, or begins with a list of parts of characters of several scripts."""
+    first = next(iter(rule.segments), None)
+    lists_scripts = isinstance(first, TokenList) and len(first.groups[0].parts_of) > 1
+    return lists_scripts or len(to_text(rule.segments)) > LONG_RULE

@@ -30,6 +30,8 @@ from interp.text.rules import Atom, Rule
 from interp.text.short_rules import Clause, clauses_of, segments_of
 from interp.text.vocabulary import Wording
 
+MAX_MAIN = 2
+"""Tokens that stand before what is around them in the rule of a sense."""
 OFFSETS = {SUBJECT: 0, "token -1": -1, "token 1": 1}
 """Subjects whose tokens are counted, and where these stand."""
 
@@ -112,9 +114,13 @@ class RuleReader:
         return atom._replace(values=values, names=tuple(map(sorted_name, names)))
 
     def of_sense(self, latent: int, sense: Mapping[str, Any], rule: Rule | Atom) -> list[Clause]:
-        """Return the rule of a sense, or what its firings have in common. A list shows the tokens of its strongest
-        firings first."""
-        return self(latent, rule, sense["fires_on"])
+        """Return the rule of a sense, or what its firings have in common, with the tokens of its strongest firings:
+        first in a list, or before what is around where these are one or two, each of several firings."""
+        fires_on = sense["fires_on"]
+        n = Counter(fires_on)
+        is_on_few = len(n) <= MAX_MAIN and min(n.values(), default=0) > 1
+        atoms = (rule,) if isinstance(rule, Atom) else rule
+        return self(latent, (with_main_tokens(atoms, list(n)) if is_on_few else None) or rule, fires_on)
 
 
 def senses_in_segments(
@@ -159,12 +165,12 @@ def in_brief(clauses: list[Clause], *, is_told: bool) -> list[Clause]:
     return others if sum(one.atom is not None for one in others) > 1 else kept
 
 
-def with_main_token(rule: Rule, token: str) -> Rule | None:
-    """Return a rule of what is around tokens with the token on which its latent fires; None for a rule that names
+def with_main_tokens(rule: Rule, texts: Sequence[str]) -> Rule | None:
+    """Return a rule of what is around tokens with those on which its latent fires; None for a rule that names
     tokens, or tells nothing of what is around."""
     around = tuple(atom for atom in rule if atom.subject != SUBJECT)
     names_tokens = any(not atom.subject or (atom.subject == SUBJECT and atom.tokens) for atom in rule)
-    return None if names_tokens or not around else (Atom("token", (), ((Token(token),),)), *around)
+    return None if names_tokens or not around else (Atom("token", (), tuple((Token(text),) for text in texts)), *around)
 
 
 def _name_parts_alone(one: Segment, bytes_: ByteReader) -> Segment:

@@ -1,8 +1,9 @@
 """Shorten what names a latent, for a point of the map, a node of a graph or a row of a figure.
 
 In: the caption of a latent and its rule, as segments. Out: a few words and tokens that fit in ROOM letters: all of the
-caption but its shares, or else of each list the first token and how many more there are, '"one", in "done" +3', and …
-for the parts that do not fit. Of several senses it names the first, with the number of the others, '"one"; +2'.
+caption but its shares and what tells its strongest firings from the others, or else of each list the first token and
+how many more there are, '"one", in "done" +3', and … for the parts that do not fit. Of several senses it names the
+first, with the number of the others, '"one"; +2 senses'.
 """
 
 import textwrap
@@ -28,6 +29,7 @@ MOST_WORDS = 40
 """Letters of words that name no token."""
 MOST_OF_NO_SENSE = 0.5
 """The share of the activation of no sense from which on no sense tells what a latent fires on."""
+MOST_STRONGLY = "most strongly "
 NO_CLEAR_SENSES = "no clear senses"
 
 
@@ -42,15 +44,19 @@ def short_name(caption: Segments, rule: Segments) -> Segments:
     """Return the short name of a latent: words, tokens and, of one with senses, Part("sense", [number, segments])."""
     parts = {one.kind: one.content for one in caption if isinstance(one, Part)}
     if "senses" not in parts:
-        name = shortened(words_of(caption, rule, has_shares=False))
-        is_cut = "apart" in parts and name[-1:] == [" …"]  # of what tells it from others of its name all or nothing
-        return short_name([one for one in caption if one != Part("apart", parts["apart"])], rule) if is_cut else name
+        return shortened(words_of([one for one in caption if not _is_of_strongest(one)], rule, has_shares=False))
     if parts.get("no_sense", 0) >= MOST_OF_NO_SENSE:
         return [NO_CLEAR_SENSES]
     senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
     k = next((k for k, words in enumerate(senses) if words), 0)
-    others = [f"; +{len(senses) - 1}"] if len(senses) > 1 else []
+    n_others = len(senses) - 1
+    others = [f"; +{n_others} sense{'s' if n_others > 1 else ''}"] if n_others else []
     return [Part("sense", [k, shortened(senses[k] or ["no rule"])]), *others]
+
+
+def _is_of_strongest(one: Segment) -> bool:
+    """Return whether a segment tells what the strongest firings are on, or that they are told."""
+    return isinstance(one, Part) and (one.kind == "apart" or one.content == [MOST_STRONGLY])
 
 
 def words_of(caption: Segments, rule: Segments, *, has_shares: bool = True) -> Segments:

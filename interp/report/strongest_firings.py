@@ -23,6 +23,8 @@ MIN_SHARE = 0.75
 MAX_OF_ALL = 0.5
 """Largest share of all firings that have it too, so that it tells what is strong; of a kind of text, with that of all
 text, which is large where any latent has much of its firings."""
+MIN_OF_ALL = 0.1
+"""Least share of all firings beside a token that is told: one beside few tells little of the latent."""
 MIN_IN_WORD, MAX_WORDS = 0.2, 2
 """Least share of the strongest firings in a word that is named."""
 
@@ -60,7 +62,7 @@ def shared_by_strongest(
         inside = own[(own % features.n_ctx + offset >= 0) & (own % features.n_ctx + offset < features.n_ctx)]
         (text, n), *_ = Counter(vocab[token] for token in tokens[inside + offset]).most_common(1) or [("", 0)]
         of_all = around.get((latent, offset), {}).get(text, 0) / n_active[latent]
-        is_told = n >= MIN_SHARE * N_STRONGEST and of_all < MAX_OF_ALL and not has_parts(text)
+        is_told = n >= MIN_SHARE * N_STRONGEST and MIN_OF_ALL <= of_all < MAX_OF_ALL and not has_parts(text)
         return [words, Part("rule", [Token(text)])] if is_told else []
 
     def of_label(latent: int) -> Segments:

@@ -16,7 +16,7 @@ from interp.report.captions import Caption, caption_of
 from interp.report.characters import characters_of_parts, characters_of_token
 from interp.report.latent_facts import rule_facts
 from interp.report.naming import MOST, LabelFacts, LatentFacts, RuleFacts, SenseFacts, Surroundings, TokenFacts
-from interp.report.rule_reader import RuleReader, with_main_token
+from interp.report.rule_reader import RuleReader, with_main_tokens
 from interp.report.whole_words import WholeWords
 from interp.text.rules import Rule, plain_atom
 from interp.text.short_rules import clauses_of, segments_of
@@ -43,7 +43,7 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
     kind_share = facts.pop("kind_share", 0.7)
     kind = None if of_kind is None else Surroundings(of_kind, kind_share, of_kind, lift=9)
     measured = {"f1": facts.pop("rule_f1"), "precision": facts.pop("precision", None)}
-    on_token = with_main_token(rule, facts["tokens"][0]) if max(facts["shares"], default=0) >= MOST else None
+    on_token = with_main_tokens(rule, facts["tokens"][:1]) if max(facts["shares"], default=0) >= MOST else None
     measured["in_common"] = facts.get("shared_by_strongest", ())
     measured["with_token"] = None if on_token is None else clauses_of(on_token)
     if shared := facts.pop("shared", None):
@@ -55,6 +55,7 @@ def caption(rule: Rule = AB, **known: Any) -> Caption:
             kind=kind,
             tokens=TokenFacts(
                 texts=facts.pop("tokens"),
+                anywhere=facts.pop("anywhere", ()),
                 **{name: facts.pop(name) for name in ("shares", "strongest")},
             ),
             **facts,
@@ -219,7 +220,36 @@ LISTED = f"{OF_TOKENS} F1 0.60"
         ({"rule_f1": 0.55, "precision": 0.7}, f"{OF_TOKENS} F1 0.55"),
         ({"rule_f1": 0.55, "precision": 0.38}, f"{OF_TOKENS} F1 0.55"),
         ({"at_strongest": 0.3}, OF_TOKENS),
-        ({"at_strongest": 0.3, "strongest": ["c", "d"]}, '"a" 60 %, "b" 9.0 %; most strongly "c" or "d"'),
+        ({"at_strongest": 0.3, "strongest": ["c", "d"]}, OF_TOKENS),
+        (
+            {"at_strongest": 0.3, "strongest": ["e"], "tokens": list("abcde"), "shares": [0.4, *[0.1] * 4]},
+            '"a" 40 %, "b" 10 %, "c" 10 %, "d" 10 %; most strongly "e"',
+        ),
+        (
+            {"rule": A_BEFORE_X, "rule_f1": 0.45, "precision": 0.4, "anywhere": [2.4, 0.6]},
+            '"a" before "x" 51 % F1 0.45',
+        ),
+        (
+            {"rule": A_BEFORE_X, "rule_f1": 0.45, "precision": 0.6, "anywhere": [2.4, 0.6]},
+            f"{OF_TOKENS} tokens F1 0.34",
+        ),
+        ({"rule_f1": 0.45, "anywhere": [0.7, 0.2]}, f"{OF_TOKENS} tokens F1 0.73"),
+        ({"rule_f1": 0.2, "shared": A, "anywhere": [1.4, 0.2]}, '"a" 60 % tokens F1 0.50'),
+        ({"rule_f1": 0.2, "shared": AFTER_X, "shared_share": 0.8, "anywhere": [1.4, 0.2]}, 'after "x" 80 %'),
+        ({"rule": AFTER_X, "rule_f1": 0.4, "shared": IN_HEBREW, "shares": [0.2]}, 'most strongly "a"'),
+        (
+            {"rule": AFTER_X, "rule_f1": 0.4, "shared": a_rule(shape=["numbers"]), "shares": [0.2]},
+            'tokens after "x" F1 0.40',
+        ),
+        ({"rule": AFTER_X, "rule_f1": 0.45, "shares": [0.02], "strongest": ["a"]}, 'tokens after "x" F1 0.45'),
+        (
+            {"rule": AB, "tokens": list("acd"), "shares": [0.4, 0.04, 0.03]},
+            '"a" or "b" F1 0.60',
+        ),
+        (
+            {"rule": AB, "tokens": list("abcde"), "shares": [0.3, 0.1, 0.04, 0.03, 0.03]},
+            '"a" 30 %, "b" 10 % and others such as "c" or "d" F1 0.60',
+        ),
         ({"at_strongest": 0.3, "strongest": ["c"], "shares": [0.1, 0.1]}, 'most strongly "c"'),
         ({"rule": AFTER_X, "rule_f1": 0.2}, OF_TOKENS),
         ({"rule": IN_HEBREW, "kind": "hebrew", "kind_share": 1.0}, '"a" in hebrew words 60 % F1 0.60'),
@@ -259,8 +289,8 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
         SenseFacts(clauses=[], f1=None, share=0.05, tokens=TokenFacts(strongest=["e"])),
     ]
     assert title(senses=senses) == (
-        "A: sense 0\u00a050 % of activation, F1 0.90B: sense 1\u00a030 %, F1 0.20"
-        'C: most strongly "e"\u00a05.0 %of no sense\u00a015 %'
+        "A: sense 0\u00a050 % of activation, F1 0.90B: sense 1\u00a030 % of activation, F1 0.20"
+        'C: most strongly "e"\u00a05.0 % of activationof no sense\u00a015 % of activation'
     )
     own = caption(rule=A, rule_f1=0.7, senses=senses)
     assert own.brief == [
@@ -271,11 +301,12 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
     assert caption(rule=A, rule_f1=0.7, senses=senses[::2]).f1 is None, "one of them has no rule"
     small = [replace(one, share=0.1) for one in senses]
     assert title(senses=small) == (
-        "A: sense 0\u00a010 % of activation, F1 0.90B: sense 1\u00a010 %, F1 0.20"
-        'C: most strongly "e"\u00a010 %of no sense\u00a070 %'
+        "A: sense 0\u00a010 % of activation, F1 0.90B: sense 1\u00a010 % of activation, F1 0.20"
+        'C: most strongly "e"\u00a010 % of activationof no sense\u00a070 % of activation'
     )
     assert {"more_senses": [[["after ", ["b"]], 0.1, 0.2], [[], 0.1, None]]} in caption(senses=small).brief
-    assert title(senses=[*small, small[1]]).endswith("F1 0.903 more senses\u00a030 %of no sense\u00a060 %")
+    of_four = title(senses=[*small, small[1]])
+    assert of_four.endswith("F1 0.903 more senses\u00a030 % of activationof no sense\u00a060 % of activation")
     assert "A: sense 0\u00a0F1 0.90B: sense 1" in title(senses=[replace(one, share=None) for one in senses])
     unknown = [replace(one, share=None) for one in senses]
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"
@@ -426,6 +457,17 @@ def test_parts_of_characters_of_one_script_are_told_together(hebrew_rules):
     assert to_text(read_rule(token=["⟨a9⟩", "x"])) == 'the last byte of the Hebrew letter ש or "x"'
     mixed = read_rule(token=[" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"])
     assert [token.text for token in tokens_of(mixed)] == [" קו⟨d7⟩", " י⟨d7⟩", " ב⟨d7⟩"], "with letters each is told"
+
+
+def test_the_rule_of_a_sense_begins_with_the_one_or_two_tokens_on_which_it_fires(hebrew_rules):
+    def rule_on(fires_on: list[str], rule: Any) -> str:
+        return to_text(segments_of(hebrew_rules.of_sense(0, {"fires_on": fires_on}, rule)))
+
+    assert rule_on(["x"] * 5, AFTER_X) == rule_on(["x"] * 5, an_atom("previous", "x")) == '"x" after "x"'
+    assert rule_on([*"aabba"], AFTER_X) == '"a" or "b" after "x"'
+    assert rule_on([*"aaaab"], AFTER_X) == 'tokens after "x"', "one firing on a token may be a straggler"
+    assert rule_on(["x"] * 5, A_BEFORE_X) == '"a" before "x"'
+    assert rule_on([], AFTER_X) == 'tokens after "x"'
 
 
 @pytest.fixture

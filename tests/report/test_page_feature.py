@@ -476,7 +476,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     assert len(strongest) > 3 and int(strongest[0]) == (N_SEQ - 1) * N_CTX + SPLIT
     assert browser.text(".title .of-lead") == [
         "A\u00a0a rule that holds\u00a070 % of activation, F1 0.80",
-        "B\u00a0most strongly the last byte of the Hebrew letter ל\u00a030 %",  # after the part itself
+        "B\u00a0most strongly the last byte of the Hebrew letter ל\u00a030 % of activation",  # after the part itself
     ]
     of_three = f"""report.loadFeature({SPLIT}).then((feature) => {{
         const senses = [...feature.senses, feature.senses[0]];

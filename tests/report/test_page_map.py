@@ -644,7 +644,7 @@ def test_the_name_of_a_feature_is_in_one_line_and_told_by_its_first_sense(browse
     browser.size(390, 844)
     own = "document.querySelector('.names .own[style*=visible]')"
     browser.open(f"{address}#map?q=%23{SPLIT}")
-    browser.wait(f"{own}?.textContent === '{SPLIT} A\\u00a0a rule that holds; +1'")
+    browser.wait(f"{own}?.textContent === '{SPLIT} A\\u00a0a rule that holds; +1 sense'")
     browser.evaluate("location.hash = '#map?q=%235'")
     browser.wait(f"{own}?.textContent === '5 \"1233\"' && {own}.getClientRects().length === 1")
     assert browser.evaluate(f"{own}.offsetHeight") < 24

@@ -29,13 +29,13 @@ def senses(*rules, no_sense=0.2):
         ),
         ([LONG, " or ", LONG, " soon after ", A, ", mostly in code"], '"considerable" +1 …'),
         ([A, ", ", "beginning ", LONG, ", mostly in spoken English"], '"au" …'),
-        ([A, Part("apart", [", before ", Part("rule", [B, " or ", LONG]), SHARE])], '"au", before " have" +1'),
+        ([A, Part("apart", [", before ", Part("rule", [B])])], '"au"'),
         (["speech", Part("apart", [", ", Part("muted", ["most strongly "]), Part("rule", [LONG])])], "speech"),
         ([NUMBERS], 'numbers "1", "2" +1 or "au"'),
         ([NUMBERS, " after ", LONG], 'numbers "1" +3 …'),
         (["after ", NUMBERS, " in spoken English"], 'after numbers "1" +3 …'),
         (["after ", HEBREW, ", in hebrew"], "after pieces of Hebrew words …"),
-        ([Part("muted", ["most strongly "]), LONG, " or ", LONG], 'most strongly "considerable" +1'),
+        ([Part("muted", ["most strongly "]), LONG, " or ", LONG], '"considerable" +1'),
         (["most tokens in Hebrew script without a leading space soon after ", A], 'most tokens in Hebrew … after "au"'),
         (["parts of Han characters, parts of Greek letters"], "parts of Han characters, parts of …"),
         (["tokens in Hebrew script without a leading space", ", ", "in hebrew"], "tokens in Hebrew script without a …"),
@@ -47,8 +47,8 @@ def test_a_short_name_has_the_first_of_each_list_and_says_where_more_is(caption,
 
 
 def test_of_several_senses_a_short_name_has_the_first_that_has_a_rule():
-    assert short_name(senses([A], [B]), RULE) == [Part("sense", [0, [A]]), "; +1"]
-    assert short_name(senses([], [B, " in code"], [A]), RULE) == [Part("sense", [1, [B, " in code"]]), "; +2"]
+    assert short_name(senses([A], [B]), RULE) == [Part("sense", [0, [A]]), "; +1 sense"]
+    assert short_name(senses([], [B, " in code"], [A]), RULE) == [Part("sense", [1, [B, " in code"]]), "; +2 senses"]
     assert short_name(senses([]), RULE) == [Part("sense", [0, ["no rule"]])]
     assert short_name(senses([A], [B], no_sense=0.5), RULE) == ["no clear senses"]
 

@@ -1,5 +1,7 @@
 """What the strongest firings of a latent have in common, in a text of a few words."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import scipy.sparse
@@ -20,9 +22,11 @@ def shared(tmp_path):
     """A function that gives what a latent's strongest firings share: those at some place in one text that is repeated,
     beside weaker ones in another. label: marks the first text."""
 
-    def share(strong: list[int], weak: list[int], place: int, n: int = N_STRONGEST, **known) -> str:
+    def share(
+        strong: list[int], weak: list[int], place: int, n: int = N_STRONGEST, n_weak: int = N_WEAK, **known
+    ) -> str:
         length = max(len(strong), len(weak))
-        texts = [text + [STOP] * (length - len(text)) for text in [strong] * N_STRONGEST + [weak] * N_WEAK]
+        texts = [text + [STOP] * (length - len(text)) for text in [strong] * N_STRONGEST + [weak] * n_weak]
         fires = np.zeros((len(texts), length, 1), np.float32)
         fires[:, place] = 1
         is_strong = torch.zeros(len(texts), length, dtype=torch.bool)
@@ -32,7 +36,7 @@ def shared(tmp_path):
         features = FeatureStore.from_codes(
             torch.tensor(texts).int(), codes, tmp_path / "f", vocab=VOCAB, labels=masks, overwrite=True
         )
-        around = {(0, offset): {VOCAB[weak[place + offset]]: N_WEAK} for offset in (-1, 1)}
+        around = {(0, offset): Counter(VOCAB[text[place + offset]] for text in texts) for offset in (-1, 1)}
         rows = [length * k + place for k in range(n)]
         found: dict[int, Segments] = shared_by_strongest(
             features, {0: rows}, known.get("whole", {}), around, masks, {"hex_bytes": "hex bytes"}
@@ -54,6 +58,8 @@ def test_words_of_all_firings_are_not_told_again(shared):
 def test_then_the_token_after_or_before_if_it_is_not_that_of_all_firings(shared):
     assert shared([7, 6, 5, STOP], [7, 6, STOP, STOP], 1) == 'before "</"'
     assert shared([5, 6, STOP, STOP], [7, 6, STOP, STOP], 1) == 'after "</"'
+    of_few = shared([7, 6, 5, STOP], [7, 6, STOP, STOP], 1, n_weak=10 * N_STRONGEST)
+    assert of_few == "in hex bytes", "a token beside few of all firings is not told"
 
 
 def test_then_the_kind_of_text_if_it_is_not_that_of_all_firings(shared):

@@ -2,7 +2,7 @@
 
 In: the caption of a latent and its rule, as segments. Out: a few words and tokens that fit in ROOM letters: all of the
 caption but its shares and what tells its strongest firings from the others, or else of each list the first token and
-how many more there are, '"one", in "done" +3', and … for the parts that do not fit. Of several senses it names the
+how many more there are, '"one", in "done" +3', up to the first part that does not fit. Of several senses it names the
 first, with the number of the others, '"one"; +2 senses'.
 """
 
@@ -91,7 +91,7 @@ def shortened(words: Segments) -> Segments:
     for unit in map(_first_of, _units(words)):
         if kept and len(to_text([*kept, *unit])) > ROOM:
             *others, last = kept
-            return [*others, last.removesuffix(" …").rstrip(", ") if isinstance(last, str) else last, " …"]
+            return [*others, last.rstrip(", ")] if isinstance(last, str) else kept
         kept += unit
     return kept
 

@@ -27,22 +27,22 @@ def senses(*rules, no_sense=0.2):
             [Part("rule", [A]), ", ", "in ", Part("rule", [LONG, ", ", LONG, " or ", B]), SHARE],
             '"au", in "considerable" +2',
         ),
-        ([LONG, " or ", LONG, " soon after ", A, ", mostly in code"], '"considerable" +1 …'),
-        ([A, ", ", "beginning ", LONG, ", mostly in spoken English"], '"au" …'),
+        ([LONG, " or ", LONG, " soon after ", A, ", mostly in code"], '"considerable" +1'),
+        ([A, ", ", "beginning ", LONG, ", mostly in spoken English"], '"au"'),
         ([A, Part("apart", [", before ", Part("rule", [B])])], '"au"'),
         (["speech", Part("apart", [", ", Part("muted", ["most strongly "]), Part("rule", [LONG])])], "speech"),
         ([NUMBERS], 'numbers "1", "2" +1 or "au"'),
-        ([NUMBERS, " after ", LONG], 'numbers "1" +3 …'),
-        (["after ", NUMBERS, " in spoken English"], 'after numbers "1" +3 …'),
-        (["after ", HEBREW, ", in hebrew"], "after pieces of Hebrew words …"),
+        ([NUMBERS, " after ", LONG], 'numbers "1" +3'),
+        (["after ", NUMBERS, " in spoken English"], 'after numbers "1" +3'),
+        (["after ", HEBREW, ", in hebrew"], "after pieces of Hebrew words"),
         ([Part("muted", ["most strongly "]), LONG, " or ", LONG], '"considerable" +1'),
         (["most tokens in Hebrew script without a leading space soon after ", A], 'most tokens in Hebrew … after "au"'),
         (["parts of Han characters, parts of Greek letters"], "parts of Han characters, parts of …"),
         (["tokens in Hebrew script without a leading space", ", ", "in hebrew"], "tokens in Hebrew script without a …"),
-        ([FIRST_BYTE, ", in hebrew text"], "the first byte of a Hebrew letter …"),
+        ([FIRST_BYTE, ", in hebrew text"], "the first byte of a Hebrew letter"),
     ],
 )
-def test_a_short_name_has_the_first_of_each_list_and_says_where_more_is(caption, short):
+def test_a_short_name_has_the_first_of_each_list_and_the_parts_that_fit(caption, short):
     assert to_text(short_name(caption, RULE)) == short
 
 

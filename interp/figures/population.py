@@ -216,7 +216,8 @@ def _ridges(
     x = np.repeat(edges, 2)  # from the zero line up to the first bin, and down again after the last
     for row, (share, colour) in enumerate(zip(shares, colours, strict=True)):
         y = row - np.concatenate([[0.0], np.repeat(share, 2), [0.0]]) * RIDGE / highest
-        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line={"color": colour, "width": 1.5}, showlegend=False)
+        line = {"color": colour, "width": 1.5, "simplify": False}  # steps stay steps
+        fig.add_scatter(x=x, y=y, mode="lines", fill="toself", line=line, showlegend=False)
     fig.add_scatter(x=[None], y=[None], yaxis="y2", **BARE_TRACE)  # an axis without a trace is not drawn
     rows = np.arange(len(named))
     scale = {"tickvals": np.concatenate([rows, rows - RIDGE * tick / highest]), "overlaying": "y", "side": "right"}

@@ -17,6 +17,7 @@ from interp.compare.compared_dictionaries import MATCHED
 from interp.display.verdict_looks import verdict_words
 from interp.display.verdict_names import WITHOUT_SCORES
 from interp.evaluation.quality import worse_than_unigrams
+from interp.figures.theme import share_ticks
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import format_percent, number
 from interp.report.null_shares import nulls_account
@@ -212,7 +213,11 @@ def _population(inputs: ReportInputs, densities_shown: tuple[float, float]) -> l
     if len(ranking):
         note = "Above, the features by how many tokens they fire on; below, the share of each verdict among them."
         by_density = figures.verdicts_by_density(inputs.verdicts.assign(density=inputs.table["density"]))
-        panels.append(Panel(note=note, figure=by_density.update_xaxes(range=densities_shown)))
+        low, high = densities_shown
+        ticks = share_ticks(10**low, 10**high)
+        at = [math.log10(share) for share in ticks["tickvals"]]
+        by_density.update_xaxes(range=densities_shown, tickvals=at, ticktext=ticks["ticktext"])
+        panels.append(Panel(note=note, figure=by_density))
     return [panel.payload() for panel in panels]
 
 

@@ -41,7 +41,8 @@ class LatentName(NamedTuple):
 
     def at(self, token: str) -> str:
         """Return the name of the latent where it fires on this token: the senses that list it; else its commonest
-        tokens, if it is one of them; else the short name, which says so if it does not hold there."""
+        tokens, if it is one of them; else the short name, or where that tells nothing the commonest tokens, with
+        "usually", if it does not hold there."""
         if senses := [each for each in self.senses if token in each[1]]:
             in_words = to_text([Token(token)])
             return "; ".join(words if in_words in words else _with_first(token, tokens) for words, tokens in senses)
@@ -49,14 +50,19 @@ class LatentName(NamedTuple):
             return self.short
         if token in self.tokens:
             return _with_first(token, self.tokens)
-        return self.short if self.short == NO_CLEAR_SENSES else f"usually {self.short}"
+        if self.short != NO_CLEAR_SENSES:
+            return f"usually {self.short}"
+        return f"usually {_listing(self.tokens)}" if self.tokens else self.short
 
 
 def _with_first(token: str, tokens: Sequence[str]) -> str:
     """List some of the tokens, this one first."""
-    listed = [token, *(other for other in tokens if other != token)]
-    more = " …" if len(listed) > _N_TOKENS else ""
-    return ", ".join(to_text([Token(each)]) for each in listed[:_N_TOKENS]) + more
+    return _listing([token, *(other for other in tokens if other != token)])
+
+
+def _listing(tokens: Sequence[str]) -> str:
+    more = " …" if len(tokens) > _N_TOKENS else ""
+    return ", ".join(to_text([Token(each)]) for each in tokens[:_N_TOKENS]) + more
 
 
 def names_of_page(folder: str | Path) -> list[LatentName]:

@@ -52,7 +52,8 @@ LIST = [{"groups": [["numbers", [["1"], ["2"], ["3"]], 2], ["", [["a"]], 1]]}, "
         ([{"senses": [[[["a"], " or ", ["b"], " in code"], 0.3, 0.9], [[], 0.1, None]]},
           {"more_senses": [[LIST, 0.1, 0.5]]}], [{"sense": [0, [["a"]]]}, " +2"],
          "1", 'numbers "1" +3'),
-        ([{"senses": [[[["a"]], 0.3, 0.9]]}, {"no_sense": 0.6}], ["no clear senses"], "d", "no clear senses"),
+        ([{"senses": [[[["a"]], 0.3, 0.9]]}, {"no_sense": 0.6}], ["no clear senses"],
+         "d", 'usually " will", a semicolon'),
         (["lower-case tokens"], ["lower-case tokens"], "b", "lower-case tokens"),
     ],
 )  # fmt: skip

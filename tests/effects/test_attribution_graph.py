@@ -746,9 +746,8 @@ def test_a_page_says_first_what_agrees_with_ablation(graph: AttributionGraph, ch
     open_graph(chromium, graph.to_html(tmp_path / "graph.html", beside=better, overwrite=True))
     assert chromium.text("#trust summary")[0].endswith("0.90 (by chance 0.30).")
     change(chromium, answer=graph.node_ids()[graph.nodes.index[graph.nodes["type"] == "logit"][1]])
-    assert "chance" not in chromium.text("#trust")[0], "the scores are of paths to the likeliest next token"
-    likeliest = chromium.evaluate("modules['words.js'].wordOf(modules['graph.js'].logits[0])")
-    assert chromium.text("#trust summary")[0].endswith(f"The table of scores is that of “{likeliest}”.")
+    said = f"Rank correlation along the paths to “{graph.words[int(graph.nodes['latent'][graph.likeliest])]}”"
+    assert said in chromium.text("#trust summary")[0], "the scores are of the likeliest next token"
     wide = better.assign(agreement_of_pairs=0.5, replacement=0.7, completeness=0.8, nodes=65)
     open_graph(chromium, graph.to_html(tmp_path / "graph.html", beside=wide, overwrite=True), 390, 844)
     chromium.evaluate("document.querySelector('#trust details').open = true")
@@ -813,6 +812,24 @@ def test_a_pinned_node_stays_lit_while_the_mouse_rests_on_another(graph: Attribu
     lit = chromium.evaluate(near)
     chromium.evaluate(rest)
     assert first in lit and chromium.evaluate(near) == lit
+
+
+def test_a_click_on_a_node_neither_moves_the_graph_nor_changes_its_numbers(graph, chromium, tmp_path) -> None:
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html"))
+    seen = "[document.getElementById('frame').getBoundingClientRect().top, document.getElementById('frame').innerText]"
+    before = chromium.evaluate(seen)
+    chromium.evaluate("document.querySelector('.node.latent').click()")
+    assert chromium.evaluate("modules['state.js'].state.pinned") and chromium.evaluate(seen) == before
+
+
+def test_a_graph_fades_out_at_the_side_at_which_it_goes_on(graph, chromium, tmp_path) -> None:
+    page = graph.to_html(tmp_path / "graph.html", nodes=1.0)
+    open_graph(chromium, page, width=600)
+    change(chromium, cut=100)
+    sides = "[...document.getElementById('frame').classList].filter((name) => name.startsWith('more'))"
+    assert chromium.evaluate(sides) == ["more-left"]
+    chromium.evaluate("document.getElementById('frame').scrollLeft = 0")
+    chromium.wait(f"{sides}.join() === 'more-right'")
 
 
 def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhere(graph, chromium, tmp_path):
@@ -902,7 +919,8 @@ def test_latents_are_named_on_a_page_that_fits_the_window(graph, chromium, tmp_p
     node = chromium.evaluate("document.querySelector('.node.latent:has(.name)').dataset.id")
     change(chromium, pinned=node)
     said = f"latent {node.split('_')[1]}"
-    assert chromium.text("#card h2")[0] == f"mostly in speech, on {said}"
+    assert chromium.text("#card h2")[0] == said, "as in its box"
+    assert f"at any token: mostly in speech, on {said}" in chromium.text("#card p")
     assert chromium.text(f'[data-id="{node}"] .name')[0].startswith(said)
     change(chromium, pinned="", cut=100, errors=True)
     behind = chromium.evaluate("""(() => {

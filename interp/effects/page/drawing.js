@@ -8,11 +8,12 @@ import { answerWord } from "./links.js";
 import { carriedBy, edgesOf } from "./paths.js";
 import { shown } from "./shown.js";
 import { pathsToAnswer, pin, state } from "./state.js";
-import { percent, signed, sumOf, wordOf } from "./words.js";
+import { percent, sumOf, wordOf } from "./words.js";
 
 const BELOW = 16; // the height that is left free below the graph
 const LEAST_FRAME = 440; // the height from which on the graph scrolls inside its frame
 const LEAST_BOX = 28; // the height of a box of one line
+const ASIDE = 10; // what a token without a box takes of the space beside its column
 const NARROW = 560; // a frame in which columns for the tokens have no room
 
 /** @import { Box, Strand } from "./shown.js" */
@@ -46,12 +47,21 @@ export function draw() {
   const fromRight = frame.scrollWidth - frame.scrollLeft;
   frame.replaceChildren(sheet);
   frame.scrollLeft = frame.scrollWidth - fromRight; // the next token, which is at the right, stays in sight
+  fade();
   the("cut").value = state.cut;
   the("errors").checked = state.errors;
   the("merged").checked = state.merged;
   the("merged").parentElement.hidden = !state.groups.size;
+  showLegend();
   light(state.pinned);
   if (focused) sheet.querySelector(`[data-id="${CSS.escape(focused)}"]`)?.focus();
+}
+
+/** Fade the graph out at the sides at which more of it is out of sight. */
+export function fade() {
+  const frame = the("frame");
+  frame.classList.toggle("more-left", frame.scrollLeft > 1);
+  frame.classList.toggle("more-right", frame.scrollLeft + frame.clientWidth < frame.scrollWidth - 1);
 }
 
 /** @type {(node: any, place: { left?: number, top?: number, width?: number, height?: number }) => any} */
@@ -74,7 +84,8 @@ function otherTokens(rows, columns) {
   const hasBox = new Set(boxes.filter(({ row }) => row === -1).map(({ column }) => column));
   const { bottom } = rows[0];
   return columns.filter(({ tokens }) => !hasBox.has(tokens[0])).map(({ left, width, text }) =>
-    put(element("span", { class: "unused", title: text }, text), { left, top: bottom - LEAST_BOX, width }));
+    put(element("span", { class: "unused", title: text }, text),
+      { left, top: bottom - LEAST_BOX, width: width + ASIDE }));
 }
 
 function strandLines() {
@@ -108,11 +119,11 @@ export const alikeOf = (id) =>
 
 function boxElement(box, largest) {
   const lines = box.marks.map((mark) => lineElement(mark, largest));
-  return put(element("div", { class: "box" }, ...lines), box);
+  return put(element("div", { class: box.isOfSingleLines ? "box single" : "box" }, ...lines), box);
 }
 
 function lineElement(mark, largest) {
-  const { ids, kind, token, name, text, height, effect, influence } = mark;
+  const { ids, kind, token, name, text, effect, influence } = mark;
   const [id] = ids;
   const isChanged = ids.some((each) => (state.times[each] ?? 1) !== 1);
   const isAnswer = kind === "logit";
@@ -127,17 +138,16 @@ function lineElement(mark, largest) {
       title: tip,
       ...handlers(id),
     },
-    element("span", { class: "value" }),
+    element("span", { class: "value" }, isAnswer ? percent(byId.get(id).token_prob)
+      : effectText(effect, ids.map((each) => byId.get(each)), state.answer)),
     element("span", { class: "name" }, text),
     element("span", { class: "where" }, token),
   );
-  mark.line.style.flexGrow = String(height);
   mark.line.style.setProperty("--bar", `${isAnswer ? 0 : (100 * Math.abs(effect ?? 0)) / largest}%`);
   return mark.line;
 }
 
-/* Highlight a node with its edges, or an edge with its ends. Beside each node stands what it adds to the answer, or,
- * while a node is highlighted, the edge between the two, whose line then has the colour of its sign. */
+/* Highlight a node with its edges, whose lines then have the colour of their signs, or an edge with its ends. */
 function light(id) {
   const pair = pairs.get(id);
   const marks = boxes.flatMap((box) => box.marks);
@@ -155,29 +165,24 @@ function light(id) {
     line.classList.toggle("lowers", sum < 0);
   }
   for (const mark of marks) {
-    const { ids, kind, line, effect } = mark;
+    const { ids, line } = mark;
     const edges = lit.filter(({ source, target }) => ids.includes(source) || ids.includes(target));
-    const isOwn = mark === own;
-    const isNear = isOwn || edges.length > 0 || ids.includes(pair?.source) || ids.includes(pair?.target);
+    const isNear = mark === own || edges.length > 0 || ids.includes(pair?.source) || ids.includes(pair?.target);
     line.classList.toggle("near", isNear);
-    line.classList.toggle("own", isOwn);
     line.classList.toggle("pinned", ids.includes(state.pinned));
-    const ofEdges = () => (edges.length ? signed(sumOf(edges, ({ weight }) => weight)) : "");
-    const isAnswer = kind === "logit" && !(isLit && edges.length && !isOwn);
-    const text = isAnswer ? percent(byId.get(ids[0]).token_prob)
-      : isLit && !isOwn ? ofEdges() : effectText(effect, ids.map((each) => byId.get(each)), state.answer);
-    line.querySelector(".value").replaceChildren(text);
   }
-  const inAll = own && own.kind !== "logit" ? `; in its own box, ${answerWord()} in all` : "";
+}
+
+/* What the colours and the numbers of boxes say. */
+function showLegend() {
+  const marks = boxes.flatMap((box) => box.marks);
   const knowsTokens = marks.every(({ kind, effect }) => kind !== "embedding" || effect !== undefined);
   const added = `the log probability of ${answerWord()} in all, in nats: by ablation, or ≈ to first order`
     + (knowsTokens ? "." : `; that of tokens is known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
   const weak = boxes.every(hasLines) ? "" : " Boxes without lines act through paths too weak to draw.";
-  the("legend").replaceChildren(isLit
-    ? `the target of a line, in the unit of the target, with attention and norms held${inAll}.`
-    : `${hasEffects ? added : answerWord()}${weak}`);
+  the("legend").replaceChildren(`${hasEffects ? added : answerWord()}${weak}`);
 }
 
 /* What is drawn, and what holds the rest of the influence. */

@@ -15,12 +15,16 @@ export function edgeCard(pair) {
   const link = links.find((each) => keyOf(each) === keyOf(pair));
   const share = link ? ` (${percent(shareOf(link))} of all that its target reads)` : "";
   const known = [];
-  const of = (name, value) => known.push(element("dt", {}, name), element("dd", {}, value));
+  const of = (name, value, meaning) => known.push(element("dt", {}, name),
+    element("dd", {}, value, element("div", { class: "muted" }, meaning)));
   const unit = kindOf(target) === "logit" ? " nats" : " units of its activation";
   const size = link ? `${short(pair.weight)}${unit}${share}` : "too weak for this page: the effect takes longer paths";
-  of("edge, with attention and norms held", size);
-  if (pair.attributed !== undefined) of("effect, to first order", short(pair.attributed) + unit);
-  of("effect, by ablation", (pair.measured ?? null) === null ? "not ablated" : short(pair.measured) + unit);
+  of("edge", size, "carried directly, with attention and norms held");
+  if (pair.attributed !== undefined) of("effect, to first order", short(pair.attributed) + unit,
+    "by all ways, nothing held: an estimate from gradients");
+  const isMeasured = (pair.measured ?? null) !== null;
+  of("effect, by ablation", isMeasured ? short(pair.measured) + unit : "not ablated",
+    isMeasured ? "by all ways, measured: where the numbers differ, believe this one" : "");
   const parts = [
     element("h2", {}, link ? "An edge" : "An effect"),
     element("p", {}, nodeButton(source), " → ", nodeButton(target)),

@@ -8,15 +8,10 @@ import { strengthSlider } from "./live.js";
 import { groupsAsList, move, state } from "./state.js";
 import { signed, sumOf } from "./words.js";
 
-const fieldOf = (value, more) => {
-  const field = element("input", { type: "text", "aria-label": "name of the group", ...more });
-  field.value = value;
-  return field;
-};
-
 export function groupField(node) {
   const name = state.groups.get(node.node_id) ?? [...state.groups.values()].at(-1) ?? "";
-  const field = fieldOf(name, { size: 18, placeholder: "group" });
+  const look = { type: "text", "aria-label": "name of the group", size: 18, placeholder: "group", value: name };
+  const field = element("input", look);
   const put = () => move([node.node_id], field.value.trim());
   return element("p", {}, field, " ", element("button", { onclick: put }, "put in group"));
 }
@@ -27,13 +22,13 @@ export function groupList() {
   const rows = groupsAsList().map(([name, ...ids]) => {
     const out = links.filter((link) => ids.includes(link.source) && link.target === state.answer);
     const rename = () => move(ids, field.value.trim());
-    const field = fieldOf(name, { size: 18, title: name, onchange: rename });
+    const field = element("textarea", { "aria-label": "name of the group", rows: 1, onchange: rename }, name);
     const latents = ids.filter((id) => kindOf(byId.get(id)) === "latent");
     const sum = sumOf(out, ({ weight }) => weight);
     return [element("span", {}, field, ...strengthSlider("all", latents)), String(ids.length), signed(sum)];
   });
   const save = element("button", { onclick: download }, "save graph and groups");
-  const list = titled("groups", ["group", "nodes", `to ${answerWord()}`], rows, "h2");
+  const list = titled("groups", ["group", "nodes", `to\u00a0${answerWord()}`], rows, "h2");
   return rows.length ? [...list, element("p", {}, save)] : [];
 }
 

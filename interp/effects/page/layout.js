@@ -12,6 +12,7 @@ import { sumOf, visible } from "./words.js";
 const LETTER = 6.3;
 const LINE = { wide: 22, narrow: 28, more: 15 }; // of a name: the first, which a finger needs larger, and others
 const MOST_LINES = 3; // of a name
+const MOST_BROKEN = 3; // names in a box that are broken into lines
 const INSIDE = { sides: 17, value: 44 }; // what the sides of a box and a number take of its width
 const BOX = { least: 96, eachName: 24, leastOfMany: 250, most: 380, beside: 66, border: 6 };
 const NARROWEST = 0.7; // of those least widths, where a frame is too narrow for them
@@ -19,7 +20,7 @@ const SPACE = { least: 36, each: 7, most: 130, tightest: 0.6 }; // between two r
 const STRAND = { least: 1, most: 9, gap: 3 };
 const BETWEEN = 14; // two columns
 const MOST_UNUSED = 56;
-const MARGIN = { left: 70, narrow: 24, right: 10, top: 4, bottom: 6 };
+const MARGIN = { left: 84, narrow: 24, right: 10, top: 4, bottom: 6 };
 
 /** Give each box its place and each strand its line, in a frame of this width, which is to be filled down to this
  * height. isNarrow: whether there is one column for all tokens.
@@ -34,13 +35,15 @@ export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
   const { columns, width } = columnsOf(boxes, isBeside, frameWidth, isNarrow);
   for (const { boxes: own, left, width: boxWidth } of columns) {
     for (const box of own) {
+      box.isOfSingleLines = isNarrow || box.row === -1 || box.marks.length > MOST_BROKEN;
+      let mostLines = 1;
       for (const mark of box.marks) {
-        const { text, lines } = inLines(mark.title, boxWidth, isNarrow);
+        const { text, lines } = inLines(mark.title, boxWidth, box.isOfSingleLines);
         mark.text = text;
-        mark.height = (isNarrow ? LINE.narrow : LINE.wide) + (lines - 1) * LINE.more;
+        mostLines = Math.max(mostLines, lines);
       }
-      const height = sumOf(box.marks, (mark) => mark.height) + BOX.border;
-      Object.assign(box, { left, width: boxWidth, height });
+      const each = (isNarrow ? LINE.narrow : LINE.wide) + (mostLines - 1) * LINE.more;
+      Object.assign(box, { left, width: boxWidth, height: box.marks.length * each + BOX.border });
     }
   }
   const rows = rowsOf(boxes, strands, leastHeight, isNarrow ? LINE.narrow : LINE.wide);
@@ -49,11 +52,13 @@ export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
   return { rows: [...rows.values()], columns, width, height: [...rows.values()][0].bottom + MARGIN.bottom };
 }
 
-/* A name broken into lines, which go around the number at the right of the first. text: what there is room for. */
-function inLines(title, width, isNarrow) {
+/* A name broken into lines, which go around the number at the right of the first. text: what there is room for; of a
+ * single line the style cuts off the rest. */
+function inLines(name, width, isSingle) {
+  const title = name.replaceAll(" …", "\u00a0…");
   const room = Math.floor((width - INSIDE.sides) / LETTER);
   const first = room - Math.ceil(INSIDE.value / LETTER);
-  if (isNarrow || title.length <= first) return { text: title, lines: 1 };
+  if (isSingle || title.length <= first) return { text: title, lines: 1 };
   let [text, left, lines] = ["", first, 1];
   for (const word of title.split(/(?<= )/)) {
     if (word.trimEnd().length > left && lines < MOST_LINES) [left, lines] = [room, lines + 1];

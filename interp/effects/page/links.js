@@ -5,10 +5,10 @@ import { byId, keyOf, kindOf, metadata } from "./graph.js";
 import { pin, state } from "./state.js";
 import { clipped, nameOf, numberOf, shortOf, visible, wordOf } from "./words.js";
 
-/** A node in a list: its title and, of a latent, its layer, its number and its token. */
-export const inList = (node) => (["embedding", "logit"].includes(kindOf(node))
-  ? nameOf(node)
-  : `L${node.layer} ${numberOf(node)}${clipped(shortOf(node))} @ ${visible(metadata.prompt_tokens[node.ctx_idx])}`);
+/** A node in a list: its title and, of what stands in a layer, where: layer, number of the latent, token. */
+export const inList = (node) => (["embedding", "logit"].includes(kindOf(node)) ? nameOf(node)
+  : `${clipped(shortOf(node))} ${placeOf(node).replaceAll(" ", "\u00a0")}`);
+const placeOf = (node) => `· L${node.layer} ${numberOf(node)}@ ${visible(metadata.prompt_tokens[node.ctx_idx])}`;
 
 export const nodeButton = (node) =>
   element("button", { onclick: () => pin(node.node_id), title: nameOf(node) }, inList(node));

@@ -1,7 +1,7 @@
 /* The page of an attribution graph: layers upwards, tokens to the right. The address holds what the reader has chosen.
  * A served page (`data-live`) asks what the model says with latents turned off or up. */
 
-import { draw, reveal } from "./drawing.js";
+import { draw, fade, reveal } from "./drawing.js";
 import { edgeCard } from "./edge_card.js";
 import { element, the } from "./elements.js";
 import { byId, logits, metadata, pairs } from "./graph.js";
@@ -59,9 +59,10 @@ const KEYS = {
 the("cut").addEventListener("input", ({ target }) => change({ cut: Number(target.value) }));
 the("errors").addEventListener("change", ({ target }) => change({ errors: target.checked }));
 the("merged").addEventListener("change", ({ target }) => change({ merged: target.checked }));
+the("frame").addEventListener("scroll", fade);
 addEventListener("resize", draw);
 addEventListener("keydown", (event) => {
-  const isTyped = event.target instanceof HTMLInputElement && event.target.type === "text";
+  const isTyped = event.target instanceof Element && event.target.matches("textarea, [type=text]");
   if (!isTyped && !event.ctrlKey && !event.metaKey && !event.altKey) KEYS[event.key]?.();
 });
 

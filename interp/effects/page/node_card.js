@@ -8,7 +8,7 @@ import { groupField } from "./groups.js";
 import { answerWord, edgeButton, nodeButton } from "./links.js";
 import { strengthSlider } from "./live.js";
 import { pathsToAnswer, state } from "./state.js";
-import { nameOf, numberOf, percent, short, tokenAt, visible } from "./words.js";
+import { nameOf, numberOf, percent, short, shortOf, tokenAt, visible } from "./words.js";
 
 const MOST_EDGES = 12;
 const HELP =
@@ -25,12 +25,16 @@ export function nodeCard(node) {
   const isLatent = kindOf(node) === "latent";
   const latent = isLatent ? `latent ${numberOf(node)}of layer ${node.layer}, ` : "";
   const where = `${latent}at ${tokenAt(node.ctx_idx)}, position ${node.ctx_idx}`;
-  const parts = [element("h2", {}, nameOf(node)), element("p", { class: "muted" }, where), factList(node, facts)];
+  const [name, whole] = [shortOf(node), nameOf(node)];
+  const parts = [element("h2", {}, name), element("p", { class: "muted" }, where)];
+  if (name !== whole) parts.push(element("p", { class: "muted" }, `at any token: ${whole}`));
+  parts.push(factList(node, facts));
   const alike = alikeOf(node.node_id);
   if (alike.length) parts.push(element("p", {}, "in one line with ", ...alike.map((id) => nodeButton(byId.get(id)))));
   if (facts?.page && !("live" in document.body.dataset))
     parts.push(element("p", {}, element("a", { href: facts.page }, "the page of this feature")));
   if (facts?.logits.length) parts.push(tokenList("raises", facts.logits));
+  if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   if (isLatent) parts.push(...strengthSlider("this latent", [node.node_id]));
   if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   const unit = kindOf(node) === "logit" ? "nats" : "units of its activation";

@@ -4,7 +4,7 @@ import { effectOf } from "./effects.js";
 import { byId, keyOf, kindOf, links, metadata, nodes, pairs, rowOf } from "./graph.js";
 import { carriedBy, endsOf, shareOf, strongest } from "./paths.js";
 import { pathsToAnswer, state } from "./state.js";
-import { nameOf, quoting, shortOf, sumOf, visible, wordOf } from "./words.js";
+import { nameOf, shortOf, sumOf, visible, wordOf } from "./words.js";
 
 /** Return the strongest paths, with what is pinned. isNarrow: whether all tokens share the boxes of a layer. carried:
  * the share of the influence on the answer that is drawn. n: the number of nodes on the paths.
@@ -48,7 +48,7 @@ function titleOf(node) {
   if (kind === "logit") return wordOf(node);
   if (kind === "embedding") return visible(metadata.prompt_tokens[node.ctx_idx]);
   const group = state.merged && state.groups.get(node.node_id);
-  return group ? quoting(group) : shortOf(node);
+  return group || shortOf(node);
 }
 
 /* The node of the largest influence comes first. */
@@ -86,12 +86,13 @@ function strandsOf(drawn, boxes, { influence }) {
 
 /** @typedef {{ boxes: Box[], strands: Strand[], carried: Record<"tokens" | "errors", number>, n: number }} Shown */
 /** Nodes of a layer and token. row: −1 tokens, ∞ the answer. left, top, width, height: its place, once it has one.
+ * isOfSingleLines: whether no name in it is broken into lines.
  * @typedef {{ key: string, row: number, column: number, marks: Mark[],
- *     left: number, top: number, width: number, height: number }} Box */
+ *     left: number, top: number, width: number, height: number, isOfSingleLines?: boolean }} Box */
 /** A line of a box: some nodes, drawn as one. token: at which they are. effect: on the answer, in nats, if it is known.
- * text, height: the part of the title that there is room for, and its size. line: its element.
+ * text: the part of the title that there is room for. line: its element.
  * @typedef {{ ids: string[], kind: string, token: string, name: string, title: string, effect: number | undefined,
- *     influence: number, text?: string, height?: number, line?: any }} Mark */
+ *     influence: number, text?: string, line?: any }} Mark */
 /** Edges between two boxes. carries: their share of the influence on the answer. width, d: of the line that
  * is drawn, once it has its place; line: its element.
  * @typedef {{ from: Box, to: Box, isError: boolean, links: any[], carries: number, width: number, d: string,

@@ -3,10 +3,11 @@
 import { strongestNodes } from "./effects.js";
 import { byId, data, kindOf, logits, pairs } from "./graph.js";
 import { carriedBy, edgesOf, endsOf, pathsTo } from "./paths.js";
+import { quoting } from "./words.js";
 
 const AT_FIRST = 24; // nodes that can be told apart
 
-const groupsOfFile = data.graph.qParams.supernodes;
+const groupsOfFile = data.graph.qParams.supernodes.map(([name, ...ids]) => [quoting(name), ...ids]);
 const listeners = [];
 
 /* pinned: a node or an edge, "" for none. answer: the next token whose paths are drawn. cut: in percent of what all

@@ -8,6 +8,7 @@ import { state } from "./state.js";
 import { short, wordOf } from "./words.js";
 
 const MOST_EFFECTS = 60;
+const likeliest = `“${wordOf(logits[0])}”`; // the answer that all scores are of
 const HEADS = { nodes: "nodes with 80 % of the influence" };
 const MEANINGS = {
   answer:
@@ -47,13 +48,11 @@ function trustSentence() {
     + `two${eachOther}.`);
   const [own, ...nulls] = data.scores;
   const chance = nulls.find(({ graph }) => graph === "attributions shuffled");
-  const isScored = state.answer === logits[0].node_id;
-  if (own && !isScored) said.push(`The table of scores is that of “${wordOf(logits[0])}”.`);
-  const known = ["effects", "pairs", "paths"].filter((name) => isScored &&
+  const known = ["effects", "pairs", "paths"].filter((name) =>
     [own, chance].every((row) => (row?.[`agreement_of_${name}`] ?? null) !== null));
   const valueOf = (row, name) => row[`agreement_of_${name}`];
   if (known.includes("paths")) said.push(
-    `Rank correlation along the paths to ${answerWord()}: ${short(valueOf(own, "paths"))} (by chance `
+    `Rank correlation along the paths to ${likeliest}: ${short(valueOf(own, "paths"))} (by chance `
     + `${short(valueOf(chance, "paths"))}).`);
   if (known.some((name) => valueOf(own, name) <= valueOf(chance, name)))
     said.push("Where chance does as well, go by what is measured.");
@@ -72,7 +71,9 @@ function scoreTable() {
   const told = Object.entries(MEANINGS).filter(([score]) => names.some((name) => name.startsWith(score)));
   const meanings = told.map(([score, meaning]) =>
     element("p", { class: "muted" }, element("b", {}, score), `${meaning.startsWith("and") ? " " : ": "}${meaning}`));
-  return element("div", look, table(names.map((name) => HEADS[name] ?? name.replaceAll("_", " ")), cells), ...meanings);
+  const title = element("h2", {}, `Scores for ${likeliest}, the likeliest next token`);
+  const heads = names.map((name) => HEADS[name] ?? name.replaceAll("_", " "));
+  return element("div", look, title, table(heads, cells), ...meanings);
 }
 
 /* What ablation contradicts: another sign, or a factor of two, the furthest first. */

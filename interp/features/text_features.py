@@ -141,13 +141,18 @@ def encode_with_opening_token(tokenizer: Any, text: str) -> Int[Tensor, " pos"]:
         raise InterpError("the text contains an unpaired surrogate: remove it")
     if not text:
         raise InterpError("there is no text: write some")
+    opening = opening_token(tokenizer)
+    ids = tokenizer.encode(text, add_special_tokens=False)
+    return torch.tensor(ids if opening is None else [opening, *ids])
+
+
+def opening_token(tokenizer: Any) -> int | None:
+    """Return the id of the token that opens a sequence, or None if the tokenizer has none."""
     bos, eos = (
         getattr(tokenizer, f"{name}_id", getattr(tokenizer, f"{name}_token_id", None)) for name in _OPENING_TOKENS
     )
     adds_bos = bos is not None and tokenizer.encode("a")[:1] == [bos]
-    opening = bos if adds_bos else eos
-    ids = tokenizer.encode(text, add_special_tokens=False)
-    return torch.tensor(ids if opening is None else [opening, *ids])
+    return bos if adds_bos else eos
 
 
 def _token_strings(tokenizer: Any, ids: list[int]) -> list[str]:

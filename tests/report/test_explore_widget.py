@@ -44,7 +44,7 @@ def test_a_text_set_in_a_cell_is_read_and_a_feature_shows_its_card(run):
     assert "<b>" not in data["text/html"] and "&lt;" in data["text/html"], "what is typed is text"
     widget.text = "word " * 100
     assert len(widget.reading["tokens"]) == 64 and (left_out := widget.reading["left_out"]) > 0
-    assert f"and {left_out} tokens, which are left out" in widget._repr_mimebundle_()[0]["text/html"]
+    assert f"the first {left_out} tokens are left out" in widget._repr_mimebundle_()[0]["text/html"]
     widget.text, widget.latent = "", 99_999
     assert widget.reading == {} and widget.card == ""
 
@@ -97,7 +97,7 @@ def test_a_token_chosen_lists_what_fires_there_and_a_feature_asks_for_its_card(r
     chromium.evaluate("model.set('card', '<b>the card</b>')")
     assert chromium.text(".card b") == ["the card"] and len(chromium.text(".feature[aria-pressed=true]")) == 1
     chromium.evaluate("model.set('reading', { ...model.get('reading'), left_out: 5 })")
-    assert "the last 5 are left out" in chromium.text(".features")[0]
+    assert "the first 5 are left out" in chromium.text(".features")[0]
     chromium.evaluate("model.set('reading', {error: 'too <i>long</i>'})")
     assert chromium.text(".features") == ["too <i>long</i>"] and chromium.text(".tokens button") == []
     chromium.evaluate("window.close()")

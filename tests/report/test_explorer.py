@@ -736,20 +736,44 @@ def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(p
     assert not page.complaints
 
 
-def test_of_a_text_that_is_too_long_the_beginning_is_read_and_the_page_says_so(page, server):
+def test_of_a_text_that_is_too_long_the_end_is_read_and_the_page_says_so(page, server):
     typed(page, TEXT)
     assert page.text(".notice") == [""]
-    typed(page, long := "word " * 100)
+    typed(page, long := "word " * 100 + TEXT)
     page.wait("document.querySelector('.notice').textContent")
-    assert server.live.tokens(long).shape == (1, 64)
+    (opening, *short), (first, *kept) = server.live.tokens(TEXT)[0].tolist(), server.live.tokens(long)[0].tolist()
+    assert len(kept) == 63 and first == opening and kept[1 - len(short) :] == short[1:]
     n = server.live.read(long)["left_out"]
-    assert n > 0 and page.text(".notice")[0].startswith(f"The model reads 64 tokens: the {n} after ")
+    assert n > 0 and page.text(".notice") == [f"The model reads 64 tokens: the first {n} are left out."]
+    assert page.evaluate(
+        "document.querySelector('.piece[aria-pressed=true]') === [...document.querySelectorAll('.piece')].at(-1)"
+    )
     assert page.text(".next tr") and page.text(".rows [data-latent]") and page.faint() == []
     page.click(".rows .hold")
     page.wait("document.querySelectorAll('.written').length === 2")
     page.evaluate("((field) => { field.value = ''; field.dispatchEvent(new Event('input')); })(typed)")
     assert page.text(".notice") == [""] and page.evaluate("document.querySelector('.readout').hidden")
     assert not page.complaints
+
+
+def test_a_chosen_next_token_is_kept_while_the_text_leaves_it_a_probability(page, server):
+    typed(page, TEXT)
+    page.click(".next .aim")
+    page.wait("document.querySelector('.aim[aria-pressed=true]') !== null")
+    token = server.live.at(TEXT, server.live.tokens(TEXT).shape[1] - 1)["next"][0][0]
+
+    def p(text: str) -> float:
+        found = server.live.effects(text, server.live.tokens(text).shape[1] - 1, token)
+        return found["p"][-1]
+
+    longer = sorted((TEXT + end for end in (" a", " of", ",", ".", "\n", " return", "(", " 7")), key=p)
+    assert p(longer[-1]) > 0.01 > p(longer[0])
+    shows_effects = "document.querySelector('#try .widths button:last-child').getAttribute('aria-pressed')"
+    for text, is_kept in ((longer[-1], "true"), (longer[0], "false")):
+        typed(page, text)
+        page.wait("!document.querySelector('.readout.stale')")
+        assert page.evaluate(shows_effects) == is_kept
+    assert page.evaluate("document.querySelector('.another input').value") == "" and not page.complaints
 
 
 def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(window, server, run):

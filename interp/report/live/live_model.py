@@ -13,10 +13,10 @@ In: a finished run, and text. Out: values for JSON. The model runs one call at a
     live.common(476, 12)                          how often two latents fire together in the scan
     live.edges("Once upon", 1, "blocks.1.hook_resid_post")    edges between latents of two hooks of a run
 
-A text begins with the token that opens the run's own texts; of one that is longer than the model reads, the first
-tokens are read. Special tokens, tokens and positions that the dictionary's training left out, and rows above its norm
-limit have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a share
-of the latent's maximum in the scan; for a latent that never fired there, as a share of the median of all maxima.
+A text begins with the token that opens the run's own texts; of one that is longer than the model reads, that token and
+the last ones are read. Special tokens, tokens and positions that the dictionary's training left out, and rows above its
+norm limit have no latents, as in the scan. Activations are in the dictionary's unit. A strength is an activation as a
+share of the latent's maximum in the scan; for a latent that never fired there, as a share of the median of all maxima.
 Probabilities are in [0, 1].
 """
 
@@ -44,7 +44,7 @@ from interp.effects import dose_response, feature_edges, steer
 from interp.effects.ablation_batch import NUMBERS_AT_ONCE
 from interp.effects.steering import Steered, pins
 from interp.evaluation.downstream_finder import downstream_of
-from interp.features.text_features import encode_with_opening_token
+from interp.features.text_features import encode_with_opening_token, opening_token
 from interp.report.inputs import ReadableRun
 from interp.report.latent_pairs import common_properties
 from interp.runtime.model_sizes import size_of
@@ -95,8 +95,8 @@ class LiveModel:
     def read(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the token ids. `firing` has, for each token, [latent,
         activation] of the N_LISTED_LATENTS strongest. `features` has, for the text, [latent, largest strength,
-        [[position, activation], …]], the strongest first. `left_out` is the number of tokens behind the first `n_ctx`,
-        which are not read."""
+        [[position, activation], …]], the strongest first. `left_out` is the number of tokens at the beginning that
+        are not read."""
         tokens = self.tokens(text)
         left_out = len(encode_with_opening_token(self.tokenizer, text)) - tokens.shape[1]
         with self._lock, evaluating(self.model):
@@ -297,8 +297,11 @@ class LiveModel:
         return common_properties(self.features, np.array([[latent, other]]))[0]
 
     def tokens(self, text: str) -> Int[Tensor, "1 pos"]:
-        """Return the first `n_ctx` tokens of a text. Raises ValueError for a text without tokens."""
-        return encode_with_opening_token(self.tokenizer, text)[None, : self.n_ctx]
+        """Return at most `n_ctx` tokens: the opening token and the end of a text. Raises ValueError for a text without
+        tokens."""
+        tokens = encode_with_opening_token(self.tokenizer, text)
+        n_opening = 0 if opening_token(self.tokenizer) is None else 1
+        return torch.cat([tokens[:n_opening], tokens[n_opening:][n_opening - self.n_ctx :]])[None]
 
     def _up_to(self, text: str, position: int) -> Int[Tensor, "1 pos"]:
         """Return the tokens up to a position, on the model's device. Raises ValueError for a position outside the

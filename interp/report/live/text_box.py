@@ -82,7 +82,7 @@ def static_html(text: str, reading: dict[str, Any]) -> str:
     strongest = [max((strength for _, strength in firing), default=0.0) for firing in reading["firing"]]
     pieces = [cards.shade_text(token, strength) for token, strength in zip(reading["tokens"], strongest, strict=True)]
     if reading["left_out"]:
-        pieces.append(cards.Markup(f" … and {int(reading['left_out'])} tokens, which are left out"))
+        pieces.insert(0, cards.Markup(f"the first {int(reading['left_out'])} tokens are left out … "))
     rows = []
     for latent, strength, n_tokens in reading["features"][:N_STILL]:
         verdict, rule = reading["about"][str(latent)]
@@ -104,8 +104,8 @@ class Answers:
     def reading(self, text: str) -> dict[str, Any]:
         """Return which latents fire in a text. `tokens` has the strings of the tokens. `firing` has, for each token,
         [latent, strength] of the strongest latents. `features` has, for the text, [latent, strength, tokens].
-        `left_out` is the number of tokens at the end that are more than the model reads. `about` has the verdict and
-        the rule of each of these latents (strengths: `live_model`). For a text that cannot be read, the result has only
+        `left_out` is the number of tokens at the beginning that are not read. `about` has the verdict and the rule of
+        each of these latents (strengths: `live_model`). For a text that cannot be read, the result has only
         `error`, with the reason."""
         try:
             read = self.live.read(text)

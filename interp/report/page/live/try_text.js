@@ -18,7 +18,7 @@ import { spelled, tokenElement, visible } from "../text/tokens.js";
 const { latents } = page;
 const EXAMPLE = "Once upon a time, in the middle of the night,";
 const PAUSE = 250;
-const N_BEFORE_CUT = 6; // tokens that tell where a text is cut
+const LEAST_P = 0.01; // of a chosen next token: one that a new text makes less likely is chosen no longer
 const N_LISTED = 20; // features that matter at the chosen token, and as many others
 /* The model's last answers: the tokens and what fires; the prediction after the token `at`, and what ablation does to
  * it; the effects on the token `output`, null if none is chosen. */
@@ -83,8 +83,9 @@ async function readToken(reading, position, isOld) {
   const { text } = reading;
   const answers = [ask("at", { text, position })];
   if (output !== null) answers.push(ask("effects", { text, position, token: output }));
-  const [atToken, onOutput = null] = await Promise.all(answers);
+  let [atToken, onOutput = null] = await Promise.all(answers);
   if (isOld()) return;
+  if (onOutput && text !== read?.text && onOutput.p[onOutput.each ? position : 0] < LEAST_P) output = onOutput = null;
   read = reading;
   at = position;
   prediction = atToken;
@@ -103,11 +104,9 @@ function aim(token) {
 
 function showAll() {
   const { tokens, left_out: leftOut } = read;
-  parts.notice.replaceChildren(...(leftOut ? [
-    `The model reads ${format.count(tokens.length)} tokens: the ${format.count(leftOut)} after `,
-    tokenElement(joinBytes(tokens.slice(-N_BEFORE_CUT).map(word)).map((piece) => piece.text).join("")),
-    " are left out.",
-  ] : []));
+  parts.notice.textContent = leftOut
+    ? `The model reads ${format.count(tokens.length)} tokens: the first ${format.count(leftOut)} are left out.`
+    : "";
   showText();
   showFeatures();
   shade();

@@ -77,7 +77,7 @@ export function render({ model, el }) {
       h("div.where", null, where, h("span.amount", null, "share of its maximum")),
       ...rows.map(row),
       rows.length ? "" : "No feature fires.",
-      leftOut ? h("p", null, `The model reads ${words.length} tokens: the last ${leftOut} are left out.`) : "",
+      leftOut ? h("p", null, `The model reads ${words.length} tokens: the first ${leftOut} are left out.`) : "",
     );
   }
 

@@ -61,10 +61,13 @@ N_MOVED = 4
 """Number of tokens that are listed as raised, and as lowered, by a latent."""
 DOSES = (-4.0, -2.0, -1.0, 0.0, 1.0, 2.0, 4.0, 8.0)
 """Multiples of a latent's maximum."""
-MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0, 8.0)
+MULTIPLES = (0.25, 0.5, 1.0, 2.0, 4.0)
 """Multiples from which that of a latent is chosen, if the reader chooses none."""
-MOST_KL = 0.5
-"""Nats a token by which a chosen multiple may move the predictions: beyond it a small model soon repeats itself."""
+VISIBLE_KL = 0.35
+"""Nats a token by which a chosen multiple moves the predictions at least, so that the text shows what steering does. As
+KL about quadruples from one multiple to the next, it is about 0.35 to 1.4."""
+FAR_KL = 2.0
+"""Nats a token beyond which a small model soon repeats itself."""
 N_CONCEPT = 5
 N_TARGETS = 8
 """Number of latents of the later hook to which edges are listed."""
@@ -181,7 +184,7 @@ class LiveModel:
     ) -> dict[str, Any]:
         """Return the model's text, `plain` and `steered`: the ids of the prompt and `n_tokens` more, with the same
         seed. `prompt` is the number of ids of the prompt. `kl` is the mean KL(unchanged ‖ steered) of the predictions
-        at its tokens, in nats; `is_far` is whether this is more than MOST_KL.
+        at its tokens, in nats; `is_far` is whether this is more than FAR_KL.
         options: temperature and seed.
 
         Raises ValueError as `interp.effects.steer` does."""
@@ -193,18 +196,17 @@ class LiveModel:
                 for multiples_held in ({}, multiples)
             ]
             kl = self._kl(tokens, [multiples])[0]
-        return {"prompt": tokens.shape[1], "plain": plain, "steered": steered, "kl": kl, "is_far": kl > MOST_KL}
+        return {"prompt": tokens.shape[1], "plain": plain, "steered": steered, "kl": kl, "is_far": kl > FAR_KL}
 
     def multiple(self, text: str, latent: int) -> float:
-        """Return the largest of MULTIPLES at which a latent, held in a text, moves the predictions there by at most
-        MOST_KL nats a token (`steer`), or the smallest if none does. Raises ValueError for a latent that never fires.
+        """Return the smallest of MULTIPLES at which a latent, held in a text, moves the predictions there by at least
+        VISIBLE_KL nats a token (`steer`), or the largest if none does. Raises ValueError for a latent that never fires.
         """
         tokens = self.tokens(text)
         with self._lock:
             kls = self._kl(tokens, [{latent: multiple} for multiple in MULTIPLES])
-        return max(
-            (multiple for multiple, kl in zip(MULTIPLES, kls, strict=True) if kl <= MOST_KL), default=MULTIPLES[0]
-        )
+        visible = (multiple for multiple, kl in zip(MULTIPLES, kls, strict=True) if kl >= VISIBLE_KL)
+        return next(visible, MULTIPLES[-1])
 
     def _kl(self, tokens: Int[Tensor, "1 pos"], held: list[Mapping[int, float]]) -> list[float]:
         """Return the mean KL(unchanged ‖ steered), in nats, of the predictions at the steered tokens, for each set of

@@ -13,7 +13,12 @@ const MOST_HELD = 16;
 /* Latent → the multiple of its maximum at which it is held; null until the server answers which. */
 const held = new Map();
 /** @type {Record<string, any>} */
-const parts = { list: h("ul.heldlist"), texts: h("div.texts", { "aria-live": "polite" }) };
+const parts = {
+  list: h("ul.heldlist"),
+  texts: h("div.texts", { "aria-live": "polite" }),
+  names: h("span.names"),
+  fold: h("button.fold", { type: "button", onclick: () => unfold(!parts.section.classList.contains("open")) }),
+};
 let textOf;
 let onchange;
 let timer;
@@ -40,7 +45,7 @@ export function holdButton(latent) {
   }, "Steer");
 }
 
-/** Hold features, each at the multiple that moves the predictions in the text no further than the server allows.
+/** Hold features, each at the multiple that the server proposes for the text.
  * @type {(all: number[]) => Promise<void>} */
 export async function hold(all) {
   const added = all.filter((latent) => !held.has(latent)).slice(0, MOST_HELD - held.size);
@@ -94,6 +99,16 @@ function showList() {
   const refused = refusal ? h("li.missing", { role: "alert" }, `${refusal}.`) : null;
   const all = [few, ...heldLatents().map(row), full, held.size === 2 ? compare : null, refused];
   parts.list.replaceChildren(...all.filter(Boolean));
+  parts.names.replaceChildren(...heldLatents().flatMap((latent) =>
+    [featureLink(latent), " ", h("span.rule", null, labelOrShort(latent)), " "]));
+  if (refusal) unfold(true);
+}
+
+/* In a narrow window the form is folded below its head, or shown. */
+function unfold(isOpen) {
+  parts.section.classList.toggle("open", isOpen);
+  parts.fold.setAttribute("aria-expanded", String(isOpen));
+  parts.fold.textContent = isOpen ? "Hide" : "Show";
 }
 
 function writeSoon() {
@@ -166,5 +181,8 @@ export function heldElement(text, changed) {
   };
   const again = h("button.again", { type: "submit" }, "Write again");
   parts.form = h("form", { onsubmit }, parts.list, parts.texts, settings(), again);
-  return h("section.held", { "aria-label": "Steer" }, h("h2", null, "Steer"), parts.form);
+  parts.section = h("section.held", { "aria-label": "Steer" },
+    h("div.heldhead", null, h("h2", null, "Steer"), parts.names, parts.fold), parts.form);
+  unfold(false);
+  return parts.section;
 }

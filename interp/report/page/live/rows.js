@@ -26,7 +26,8 @@ const LEAST_KL = 0.01; // nats, and
 const LEAST_SHIFT = 0.005; // of a probability: what moves less is not told
 const N_MOVED = 3; // tokens that a feature raises, and that it lowers
 const N_BEFORE = 4; // tokens before that of a cell, in its tip
-const MOST_HEADS = matchMedia("(min-width: 1241px)").matches ? 18 : 10; // tokens that have room above the cells
+const STRIP = matchMedia("(min-width: 1241px)").matches ? 0.42 : 0.36; // of the table's width, as in live.css
+const [HEAD, SMALL_HEAD] = [14.5, 10.5]; // pixels that a token above the strip takes, and one of a long text
 const STRENGTH_MEANS = "Its activation at the chosen token, as a share of its maximum in the scan.";
 const EFFECT_MEANS =
   "The log probability of the next token after the chosen one with the feature less that without it, measured.";
@@ -61,12 +62,13 @@ function moved(kind, name, tokens) {
   return all.length ? h(`span.moved.${kind}`, null, `${name} `, all.map(change)) : null;
 }
 
-/** tokens: their ids. at: the chosen position. rows: first to last, in groups: [title, rows]. most: the value of the
- * deepest shade. effects: the server's answer, if values are effects, or null. onchoose: called with a position;
- * onpoint: with the row pointed at, null for none, and the position pointed at.
- * @param {{ tokens: number[], at: number, groups: [title: Child, rows: Row[]][], most: number, effects: any,
- *   onchoose: (position: number) => void, onpoint: (row: Row | null, position?: number | null) => void }} table */
-export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoint }) {
+/** tokens: their ids. at: the chosen position. width: that of the table, in pixels. rows: first to last, in groups:
+ * [title, rows]. most: the value of the deepest shade. effects: the server's answer, if values are effects, or null.
+ * onchoose: called with a position; onpoint: with the row pointed at, null for none, and the position pointed at.
+ * @param {{ tokens: number[], at: number, width: number, groups: [title: Child, rows: Row[]][], most: number,
+ *   effects: any, onchoose: (position: number) => void,
+ *   onpoint: (row: Row | null, position?: number | null) => void }} table */
+export function rowsElement({ tokens, at, width, groups, most, effects, onchoose, onpoint }) {
   const isSigned = Boolean(effects);
   const unit = isSigned ? "nats" : "of its maximum";
   const upTo = (position) => tokens.slice(Math.max(position - N_BEFORE, 0), position + 1).map(word);
@@ -90,11 +92,13 @@ export function rowsElement({ tokens, at, groups, most, effects, onchoose, onpoi
       h("td.stripcell", null, stripElement({ ...strip, onpoint: (position) => onpoint(row, position) })),
       h("td", null, holdButton(latent)));
   };
-  /* Of a long text every second token, or every third, …, and the chosen one. */
-  const every = Math.ceil(tokens.length / MOST_HEADS);
+  /* As many tokens as there is room for: of a long text every second, or every third, …, and the chosen one. */
+  const room = STRIP * width - 20;
+  const isLong = tokens.length * HEAD > 2 * room;
+  const every = Math.ceil(tokens.length * (isLong ? SMALL_HEAD : HEAD) / Math.max(room, HEAD));
   const headed = Array.from({ length: Math.ceil(tokens.length / every) }, (_, k) =>
     (Math.floor(at / every) === k ? at : k * every));
-  const heads = h("div.striphead", null, headed.map((position) => h("button",
+  const heads = h(isLong ? "div.striphead.small" : "div.striphead", null, headed.map((position) => h("button",
     { type: "button", class: position === at ? "at" : null, tabindex: -1, "aria-hidden": "true",
       "--share": Math.min(every, tokens.length - every * Math.floor(position / every)),
       onclick: () => onchoose(position) }, tokenElement(word(tokens[position])))));

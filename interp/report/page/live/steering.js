@@ -22,11 +22,19 @@ const PAUSE = 250,
 const [W, H, LEFT, RIGHT, TOP, BASE] = [360, 170, 44, 10, 12, 146];
 const x = (multiple) => LEFT + ((multiple - LEAST) / (MOST - LEAST)) * (W - LEFT - RIGHT);
 
+/* Round ticks of an axis, from 0 to the first that is no less than a value. */
+function roundTicks(most) {
+  const power = 10 ** Math.floor(Math.log10(most));
+  const step = [0.5, 1, 2].map((part) => part * power).find((size) => most <= 4 * size) ?? 5 * power;
+  return Array.from({ length: Math.ceil(most / step) + 1 }, (_, k) => k * step);
+}
+
 /* One column of the doses over the multiples, with an axis of its own; a line marks the multiple that is held. */
 function chart(title, kind, doses, at, inWords) {
   const known = doses.filter((row) => row[0] !== null && row[at] !== null);
   const free = doses.find(([multiple]) => multiple === null)[at];
-  const most = Math.max(...known.map((row) => row[at]), free) || 1;
+  const ticks = roundTicks(Math.max(...known.map((row) => row[at]), free) || 1);
+  const most = ticks.at(-1);
   const y = (value) => BASE - (value / most) * (BASE - TOP);
   const text = (place, words, anchor) => svg("text", { ...place, "text-anchor": anchor }, words);
   const points = known.map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);
@@ -44,8 +52,9 @@ function chart(title, kind, doses, at, inWords) {
     { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": label },
     svg("line", { class: "axis", x1: LEFT, x2: W - RIGHT, y1: BASE, y2: BASE }),
     svg("line", { class: "axis", x1: LEFT, x2: LEFT, y1: TOP, y2: BASE }),
-    [0, most / 2, most].map((value) => text({ x: LEFT - 5, y: y(value) + 4 }, inWords(value), "end")),
-    [LEAST, 0, 4, MOST].map((tick) => text({ x: x(tick), y: BASE + 15 }, `${tick} ×`.replace("-", "−"), "middle")),
+    ticks.map((value) => text({ x: LEFT - 5, y: y(value) + 4 }, inWords(value), "end")),
+    [LEAST, -2, 0, 2, 4, MOST].map((tick) =>
+      text({ x: x(tick), y: BASE + 15 }, `${tick} ×`.replace("-", "−"), "middle")),
     line,
     svg("polyline", { class: kind, points: points.join(" ") }),
     known.map(dot),
@@ -62,7 +71,7 @@ function charts(doses) {
   const nats = (value) => format.significant(value, 2);
   const drawn = [chart("KL to the unsteered model, in nats", "kl", doses, 1, nats)];
   if (free[2] !== null) {
-    const title = `Probability of its positive logits (unsteered ${format.percent(free[2])})`;
+    const title = format.unbroken(`Probability of its positive logits (unsteered ${format.percent(free[2])})`);
     drawn.push(chart(title, "concept", doses, 2, format.percent));
   }
   const meaning =
@@ -147,7 +156,7 @@ export function steering(latent, example) {
     }
   }
 
-  /* Continue another text, at the multiple that moves its predictions no further than the server allows. */
+  /* Continue another text, at the multiple that the server proposes for it. */
   async function begin(text) {
     const question = ++newest;
     field.value = text;

@@ -223,7 +223,7 @@ function showFeatures() {
   const groups = [["Steered", held], [place, shown[0]], ["Elsewhere in the text", shown[1]]];
   const drawn = [...held, ...shown.flat()];
   const most = effects ? largest(drawn.flatMap(({ values }) => [...values.values()])) : 1;
-  const shape = { tokens: read.tokens, at, groups, most, effects };
+  const shape = { tokens: read.tokens, at, width: parts.features.clientWidth, groups, most, effects };
   const hidden = here.length + elsewhere.length - shown.flat().length;
   parts.features.replaceChildren(
     h("div.headed", null, h("h2", null, "Features"), modes(), singles()),

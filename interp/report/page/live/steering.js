@@ -34,7 +34,7 @@ function chart(title, kind, doses, at, inWords) {
   const known = doses.filter((row) => row[0] !== null && row[at] !== null);
   const free = doses.find(([multiple]) => multiple === null)[at];
   const ticks = roundTicks(Math.max(...known.map((row) => row[at]), free) || 1);
-  const most = ticks.at(-1);
+  const most = Math.max(...ticks);
   const y = (value) => BASE - (value / most) * (BASE - TOP);
   const text = (place, words, anchor) => svg("text", { ...place, "text-anchor": anchor }, words);
   const points = known.map((row) => `${x(row[0]).toFixed(1)},${y(row[at]).toFixed(1)}`);

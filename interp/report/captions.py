@@ -46,7 +46,7 @@ MUCH_OF_NO_SENSE = 0.1
 """Share of the activation from which on it is told that this is of no sense."""
 MUCH_OF_A_SENSE = 0.15
 """Share of the activation from which on a sense is told, and not only counted."""
-MANY_SENSES = 3
+MANY_SENSES = 4
 """Senses above which a title counts those with little of the activation."""
 MUCH_ON_A_TOKEN = 0.05
 """Share of the firings of each further token that is told."""

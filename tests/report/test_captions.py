@@ -305,8 +305,8 @@ def test_a_title_of_several_senses_tells_each_and_the_rest():
         'C: most strongly "e"\u00a010 % of activationof no sense\u00a070 % of activation'
     )
     assert {"more_senses": [[["after ", ["b"]], 0.1, 0.2], [[], 0.1, None]]} in caption(senses=small).brief
-    of_four = title(senses=[*small, small[1]])
-    assert of_four.endswith("F1 0.903 more senses\u00a030 % of activationof no sense\u00a060 % of activation")
+    of_five = title(senses=[*small, small[1], small[1]])
+    assert of_five.endswith("F1 0.904 more senses\u00a040 % of activationof no sense\u00a050 % of activation")
     assert "A: sense 0\u00a0F1 0.90B: sense 1" in title(senses=[replace(one, share=None) for one in senses])
     unknown = [replace(one, share=None) for one in senses]
     assert "more_senses" not in str(caption(senses=unknown).brief), "all are told where shares are not known"

@@ -33,7 +33,7 @@ const EDGES = { share: () => TWENTIETHS, signed: aroundZero, log: quarters };
 
 /** The bins of a column of numbers.
  * @type {(column: Column) => any} */
-function binned({ name, title, unit, means, scale }) {
+export function binned({ name, title, unit, means, scale }) {
   const values = columns[name];
   const edges = values.some((x) => x !== null) ? EDGES[scale](values) : [];
   const place = (x) => {

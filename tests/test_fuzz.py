@@ -223,9 +223,10 @@ def test_sigterm_ends_in_one_line_and_leaves_nothing_half_written(tiny_run, tmp_
     environment = {**os.environ, "TMPDIR": str(temporary)}
     driven = run_python(DRIVER, json.dumps(commands), environment=environment, cwd=work)
     assert driven.stdout.split() == ["143"] * len(commands), driven.stdout + driven.stderr
-    for number in range(len(commands)):
+    for number, name in enumerate(steps):
         said = (work / f"stderr-{number}").read_text().splitlines()
-        assert said == ["interp: terminated; run the same command again to resume"]
+        end = "start over" if name == "report" else "resume"
+        assert said == [f"interp: terminated; run the same command again to {end}"]
     assert [path for path in temporary.rglob("*") if path.is_file()] == []
     left = [path.relative_to(work) for path in work.rglob("*")]
     assert not [path for path in left if path.suffix == ".tmp" or path.name.startswith(".")]

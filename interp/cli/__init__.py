@@ -63,6 +63,8 @@ _HELP = {"run": run_help, "export": export_help, "publish": publish_help, "train
 """What writes the help of a command that lists what is registered."""
 _SHARED = ("harvest", "train-sae", "scan", "rank", "effects")
 """The commands whose work `torchrun` divides; with any other, each process would write the same files."""
+_THAT_RESUME = ("demo", "run", "tokenize", "harvest", "train-sae", "scan", "judge")
+"""The commands that go on where they were interrupted. Any other begins again."""
 _THAT_WARN = (
     "torch",
     "transformers",
@@ -112,7 +114,9 @@ def _exit_code(words: list[str]) -> int:
         terminated = isinstance(error, Terminated)
         if is_first():
             event = "terminated" if terminated else "interrupted"
-            print(f"interp: {event}; run the same command again to resume", file=sys.stderr)
+            command = next(filter(COMMANDS.__contains__, words), "")
+            why = "to resume" if command in _THAT_RESUME else "to start over"
+            print(f"interp: {event}; run the same command again {why}", file=sys.stderr)
         return 143 if terminated else 130
     except Exception as error:  # expected errors are printed below; any other is raised again
         if "--traceback" in words or not is_expected(error):

@@ -34,7 +34,6 @@ export function nodeCard(node) {
   if (facts?.page && !("live" in document.body.dataset))
     parts.push(element("p", {}, element("a", { href: facts.page }, "the page of this feature")));
   if (facts?.logits.length) parts.push(tokenList("raises", facts.logits));
-  if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   if (isLatent) parts.push(...strengthSlider("this latent", [node.node_id]));
   if (facts?.examples.length) parts.push(element("h3", {}, "fires most on"), ...facts.examples.map(exampleLine));
   const unit = kindOf(node) === "logit" ? "nats" : "units of its activation";

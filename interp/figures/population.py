@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.display.verdict_names import WITHOUT_SCORES
+from interp.display.verdict_names import POLYSEMANTIC, WITHOUT_SCORES
 from interp.figures.figure import figure
 from interp.figures.roles import ROLE_COLOURS, ROLE_NAMES, ROLES_IN_WORDS, role_of
 from interp.figures.theme import (
@@ -23,6 +23,7 @@ from interp.figures.theme import (
     GREY,
     INK,
     LIGHT_TO_DARK,
+    PALE,
     VERDICT_COLOURS,
     check_columns,
     colour_bar,
@@ -143,7 +144,7 @@ def _mark_ultra_low(
         cut = {"x0": middle - 0.15 * BIN_WIDTH, "x1": middle + 0.15 * BIN_WIDTH, "y0": -0.02, "y1": 0.02}
         fig.add_shape(type="line", yref="y domain", **cut, line={"color": INK, "width": 1})
     title = "Firing density of the latents" if len(densities) == 1 else "Firing densities of several dictionaries"
-    with_style(fig, title, x=AXIS_TITLES["density"], y="latents")
+    with_style(fig, title, x=AXIS_TITLES["density"], y="number of latents")
     ticks = share_ticks(10 ** np.ceil(left), 1.0)
     at, labels = np.log10(ticks["tickvals"]), ticks["ticktext"]
     fig.update_xaxes(range=[spike - BIN_WIDTH, 0], tickangle=0, tickvals=[spike, *at], ticktext=["none", *labels])
@@ -211,7 +212,8 @@ def _ridges(
     edges = np.histogram_bin_edges(np.concatenate([*(values for _, values in named), [0.0]]), N_BINS_OF_SCORE)
     shares = [np.histogram(values, edges)[0] / len(values) for _, values in named]
     highest = max((float(share.max()) for share in shares), default=1.0)
-    tick = next(step for step in (0.5, 0.2, 0.1, 0.05, 0.02) if step <= highest or step == 0.02)
+    low_enough = 0.8 * highest  # that it does not meet the zero of the next row
+    tick = next(step for step in (0.5, 0.2, 0.1, 0.05, 0.02) if step <= low_enough or step == 0.02)
     fig = go.Figure()
     x = np.repeat(edges, 2)  # from the zero line up to the first bin, and down again after the last
     for row, (share, colour) in enumerate(zip(shares, colours, strict=True)):
@@ -250,7 +252,9 @@ def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
     for verdict, rows in split_by_verdict(fires.assign(verdict=fires["verdict"].mask(untested, "untested"))):
         of_verdict = np.histogram(np.log10(rows["density"].to_numpy(float)), edges)[0] * has_many
         if of_verdict.any():
-            look = {"marker_color": VERDICT_COLOURS.get(verdict, GREY), "name": verdict_name(verdict)}
+            look: dict[str, Any] = {"marker_color": VERDICT_COLOURS.get(verdict, PALE), "name": verdict_name(verdict)}
+            if verdict == POLYSEMANTIC:  # without colours it is told from its neighbours
+                look["marker_pattern"] = {"shape": "/", "fillmode": "overlay", "fgcolor": "white", "size": 4}
             hover = {"customdata": of_verdict, "hovertemplate": "%{customdata:,} (%{y:.0%})"}
             fig.add_bar(**bar, y=of_verdict / np.maximum(n, 1), **hover, **look, showlegend=True, row=2, col=1)
     caption = (

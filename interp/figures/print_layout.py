@@ -40,6 +40,9 @@ MAX_LABEL_SHARE = 0.5
 """Largest share of the width that the labels of rows take. Longer ones would leave no room for what they label."""
 TITLE_GAP = 4
 """Pixels between the numbers of an axis and its title."""
+TITLE_ROOM = 1.5
+"""The room for the title of a y axis, in its letters. Plotly leaves only 0.7 of what is the font's size, so that the
+title would touch the edge of the picture."""
 MAX_DIRECT = 3
 """Largest number of lines that are named at their highest point. More names would overlap other lines."""
 _SIDES_OF_PEAKS = ("top center", "middle right", "middle left")
@@ -78,7 +81,8 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
     drawn.update_layout(width=pixels, height=height, autosize=False, margin=_MARGIN, title_automargin=True)
     size = float(drawn.layout.font.size or MIN_FONT)
     drawn.update_xaxes(title_font_size=size, title_standoff=TITLE_GAP, automargin=True)
-    drawn.update_yaxes(title_font_size=size, title_standoff=TITLE_GAP, automargin=True)
+    drawn.update_yaxes(title_standoff=TITLE_GAP, automargin=True)
+    drawn.for_each_yaxis(lambda axis: _give_room_to_title(axis, size))
     drawn.update_traces(selector={"type": "scatter", "mode": "markers+text"}, textfont_size=size)
     for trace in drawn.data:  # on a screen the titles of colour bars are larger than the letters of the figure
         bar = trace.colorbar if trace.type == "heatmap" else trace.marker.colorbar if trace.type == "scatter" else None
@@ -99,6 +103,13 @@ def to_pixels(width: str | float) -> float:
     if not 0 < pixels < MAX_MILLIMETRES / 25.4 * 96:
         raise InterpError(f"width={width} must be above 0 mm and below {MAX_MILLIMETRES:,}")
     return pixels
+
+
+def _give_room_to_title(axis: Any, size: float) -> None:
+    """Set the title in letters of this size, in a font that is larger, by which plotly measures its room."""
+    if axis.title.text:
+        axis.title.text = f'<span style="font-size:{size}px">{axis.title.text}</span>'
+        axis.title.font.size = TITLE_ROOM * size
 
 
 def _with_fitting_axes(fig: go.Figure, size: float) -> go.Figure:
@@ -183,7 +194,9 @@ def _legend_glyph(trace: Any) -> tuple[str, str]:
         return trace.line.color or INK, "– –" if trace.line.dash else "━"
     symbol = _GLYPHS.get(getattr(trace.marker, "symbol", None) or "", "●")
     colour = trace.marker.color if isinstance(trace.marker.color, str) else INK
-    return colour, symbol if trace.type == "scatter" else "■"
+    if trace.type == "scatter":
+        return colour, symbol
+    return colour, "▨" if trace.type == "bar" and trace.marker.pattern.shape else "■"
 
 
 def _with_direct_labels(fig: go.Figure) -> go.Figure:

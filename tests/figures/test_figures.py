@@ -35,6 +35,7 @@ from interp.figures.theme import (
     BLUE,
     GREEN,
     GREY,
+    PALE,
     VERDICT_COLOURS,
     WIDTH,
     digit_ticks,
@@ -296,7 +297,9 @@ def test_the_verdicts_of_a_bin_of_density_are_shares_of_its_latents(ranking):
     assert (number.y.sum(), mono.name, rare.name) == (49, "monosemantic", "untested"), "the dead one has no density"
     at = {float(n): share for n, share in zip(number.y, zip(mono.y, rare.y, strict=True), strict=True)}
     assert at[30.0] == pytest.approx((2 / 3, 1 / 3)) and at[19.0] == at[0.0] == (0, 0), "of so few there are no shares"
-    assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS["monosemantic"], GREY]
+    assert [mono.marker.color, rare.marker.color] == [VERDICT_COLOURS["monosemantic"], PALE]
+    poly = figures.verdicts_by_density(rows.replace("too-rare", "polysemantic")).data[2]
+    assert poly.marker.pattern.shape and not mono.marker.pattern.shape, "neighbours differ without colours too"
     by_density = figures.verdicts_by_density(rows)
     low, high = by_density.layout.xaxis.range
     assert (
@@ -433,8 +436,8 @@ def test_ridges_of_scores_have_one_scale():
     figure = figures.scores_beside_nulls(table)
     dictionary, null, _ = figure.data
     scale = figure.layout.yaxis2
-    assert scale.ticktext == ("0", "0", "50%", "50%") and scale.range == figure.layout.yaxis.range
-    assert scale.tickvals[2] == min(dictionary.y)
+    assert scale.ticktext == ("0", "0", "20%", "20%") and scale.range == figure.layout.yaxis.range
+    assert scale.tickvals[2] == pytest.approx(min(dictionary.y) * 0.2 / 0.5), "well below the zero of the next row"
     assert dictionary.y[0] == dictionary.y[-1] == 0 and null.y[0] == null.y[-1] == 1
     assert (0 - min(dictionary.y)) / (1 - min(null.y)) == pytest.approx((2 / 4) / (1 / 8))
 
@@ -532,6 +535,10 @@ def test_save_keeps_the_given_width_and_letters_of_7_points_or_more(ranking):
     narrow, wide, own = (with_print_layout(figure, width, title=True) for width in ("column", "page", 190))
     assert [round(each.layout.width * 25.4 / 96, 1) for each in (narrow, wide, own)] == [84.5, 139.7, 190.0]
     assert narrow.layout.annotations[0].font.size == pytest.approx(7 * 96 / 72)
+    title, size = narrow.layout.yaxis.title, narrow.layout.font.size
+    assert title.text == f'<span style="font-size:{size}px">number of latents</span>' and title.font.size > size, (
+        "plotly leaves room for capitals of the font alone, at the edge of the picture"
+    )
     assert MIN_FONT <= narrow.layout.title.font.size < figure.layout.title.font.size
     assert figure.layout.width == WIDTH and own.layout.font.size == figure.layout.font.size
     assert (

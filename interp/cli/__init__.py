@@ -29,6 +29,7 @@ from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, quality_command, tokenize_command
+from interp.cli.option_groups import GroupedCommand
 from interp.cli.page_commands import explore_command, publish_command, publish_help, report_command
 from interp.cli.run_commands import demo_command, plan_command, run_command, run_help, warm_up_command
 from interp.cli.sae_commands import export_command, export_help, train_sae_command, train_sae_help
@@ -195,9 +196,8 @@ def _app(words: Sequence[str]) -> typer.Typer:
     for name, command in COMMANDS.items():
         is_called = name == called  # the flags and lists that the library gives a command take time to import
         write_help = _HELP.get(name) if is_called and {"-h", "--help"} & set(words) else None
-        app.command(name, help=write_help() if write_help else command.__doc__)(
-            with_field_flags(command) if is_called else _listed
-        )
+        help_text = write_help() if write_help else command.__doc__
+        app.command(name, help=help_text, cls=GroupedCommand)(with_field_flags(command) if is_called else _listed)
     return app
 
 
@@ -217,7 +217,9 @@ def _options(
     context: typer.Context,
     traceback: Annotated[bool, Option("--traceback", help="show where an error came from")] = False,
     no_verify: Annotated[bool, Option("--no-verify", help="do not check the SHA-256 sums of files")] = False,
-    plugins: Annotated[list[Path] | None, Option("--import", help="run this Python file first: your own code")] = None,
+    plugins: Annotated[
+        list[Path] | None, Option("--import", metavar="<path>", help="run this Python file first: your own code")
+    ] = None,
     version: Annotated[bool, Option("--version", help="print the version", is_eager=True, callback=_version)] = False,
 ) -> None:
     """Dictionary learning on language models: from raw text to ranked, explained features.

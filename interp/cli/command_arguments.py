@@ -10,6 +10,7 @@ from typer import Option
 
 from interp.checks.errors import DamagedError, InterpError, OverwriteError
 from interp.cli.error_lines import one_line
+from interp.cli.option_groups import HOW_IT_RUNS
 from interp.runtime.torchrun import is_first
 from interp.storage.addresses import (
     RemoteAddress,
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from interp.pipeline.run_folder import Run
 
 TABLES = (".parquet", ".csv")
-OVERWRITE = Option("--overwrite", help="replace what an earlier command left there")
+OVERWRITE = Option("--overwrite", help="replace what an earlier command left there", rich_help_panel=HOW_IT_RUNS)
 
 
 def load_named_model(name: str) -> Any:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 from typer import Argument, Option
 
 from interp.cli.command_arguments import OVERWRITE, check_writable_folder
+from interp.cli.option_groups import HOW_IT_RUNS
 from interp.runtime.progress_bar import Bar
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def compare_command(
     second: Annotated[Path, Argument(help=FOLDER)],
     *,
     out: Annotated[Path | None, Option(help="a folder for the tables and figures")] = None,
-    seed: Annotated[int, Option(help="seed of intervals and nulls", min=0)] = 0,
+    seed: Annotated[int, Option(help="seed of intervals and nulls", min=0, rich_help_panel=HOW_IT_RUNS)] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """two dictionaries or two texts → what they share, what differs

@@ -13,6 +13,7 @@ from typer import Argument, Option
 from interp.checks.errors import InterpError
 from interp.cli.command_arguments import OVERWRITE, check_writable_file, check_writable_folder, read_table
 from interp.cli.field_flags import FieldFlags, settings_of
+from interp.cli.option_groups import HOW_IT_RUNS
 from interp.cli.toml_values import assignment, toml_value
 from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import find_artifact, is_run
@@ -20,6 +21,10 @@ from interp.storage.artifacts import find_artifact, is_run
 if TYPE_CHECKING:
     from interp.autointerp.judge import Judge
     from interp.features.feature_store import FeatureStore
+
+
+_ENDPOINT = "The language model"
+"""The group of the options that say which one judges."""
 
 
 def _judge_configs() -> list[type]:
@@ -39,16 +44,28 @@ def judge_command(
     latent: Annotated[list[int] | None, Option(help="a latent to judge; may be repeated")] = None,
     sample: Annotated[int, Option(help="or judge this many, drawn from those explained", min=1)] = 50,
     settings: Annotated[dict[str, Any], FieldFlags(_judge_configs)],
-    yes: Annotated[bool, Option("--yes", help="send the requests without asking here first")] = False,
-    base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL")] = None,
-    model: Annotated[str | None, Option(help="instead of OPENAI_MODEL")] = None,
-    key_variable: Annotated[str, Option(help="the environment variable with the key")] = "OPENAI_API_KEY",
+    yes: Annotated[
+        bool, Option("--yes", help="send the requests without asking here first", rich_help_panel=HOW_IT_RUNS)
+    ] = False,
+    base_url: Annotated[str | None, Option(help="instead of OPENAI_BASE_URL", rich_help_panel=_ENDPOINT)] = None,
+    model: Annotated[str | None, Option(help="instead of OPENAI_MODEL", rich_help_panel=_ENDPOINT)] = None,
+    key_variable: Annotated[
+        str, Option(help="the environment variable with the key", rich_help_panel=_ENDPOINT)
+    ] = "OPENAI_API_KEY",
     fields: Annotated[
         list[str] | None,
-        Option("--set", help="FIELD=VALUE of each request; temperature=none omits it; may be repeated"),
+        Option(
+            "--set",
+            help="FIELD=VALUE of each request; temperature=none omits it; may be repeated",
+            rich_help_panel=_ENDPOINT,
+        ),
     ] = None,
     cache: Annotated[
-        Path | None, Option(help="the file of answers, which other runs may share (default OUT.answers.sqlite)")
+        Path | None,
+        Option(
+            help="the file of answers, which other runs may share (default OUT.answers.sqlite)",
+            rich_help_panel=HOW_IT_RUNS,
+        ),
     ] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:

@@ -21,6 +21,7 @@ from interp.cli.command_arguments import (
     write_table,
 )
 from interp.cli.field_flags import FieldFlags
+from interp.cli.option_groups import HOW_IT_RUNS
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
 
@@ -84,7 +85,7 @@ def harvest_command(
         list[str] | None, Option(help="a token id to leave out, or none; may be repeated (default: special tokens)")
     ] = None,
     settings: Annotated[dict[str, Any], FieldFlags(lambda: [RowConfig])],
-    seed: Annotated[int, Option(help="seed of the order of the rows")] = 0,
+    seed: Annotated[int, Option(help="seed of the order of the rows", rich_help_panel=HOW_IT_RUNS)] = 0,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """model + tokens → activation store

@@ -93,10 +93,10 @@ def _results_formats(incomplete: str = "") -> list[str]:
     return [name for name in results_formats() if name.startswith(incomplete)]
 
 
-def _publish_options() -> list[type]:
+def _publish_options() -> dict[str, type]:
     from interp.exchange.results_format import results_formats
 
-    return [format.options for format in results_formats().values()]
+    return {name: format.options for name, format in results_formats().items()}
 
 
 def publish_command(
@@ -105,7 +105,7 @@ def publish_command(
     out: Annotated[Path, Option(help="the folder to write")],
     to: Annotated[str, Option(help="whose format", autocompletion=_results_formats)],
     overwrite: Annotated[bool, OVERWRITE] = False,
-    settings: Annotated[dict[str, Any], FieldFlags(_publish_options, default="")],
+    settings: Annotated[dict[str, Any], FieldFlags(_publish_options, choice="format", default="")],
 ) -> None:
     """run → files for Neuronpedia, Delphi or the hub"""
     from interp.exchange.results_format import results_formats

@@ -8,9 +8,13 @@ from typer import Option
 
 from interp.checks.errors import InterpError
 from interp.cli.field_flags import flag_of
+from interp.cli.option_groups import HOW_IT_RUNS
 from interp.storage.job_parts import parse_part
 
-PART = Option(metavar="K/N", help="do only this part, such as 3/16; --join merges all parts")
+PART = Option(
+    metavar="K/N", help="do only this part, such as 3/16; --join merges all parts", rich_help_panel=HOW_IT_RUNS
+)
+JOIN = Option(metavar="GLOB", help="merge what --part made of all parts: these paths", rich_help_panel=HOW_IT_RUNS)
 
 
 def named_parts(part: str | None, join: str | None) -> tuple[tuple[int, int], list[str]]:

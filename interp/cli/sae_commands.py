@@ -3,8 +3,9 @@
 import dataclasses
 import inspect
 import itertools
+import re
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -15,6 +16,7 @@ from interp.checks.errors import InterpError
 from interp.cli.command_arguments import OVERWRITE, check_writable_folder, load_named_sae, only_hook
 from interp.cli.error_lines import one_line
 from interp.cli.field_flags import FieldFlags
+from interp.cli.option_groups import HOW_IT_RUNS
 from interp.cli.toml_values import assignment, toml_values
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
@@ -39,11 +41,20 @@ def _formats(incomplete: str) -> list[str]:
     return [name for name in written_formats() if name.startswith(incomplete)]
 
 
-def _architecture_configs() -> Iterable[type]:
-    """Return the configs of all registered architectures, including the user's own."""
+def _architecture_configs() -> Mapping[str, type]:
+    """Return the configs of all registered architectures by name, including the user's own."""
     from interp.sae import ARCHITECTURES
 
-    return ARCHITECTURES.values()
+    return ARCHITECTURES
+
+
+_ARCHITECTURE_FLAGS = FieldFlags(
+    _architecture_configs,
+    choice="architecture",
+    given={"tokens": "all rows of the store, once"},
+    as_text=True,
+    each_field=True,
+)
 
 
 def _show_fields(architecture: str | None) -> None:
@@ -62,7 +73,9 @@ def train_sae_command(
     out: Annotated[str, Option(help="the dictionary's folder, or its address; a sweep writes OUT/0, OUT/1, …")],
     hook: Annotated[list[str] | None, Option(help="needed only if the store has several")] = None,
     output_hook: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
-    architecture: Annotated[str, Option(help="the dictionary's architecture", autocompletion=_architectures)] = "topk",
+    architecture: Annotated[
+        str, Option(help="which latents fire, as listed above", autocompletion=_architectures)
+    ] = "topk",
     fields: Annotated[
         str | None,
         Option(
@@ -73,11 +86,17 @@ def train_sae_command(
             autocompletion=_architectures,
         ),
     ] = None,
-    settings: Annotated[dict[str, Any], FieldFlags(_architecture_configs, default="", as_text=True, each_field=True)],
+    settings: Annotated[dict[str, Any], _ARCHITECTURE_FLAGS],
     sweep: Annotated[list[str] | None, Option(help="FIELD=A,B: a dictionary for each value; may be repeated")] = None,
-    log: Annotated[Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there")] = None,
+    log: Annotated[
+        Literal["tensorboard", "wandb"] | None, Option(help="also send the metrics there", rich_help_panel=HOW_IT_RUNS)
+    ] = None,
     shards: Annotated[
-        int, Option(help="under torchrun: divide the latents among this many processes, if one device cannot hold them")
+        int,
+        Option(
+            help="under torchrun: divide the latents among this many processes, if one device cannot hold them",
+            rich_help_panel=HOW_IT_RUNS,
+        ),
     ] = 1,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
@@ -117,7 +136,14 @@ def train_sae_help() -> str:
     """Write the help of `train-sae`, with the registered architectures."""
     from interp.sae import ARCHITECTURES
 
-    return f"{inspect.cleandoc(train_sae_command.__doc__ or '')}\n\nArchitectures: {', '.join(ARCHITECTURES)}."
+    lines = "\n".join(f"  {name:16s} {first_sentence(each)}" for name, each in ARCHITECTURES.items())
+    return f"{inspect.cleandoc(train_sae_command.__doc__ or '')}\n\n\b\nArchitectures:\n{lines}"
+
+
+def first_sentence(config_class: type) -> str:
+    """Return the first sentence of the docstring of a class; nothing if it has none of its own."""
+    doc = " ".join(inspect.cleandoc(vars(config_class).get("__doc__") or "").split())
+    return re.split(r"\.(?: (?=[A-Z])|$)", doc)[0]
 
 
 def field_lines(config_class: type) -> list[str]:

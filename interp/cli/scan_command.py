@@ -14,7 +14,7 @@ from interp.cli.command_arguments import (
     load_named_sae,
 )
 from interp.cli.field_flags import FieldFlags
-from interp.cli.part_flags import PART, named_parts, refuse_beside
+from interp.cli.part_flags import JOIN, PART, named_parts, refuse_beside
 from interp.features.scan_config import ScanConfig
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
@@ -40,7 +40,7 @@ def scan_command(
     tokens: Annotated[Path | None, Option(help="the labelled tokens that were harvested")] = None,
     settings: Annotated[dict[str, Any], FieldFlags(lambda: [ScanConfig])],
     part: Annotated[str | None, PART] = None,
-    join: Annotated[str | None, Option(metavar="GLOB", help="the folders of all parts that --part made")] = None,
+    join: Annotated[str | None, JOIN] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """SAE + store → feature store

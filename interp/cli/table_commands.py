@@ -25,7 +25,7 @@ from interp.cli.command_arguments import (
     write_table,
 )
 from interp.cli.field_flags import FieldFlags
-from interp.cli.part_flags import PART, named_parts, refuse_beside
+from interp.cli.part_flags import JOIN, PART, named_parts, refuse_beside
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first, is_shared
 from interp.storage.artifacts import is_run
@@ -50,7 +50,7 @@ def rank_command(
         Option(help="a run or scan of the same tokens from another seed: is each latent found? none: leave it out"),
     ] = None,
     part: Annotated[str | None, PART] = None,
-    join: Annotated[str | None, Option(metavar="GLOB", help="the .parquet files of all parts that --part made")] = None,
+    join: Annotated[str | None, JOIN] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run folder or feature store → ranking
@@ -133,7 +133,7 @@ def effects_command(
     ] = None,
     settings: Annotated[dict[str, Any], FieldFlags(_effects_configs, default="the run's, or {}")],
     part: Annotated[str | None, PART] = None,
-    join: Annotated[str | None, Option(metavar="GLOB", help="the .parquet files of all parts that --part made")] = None,
+    join: Annotated[str | None, JOIN] = None,
     overwrite: Annotated[bool, OVERWRITE] = False,
 ) -> None:
     """run folder or feature store → the effect of each latent

@@ -1,5 +1,7 @@
 """The fields of a config are flags of a command; it gets those that were given."""
 
+import dataclasses
+import re
 from typing import Annotated, Any
 
 import pytest
@@ -8,6 +10,7 @@ import typer
 from interp.activations.harvest_options import RowConfig
 from interp.checks.errors import InterpError
 from interp.cli.field_flags import FieldFlags, settings_of, with_field_flags
+from interp.cli.option_groups import GroupedCommand
 from interp.exchange.neuronpedia import NeuronpediaOptions
 from interp.verdict.ranking_config import RankingConfig
 
@@ -70,3 +73,55 @@ def test_help_has_type_default_and_docstring():
     assert shown["n_shifts"].metavar == "<int>"
     assert shown["n_shifts"].help == "Circular shifts of the text, which give the null of each measure (default: 2)"
     assert shown["judge_faint"].help.endswith("(default: off)")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wide:
+    size: int
+    """Its size. More on it."""
+    rate: float = 0.5
+    """Of all."""
+    seed: int = 0
+    k: int = 3
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Narrow:
+    size: int
+    """Its size. Less on it."""
+    rate: float = 0.25
+    """Of all."""
+    seed: int = 0
+
+
+def test_help_groups_the_fields_of_what_one_chooses(capsys):
+    """What must be given first, then what only some choices have, then what all have, and last how it runs; a default
+    only if all agree on it."""
+
+    flags = FieldFlags(lambda: {"wide": Wide, "narrow": Narrow}, choice="shape")
+
+    def command(*, to: str = "wide", settings: Annotated[dict[str, Any], flags]) -> None:
+        """Make one."""
+
+    app = typer.Typer(rich_markup_mode=None, add_completion=False)
+    app.command(cls=GroupedCommand)(with_field_flags(command))
+    typer.main.get_command(app).main(["--help"], standalone_mode=False)
+    text = capsys.readouterr().out
+    titles = re.findall(r"^(\w.*):$", text, re.MULTILINE)
+    assert titles == ["Needed", "Options", "Options of wide", "Options of any shape", "How it runs"]
+    groups = dict(zip(titles, re.split(r"^\w.*:$", text, flags=re.MULTILINE)[1:], strict=True))
+    flags_of = {title: re.findall(r"^  --([\w-]+)", group, re.MULTILINE) for title, group in groups.items()}
+    assert flags_of["Needed"] == ["size"] and flags_of["Options of wide"] == ["k"]
+    assert flags_of["Options of any shape"] == ["rate"] and flags_of["How it runs"] == ["seed"]
+    assert "(default: 3)" in groups["Options of wide"] and "default" not in groups["Options of any shape"]
+
+
+def test_fields_of_what_one_chooses_are_checked():
+    flags = FieldFlags(lambda: {"wide": Wide, "narrow": Narrow}, choice="shape")
+    assert given(flags, "--size", "3", "--k", "5") == {"size": 3, "k": 5}
+
+
+def test_a_default_of_the_command_takes_the_place_of_a_needed_value():
+    flags = FieldFlags(lambda: {"wide": Wide, "narrow": Narrow}, choice="shape", given={"size": "as large as it gets"})
+    size = next(each for each in flags.parameters(taken=[]) if each.name == "size").annotation.__metadata__[0]
+    assert size.help == "Its size (default: as large as it gets)" and size.rich_help_panel == "Options of any shape"

@@ -79,7 +79,8 @@ class MatchingPursuit(Encoder):
 
 @dataclass(frozen=True, kw_only=True)
 class MatchingPursuitConfig(SAEConfig):
-    """The decoder's rows also encode. Gradients flow through all k steps, with the picks held fixed."""
+    """Latents are picked one by one, each from the residual of those before. The decoder's rows also encode. Gradients
+    flow through all k steps, with the picks held fixed."""
 
     architecture: ClassVar[str] = "matching_pursuit"
     has_encoder: ClassVar[bool] = False

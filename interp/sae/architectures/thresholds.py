@@ -90,7 +90,7 @@ class PenaltyConfig(SAEConfig):
 
     resamples_along_residuals: ClassVar[bool] = False
     l1: NonNegative = 5.0
-    """λ, for inputs of mean norm √d."""
+    """Weight λ of the penalty, for inputs of mean norm √d."""
     l1_warmup: Fraction = 0.05
     """Fraction over which λ rises from 0 (Circuits Updates, April 2024)."""
 
@@ -103,9 +103,9 @@ class PenaltyConfig(SAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class ReLUConfig(PenaltyConfig):
-    """ReLU with the penalty Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April 2024, except that
-    decoder rows begin at norm 0.5 (there: 0.1), since shorter rows rotate too fast, which raises FVU at equal L0, and
-    that AuxK keeps the last latents alive."""
+    """Latents above zero fire, with the penalty Σ_j z_j ‖W_dec[j]‖. The defaults are those of Circuits Updates, April
+    2024, except that decoder rows begin at norm 0.5 (there: 0.1), since shorter rows rotate too fast, which raises FVU
+    at equal L0, and that AuxK keeps the last latents alive."""
 
     architecture: ClassVar[str] = "relu"
     shardable: ClassVar[bool] = True
@@ -132,8 +132,8 @@ class ReLUConfig(PenaltyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GatedConfig(PenaltyConfig):
-    """The Gated SAE of Rajamanoharan et al. 2024, arXiv 2404.16014. b_gate is stored in the weights as b_enc. Trained,
-    it is a JumpReLU with the threshold b_mag − e^r b_gate."""
+    """Latents whose gate is above zero fire: the Gated SAE of Rajamanoharan et al. 2024, arXiv 2404.16014. b_gate is
+    stored in the weights as b_enc. Trained, it is a JumpReLU with the threshold b_mag − e^r b_gate."""
 
     architecture: ClassVar[str] = "gated"
     shardable: ClassVar[bool] = True
@@ -160,7 +160,7 @@ class GatedConfig(PenaltyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class JumpReLUConfig(SAEConfig):
-    """The JumpReLU SAE of Rajamanoharan et al. 2024, arXiv 2407.14435.
+    """Latents above a learnt threshold fire: the JumpReLU SAE of Rajamanoharan et al. 2024, arXiv 2407.14435.
 
     Penalty of a row: `l0` ‖z‖₀, or `target_l0` (‖z‖₀ / τ − 1)². With a fixed τ the mean L0 settles above τ, because
     more firing latents reconstruct better. So τ starts at `target_l0`, and after a quarter of the run moves until L0
@@ -171,17 +171,17 @@ class JumpReLUConfig(SAEConfig):
     architecture: ClassVar[str] = "jumprelu"
     shardable: ClassVar[bool] = True
     penalty: Literal["target_l0", "l0"] = "target_l0"
-    """`target_l0` or `l0`."""
+    """`target_l0` leads L0 to a value, `l0` makes each firing cost the same."""
     target_l0: Positive = 32.0
     """Mean number of latents that fire, which the penalty `target_l0` leads to."""
     coefficient: NonNegative = 0.1
-    """λ. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a tenth of the variance.
-    Ten times as much raises FVU at equal L0."""
+    """Weight λ of the penalty. For `target_l0` it is in units of V: 0.1 weighs a row at twice τ as much as losing a
+    tenth of the variance. Ten times as much raises FVU at equal L0."""
     coefficient_warmup: Fraction = 0.1
     """Fraction over which λ rises from 0."""
     threshold: NonNegative | None = None
-    """Initial θ; if none is given, the value at which about 25 × `target_l0` latents would fire on Gaussian inputs, at
-    most two fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
+    """Initial threshold θ; if none is given, the value at which about 25 × `target_l0` latents would fire on Gaussian
+    inputs, at most two fifths of all: with fewer, more latents die (Circuits Updates, January 2025: 0.1)."""
     bandwidth: Positive = 0.1
     """Width of the window around θ in which a pre-activation contributes to the gradient of θ (Circuits Updates,
     January 2025: 2)."""

@@ -133,7 +133,7 @@ class PickConfig(SAEConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class TopKConfig(PickConfig):
-    """The TopK SAE of Gao et al. 2024, arXiv 2406.04093."""
+    """The k largest latents of each row fire: the TopK SAE of Gao et al. 2024, arXiv 2406.04093."""
 
     architecture: ClassVar[str] = "topk"
     shardable: ClassVar[bool] = True
@@ -192,7 +192,7 @@ class BatchPick:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchTopKConfig(PickConfig):
-    """The BatchTopK SAE of Bussmann et al. 2024, arXiv 2412.06410."""
+    """The largest of a batch fire, k a row on average: the BatchTopK SAE of Bussmann et al. 2024, arXiv 2412.06410."""
 
     architecture: ClassVar[str] = "batchtopk"
     shardable: ClassVar[bool] = True
@@ -220,8 +220,8 @@ class BatchTopKConfig(PickConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class MatryoshkaConfig(BatchTopKConfig):
-    """The Matryoshka SAE of Bussmann et al. 2025, arXiv 2503.17547. Each prefix of the latents reconstructs on its own;
-    the loss is the mean over the prefixes."""
+    """As BatchTopK, and each prefix of the latents reconstructs: the Matryoshka SAE of Bussmann et al. 2025, arXiv
+    2503.17547. The loss is the mean over the prefixes."""
 
     architecture: ClassVar[str] = "matryoshka"
     shardable: ClassVar[bool] = True

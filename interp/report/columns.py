@@ -41,6 +41,9 @@ ALWAYS_SHOWN = ("monosemanticity", "f1", "density")
 """Columns of the table that are there even if none of their numbers is known."""
 
 
+SCALES = ("share", "signed", "log")
+
+
 class ColumnWidths(NamedTuple):
     """The width of a column, as a track of a CSS grid."""
 
@@ -70,7 +73,8 @@ class Column(NamedTuple):
     """How the page writes its values: a function of `format` in elements/format.js, "text" for text; "" if it draws
     them in a way of its own."""
     scale: str = ""
-    """Where its numbers lie: "share", from 0 to 1; "signed", around 0; "log", above 0 and of all sizes."""
+    """Where its numbers lie: "share", from 0 to 1; "signed", around 0; "log", above 0 and of all sizes. A column that
+    `means` something or `is_compared` needs one."""
     is_compared: bool = False
     """Whether it is shown where two features are compared."""
     widths: ColumnWidths | None = None
@@ -186,9 +190,15 @@ def table_columns(
 
 
 def lists_of(columns: Iterable[Column], taken: Collection[str] = ()) -> dict[str, list]:
-    """Return the lists of all columns by their names. Raises ValueError for a name that another has, or is `taken`."""
+    """Return the lists of all columns by their names. Raises ValueError for a name that another has, or is `taken`, and
+    for a column that needs a scale and has none."""
     lists = dict[str, list]()
     for column in columns:
+        if (column.means or column.is_compared) and column.scale not in SCALES:
+            raise InterpError(
+                f"the page's column {column.name!r} has scale={column.scale!r}: one by whose ranges features are "
+                f"chosen or compared needs one of {', '.join(SCALES)}"
+            )
         for name, values in column.lists().items():
             if name in lists or name in taken:
                 raise InterpError(f"the page has a column {name!r} already: name the column {column.title!r} otherwise")

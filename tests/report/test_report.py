@@ -754,6 +754,16 @@ def test_a_column_of_a_name_that_the_page_uses_is_refused_with_its_name(run):
             page.table()
 
 
+@pytest.mark.parametrize(
+    "needing", [{"means": "that are mine"}, {"is_compared": True}, {"is_compared": True, "scale": "linear"}]
+)
+def test_a_column_by_which_features_are_chosen_or_compared_needs_a_scale_that_the_page_knows(run, needing):
+    page = PageData(run)
+    page.columns = [Column("mine", "Mine", values=[0.5] * D_SAE, **needing)]
+    with pytest.raises(ValueError, match="column 'mine' has scale='(linear)?': .* needs one of share, signed, log"):
+        page.table()
+
+
 def effect_column(run: ReportInputs, effects: pd.DataFrame | None) -> Column:
     columns = table_columns(run.table, run.verdicts, effects, f1=[None] * D_SAE)
     return next(column for column in columns if column.name == "effect")

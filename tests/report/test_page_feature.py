@@ -592,25 +592,29 @@ def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
     assert said.startswith("share of its firings on each token") and is_drawn is True
 
 
-def test_parts_of_characters_come_last_among_the_logits_of_a_feature_with_none_around_its_firings(browser, address):
+def test_parts_of_characters_are_no_logits_of_a_feature_with_none_around_its_firings(browser, address):
     browser.open(f"{address}#feature/{OTHER}")
     browser.evaluate("report.vocabulary.splice(0, 9, '⟨88⟩', 'a', 'b', ' ⟨e4⟩', 'c', 'd', 'e', 'f', 'g')")
     browser.evaluate("report.readings['⟨88⟩'] = [[null, [['…88', 'a later byte of a character']]]]")
 
     def listed(top: list[list[int]], script: str) -> list[str]:
-        effects = f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [] }}, tokens: [], script: {script} }}"
+        effects = f"{{ logits: {{ top: {top}, bottom: [[2, -1]], counts: [1, 1] }}, tokens: [], script: {script} }}"
         drawn = f"report.h('div', null, report.logitsElement({effects}))"
         return browser.evaluate(f"""new Promise((done) => {{
             const drawn = {drawn}, fold = drawn.querySelector("details");
-            const read = () => done(Array.from(drawn.querySelectorAll(".positive th"), (e) => e.textContent));
+            const told = ".positive th, .mark, .below";
+            const read = () => done(Array.from(drawn.querySelectorAll(told), (e) => e.textContent));
             fold.addEventListener("toggle", read);
             fold.open = true;
         }})""")
 
     top = [[0, 9], [1, 8], [2, 7], [4, 6], [5, 5], [6, 4], [7, 3], [8, 2]]
-    assert "".join(listed(top, "null")) == "abcdef" + "⟨88⟩g", "behind those that are in sight, and there by size"
+    browser.evaluate("report.page.largest_by_chance = -1")
+    without = listed(top, "null")
+    assert "".join(without[:7]) == "abcdefg" and not any("88" in each for each in without), "nor in the picture"
+    assert without[-1] == "Left out: parts of characters (1), as its firings have none around."
     assert listed(top, "'Han character'")[0] == "⟨88⟩", "its firings have parts of characters"
-    assert listed(top[:2], "null") == ["⟨88⟩", "a"], "there are not enough others"
+    assert listed(top[:1], "null")[0] == "⟨88⟩", "there is nothing else"
 
 
 def test_logit_effects_are_spread_over_the_vocabulary_with_the_outermost_tokens_named(browser, address):

@@ -232,11 +232,11 @@ function short(token, script) {
   return characters.length > LONGEST ? `${characters.slice(0, LONGEST - 1).join("")}…` : characters.join("");
 }
 
-/* The effects on all tokens that occur, with the most extreme ones named. */
-function spread({ top, bottom, counts }, script) {
+/* The effects on all tokens that occur, with the most extreme of those listed named. */
+function spread({ top, bottom, counts }, [lowered, raised], script) {
   if (!counts.length || !top.length) return null;
   const [least, most] = [bottom[0][1], top[0][1]];
-  const outermost = [...bottom.slice(0, N_MARKED), ...top.slice(0, N_MARKED).reverse()];
+  const outermost = [...lowered.slice(0, N_MARKED), ...raised.slice(0, N_MARKED).reverse()];
   /** @type {[value: number, text: string][]} */
   const marks = outermost.map(([token, value]) => [value, short(token, script)]);
   const edges = Array.from({ length: counts.length + 1 }, (_, k) => least + (k / counts.length) * (most - least));
@@ -268,14 +268,10 @@ export function logitsElement(feature) {
     const why = page.logits;
     return nothing(why ? `There are ${why}.` : "No logit effects were computed.");
   }
-  const isLast = (/** @type {TokenValue} */ [token]) => isStray(token, feature);
-  const bySize = (/** @type {TokenValue} */ [, a], /** @type {TokenValue} */ [, b]) => Math.abs(b) - Math.abs(a);
-  /* Stray parts of characters are among the first few only where there are not enough other tokens. */
-  const [top, bottom] = [logits.top, logits.bottom].map((rows) => {
-    const last = [...rows.filter((row) => !isLast(row)), ...rows.filter(isLast)];
-    return [...last.slice(0, N_FIRST).sort(bySize), ...last.slice(N_FIRST).sort(bySize)];
-  });
-  const nStray = [...top, ...bottom].filter(isLast).length;
+  /* Parts of characters tell nothing where none are around the firings: they stand only where there is nothing else. */
+  const isTelling = (/** @type {TokenValue} */ [token]) => !isStray(token, feature);
+  const [top, bottom] = [logits.top, logits.bottom].map((rows) => (rows.some(isTelling) ? rows.filter(isTelling) : rows));
+  const nLeftOut = logits.top.length - top.length + logits.bottom.length - bottom.length;
   const marks = marksOf(feature);
   const isNotable = isBeyondChance({ logits, tokens: feature.tokens });
   const how = { script: feature.script, marks, isNotable, most: largest(top, bottom) };
@@ -284,15 +280,16 @@ export function logitsElement(feature) {
   /** @type {(sides: TokenValue[][]) => HTMLElement} */
   const named = ([raised, lowered]) => ends(["positive logits", raised], ["negative logits", lowered], how);
   const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
-  const last = nStray ? ` (${nStray} ${nStray === 1 ? "is a byte" : "are bytes"})` : "";
   return [
     first.flat().length ? named(first)
       : h("p.below", null, "Positive and negative: ", tipped("none beyond chance", NONE_BEYOND_CHANCE)),
     isMarked ? h("p.below", null, "A letter marks a token that often follows firings of that sense.") : null,
-    foldedElement("details", `More tokens${last}, and the whole vocabulary`, () => [
+    foldedElement("details", "More tokens, and the whole vocabulary", () => [
       rest.flat().length ? named(rest) : null,
       rest.flat().every(isNotable) ? null
         : h("p.below", null, "Grey: no larger than chance makes the largest of all tokens, and not common after it."),
-      spread(logits, feature.script)]),
+      spread(logits, [bottom, top], feature.script),
+      nLeftOut ? h("p.below", null, `Left out: parts of characters (${nLeftOut}), as its firings have none around.`)
+        : null]),
   ];
 }

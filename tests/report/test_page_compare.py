@@ -201,6 +201,9 @@ def test_a_line_says_that_one_never_fires_alone(browser, address):
     assert sorted(browser.text("#compare .where h3")) == heads, "rather than an empty column"
     places = "Array.from(document.querySelectorAll('.agreement circle'), ({ cy }) => cy.baseVal.value)"
     assert len(browser.evaluate(places)) == n and len(set(browser.evaluate(places))) == 1, "the other's is 1 in all"
+    tips = browser.evaluate("Array.from(document.querySelectorAll('.agreement circle'), (e) => e.dataset.tip)")
+    known = rf"3: [\d.]+, {other}: [\d.]+, on “\S+”"
+    assert len(set(tips)) > 1 and all(re.fullmatch(known, tip) for tip in tips), tips
     told = "document.querySelector('section:has(> .agreement) h3').textContent"
     assert f"the {n} of " in browser.evaluate(told), "and not all of these are drawn"
 

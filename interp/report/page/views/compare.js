@@ -11,7 +11,7 @@ import { format } from "../elements/format.js";
 import { tipped } from "../elements/glossary.js";
 import { featureLink, intervalElement, unsureElement, verdictElement } from "../elements/latents.js";
 import { exampleList } from "../examples/example_list.js";
-import { activationsIn, loadExamples, sequenceOf, valueOf } from "../examples/examples.js";
+import { activationsIn, loadExamples, sequenceOf, tokenOf, valueOf } from "../examples/examples.js";
 import { groupExamples } from "../examples/firings.js";
 import { model } from "../model.js";
 import { bestMatches } from "../selection/search.js";
@@ -307,23 +307,30 @@ function exampleLists([[a, first], [b, second]], divided) {
 /* The activations of the two where both fire. */
 function agreement(pairs, { both, others, isByA }, n) {
   if (!both.length) return null;
-  const activations = both.map((one) => [valueOf(one), others.get(one[1])]);
+  const points = both.map((one) => {
+    const two = [valueOf(one), others.get(one[1])];
+    return { of: isByA ? two : two.toReversed(), token: hasText ? word(tokenOf(one)) : null };
+  });
   const stored = `the ${format.count(both.length)} of ${format.count(n)} stored`;
   return h("section", null, h("h3", null, "Activations where both fire ", h("small", null, stored)),
-    agreementPicture(pairs, activations.map((two) => (isByA ? two : two.toReversed()))));
+    agreementPicture(pairs, points));
 }
 
-/* [Of the first, of the second], as points on scales from 0 to the largest of each. */
-function agreementPicture(pairs, activations) {
+/* Points, `of` the first and of the second, on scales from 0 to the largest of each. A tip tells both, and the token. */
+function agreementPicture(pairs, points) {
   const [W, H, left, base, top, right] = [400, 250, 54, 216, 6, 8];
   const [across, up] = pairs.map(([, { facts }]) => facts.max || 1);
   const x = (v) => left + (v / across) * (W - left - right);
   const y = (v) => base - (v / up) * (base - top);
   const text = (at, words) => svg("text", at, words);
+  const tipOf = ({ of, token }) => pairs.map(([latent], k) => `${latent}: ${format.significant(of[k])}`).join(", ")
+    + (token === null ? "" : `, on “${token}”`);
+  const point = (one) => svg("circle", { cx: x(one.of[0]).toFixed(1), cy: y(one.of[1]).toFixed(1), r: 3,
+    "data-tip": tipOf(one) });
   return h("div.histogram.agreement", null,
     svg("svg", { viewBox: `0 0 ${W} ${H}`, role: "img", "aria-label": "Activations where both fire" },
       svg("path", { class: "axis", d: `M${left} ${top}V${base}H${W - right}`, fill: "none" }),
-      activations.map(([of, other]) => svg("circle", { cx: x(of).toFixed(1), cy: y(other).toFixed(1), r: 3 })),
+      points.map(point),
       text({ x: left - 5, y: top + 9, "text-anchor": "end" }, format.significant(up, 2)),
       text({ x: left - 5, y: base, "text-anchor": "end" }, "0"),
       text({ x: W - right, y: base + 14, "text-anchor": "end" }, format.significant(across, 2)),

@@ -1,6 +1,7 @@
 """The map of features, tried in Chromium."""
 
 import json
+import math
 import re
 import shutil
 from importlib.resources import files
@@ -638,8 +639,27 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
     browser.wait("!document.querySelector('.inset').hidden")  # it is closer than the whole
     browser.evaluate("report.setNote(3, { star: true })")
     browser.open(f"{address}#map")
+    hits = "document.querySelectorAll('.hits:not(.knobs) path').length"
     assert browser.evaluate(hits) == 0 and browser.text(".names .star") == ["★"]
     browser.evaluate("report.setNote(3, { star: false })")
+
+
+def test_the_whole_map_names_features_apart_from_each_other_where_no_kind_of_text_is_at_home(browser, address):
+    browser.open(f"{address}#map")
+    shown = "Array.from(document.querySelectorAll('.names .own[style*=visible]'), (e) => e.textContent)"
+    names = browser.wait(f"{shown}.length > 1 && {shown}")
+    assert max(map(len, names)) <= 24
+    assert "python" not in names, "the name of a label would look like that of an area"
+    points = """Array.from(document.querySelectorAll(".hits.knobs path:not(.rim)"), (e) => {
+        const { x, y, width, height } = e.getBoundingClientRect();
+        return [x + width / 2, y + height / 2];
+    })"""
+    places = browser.evaluate(points)
+    assert len(places) == len(names)
+    assert all(math.dist(one, other) >= 99 for k, one in enumerate(places) for other in places[:k])
+    browser.evaluate("location.hash = '#map?q=w1'")
+    browser.wait("document.querySelector('.names mark') !== null")
+    assert all(re.match(r"\d+ ", name) for name in browser.evaluate(shown)), "of a search only what it has found"
 
 
 def test_the_name_of_a_feature_is_in_one_line_and_told_by_its_first_sense(browser, address):

@@ -340,8 +340,8 @@ const explained = () => h("details.how", null, h("summary", null, "How", h("span
       ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
       : "Decoder directions on their first two principal components.",
     "A tint lies where the features of a kind of text are dense among all, in the largest such area; if the colours "
-      + "are of something else, where all are dense. Its name stands there for all colours. Zoom in for the names of "
-      + "features.",
+      + "are of something else, where all are dense. Its name stands there for all colours. Elsewhere some "
+      + "features are named; zoom in for more.",
     "What decides whether a feature fires is what its rule says first beside the token.",
     "Click a point for its feature and its nearest; lines lead to those that lie near it. Point at a name of the "
       + "legend to see it alone; press it, or ring points with the lasso, to select them, here and in the table.",

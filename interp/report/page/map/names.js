@@ -13,6 +13,7 @@ import { hueOfKind, inked } from "./colours.js";
 import { crosses, meet } from "./plane.js";
 import { nameAtPoint, strongestFiring } from "./words.js";
 import { selectedLatents } from "../selection/selection.js";
+import { isNamedByLabel, labelOrCaptionText } from "../text/captions.js";
 import { drawSegments } from "../text/segments.js";
 
 export function mapNames({ points, placeOf, scatter, regions }) {
@@ -32,6 +33,10 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     MOST_COVERED = 4, // points under the name of a small cluster
     CORE = 40, // pixels around a point within which other points make its place dense
     MOST_LED = 32, // names at the end of a line, where nothing is selected
+    BETWEEN = NARROW.matches ? 80 : 100, // pixels between two features that are named on the whole map
+    TRIED_EACH = 5, // features of each square of that size, whose names are tried
+    MOST_UNDER = 18, // points under such a name
+    BRIEF = 24, // letters of such a name at most
     SHORT_LINE = 60, // pixels, the length of that line at most
     APART = 60; // pixels on either side of the name of a small kind of text within which points lie
   /* Sides of a point at which its name may stand, from its middle to that of the name. */
@@ -45,6 +50,8 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   const ownNames = new Map(); // latent, or what is shown instead of its name → the element
   const ownLayer = h("div");
   let isNumbered = false; // whether they have their numbers
+  /** The features whose names are tried on the whole map, at a scale. @type {{ scale: number, latents: number[] }} */
+  let tried = { scale: NaN, latents: [] };
   const leading = svg("path", { class: "leaders" });
   const numbers = Map.groupBy(points.latents, commonKindOf);
   /* Names that stay: of clusters, and of kinds of text. */
@@ -170,14 +177,40 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     return scatter.covered(px - CORE, py - CORE, px + CORE, py + CORE);
   }
 
+  const isNear = ([px, py], [x, y]) => Math.hypot(x - px, y - py) < BETWEEN;
+
+  /* Features whose names stand for those around them on the whole map: of the first TRIED_EACH of each square of it,
+   * where no kind of text is at home, the two with most room. Long names are left out, and those of kinds of text, as
+   * they look like names of areas. */
+  function spread() {
+    const { scale } = scatter.view;
+    if (tried.scale === scale) return tried.latents;
+    /** @type {Map<string, number[]>} */
+    const squares = new Map();
+    for (const latent of selectedLatents()) {
+      const k = placeOf.get(latent);
+      if (k === undefined) continue;
+      const square = [points.x, points.y].map((axis) => Math.floor((axis[k] * scale) / BETWEEN)).join();
+      const some = squares.get(square) ?? [];
+      if (some.length === TRIED_EACH || !regions.isAtHome(null, points.x[k], points.y[k])) continue;
+      if (isNamedByLabel(latent) || labelOrCaptionText(latent).length > BRIEF) continue;
+      squares.set(square, [...some, latent]);
+    }
+    const roomiest = (some) => some.sort((one, other) => densityAt(one) - densityAt(other)).slice(0, 2);
+    tried = { scale, latents: Array.from(squares.values()).flatMap(roomiest) };
+    return tried.latents;
+  }
+
   /* Name features, at most `most`, at their points or at the end of a line. isEach: all are to be named. Of many that
-   * are not selected, names stand where they cover nothing, MOST_LED of them at the end of a short line. rowData: as
-   * of `formsOf`. Returns those that are named. */
-  function putOwn({ put, isCovered, leaders, radius }, latents, { colours, isSelected, isEach, most, rowData }) {
+   * are not selected, names stand where they cover nothing, MOST_LED of them at the end of a short line; isOfWhole:
+   * where they cover little, and apart from each other. rowData: as of `formsOf`. Returns those that are named. */
+  function putOwn({ put, isCovered, leaders, radius }, latents, how) {
+    const { colours, isSelected, isOfWhole, isEach, most, rowData } = how;
     const named = [];
     for (const latent of latents) {
       if (named.length === most) break;
       const [px, py] = pixelsOf(latent);
+      if (isOfWhole && named.some((other) => isNear([px, py], pixelsOf(other)))) continue;
       const forms = isEach ? formsOf(latent, rowData) : [ownName(latent)];
       const isSpared = !isEach && !isSelected;
       if (isCovered(px, py, isSpared)) continue;
@@ -185,10 +218,11 @@ export function mapNames({ points, placeOf, scatter, regions }) {
       for (const each of forms) {
         const [across, down] = halvesOf(each);
         const near = SIDES.map(([x, y], k) => [px + x * (across + beside), py + y * (down + beside), 2 * k]);
-        const ways = !isSpared ? AWAY : leaders.length < MOST_LED ? AWAY_SHORT : [];
+        const ways = !isSpared ? AWAY : !isOfWhole && leaders.length < MOST_LED ? AWAY_SHORT : [];
         const far = ways.map(([x, y], k) =>
           [px + x + Math.sign(x) * across, py + y + Math.sign(y) * down, 2 * SIDES.length + k, [px, py]]);
-        const spot = put(each, [...near, ...far], { isOwn: true, most: isSpared ? 0 : Infinity });
+        const spot = put(each, [...near, ...far],
+          { isOwn: true, most: isOfWhole ? MOST_UNDER : isSpared ? 0 : Infinity });
         if (!spot) continue;
         each.style.color = `color-mix(in srgb, rgb(${colours.hueOf(latent)}) 40%, var(--ink))`;
         named.push(latent);
@@ -211,17 +245,18 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     const isCloser = closeness >= CLOSER;
     const selected = (beside.length ? beside : enlarged.toReversed()).filter(isInView);
     const isSelected = beside.length > 0 || selected.length > 0;
-    const inView = isSelected || closeness < OWN_CLOSE ? selected : selectedLatents().filter(isInView);
-    const isEach = beside.length > 0 || inView.length <= (isSelected ? MOST_NAMED : EACH);
-    const wanting = inView.slice(0, isSelected ? MOST_TRIED : MOST_OWN);
-    if (!isSelected) { // dense places first, as those at the edges have more room
+    const isOfWhole = !isSelected && closeness < OWN_CLOSE;
+    const inView = isSelected ? selected : (isOfWhole ? spread() : selectedLatents()).filter(isInView);
+    const isEach = beside.length > 0 || (!isOfWhole && inView.length <= (isSelected ? MOST_NAMED : EACH));
+    const wanting = isOfWhole ? inView : inView.slice(0, isSelected ? MOST_TRIED : MOST_OWN);
+    if (!isSelected && !isOfWhole) { // dense places first, as those at the edges have more room
       const density = new Map(wanting.map((latent) => [latent, densityAt(latent)]));
       wanting.sort((one, other) => density.get(other) - density.get(one));
     }
     const dots = (isSelected ? [...beside.slice(0, 1), ...enlarged] : isEach ? inView : []).map(pixelsOf);
     const places = placing(covered, dots, near.map((latent) => [beside[0], latent].map(pixelsOf)));
     for (const element of layer.querySelectorAll("[style*=visible]")) element.style.visibility = "hidden";
-    const text = !isSelected && inView.length <= WITH_TEXT ? rowData : null;
+    const text = isEach && !isSelected && inView.length <= WITH_TEXT ? rowData : null;
     /* The sizes of all at once, before a place is set. */
     const first = wanting.map((latent) => (isEach ? formsOf(latent, text).next().value : ownName(latent)));
     for (const element of first) halvesOf(element);
@@ -236,7 +271,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     for (const { x, y, level, element } of isCloser && closeness < OWN_CLOSE && !isSelected ? clusters : []) {
       places.put(element, around(x, y), { most: level ? MOST_COVERED : Infinity });
     }
-    const named = putOwn(places, wanting, { colours, isSelected, isEach, rowData: text,
+    const named = putOwn(places, wanting, { colours, isSelected, isOfWhole, isEach, rowData: text,
       most: !isSelected ? MOST_OWN : beside.length ? Infinity : MOST_NAMED });
     leading.setAttribute("d", places.leaders.map(([from, to]) => `M${from.join(" ")}L${to.join(" ")}`).join(""));
     return named;
@@ -249,6 +284,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     ownLayer.classList.toggle("brief", n > MOST_NAMED);
     ownLayer.replaceChildren();
     ownNames.clear();
+    tried = { scale: NaN, latents: [] };
   }
 
   /* Colour the names of kinds of text as their points are; isOfKinds: whether the colours are of kinds. */

@@ -157,7 +157,7 @@ def table_columns(
         ),
         Column("label_f1", "Label F1", sorts="label F1", style="fixed", values=_numbers(table, "best_label_f1")),
         Column(
-            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", "5rem"),
+            "activations", "Activations", "own log scale", widths=ColumnWidths("5.4rem", ""),
             hint="how often each activation occurs, from the smallest to the largest; heights are square roots of the "
             "counts",
         ),

@@ -823,6 +823,7 @@ def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(window, server,
     window.open(f"{server.address}/#feature/5")
     edit_notes(server.notes, server.key, {"5": {"note": ("", "another tab's")}, "6": {"star": (False, True)}})
     window.press("s")
+    window.click("#feature .write")
     window.click("#feature header textarea")
     for letter in "mine":
         window.press(letter)

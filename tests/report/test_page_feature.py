@@ -93,7 +93,7 @@ def test_the_weakest_of_a_sense_are_the_weakest_of_those_listed_of_it(browser, a
         const all = Array.from({ length: 12 }, (_, k) => [0, 17 * k + 5, null, 1 + ((5 * k) % 12), []]);
         await report.loadSequences(all.map(report.sequenceOf));
         const sense = { ...feature.senses[0], tokens: all.map(report.tokenOf), named: null, examples: all, n_weak: 4 };
-        const { fires } = report.firingsRegion(SPLIT, { ...feature, examples: [], senses: [sense] }, null, () => null);
+        const { fires } = report.firingsRegion(SPLIT, { ...feature, examples: [], senses: [sense] }, () => null);
         fires.querySelector("#tab-2").click();
         for (const list of fires.querySelectorAll(".panel div")) list.show?.(99);
         const valuesOf = (panel) => Array.from(panel.querySelectorAll("button.value"), (b) => Number(b.textContent));
@@ -130,7 +130,7 @@ def test_the_strongest_come_first_then_those_on_each_common_token_and_a_few_on_e
     tokens = [[0, token, 100 * share] for token, share in zip((common, second, 0), shares, strict=True)]
     put = f"report.loadFeature(3).then((feature) => ({{ ...feature, tokens: {tokens}, examples: {made} }}))"
     facts = "Object.assign(feature.facts, { n_active: 100 })"
-    region = f"{put}.then((feature) => ({facts}, report.firingsRegion(3, feature, null, () => null).fires))"
+    region = f"{put}.then((feature) => ({facts}, report.firingsRegion(3, feature, () => null).fires))"
     told = browser.evaluate(
         f"{region}.then((e) => Array.from(e.querySelectorAll('#panel-0 h3'), (h) => h.textContent))"
     )
@@ -267,7 +267,7 @@ def test_senses_are_listed_in_their_order_whichever_fires_strongest_and_each_sha
         const examples = ofStrength(feature.examples, 0.1);
         const senses = feature.senses.map((one, k) => ({{ ...one, examples: ofStrength(one.examples, 1 + k) }}));
         const made = {{ ...feature, examples, senses }};
-        const {{ strengths, fires }} = report.firingsRegion({SPLIT}, made, null, () => null);
+        const {{ strengths, fires }} = report.firingsRegion({SPLIT}, made, () => null);
         return [Array.from(fires.querySelectorAll("#panel-0 h3 > span > .sense"), (e) => e.textContent),
             strengths.querySelector("figure, svg").textContent,
             Array.from(fires.querySelectorAll(".tab [data-tip]:not(.sense)"), (e) => e.dataset.tip)];
@@ -286,7 +286,7 @@ def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, widt
     pieces = browser.evaluate(f"""report.loadFeature({SPLIT}).then((feature) => {{
         const rule = [[" x⟨d7⟩", [" x", ["א–ת…", "the first byte of another Hebrew letter"]]]];
         const senses = feature.senses.map((one) => ({{ ...one, holds: true, rule, short: rule }}));
-        const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
+        const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, () => null).fires;
         document.querySelector("#feature .fires").replaceWith(element);
         return Array.from(element.querySelectorAll(".tab .named .token"), (e) => e.getClientRects().length);
     }})""")
@@ -306,18 +306,31 @@ def test_a_space_in_the_name_of_a_sense_stays_in_its_line(browser, address, widt
 
 def test_one_sentence_tells_that_the_predictions_change_and_the_loss_does_not(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    effects = "{ beyond_null: [0.01, -0.1, 0.1], kl: [0.3, 0.2, 0.4], null_kl: [NULL, 0, 1], sequences: 8 }"
-    made = (
-        f"report.loadFeature({SPLIT}).then((feature) => Array.from(report.effectsElement("
-        f"{{ ...feature, effects: {{ likelier: [], less_likely: [], ...{effects} }} }}, LEARNT)"
-        ".querySelectorAll('.why'), (p) => p.textContent))"
+    effects = "{ beyond_null: [0.01, LOW, 0.1], kl: [0.3, 0.2, 0.4], null_kl: [NULL, 0, 1], sequences: 8 }"
+    feature = f"{{ ...feature, effects: {{ likelier: [], less_likely: [], ...{effects} }} }}"
+    drawn = f"report.h('div', null, report.consequences({feature}))"
+    made = f"report.loadFeature({SPLIT}).then((feature) => {drawn}.querySelector('.why')?.textContent)"
+    told = browser.evaluate(made.replace("LOW", "-0.1").replace("NULL", "0.1"))
+    assert told == "Without it the predictions change more than with its null, but not the loss."
+    for low, null in (("-0.1", "0.3"), ("0.005", "0.1")):
+        assert browser.evaluate(made.replace("LOW", low).replace("NULL", null)) is None, "what its row says is enough"
+
+
+def test_the_three_answers_stand_with_their_numbers_in_rows_of_one_form(browser, address):
+    browser.open(f"{address}#overview")
+    known = "{ learnt: 0.2, monosemanticity: 0.6, monosemanticity_low: 0.4, monosemanticity_high: 0.8 }"
+    browser.evaluate(
+        f"Object.entries({known}).forEach(([name, x]) => {{ (report.columns[name] ??= [])[{OTHER}] = x; }})"
     )
-    told = browser.evaluate(made.replace("NULL", "0.1").replace("LEARNT", "0.9"))
-    assert (
-        len(told) == 1 and told[0].endswith(", but the predictions change more.") and "no more than with its" in told[0]
-    )
-    [learnt, same] = browser.evaluate(made.replace("NULL", "0.3").replace("LEARNT", "0.1"))
-    assert "random weights" in learnt and "predictions" not in same
+    browser.evaluate(f"location.hash = '#feature/{OTHER}'")
+    browser.wait(f"document.getElementById('feature').dataset.latent === '{OTHER}'")
+    cells = "Array.from(e.cells, (cell) => cell.textContent).filter(Boolean)"
+    told = browser.evaluate(f"Array.from(document.querySelectorAll('.side .effects tr'), (e) => {cells})")
+    assert told == [["One meaning", "0.60", "yes"], ["Learnt", "0.20", "no"]], "it was not ablated"
+    assert browser.evaluate("document.querySelector('.side .effects .range').style.getPropertyValue('--low')") == "0.4"
+    effects = "{ likelier: [], less_likely: [], beyond_null: [0.41, -0.017, 0.83], sequences: 8 }"
+    row = f"Array.from(report.effectRow({{ effects: {effects} }}).cells, (cell) => cell.textContent).filter(Boolean)"
+    assert browser.evaluate(row) == ["Effect", "+0.41", "none seen"]
 
 
 def test_no_effect_is_seen_only_where_the_interval_is_within_the_median_effect(browser, address):
@@ -326,9 +339,6 @@ def test_no_effect_is_seen_only_where_the_interval_is_within_the_median_effect(b
     answers = "[[0.2, 0.4], [-0.2, -0.1], [-0.1, 0.2], [-0.1, 0.4], [-0.4, 0.1]].map(([low, high]) =>"
     answers += " report.h('p', null, report.effectAnswer(low, high)).textContent)"
     assert browser.evaluate(answers) == ["yes", "loss falls", "none seen", "unclear", "unclear"], "0.3 is the median"
-    effects = "{ likelier: [], less_likely: [], beyond_null: [0.41, -0.017, 0.83], sequences: 8 }"
-    made = f"report.effectsElement({{ tokens: [], examples: [], effects: {effects} }}, null).textContent"
-    assert "It is unclear whether the loss rises more without it than with its null" in browser.evaluate(made)
 
 
 def test_a_label_that_has_most_firings_is_told_to_have_few_of_its_tokens_fired_on(browser, address):
@@ -390,8 +400,7 @@ def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, 
             f" report.feature.show(document.getElementById('feature'), '{latent}')"
         )
         assert said in browser.text("#feature .name")[0]
-    ablated = "{ beyond_null: [-0.02, -0.03, -0.01], sequences: 2, likelier: [], less_likely: [] }"
-    made = f"report.effectsElement({{ tokens: [], examples: [], effects: {ablated} }}, null)"
+    made = "report.effectRow({ effects: { beyond_null: [-0.02, -0.03, -0.01] } })"
     assert browser.evaluate(f"{made}.querySelector('td b').textContent") == "loss falls", (
         "which is no lack of an effect"
     )
@@ -480,7 +489,7 @@ def test_senses_are_tabs_beside_the_strongest_firings_and_a_weak_rule_says_so(br
     ]
     of_three = f"""report.loadFeature({SPLIT}).then((feature) => {{
         const senses = [...feature.senses, feature.senses[0]];
-        const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, null, () => null).fires;
+        const element = report.firingsRegion({SPLIT}, {{ ...feature, senses }}, () => null).fires;
         return element.querySelectorAll(".tab .named").length;
     }})"""
     assert browser.evaluate(of_three) == 2, "but for the one without a rule"
@@ -578,7 +587,7 @@ def test_tokens_that_share_the_firings_evenly_have_no_bars(browser, address):
     bars = """report.loadFeature(3).then((feature) => {{
         const tokens = Array.from({{ length: 9 }}, (_, k) => [0, k + 1, {} - k]);
         Object.assign(feature, {{ tokens }}).facts.n_active = 100;
-        const bars = report.firingsRegion(3, feature, null, () => null).strengths.querySelector(".tokenbars");
+        const bars = report.firingsRegion(3, feature, () => null).strengths.querySelector(".tokenbars");
         document.querySelector(".tokenbars").replaceWith(bars);
         const shown = Array.from(bars.querySelectorAll("li i"), (e) => e.checkVisibility());
         return [bars.lastChild.textContent, ...new Set(shown)];

@@ -164,12 +164,11 @@ def test_notes_of_two_tabs_are_all_kept(browser, address):
 def test_a_label_is_the_title_and_all_of_a_note_is_seen(browser, address, width):
     browser.size(width, 900)
     browser.open(f"{address}#feature/3")
-    if width < 640:
-        fields = "#feature :is(.notes input, .note)"
-        fields = f"Array.from(document.querySelectorAll('{fields}'), (e) => e.checkVisibility())"
-        assert browser.evaluate(fields) == [False, False], "a button opens them"
-        browser.click("#feature .write")
-        assert browser.evaluate(fields) == [True, True]
+    fields = "#feature :is(.notes input, .note)"
+    fields = f"Array.from(document.querySelectorAll('{fields}'), (e) => e.checkVisibility())"
+    assert browser.evaluate(fields) == [False, False], "a button opens them"
+    browser.click("#feature .write")
+    assert browser.evaluate(fields) == [True, True]
     places = """Array.from(document.querySelectorAll("#feature .toolbar a, #feature .notes > *"), (e) => {
         const { x, y } = e.getBoundingClientRect();
         return [e.className, Math.round(x), Math.round(y)];

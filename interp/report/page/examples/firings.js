@@ -362,10 +362,10 @@ const inView = (button) => button.scrollIntoView({ block: "nearest", inline: "ne
 /** Its strengths, a histogram and the tokens, and its examples in tabs. What is chosen in the first leaves the
  * examples in a range, or on a token.
  *
- * facts: numbers below the strengths. onsense: told the place of the sense whose tab is chosen, null of no one's.
- * @type {(latent: number, feature: Feature, facts: HTMLElement | null, onsense: (k: number | null) => void) =>
+ * onsense: told the place of the sense whose tab is chosen, null of no one's.
+ * @type {(latent: number, feature: Feature, onsense: (k: number | null) => void) =>
  *   { strengths: HTMLElement, fires: HTMLElement }} */
-export function firingsRegion(latent, feature, facts, onsense) {
+export function firingsRegion(latent, feature, onsense) {
   const { edges } = feature.histogram;
   const last = edges.length - 1;
   const all = storedExamples(feature);
@@ -416,7 +416,7 @@ export function firingsRegion(latent, feature, facts, onsense) {
   const inSight = () =>
     [shown, all, ...senses.map((one) => one.examples), all.filter(isOfNone)][parts.chosen()] ?? [];
   return {
-    strengths: h("div.strengths", null, histogram, bars, facts),
+    strengths: h("div.strengths", null, histogram, bars),
     fires: h("div.fires", { role: "region", tabindex: 0, "aria-label": "Where it fires" },
       h("div.tools", null, parts.list, h("span.choices", null, widthButtons(), copyButtons(inSight, latent))),
       parts.panels),

@@ -9,25 +9,36 @@ import { term, tipped } from "../elements/glossary.js";
 import { verdictElement } from "../elements/latents.js";
 import { sensesInCaption } from "../text/captions.js";
 import { ruleElement } from "../text/segments.js";
+import { probabilityRow } from "./logits.js";
 
 const { evidence, verdicts } = page;
 
-/** @type {(latent: number, feature: Feature) => Child[]} */
+/** Whether its firings have one meaning; null where that was not tested.
+ * @type {(latent: number) => HTMLElement | null} */
+export function meaningRow(latent) {
+  const { monosemanticity: one, monosemanticity_low: low, monosemanticity_high: high } = columns;
+  const probability = one[latent];
+  if (probability === null) return null;
+  return probabilityRow("One meaning", "The probability that its firings have one meaning, with its 95 % interval.",
+    probability, low[latent], high[latent], !isUnsure(latent));
+}
+
+/** What its verdict says, and folded the measures behind it.
+ * @type {(latent: number, feature: Feature) => Child[]} */
 export function verdictEvidence(latent, feature) {
-  const summary = verdictInWords(latent, feature);
   const measures = (feature.evidence ?? []).map(([place, value, z, low, high]) => (
     { ...evidence[place], value, z, low, high }
   ));
-  const tooFew = "No evidence: it does not fire often enough to be judged.";
-  if (!measures.length) return [summary, page.has_text ? nothing(tooFew) : null];
   const decisive = measures.filter(({ decides }) => decides);
   const others = measures.filter(({ decides }) => !decides);
-  const added = contributions(latent, decisive);
+  const tables = () => [
+    decisive.length ? measureTable(decisive, contributions(latent, decisive), columns.monosemanticity[latent]) : null,
+    others.length ? measureTable(others) : null];
+  const tooFew = "No evidence: it does not fire often enough to be judged.";
   return [
-    summary,
-    decisive.length ? measureTable(decisive, added, columns.monosemanticity[latent]) : null,
-    others.length ? foldedElement("details", `${format.count(others.length)} more measures, each with its null`,
-      () => measureTable(others)) : null,
+    verdictInWords(latent, feature),
+    measures.length ? foldedElement("details", `The ${format.count(measures.length)} measures behind it`, tables)
+      : page.has_text ? nothing(tooFew) : null,
   ];
 }
 
@@ -37,7 +48,6 @@ function verdictInWords(latent, feature) {
   return h("p.verdict-words", null,
     verdictElement(verdictOf(latent)),
     meaning ? `: ${meaning}.` : null,
-    isUnsure(latent) ? " Unsure: the interval of the probability includes ½." : null,
     isInseparable(latent) ? inseparable : null,
     feature.shared && !columns.rule[latent].length
       ? [" What its firings share most: ", h("span.rule", null, ruleElement(feature.shared)), "."]

@@ -20,8 +20,8 @@ import {
 } from "../text/captions.js";
 import { CLEAR_F1 } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
-import { explanationScores, verdictEvidence } from "./evidence.js";
-import { effectAnswer, effectsElement, inNats, logitsElement } from "./logits.js";
+import { explanationScores, meaningRow, verdictEvidence } from "./evidence.js";
+import { consequences, effectAnswer, effectRow, inNats, learntRow, logitsElement } from "./logits.js";
 import { neighbourhood } from "./neighbourhood.js";
 import { noteEditor } from "./notes.js";
 import { visit } from "./table.js";
@@ -35,7 +35,6 @@ const CLOSE = 0.5; // decoder cosine from which on a neighbour is close
 const SOME = 0.01; // Jaccard from which on two features fire together
 const N_AROUND = 6; // tokens before, on and after a firing
 const WIDE = matchMedia("(min-width: 1021px)"); // where the evidence stands beside the examples
-const NARROW = matchMedia("(max-width: 640px)"); // where no numbers stand below the histogram
 const whenIdle = window.requestIdleCallback ?? setTimeout;
 let wanted;
 let retitle = null;
@@ -173,6 +172,7 @@ function heading(latent, feature) {
       ranked ? probability(latent) : null,
       learnt(latent),
       effect(latent),
+      h("span.density", null, term("density"), ` ${format.share(feature.facts.density)}`),
       within(latent, feature),
       senses(latent)),
     feature.facts.n_active ? leadElement(latent, feature, ...nearby(latent, feature)) : null);
@@ -278,6 +278,15 @@ function senses(latent) {
     : null;
 }
 
+/* Whether it has one meaning, is learnt and has an effect, each with its number, and what the answers rest on. */
+function answers(latent, feature) {
+  const rows = [ranked ? meaningRow(latent) : null, learntRow(columns.learnt[latent]), effectRow(feature)];
+  return block("One meaning, learnt, effect",
+    rows.some(Boolean) ? h("table.plain.effects.answers", null, h("tbody", null, rows)) : null,
+    ranked ? verdictEvidence(latent, feature) : null,
+    consequences(feature));
+}
+
 function contents(latent, feature) {
   const ofLogits = [term("direct logit effects", "Direct logit effects"), h("small", null, " at an activation of 1")];
   const directLogits = () => block(ofLogits, logitsElement(feature));
@@ -294,15 +303,14 @@ function contents(latent, feature) {
   const onsense = (k) => around.replaceChildren(...tokensAround(feature, k).filter((part) => part !== null));
   const side = h("div.side", null,
     hasText ? directLogits() : null,
-    effectsElement(feature, columns.learnt[latent]),
-    ranked ? block("Does it have one meaning?", verdictEvidence(latent, feature)) : null,
+    answers(latent, feature),
     hasText ? block(["Tokens before and after", h("small", null, " and their firings")], around) : null,
     block("Labels", labelsElement(feature.labels)),
     explanationScores(latent, feature),
     near,
     folded("Features that fire with it", () => together(latent, feature)),
-    NARROW.matches ? folded("Its numbers", () => facts(feature)) : null);
-  const { strengths, fires } = firingsRegion(latent, feature, NARROW.matches ? null : facts(feature), onsense);
+    folded("Its numbers", () => facts(feature)));
+  const { strengths, fires } = firingsRegion(latent, feature, onsense);
   if (WIDE.matches) side.prepend(strengths);
   return [heading(latent, feature), h("div.split", null, WIDE.matches ? null : strengths, fires, side)];
 }

@@ -4,7 +4,7 @@
 import { columns } from "../data/features.js";
 import { lazily, page } from "../data/files.js";
 import { word } from "../data/vocabulary.js";
-import { barCell, block, foldedElement, h, headElement, nothing, rowHead } from "../elements/elements.js";
+import { barCell, foldedElement, h, headElement, nothing, rowHead } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { term, tipped } from "../elements/glossary.js";
 import { drawHistogram } from "../elements/histogram.js";
@@ -103,44 +103,33 @@ export function gauge([mean, low, high], [nullMean, nullLow, nullHigh], scale = 
 /* The labels at the two ends of a gauge. */
 const endsOf = (...texts) => texts.map((text) => h("i.end", { "data-label": text }));
 
-/** Whether the model learnt it, and whether its removal costs loss, each with the deciding number; the other
- * measurements of its removal are folded.
- *
- * learnt: its probability, null if unknown.
- * @type {(feature: Feature, learnt: number | null) => HTMLElement | null} */
-export function effectsElement(feature, learnt) {
-  const { effects: measured, script } = feature;
-  const ablated = page.shares.find(({ name }) => name === "effect");
-  if (!measured && learnt === null && !ablated) return null;
-  const decided = h("table.plain.effects", null,
-    h("tbody", null, learntRow(learnt), measured ? effectRow(measured.beyond_null) : null));
-  const why = ablated ? `This feature was not ablated: ${ablated.note}` : "No feature was ablated.";
-  const isUnexplained = learnt !== null && learnt < 0.5 && !measured?.why;
-  return block("Does the model use it?", decided, isUnexplained ? notLearnt() : null,
-    measured ? consequences(measured, script) : nothing(why));
-}
-
-function learntRow(learnt) {
-  const name = rowHead(tipped("Learnt", "The probability that the model learnt it, from 0 to 1."));
-  if (learnt === null) {
-    const isTested = columns.learnt.some((x) => x !== null);
-    return isTested
-      ? h("tr", null, name, h("td.muted", { colspan: 3 }, "not tested: it fires too rarely or too weakly")) : null;
-  }
-  const marks = [h("i.zero", { "--at": 0.5, "data-label": "½" }), endsOf("0", "1"),
-    h("i.point", { "--at": learnt })];
-  const answer = learnt >= 0.5 ? "yes" : "no";
-  const isSure = Math.max(learnt, 1 - learnt) >= 1 - UNSURE;
+/** One of the three answers: its name with what it asks, its probability on a scale from 0 to 1, and yes or no. low,
+ * high: the ends of its interval, null where they are not known.
+ * @type {(name: string, asks: string, probability: number, low: number | null, high: number | null, isSure: boolean) =>
+ *   HTMLElement} */
+export function probabilityRow(name, asks, probability, low, high, isSure) {
+  const answer = probability >= 0.5 ? "yes" : "no";
+  const range = low === null ? null : h("i.range", { "--low": low, "--high": high });
   return h("tr", null,
-    name,
-    h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, marks)),
-    h("td", null, format.fixed(learnt)),
-    h("td", null, isSure ? h("b", null, answer)
-      : h("span", { "data-tip": "unsure: the odds are below 3 to 1" }, `likelier ${answer}`)));
+    rowHead(tipped(name, asks)),
+    h("td.gauge", null, h("span.gauge", { "aria-hidden": "true" }, h("i.zero", { "--at": 0.5, "data-label": "½" }),
+      endsOf("0", "1"), range, h("i.point", { "--at": probability }))),
+    h("td", null, format.fixed(probability)),
+    h("td", null, isSure ? h("b", null, answer) : `likelier ${answer}`));
 }
 
-const notLearnt = () => h("p.why", null,
-  "It is more likely a feature of a model with random weights than of a trained one.");
+/** Whether the model learnt it; null where nothing was tested for that.
+ * @type {(learnt: number | null) => HTMLElement | null} */
+export function learntRow(learnt) {
+  const asks = "The probability that the model learnt it, from 0 to 1: below ½ it is more likely a feature of a model "
+    + "with random weights than of a trained one.";
+  if (learnt !== null) {
+    return probabilityRow("Learnt", asks, learnt, null, null, Math.max(learnt, 1 - learnt) >= 1 - UNSURE);
+  }
+  const isTested = columns.learnt.some((x) => x !== null);
+  return isTested ? h("tr", null, rowHead(tipped("Learnt", asks)),
+    h("td.muted", { colspan: 3 }, "not tested: it fires too rarely or too weakly")) : null;
+}
 
 /* The median effect, in nats, of the features that have one; infinite where none has. */
 const medianEffect = lazily(() => {
@@ -162,38 +151,38 @@ export function effectAnswer(low, high) {
   return low > 0 ? h("b", null, "yes") : high < 0 ? h("b", null, "loss falls") : "none seen";
 }
 
-/* beyond: by how much the loss rises more than its null, [mean, low, high] in nats. */
-function effectRow(beyond) {
-  const [mean, low, high] = beyond;
-  if (mean === null || low === null) return null;
+/** Whether its removal costs loss: by how much the loss rises more than its null; null where that is not known.
+ * @type {(feature: Feature) => HTMLElement | null} */
+export function effectRow({ effects }) {
+  const ablated = page.shares.find(({ name }) => name === "effect");
+  const name = rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change "
+    + "along other features, in nats, with the 95 % interval."));
+  if (!effects) {
+    return ablated ? h("tr", null, name, h("td.muted", { colspan: 3 }, tipped("not ablated", ablated.note))) : null;
+  }
+  const [mean, low, high] = effects.beyond_null;
+  if (mean === null || low === null || high === null) return null;
   return h("tr", null,
-    rowHead(tipped("Effect", "How much more the loss rises without it than with an equally large change along other "
-      + "features, in nats, with the 95 % interval.")),
-    h("td.gauge", { colspan: 2 }, gauge(beyond, [null, null, null], null, true)),
+    name,
+    h("td.gauge", null, gauge(effects.beyond_null, [null, null, null], null, true)),
+    h("td", null, `${mean > 0 ? "+" : ""}${low > 0 || high < 0 ? inNats(mean) : format.fixed(mean)}`),
     h("td", null, effectAnswer(low, high)));
 }
 
-/* The same in a sentence, which also tells whether the predictions change where the loss does not. */
-function effectInWords({ beyond_null: [mean, low, high], kl, null_kl: nullKl }) {
-  if (mean === null || low === null) return null;
-  if (low <= 0 && high >= 0) {
-    const isOther = (kl?.[1] ?? -Infinity) > (nullKl?.[0] ?? Infinity);
-    return h("p.why", null, h("b", null, isUnclear(low, high) ? "It is unclear whether the loss rises more without it"
-      : "Without it the loss rises no more"), " than with its ", term("null"),
-      h("span.muted", null, ` (${mean > 0 ? "+" : ""}${inNats(mean)} nats, 95 %: ${inNats(low)} to ${inNats(high)})`),
-      isOther ? ", but the predictions change more." : ".");
-  }
-  const change = `the loss ${mean > 0 ? "rises" : "falls"} by ${inNats(Math.abs(mean))} nats`;
-  return h("p.why", null,
-    h("b", null, `Without it ${change}`), " where it fires, beyond its ", term("null"),
-    h("span.muted", null, ` (95 %: ${inNats(low)} to ${inNats(high)})`), ".");
+/* That the predictions change where the loss does not rise. */
+function changedAlone({ beyond_null: [mean, low, high], kl, null_kl: nullKl }) {
+  const isChanged = (kl?.[1] ?? -Infinity) > (nullKl?.[0] ?? Infinity);
+  if (mean === null || low > 0 || high < 0 || !isChanged) return null;
+  return h("p.why", null, "Without it the predictions change more than with its ", term("null"), ", but not the loss.");
 }
 
 const interval = ([, low, high]) =>
   low === null ? null : h("small", null, `${format.digits(low)} to ${format.digits(high)}`);
 
-/* All measurements of its removal. */
-function consequences(measured, script) {
+/** All measurements of its removal, folded; nothing where there are none.
+ * @type {(feature: Feature) => Child} */
+export function consequences({ effects: measured, script }) {
+  if (!measured) return null;
   const { sequences, why, likelier, less_likely: lessLikely, beyond_null: [, low, high] } = measured;
   const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
   const rows = [
@@ -203,9 +192,9 @@ function consequences(measured, script) {
   ];
   const legend = `Change when the feature is set to 0, in nats, with 95 % intervals, in ${n}. `;
   return [
-    effectInWords(measured),
-    why && !isUnclear(low, high) ? h("p.why", null, why) : null,
+    changedAlone(measured),
     foldedElement("details", "What changes without it", () => [
+      why && !isUnclear(low, high) ? h("p.why", null, why) : null,
       h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
       h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
       ends(["made likelier by it", likelier.slice(0, N_FIRST)], ["made less likely", lessLikely.slice(0, N_FIRST)],
@@ -279,7 +268,7 @@ export function logitsElement(feature) {
     [top, bottom].map((rows) => rows.filter((row, k) => (k < N_FIRST && isNotable(row)) === isFirst)));
   /** @type {(sides: TokenValue[][]) => HTMLElement} */
   const named = ([raised, lowered]) => ends(["positive logits", raised], ["negative logits", lowered], how);
-  const isMarked = [...top, ...bottom].some(([token]) => marks(token).length);
+  const isMarked = first.flat().some(([token]) => marks(token).length);
   return [
     first.flat().length ? named(first)
       : h("p.below", null, "Positive and negative: ", tipped("none beyond chance", NONE_BEYOND_CHANCE)),

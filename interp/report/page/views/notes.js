@@ -35,8 +35,8 @@ function repaint() {
 }
 onNote(repaint);
 
-/** The fields of one feature: the star with the label, and the note, which is as high as what is written. On a phone
- * a button opens both.
+/** The fields of one feature: the star with the label, and the note, which is as high as what is written. On the
+ * feature's page a button opens both, and a note that is written stays.
  * @type {(latent: number) => { label: HTMLElement, note: HTMLElement }} */
 export function noteEditor(latent) {
   const onclick = () => {
@@ -82,7 +82,7 @@ export function noteEditor(latent) {
       this.ariaExpanded = String(!isOpen);
       if (!isOpen) labelField.focus();
     },
-  }, "✎");
+  }, "✎", h("span.long", null, " label, note"));
   const label = h("div.notes", null, button, open, h("span.labelled", null, labelField, h("output.muted", null)));
   show();
   return { label: Object.assign(label, { show }), note };

@@ -25,7 +25,7 @@ from .features.text_features import features_of as features_of
 from .pipeline.config import RunConfig as RunConfig
 from .pipeline.execution import run_stages as run_stages
 from .pipeline.readers import open_any as open_any
-from .pipeline.run_folder import Run as Run
+from .pipeline.run import Run as Run
 from .report import write_report as write_report
 from .report.live.text_box import explore as explore
 from .sae import SAE as SAE

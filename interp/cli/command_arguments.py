@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.features.feature_store import FeatureStore
-    from interp.pipeline.run_folder import Run
+    from interp.pipeline.run import Run
 
 TABLES = (".parquet", ".csv")
 OVERWRITE = Option("--overwrite", help="replace what an earlier command left there", rich_help_panel=HOW_IT_RUNS)

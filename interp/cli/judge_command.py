@@ -128,7 +128,7 @@ def _explanations(source: Path, file: Path | None, generate: bool, features: "Fe
     if file is None:
         if not is_run(source):
             raise InterpError("nothing to judge: give --explanations FILE (rank writes one), or --generate")
-        from interp.pipeline.run_folder import Run
+        from interp.pipeline.run import Run
 
         file = Run(source).path_to("ranking")
         if not file.is_file():

@@ -18,7 +18,7 @@ from interp.storage.artifacts import check_exists
 
 if TYPE_CHECKING:
     from interp.pipeline.config import RunConfig
-    from interp.pipeline.run_folder import Run
+    from interp.pipeline.run import Run
     from interp.pipeline.stages import Stage
 
 

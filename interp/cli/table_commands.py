@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from interp.features.feature_store import FeatureStore
-    from interp.pipeline.run_folder import Run
+    from interp.pipeline.run import Run
 
 
 def rank_command(

@@ -4,7 +4,7 @@ A stage is finished if its manifest has the expected fingerprint (`states`) and 
 built next to its final folder (`storage.folders.atomic_folder`), and resumes interrupted work with the same
 fingerprint. When it is complete it replaces the earlier folder. One process at a time writes.
 
-If a run has several hooks, each has a run folder (`interp.pipeline.run_folder`) with the fingerprints of a run with
+If a run has several hooks, each has a run folder (`run_folder`) with the fingerprints of a run with
 that hook alone, so hooks can be added later while finished ones are kept.
 """
 
@@ -23,7 +23,8 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.lost_results import refuse_other_inputs, refuse_other_settings
 from interp.pipeline.plan import Plan
 from interp.pipeline.plugins import check_imported
-from interp.pipeline.run_folder import Run, open_runs, run_folders
+from interp.pipeline.run import Run, open_runs
+from interp.pipeline.run_folder import run_folders
 from interp.pipeline.stages import STAGES, Stage, check_config
 from interp.pipeline.states import finished_manifest, stage_identity, state_of
 from interp.runtime.memory import peak_memory, release_freed, reset_peak
@@ -92,7 +93,7 @@ def run_stages(
 def finished_alone(run: Run, name: str, config: RunConfig) -> dict[str, Any] | None:
     """Return the manifest of a stage if `run_alone` with this configuration would make the same again; else None."""
     configured = Run(run.path, config)
-    identity = stage_identity(configured, STAGES[name], _finished_inputs(configured, STAGES[name]))
+    identity = stage_identity(configured, STAGES[name], configured.fingerprints(STAGES[name].all_inputs))
     manifest = finished_manifest(configured, name)
     if manifest is None or manifest["fingerprint"] != identity["fingerprint"]:
         return None
@@ -111,7 +112,7 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
     check_imported(config.plugins, run.path)
     with lock_folder(run.path):
         _restore_replaced(run.path)
-        inputs = _finished_inputs(run, stage)
+        inputs = run.fingerprints(stage.all_inputs)
         if missing := [needed for needed in stage.inputs if needed not in inputs]:
             names = " and ".join(missing)
             them = "it" if len(missing) == 1 else "them"
@@ -121,11 +122,6 @@ def run_alone(run: Run, name: str, *, config: RunConfig | None = None, progress:
         # The configuration is written first: a process that is killed between the two has lost no result.
         built = _build(stage, {configured: identity}, progress, on_made=lambda: _write_config(run.path, config))
     return built[configured]
-
-
-def _finished_inputs(run: Run, stage: Stage) -> dict[str, str]:
-    """Return the fingerprints of the finished stages that a stage reads."""
-    return {needed: done for needed, done in run.fingerprints(stage.all_inputs).items() if done is not None}
 
 
 def _stages_until(until: str | None) -> list[Stage]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from interp.checks.errors import OverwriteError
 from interp.pipeline.config import RunConfig
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import STAGES
 from interp.pipeline.states import State, stages_lost, state_of
 from interp.storage.manifests import RUN_FILE

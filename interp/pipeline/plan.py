@@ -19,7 +19,8 @@ from interp.checks.errors import TooLargeError
 from interp.checks.free_memory import free_memory
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes, Speed
-from interp.pipeline.run_folder import open_runs, run_folders
+from interp.pipeline.run import open_runs
+from interp.pipeline.run_folder import run_folders
 from interp.pipeline.stages import STAGES, Stage
 from interp.pipeline.stages.sae import MANY_TIMES
 from interp.pipeline.states import stages_lost, state_of

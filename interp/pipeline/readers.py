@@ -14,7 +14,7 @@ from interp.storage.artifacts import find_artifact
 from interp.storage.manifests import verify
 
 _READERS = {
-    "run": "interp.pipeline.run_folder:Run",
+    "run": "interp.pipeline.run:Run",
     "features": "interp.features.feature_store:FeatureStore.open",
     "sae": "interp.sae:load_sae",
     "activations": "interp.activations:ActivationStore.open",

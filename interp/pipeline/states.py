@@ -22,10 +22,11 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple
 
-from interp.pipeline.config import RunConfig
+from interp.checks.errors import InterpError
 from interp.pipeline.plugins import registered_by
+from interp.pipeline.run_folder import RunFolder
 from interp.pipeline.stages import STAGES, Stage
 from interp.storage.files import digest_json, json_roundtrip
 from interp.storage.folders import interrupted_work
@@ -33,17 +34,6 @@ from interp.storage.folders import interrupted_work
 _MAX_NAMED = 3
 """Most names in a list of what differs."""
 log = logging.getLogger(__name__)
-
-
-class StageFolders(Protocol):
-    """A run, as far as the states of its stages depend on it (`run_folder.Run`)."""
-
-    @property
-    def config(self) -> RunConfig: ...
-
-    def folder(self, stage: str) -> Path: ...
-
-    def manifest(self, stage: str) -> dict[str, Any] | None: ...
 
 
 class State(NamedTuple):
@@ -57,7 +47,7 @@ class State(NamedTuple):
 
 
 def state_of(
-    run: StageFolders, stage: Stage, *, outside: bool = True, expected: Mapping[Path, str] = MappingProxyType({})
+    run: RunFolder, stage: Stage, *, outside: bool = True, expected: Mapping[Path, str] = MappingProxyType({})
 ) -> State:
     """Return the state of a stage.
 
@@ -92,7 +82,21 @@ def state_of(
     return differs if any(differs[1:]) else State("current")
 
 
-def stages_lost(run: StageFolders, made_again: Collection[str]) -> list[str]:
+def check_current(run: RunFolder, stage: str) -> None:
+    """Check that a stage's results belong to the present run, whatever lies outside the run folder. Raises
+    MissingResultError if it is not finished or was left out, and ValueError if it was made with another configuration,
+    or from inputs that have been made again since."""
+    run.fingerprints(run.finished(stage)["inputs"])  # a damaged manifest of theirs is an error here
+    state = state_of(run, STAGES[stage], outside=False)
+    if state.name == "replaced":
+        differing = [*(f"[{name}]" for name in state.settings), *state.inputs]
+        raise InterpError(
+            f"{run.folder(stage)} was made with another {' and another '.join(differing)} than the run now has: "
+            "`interp run` makes it again"
+        )
+
+
+def stages_lost(run: RunFolder, made_again: Collection[str]) -> list[str]:
     """Return the stages of which the run has something that is lost if these are made again: they, and those that read
     one of them, be it through others."""
     made_again = {*made_again}
@@ -102,7 +106,7 @@ def stages_lost(run: StageFolders, made_again: Collection[str]) -> list[str]:
     return [stage.name for stage in STAGES.values() if stage.name in made_again and _has_any(run, stage.name)]
 
 
-def stage_identity(run: StageFolders, stage: Stage, inputs: Mapping[str, str]) -> dict[str, Any]:
+def stage_identity(run: RunFolder, stage: Stage, inputs: Mapping[str, str]) -> dict[str, Any]:
     """Return the identity of the manifest that a stage would get now: what its result is made of, and the fingerprint.
     inputs: the fingerprints of the stages that it reads."""
     settings = _settings(run, stage) | dict(stage.outside_inputs(run))
@@ -110,13 +114,13 @@ def stage_identity(run: StageFolders, stage: Stage, inputs: Mapping[str, str]) -
     return {"stage": stage.name, "fingerprint": fingerprint, "config": settings, "inputs": dict(inputs)}
 
 
-def finished_fingerprints(run: StageFolders, stages: Iterable[str]) -> dict[str, str]:
+def finished_fingerprints(run: RunFolder, stages: Iterable[str]) -> dict[str, str]:
     """Return the fingerprints of those of these stages that are finished."""
     manifests = {name: finished_manifest(run, name) for name in stages}
     return {name: manifest["fingerprint"] for name, manifest in manifests.items() if manifest is not None}
 
 
-def finished_manifest(run: StageFolders, stage: str) -> dict[str, Any] | None:
+def finished_manifest(run: RunFolder, stage: str) -> dict[str, Any] | None:
     """Return the manifest of a finished stage; None if the stage is unfinished or the manifest damaged."""
     try:
         return run.manifest(stage)
@@ -125,7 +129,7 @@ def finished_manifest(run: StageFolders, stage: str) -> dict[str, Any] | None:
         return None
 
 
-def _settings(run: StageFolders, stage: Stage) -> dict[str, Any]:
+def _settings(run: RunFolder, stage: Stage) -> dict[str, Any]:
     """Return the settings that a stage's results depend on: its sections, and the digests of the plugins that count."""
     config = run.config.at(run.config.harvest.hook_name)
     sections = config.to_dict()
@@ -134,7 +138,7 @@ def _settings(run: StageFolders, stage: Stage) -> dict[str, Any]:
     return settings | ({"plugins": plugins} if plugins else {})
 
 
-def _counts(run: StageFolders, stage: Stage, file: str, digest: str) -> bool:
+def _counts(run: RunFolder, stage: Stage, file: str, digest: str) -> bool:
     """Return whether a stage can use what a plugin registers or, where it has not been imported, whether it could."""
     registered = registered_by(file, digest)
     if registered is None:
@@ -147,11 +151,11 @@ def _fingerprint(stage: Stage, settings: Mapping[str, Any], inputs: Mapping[str,
     return digest_json([stage.version, stage.name, settings, inputs])
 
 
-def _has_any(run: StageFolders, stage: str) -> bool:
+def _has_any(run: RunFolder, stage: str) -> bool:
     return finished_manifest(run, stage) is not None or interrupted_work(run.folder(stage)) is not None
 
 
-def _other_differences(run: StageFolders, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
+def _other_differences(run: RunFolder, stage: Stage, manifest: Mapping[str, Any]) -> list[str]:
     """Return, in words, the differences of a finished stage in version and in what lies outside the run folder."""
     settings = manifest["config"]
     if manifest["fingerprint"] != _fingerprint(stage, settings, manifest["inputs"]):

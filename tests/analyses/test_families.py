@@ -15,7 +15,9 @@ from interp.effects import feature_effects, steer
 from interp.evaluation.baselines import NeuronDictionary
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
-from interp.pipeline.run_folder import MissingResultError, Run
+from interp.pipeline.run import Run
+from interp.pipeline.run_folder import MissingResultError
+from interp.pipeline.stages.neurons import basis_of
 from interp.report import write_report
 from models import load_model
 from tests.foreign_models import TEXTS, foreign_tokenizer
@@ -120,7 +122,7 @@ def test_run_without_next_tokens_completes(tmp_path, monkeypatch):
     monkeypatch.chdir("/")
     run, again = Run(tmp_path / "run"), load_model(tmp_path / "run")
     assert all(torch.equal(x, y) for x, y in zip(again.parameters(), run.model.parameters(), strict=True))
-    assert run.hook_name == HOOK and run.basis.name == "coordinates", "none of them names its neurons"
+    assert run.hook_name == HOOK and basis_of(run).name == "coordinates", "none of them names its neurons"
     assert run.neurons.d_sae == 2 * D
     assert "coordinates" in set(run.nulls.shares.dictionary) and set(run.concepts.rival) <= {"coordinate"}
     assert run.summaries()["neurons"].split()[1].startswith("coordinates")

@@ -12,7 +12,7 @@ from interp.compare import stability
 from interp.display.cards import Markup, card, interval_mark, marked_rule, show_facts, show_table, show_token
 from interp.display.cards import show_rule as rule_markup
 from interp.features.feature_store import FeatureStore
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.sae import SAE, Crosscoder, Threshold, TopK, TopKConfig, Transcoder
 from interp.statistics.estimates import Estimate
 from interp.text.short_rules import clauses_of, segments_of

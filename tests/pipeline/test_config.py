@@ -12,7 +12,7 @@ import tomli_w
 from interp.cli.sae_commands import field_lines
 from interp.cli.toml_values import toml_value, toml_values
 from interp.pipeline.config import RunConfig
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import ORDER, STAGES
 from interp.sae import ARCHITECTURES, BatchTopKConfig, JumpReLUConfig, MatryoshkaConfig, ReLUConfig
 from interp.sae.architectures.sae_config import config_from_dict

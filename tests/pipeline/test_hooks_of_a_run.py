@@ -17,6 +17,7 @@ from interp.cli.run_commands import _show_stages
 from interp.display.segments import to_json
 from interp.effects import feature_edges
 from interp.pipeline import execution, run_folder, states
+from interp.pipeline import run as run_module
 from interp.pipeline.config import RunConfig
 from interp.pipeline.stages import STAGES, Stage, stage
 from interp.report.live import Explorer, LiveModel
@@ -292,7 +293,7 @@ def test_a_run_plans_what_a_later_hook_lacks(tmp_path, monkeypatch):
 
     planned = []
     own = {name: Stage(name=name, help="", build=build, summary="") for name in ("first", "second")}
-    for module in (execution, run_folder, states):
+    for module in (execution, run_module, run_folder, states):
         monkeypatch.setattr(module, "STAGES", own)
     monkeypatch.setattr(execution.Plan, "of", of)
     run = tmp_path / "run"

@@ -9,7 +9,7 @@ from interp.checks.errors import OverwriteError
 from interp.figures.figure import FIGURES
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plugins import import_plugin, plugin_digest, registered_by
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import STAGES
 from interp.pipeline.states import state_of
 from interp.runtime.registry import registered_in

@@ -23,9 +23,11 @@ from interp.display.verdict_names import VERDICTS
 from interp.evaluation.baselines import shuffled_model
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone, run_stages
-from interp.pipeline.run_folder import MissingResultError, Run
+from interp.pipeline.run import Run
+from interp.pipeline.run_folder import MissingResultError
 from interp.pipeline.stages import LEFT_OUT, LINE_WIDTH, STAGES, stage
 from interp.pipeline.stages.corpus import _documents
+from interp.pipeline.stages.neurons import basis_of
 from interp.pipeline.stages.nulls import nulls_effort
 from interp.pipeline.stages.ranking import rank_latents
 from interp.report.meaning_learnt_effect import effect_accounts
@@ -105,7 +107,7 @@ def copied(tiny_run, tmp_path):
 def test_stages_leave_what_a_notebook_opens(run):
     opened = Run(run.path)
     assert opened.features.d_sae == TINY.sae.d_sae == len(opened.ranking)
-    assert opened.neurons.d_sae == opened.store.d(opened.basis.hook_name) == 64
+    assert opened.neurons.d_sae == opened.store.d(basis_of(opened).hook_name) == 64
     assert set(opened.concepts.label) <= set(opened.train_tokens.label_names)
     assert opened.quality.dictionary.iloc[0] == "SAE"
     assert opened.model.cfg.d_vocab == opened.tokenizer.vocab_size
@@ -296,7 +298,7 @@ def test_results_stay_until_the_new_ones_are_whole(copied, tmp_path):
     code = """
 import dataclasses, os, signal, sys
 from interp.pipeline.execution import run_alone
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import ranking
 ranking.rank_latents = lambda run, config, progress: os.kill(os.getpid(), signal.SIGKILL)
 run = Run(sys.argv[1])
@@ -315,7 +317,7 @@ def test_a_process_killed_before_it_writes_a_configuration_has_replaced_nothing(
     code = """
 import dataclasses, os, signal, sys
 from interp.pipeline import execution
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 execution._write_config = lambda out, config: os.kill(os.getpid(), signal.SIGKILL)
 run = Run(sys.argv[1])
 config = run.config.replace(quality=dataclasses.replace(run.config.quality, tokens=2_000))

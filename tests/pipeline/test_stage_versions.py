@@ -19,7 +19,7 @@ import pandas as pd
 import pytest
 
 from interp.pipeline.execution import run_stages
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import STAGES
 from models.text_sources.generated import FORMATS
 from tests.tiny import TINY

@@ -8,7 +8,7 @@ import pytest
 
 from interp.pipeline.execution import run_stages
 from interp.pipeline.plan import Plan
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import STAGES
 from interp.pipeline.states import State, stages_lost, state_of
 from interp.storage.folders import unfinished_folder

@@ -938,7 +938,7 @@ def test_the_panel_of_concepts_names_those_on_which_a_neuron_is_better():
     concepts = pd.DataFrame({"label": ["a", "python_name"], "f1_feature": [0.9, 0.1], "f1_neuron": [0.1, 0.2]})
     concepts = concepts.assign(feature=[1, 2], neuron=[3, 4])
     panel = STAGES["concepts"].panel
-    run = SimpleNamespace(concepts=concepts, basis=SimpleNamespace(singular="neuron"))
+    run = SimpleNamespace(concepts=concepts, results=lambda stage: {"basis": "neurons"})
     assert panel(run).note.endswith("The neuron is better on 1 of 2: python name.")
     assert panel(SimpleNamespace(**vars(run) | {"concepts": concepts[:1]})).note.endswith("better on 0 of 1.")
 

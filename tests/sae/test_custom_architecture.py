@@ -22,7 +22,7 @@ from interp.cli import main
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_alone
 from interp.pipeline.plugins import import_plugin, plugin_digest
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import STAGES
 from interp.runtime.progress import Progress, no_progress
 from interp.sae import SAEConfig, Threshold, TopKConfig, load_sae, train_sae

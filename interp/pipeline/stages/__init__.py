@@ -22,7 +22,7 @@ A stage is one decorated function; running, opening, printing and showing it fol
 
 A new stage of the library is such a function in a file of its name in this folder, with the class of its section. It
 runs before the page and after the others of `ORDER`, as a user's stage does: name it there if it must run earlier. So
-that type checkers and editors know them, `config.RunConfig` and `run_folder.Run` list the sections and attributes that
+that type checkers and editors know them, `config.RunConfig` and `run.Run` list the sections and attributes that
 the library itself reads; others need no entry. Neither this file nor the top level of a stage's file imports a heavy
 library, since the command line reads the stages to print its help.
 """
@@ -192,7 +192,7 @@ NOT_FOR_TRANSCODERS = "it compares autoencoders, and this is a transcoder"
 STAGES: dict[str, Stage] = {}
 """The stages by name, in the order in which they run."""
 RUN_ATTRIBUTES: set[str] = set()
-"""What a `Run` has without any stage. `run_folder` fills it in, as it reads this file."""
+"""What a `Run` has without any stage. `run` fills it in, as it reads this file."""
 NO_SECTIONS: set[str] = set()
 """What a `RunConfig` has beside its sections. `config` fills it in."""
 

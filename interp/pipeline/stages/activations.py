@@ -10,7 +10,7 @@ from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import reader_of
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.sections import HarvestSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Any
 from interp.pipeline import timings
 from interp.pipeline.costs import Cost
 from interp.pipeline.readers import read_table
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import LEFT_OUT, NOT_FOR_TRANSCODERS, rows_by_name, stage
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 
 if TYPE_CHECKING:
     from interp.report.panels import Panel
+
+
+def _rival(run: Run) -> str:
+    """Return what latents are compared with: "neuron" or "coordinate"."""
+    return run.results("neurons")["basis"].removesuffix("s")
 
 
 def _concepts_panel(run: Run) -> "Panel":
@@ -22,7 +27,7 @@ def _concepts_panel(run: Run) -> "Panel":
     from interp.report.panels import Panel
 
     concepts = run.concepts.sort_values("f1_feature", ascending=False)
-    rival = run.basis.singular
+    rival = _rival(run)
     if concepts.empty:
         return Panel(note="No concepts: the tokens carry no labels, or the neurons were not scanned.")
     table = pd.DataFrame({
@@ -57,6 +62,6 @@ def concepts(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
 
     if run.output_hook is not None:
         return {LEFT_OUT: NOT_FOR_TRANSCODERS}
-    table = concept_table(run.features, run.neurons, rival=run.basis.singular)
+    table = concept_table(run.features, run.neurons, rival=_rival(run))
     write_parquet(folder / "concepts.parquet", table)
     return rows_by_name(table, "label")

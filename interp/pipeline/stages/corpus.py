@@ -11,7 +11,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.model_section import model_files
 from interp.pipeline.readers import lazy_call, reader_of
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.sections import TokenizerSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress

@@ -10,7 +10,7 @@ from interp.effects.ablation_config import AblationConfig
 from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import read_table
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.sections import EffectsSection
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, stage
 from interp.runtime.progress import Progress

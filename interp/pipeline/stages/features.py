@@ -9,8 +9,9 @@ from interp.features.scan_config import ScanConfig
 from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import reader_of
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import stage
+from interp.pipeline.states import check_current
 from interp.runtime.progress import Progress
 
 if TYPE_CHECKING:
@@ -26,9 +27,9 @@ def _open_features(folder: Path) -> "FeatureStore":
 
 
 def _current_effects(path: Path) -> Path:
-    """Return the table of effects of the run in a folder. Raises the errors of `Run.check_current`."""
+    """Return the table of effects of the run in a folder. Raises the errors of `check_current`."""
     run = Run(path)
-    run.check_current("effects")
+    check_current(run, "effects")
     return run.path_to("effects")
 
 

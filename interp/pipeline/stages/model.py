@@ -10,7 +10,7 @@ from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.model_section import ModelSection
 from interp.pipeline.readers import lazy_call, read_curve, reader_of
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 from interp.storage.files import write_json

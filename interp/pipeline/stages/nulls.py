@@ -9,7 +9,7 @@ from interp.display.verdict_names import MONOSEMANTIC, ONE_MEANING_ROW, SINGLE_T
 from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import lazy_call
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.stages import LEFT_OUT, NEXT_LINE, NOT_FOR_TRANSCODERS, rows_by_name, stage
 from interp.pipeline.stages.activations import harvest_cost
 from interp.pipeline.stages.ranking import VERDICT_WORDS, verdict_settings
@@ -95,7 +95,7 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         run.model,
         run.sae.config,
         folder,
-        baseline_name=run.basis.name,
+        baseline_name=run.results("neurons")["basis"],
         nulls_config=run.config.nulls,
         batch_size=config.batch_size,
         progress=progress,

@@ -8,9 +8,10 @@ from typing import Any
 from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import read_table
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.sections import QualitySection
 from interp.pipeline.stages import NEXT_LINE, rows_by_name, stage
+from interp.pipeline.stages.neurons import basis_of
 from interp.runtime.progress import Progress
 from interp.storage.files import write_parquet
 
@@ -66,7 +67,7 @@ def quality(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     d_in = run.sae.d_in
     k = min(d_in, getattr(config.sae, "k", None) or max(1, round(run.results("sae")["l0"])))
     seed = getattr(config.sae, "seed", 0)
-    is_mlp = run.basis == ("neurons", hook_name)
+    is_mlp = basis_of(run) == ("neurons", hook_name)
     dictionaries: dict[str, Dictionary] = {"SAE": run.sae}
     draws = [f"random {i}" for i in range(N_DRAWS)]
     if run.sae.kind == "sae":  # the baselines reconstruct the hook that they read

@@ -11,7 +11,7 @@ from interp.pipeline import timings
 from interp.pipeline.config import RunConfig
 from interp.pipeline.costs import Cost, Sizes
 from interp.pipeline.readers import lazy_call
-from interp.pipeline.run_folder import Run
+from interp.pipeline.run import Run
 from interp.pipeline.sections import RankingSection
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress

@@ -7,7 +7,8 @@ from urllib.parse import quote
 
 from interp.pipeline import timings
 from interp.pipeline.costs import Cost, Sizes
-from interp.pipeline.run_folder import Run, run_folders
+from interp.pipeline.run import Run
+from interp.pipeline.run_folder import run_folders
 from interp.pipeline.stages import stage
 from interp.runtime.progress import Progress
 

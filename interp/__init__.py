@@ -35,6 +35,7 @@ The command line, the page and the help pick it up:
     a source of models           a function with `@model_source`            `models.pretrained`
     a measure of a latent        a function with `@measure`                 `verdict.measures`
     a kind of predicate          a call of `register_kind`                  `text.predicate_kinds`
+    a null                       a call of `register_null`                  `compare.compared_dictionaries`
     a figure                     a function with `@figure`                  `figures`
 
 Two things of the library itself need a few lines more: a command is a function of `cli` with a name in `cli.COMMANDS`,

@@ -16,7 +16,7 @@ from interp.checks.limits import SEEDS
 from interp.codes.code_store import CodeStore
 from interp.codes.sparse_codes import SparseCodes
 from interp.compare import null_dictionaries, null_trials
-from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, ComparedDictionary
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, register_null
 from interp.compare.null_dictionaries import Nulls, shares_of_verdicts
 from interp.compare.null_trials import TrainingConfigs
 from interp.compare.nulls_config import NullsConfig, NullsWork
@@ -91,10 +91,10 @@ def test_each_dictionary_has_shares_of_its_own():
     assert len(shown.splitlines()) == 4 and max(map(len, shown.splitlines())) <= 120
 
 
-def test_a_null_that_is_declared_is_planned_and_named_on_the_page(monkeypatch):
+def test_a_null_that_is_registered_is_planned_and_named_on_the_page(request):
     before = NullsWork.of(NullsConfig(), TopKConfig(d_sae=8, k=2, tokens=100), object())
-    mine = ComparedDictionary(role="null", meaning="of mine", config=lambda twin: replace(twin, k=1))
-    monkeypatch.setitem(COMPARED_DICTIONARIES, "mine", mine)
+    request.addfinalizer(lambda: COMPARED_DICTIONARIES.pop("mine"))
+    register_null("mine", "of mine", config=lambda twin: replace(twin, k=1))
     after = NullsWork.of(NullsConfig(), TopKConfig(d_sae=8, k=2, tokens=100), object())
     assert after.from_store == before.from_store + 1 and after.other_models == before.other_models == 1
     shares = shares_of_verdicts(ranking().assign(dictionary="mine", trained_tokens=9))
@@ -105,7 +105,9 @@ def test_a_null_that_is_declared_is_planned_and_named_on_the_page(monkeypatch):
 
 def test_a_null_that_nothing_would_judge_is_refused():
     with pytest.raises(ValueError, match="the null 'of mine' has neither config nor model"):
-        ComparedDictionary(role="null", meaning="of mine")
+        register_null("mine", "of mine")
+    with pytest.raises(ValueError, match="the null 'SAE' is already registered"):
+        register_null("SAE", "of mine", config=lambda twin: twin)
 
 
 def test_what_may_not_be_trained_on_is_refused():

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from interp.checks.errors import OverwriteError
+from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES
 from interp.figures.figure import FIGURES
 from interp.pipeline.config import RunConfig
 from interp.pipeline.plugins import import_plugin, plugin_digest, registered_by
@@ -37,6 +38,7 @@ EACH = {
         "nulls",
         "ranking",
     ],
+    "from interp.compare import register_null\nregister_null('mine', 'of mine', config=lambda twin: twin)": ["nulls"],
     MEASURE: ["ranking"],
     "from interp.figures.figure import figure\n@figure\ndef mine(table): ...": ["report"],
 }
@@ -46,6 +48,7 @@ EACH = {
 def registries():
     """Let the registries be as they were before, and forget the plugins."""
     every = (FIGURES, STAGES, ARCHITECTURES, FORMATS, PREDICATE_KINDS, MEASURES, MODEL_SOURCES, TEXT_SOURCES)
+    every += (COMPARED_DICTIONARIES,)
     before = [dict(registry) for registry in every]
     yield
     for registry, entries in zip(every, before, strict=True):

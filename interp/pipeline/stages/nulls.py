@@ -73,7 +73,7 @@ def _nulls_cost(sizes: Sizes) -> Cost:
     reduced_by=("nulls.sae_tokens", "nulls.tokens", "sae.d_sae"),
     config={"nulls": lazy_call("interp.compare.nulls_config:NullsConfig", sae_tokens=1_000_000)},
     other_sections=("harvest", "sae"),
-    extended_by=("kind of predicate",),
+    extended_by=("kind of predicate", "null"),
     outside_inputs=lambda run: verdict_settings(),
     outside_words=VERDICT_WORDS,
     opens={"nulls": (".", lazy_call("interp.compare.null_dictionaries:Nulls.read"))},

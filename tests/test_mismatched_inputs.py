@@ -275,7 +275,7 @@ def of_another_model(files: Files, out: Path) -> ActivationStore:
 
 def nulls_on(files: Files, out: Path, store: ActivationStore) -> Nulls:
     model = shuffled_model(Transformer.load(files.run / "model"))
-    return compare_with_nulls(scan(files, out / "scan"), None, store, HOOK, model, None, out / "nulls")
+    return compare_with_nulls(scan(files, out / "scan"), store, HOOK, model, out / "nulls", config=None)
 
 
 @pytest.mark.parametrize("pair", IN_PYTHON)

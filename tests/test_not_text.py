@@ -197,7 +197,7 @@ def test_a_scan_of_no_text_finds_labels_and_gives_no_verdict_of_meaning(scan, ne
         assert ranking[column][0] == ranking[column][1] == [] and ranking[column][0] is not ranking[column][1]
     config = TopKConfig(d_sae=24, k=4, tokens=20_000, batch_size=128)
     with pytest.raises(ValueError, match="is a scan of rows that are not text, whose meaning is not judged"):
-        compare_with_nulls(features, None, store, "4", network, config, tmp_path / "nulls")
+        compare_with_nulls(features, store, "4", network, tmp_path / "nulls", config=config)
     assert not (tmp_path / "nulls").exists()
     shares = verdict_shares(ranking).set_index("verdict")
     assert shares["n"]["no-context"] == (ranking["verdict"] == "no-context").sum() and shares["n"].sum() == len(ranking)

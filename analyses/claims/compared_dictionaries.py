@@ -165,7 +165,7 @@ def encoded(dictionary: Dictionary, store: ActivationStore, folder: Path) -> Cod
     codes = CodeStore.create(folder, n_rows=store.tokens.numel(), d_sae=dictionary.d_sae)
     with torch.no_grad():
         explained = VarianceExplained(dictionary, folder / "contributions")
-        encode_store(dictionary, store, HOOK, codes, explained, lambda rows, note: None)
+        encode_store(dictionary, store, HOOK, codes, explained, advance=lambda rows, note: None)
     codes.finish()
     return codes
 

@@ -128,7 +128,7 @@ def measure(entry: Trained, studied: Studied, setting: Setting, out: Path) -> Fo
     stored_codes = CodeStore.create(folder, n_rows=n_rows, d_sae=entry.dictionary.d_sae)
     with torch.no_grad():
         explained = VarianceExplained(entry.dictionary, folder / "contributions")
-        encode_store(entry.dictionary, store, HOOK, stored_codes, explained, lambda rows, note: None)
+        encode_store(entry.dictionary, store, HOOK, stored_codes, explained, advance=lambda rows, note: None)
     codes, present = stored_codes[0:n_rows], stored_codes.present(0, n_rows).numpy()
     fired = np.bincount(codes.latents.numpy(), minlength=codes.d_sae)
     alive = np.flatnonzero(fired)

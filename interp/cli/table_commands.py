@@ -175,7 +175,7 @@ def effects_command(
                 assert model is not None and sae is not None
                 section = EffectsSection(**settings)
                 scanned = (load_named_model(model), features.meta["hook_name"], load_named_sae(sae))
-            table = ablate_latents(*scanned, features, section, bar, own_part)
+            table = ablate_latents(*scanned, features, section, progress=bar, part=own_part)
     _write_and_print(table, out, _effects_summary(table, features), run)
 
 

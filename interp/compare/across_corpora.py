@@ -183,7 +183,7 @@ def corpora(
     tests = _test_latents(counts, sizes[0], sum(sizes))
     is_by_sequence = any(ids_of_scan is None for ids_of_scan in ids)
     return Corpora(
-        _difference_table(counts, tests, scans, sizes, names, _rules(ranking, scans)),
+        _difference_table(counts, tests, scans, sizes=sizes, names=names, rules=_rules(ranking, scans)),
         names,
         sizes,
         medians,
@@ -279,6 +279,7 @@ def _difference_table(
     counts: DocumentCounts,
     tests: _Tests,
     scans: Sequence[ScannedDocuments],
+    *,
     sizes: tuple[int, int],
     names: tuple[str, str],
     rules: pd.DataFrame,

@@ -79,7 +79,9 @@ def _maxima(
     rows = []
     offset = 0
     for features, documents in scans:
-        maxima_of_scan = pool_codes(features.codes, documents, "max", features.n_ctx, low, high, progress)
+        maxima_of_scan = pool_codes(
+            features.codes, documents, "max", features.n_ctx, first=low, last=high, progress=progress
+        )
         matrices.append(maxima_of_scan.matrix)
         rows.append(maxima_of_scan.rows + offset)
         offset += features.tokens.numel()

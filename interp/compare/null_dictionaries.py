@@ -73,13 +73,13 @@ class Nulls(NamedTuple):
 @shows_progress
 def compare_with_nulls(
     features: FeatureStore,
-    neurons: FeatureStore | None,
     store: ActivationStore,
     hook: str,
     model: nn.Module,
-    config: SAEConfig | None,
     out: str | Path,
     *,
+    config: SAEConfig | None,
+    neurons: FeatureStore | None = None,
     baseline_name: str = "neurons",
     nulls_config: NullsConfig | None = None,
     batch_size: int = 64,
@@ -93,10 +93,10 @@ def compare_with_nulls(
     dictionary.
 
     features: the scan of the ranked dictionary, over the tokens of `store`.
-    neurons: a scan of the neurons over the same tokens, or None.
     store: the activations of `hook` of `model`. Other models are harvested in the same way.
     config: the training config of the ranked dictionary. With None, for a foreign dictionary, the nulls are TopK
     dictionaries of its L0, by default trained on DEFAULT_NULL_TOKENS.
+    neurons: a scan of the neurons over the same tokens, if any.
     baseline_name: the name of the neurons in the tables.
     nulls_config: the budget of the nulls.
     batch_size: sequences per forward pass.
@@ -134,7 +134,8 @@ def compare_with_nulls(
         }
         trials = NullTrials(features, TrainingConfigs.of(features, config, nulls_config), nulls_config, new, progress)
         neuron_scan = None if neurons is None else (baseline_name, neurons)
-        for name, table in _judge_dictionaries(trials, neuron_scan, store, hook, model, harvesting)._asdict().items():
+        nulls = _judge_dictionaries(trials, store, hook, model, neuron_scan=neuron_scan, harvesting=harvesting)
+        for name, table in nulls._asdict().items():
             table.attrs["features"] = scan_identity(features)
             write_parquet(new / f"{name}.parquet", table)
         shutil.rmtree(new / "work", ignore_errors=True)
@@ -142,12 +143,13 @@ def compare_with_nulls(
 
 
 def _judge_dictionaries(
-    trials: "NullTrials",
-    neuron_scan: tuple[str, FeatureStore] | None,
+    trials: NullTrials,
     store: ActivationStore,
     hook: str,
     model: nn.Module,
-    options: Any,
+    *,
+    neuron_scan: tuple[str, FeatureStore] | None,
+    harvesting: dict[str, Any],
 ) -> Nulls:
     features = trials.features
     progress = with_name(trials.progress, "dictionaries")
@@ -166,7 +168,7 @@ def _judge_dictionaries(
     for name, each in COMPARED_DICTIONARIES.items():
         other = each.other_model(model, trials.nulls_config.seed)
         if other is not None:
-            trials.add_model(name, other, hook, options)
+            trials.add_model(name, other, hook, harvesting)
     verdicts = trials.verdicts(features.vocab if features.has_vocab else None)
     twins = _match_twins(features, saes[TWIN], saes[FROZEN_DECODER])
     return Nulls(shares_of_verdicts(verdicts), verdicts, twins.assign(**trials.correlations))

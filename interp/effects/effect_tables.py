@@ -58,6 +58,7 @@ class EffectTables:
         features: FeatureStore,
         downstream: Downstream,
         dictionary: Dictionary,
+        *,
         n_tokens: int,
         seed: int,
         n_pairs: int,

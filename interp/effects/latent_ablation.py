@@ -131,7 +131,16 @@ def feature_effects(
         log.info("effects of %s: about %.1f minutes on two processor cores", what, minutes_here)
         estimate = f"about {minutes_here:.0f} min" if minutes_here >= 1 else "under a minute"
         progress(0, pairs, f"{what}: {estimate} on two free processor cores")
-        run = EffectTables(features, downstream, dictionary, n_tokens, config.seed, pairs, progress, world)
+        run = EffectTables(
+            features,
+            downstream,
+            dictionary,
+            n_tokens=n_tokens,
+            seed=config.seed,
+            n_pairs=pairs,
+            progress=progress,
+            world=world,
+        )
         blocks = latents_here.split(latents_at_once(downstream.readout.d_state, plan.sequences))
         tables = [run.table(block, sampled_sequences(features, block, plan.sequences, config.seed)) for block in blocks]
         run.check_fires(features.path)

@@ -160,6 +160,7 @@ def pool_codes(
     documents: Documents,
     how: Pooling,
     n_ctx: int,
+    *,
     first: int = 0,
     last: int | None = None,
     progress: Progress = no_progress,

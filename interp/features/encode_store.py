@@ -56,6 +56,7 @@ def encode_store(
     hook: str,
     codes: CodeStore,
     explained: VarianceExplained,
+    *,
     advance: Callable,
     pieces: Sequence[Piece] | None = None,
 ) -> None:

@@ -183,8 +183,8 @@ class _OngoingScan:
     explained: VarianceExplained
 
     def encode(self, store: StoredRows, pieces: Sequence[Piece]) -> None:
-        hook = self.scan.hook_name
-        encode_store(self.dictionary, store, hook, self.codes, self.explained, self.scan.advance, pieces)
+        hook, advance = self.scan.hook_name, self.scan.advance
+        encode_store(self.dictionary, store, hook, self.codes, self.explained, advance=advance, pieces=pieces)
 
     def finish(self, store: StoredRows, n_pieces: int, model: torch.nn.Module | None) -> None:
         """Write the tables from the codes of all processes."""
@@ -248,9 +248,9 @@ def scan_part(
         world.first_does(lambda: CodeStore.create(codes_folder, n_rows=store.n_ids, d_sae=dictionary.d_sae))
         pieces_here = pieces[slice_of_part(len(pieces), world.rank, world.count)]
         explained = VarianceExplained(dictionary, new / VARIANCE_EXPLAINED)
-        world.all_do(
-            partial(encode_store, dictionary, store, hook, CodeStore(codes_folder), explained, advance, pieces_here)
-        )
+        codes = CodeStore(codes_folder)
+        encode = partial(encode_store, dictionary, store, hook, codes, explained, advance=advance, pieces=pieces_here)
+        world.all_do(encode)
         world.first_does(lambda: CodeStore(codes_folder).finish())
     return out
 

@@ -46,6 +46,7 @@ def latent_facts(
     features: FeatureStore,
     table: pd.DataFrame,
     ranking: pd.DataFrame,
+    *,
     kinds: Mapping[int, Surroundings],
     commonest: Commonest,
     senses: Mapping[int, Sequence[Mapping[str, Any]]],

@@ -217,19 +217,17 @@ class PageData:
 
     @cached_property
     def facts(self) -> list[LatentFacts]:
-        inputs, senses = self.inputs, self._senses_in_words
-        strongest = self._strongest if self.features.has_text else {}
         return latent_facts(
             self.features,
-            inputs.table,
-            inputs.verdicts,
-            self.kinds,
-            self.commonest,
-            senses,
-            strongest,
-            self.read,
-            inputs.labels,
-            self.label_names,
+            self.inputs.table,
+            self.inputs.verdicts,
+            kinds=self.kinds,
+            commonest=self.commonest,
+            senses=self._senses_in_words,
+            strongest=self._strongest if self.features.has_text else {},
+            read=self.read,
+            masks=self.inputs.labels,
+            label_names=self.label_names,
         )
 
     @cached_property

@@ -18,14 +18,13 @@ from contextlib import ExitStack
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations import ActivationSource
-from interp.activations.hooks import as_hook_names
 from interp.checks.errors import InterpError
 from interp.runtime.processes import Processes, ProcessGrid, processes
 from interp.runtime.progress import Progress, no_progress
@@ -36,32 +35,13 @@ from interp.sae.metric_logs import Log, check_log
 from interp.sae.model import SAE
 from interp.sae.sharding import check_shards
 from interp.sae.training_rows import TrainingRows
-from interp.sae.training_run import TrainingRun
+from interp.sae.training_run import Job, TrainingRun
 from interp.storage.remote_folders import local_path
 
 CHECKPOINT_SECONDS = 30.0
 """Seconds of training between checkpoints, at least."""
 PAUSE = 10
 """The pause after a checkpoint, at least, in multiples of the time that it took."""
-
-
-class Job(NamedTuple):
-    """A dictionary to be trained, with the arguments that `train_sae` was given."""
-
-    hook: str | Sequence[str]
-    output_hook: str | Sequence[str] | None
-    config: SAEConfig
-    out: str | Path | None
-    log: Log
-
-    @property
-    def hooks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """The hook that it reads, or those of a crosscoder; and the hooks that a transcoder writes."""
-        return as_hook_names(self.hook), as_hook_names(self.output_hook) if self.output_hook else ()
-
-    @property
-    def folder(self) -> Path | None:
-        return None if self.out is None else Path(self.out).expanduser()
 
 
 @shows_progress
@@ -99,8 +79,10 @@ def train_sae(
     """
     if isinstance(config, list | tuple):
         jobs = _sweep_jobs(hook, output_hook, config, out, log)
-        return cast(Any, _train(store, jobs, overwrite, progress, resume=resume))
-    [sae] = _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, resume=resume)
+        return cast(Any, _train(store, jobs, overwrite=overwrite, progress=progress, resume=resume))
+    [sae] = _train(
+        store, [Job(hook, output_hook, config, out, log)], overwrite=overwrite, progress=progress, resume=resume
+    )
     return sae
 
 
@@ -121,7 +103,7 @@ def train_sweep(
 
     If `log` is a function, each row has the index of its config under `run`.
     """
-    return _train(store, _sweep_jobs(hook, output_hook, configs, out, log), overwrite, progress)
+    return _train(store, _sweep_jobs(hook, output_hook, configs, out, log), overwrite=overwrite, progress=progress)
 
 
 @shows_progress
@@ -149,7 +131,7 @@ def train_saes(
         Job(reads, writes, config, folder, _numbered(log, i))
         for i, (folder, (reads, *writes)) in enumerate(hooks.items())
     ]
-    return _train(store, jobs, overwrite, progress)
+    return _train(store, jobs, overwrite=overwrite, progress=progress)
 
 
 @shows_progress
@@ -179,7 +161,7 @@ def train_sharded(
     world = processes()
     grid = ProcessGrid.of(world, world.count if shards is None else shards)
     check_shards(config, grid.shards.count)
-    _train(store, [Job(hook, output_hook, config, out, log)], overwrite, progress, grid)
+    _train(store, [Job(hook, output_hook, config, out, log)], overwrite=overwrite, progress=progress, grid=grid)
     return Path(out).expanduser()
 
 
@@ -205,6 +187,7 @@ def _numbered(log: Log, run: int) -> Log:
 def _train(
     store: ActivationSource,
     jobs: Sequence[Job],
+    *,
     overwrite: bool,
     progress: Progress,
     grid: ProcessGrid | None = None,
@@ -243,7 +226,7 @@ def _begin(opened: ExitStack, source: TrainingRows, job: Job, overwrite: bool, r
             folder = opened.enter_context(new)
             if not resume:
                 world.first_does(partial(_empty, folder))
-    run = TrainingRun(source, job.config, key, folder, job.folder, job.log)
+    run = TrainingRun(source, job, key, folder)
     run.load()
     return run
 

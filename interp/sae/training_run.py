@@ -12,15 +12,16 @@ import json
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from interp.activations.hooks import as_hook_names
 from interp.checks.errors import DamagedError, InterpError
 from interp.checks.free_memory import check_memory
 from interp.runtime.devices import device_named
@@ -45,6 +46,25 @@ _REMEDY = "delete its folder to train again from the first step"
 log = logging.getLogger(__name__)
 
 
+class Job(NamedTuple):
+    """A dictionary to be trained, with the arguments that `train_sae` was given."""
+
+    hook: str | Sequence[str]
+    output_hook: str | Sequence[str] | None
+    config: SAEConfig
+    out: str | Path | None
+    log: Log
+
+    @property
+    def hooks(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """The hook that it reads, or those of a crosscoder; and the hooks that a transcoder writes."""
+        return as_hook_names(self.hook), as_hook_names(self.output_hook) if self.output_hook else ()
+
+    @property
+    def folder(self) -> Path | None:
+        return None if self.out is None else Path(self.out).expanduser()
+
+
 class TrainingRun:
     """One training of one config: its learner, its folder and its log. `load` comes first.
 
@@ -54,19 +74,17 @@ class TrainingRun:
     def __init__(
         self,
         source: TrainingRows,
-        config: SAEConfig,
+        job: Job,
         key: dict[str, Any],
         working_folder: Path | None,
-        final_folder: Path | None,
-        log: Log,
     ):
         self.source = source
-        self.config = config
+        self.config = job.config
         self.key = key
-        self.log = log
+        self.log = job.log
         self.working_folder = working_folder
         self.writes_to = working_folder if source.grid.world.is_first else None
-        self.final_folder = final_folder
+        self.final_folder = job.folder
         self.shards = source.grid.shards
         self._learner: Learner | None = None
         self.sae: SAE | None = None

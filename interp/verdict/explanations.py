@@ -120,8 +120,17 @@ def explain(
 
     def score(rules: Sequence[Sequence[Rule]], note: str, background: Background | None) -> _Scores:
         sequences = ~sample.half if background is None else sample.half
-        sampled = units.latents, units.sampled
-        counts = count_rules(text, predicates, sequences, rules, *sampled, progress, note, background)
+        counts = count_rules(
+            text,
+            predicates,
+            sequences,
+            rules,
+            latents=units.latents,
+            sampled=units.sampled,
+            progress=progress,
+            note=note,
+            background=background,
+        )
         return _Scores.of(counts, units, sequences)
 
     with threadpool_limits(1, user_api="blas"):  # as where firings are compared (`evidence`)

@@ -178,7 +178,17 @@ def rank_features(
     own_latents = chosen[rank::count][world.rank :: world.count]
     is_own = np.isin(np.arange(features.d_sae), own_latents)
     tables = world.gather_results(
-        lambda: _rank(features, is_own, config, calibration, labels, twin, matches, world, progress)
+        lambda: _rank(
+            features,
+            is_own,
+            config,
+            calibration=calibration,
+            labels=labels,
+            twin=twin,
+            matches=matches,
+            world=world,
+            progress=progress,
+        )
     )
     ranking = _sort_rows([table for table in tables if len(table)], features.has_text)
     ranking.attrs |= {
@@ -221,6 +231,7 @@ def _rank(
     features: FeatureStore,
     chosen: Bool[np.ndarray, " d_sae"],
     config: RankingConfig,
+    *,
     calibration: Calibration,
     labels: Masks | None,
     twin: FeatureStore | None,
@@ -239,9 +250,18 @@ def _rank(
     sampled = SampledCodes(features, shifts, config.seed, world)
     rule_sample = FitFirings(text.d_sae, text.n_ctx, features.fit_half().numpy(), config.seed)
     listeners = [sampled.add, lambda chunk: rule_sample.add(chunk.of_latents(chosen))]
-    columns, evidence = _verdicts(text, faint, chosen, config, calibration, progress, listeners)
-    rule_labels = labels if config.use_labels else None
-    latent_rules, senses = describe(features, text, evidence, rule_sample, chosen & ~faint, rule_labels, progress)
+    columns, evidence = _verdicts(
+        text, config, faint=faint, chosen=chosen, calibration=calibration, listeners=listeners, progress=progress
+    )
+    latent_rules, senses = describe(
+        features,
+        text,
+        evidence,
+        sample=rule_sample,
+        chosen=chosen & ~faint,
+        labels=labels if config.use_labels else None,
+        progress=progress,
+    )
     rule = {f"explanation_{name}": list(getattr(latent_rules, name)) for name in RULE_SCORES}
     values = measure_values(features, twin=twin, computed={"token_share": columns["token_share"]})
     comparisons = compare_measures(
@@ -295,23 +315,30 @@ def rank_codes(
     if left_out.shape != (codes.d_sae,):
         raise InterpError(f"faint has the shape {left_out.shape}, and needs a value for each of {codes.d_sae} latents")
     everything = np.ones(codes.d_sae, bool)
-    columns, evidence = _verdicts(text, left_out, everything, config, calibration, progress)
+    columns, evidence = _verdicts(
+        text,
+        config,
+        faint=left_out,
+        chosen=everything,
+        calibration=calibration or Calibration.load(),
+        progress=progress,
+    )
     measures = {"token_share": columns["token_share"]}
     return _sort_rows([_rows_of_text(columns, evidence, measures, {}, everything)], has_text=True)
 
 
 def _verdicts(
     text: CodedText,
+    config: RankingConfig,
+    *,
     faint: Bool[np.ndarray, " d_sae"],
     chosen: Bool[np.ndarray, " d_sae"],
-    config: RankingConfig,
-    calibration: Calibration | None,
-    progress: Progress,
+    calibration: Calibration,
     listeners: Sequence[ChunkListener] = (),
+    progress: Progress,
 ) -> tuple[dict[str, Any], FiringEvidence]:
     """Collect the evidence of the chosen latents and judge those that are not faint. Returns the columns of the
     verdict, in the order of the latents, and the evidence."""
-    calibration = calibration or Calibration.load()
     calibration.warn_of_other_kinds()
     word_mass = WordMass(text.tokens, text.vocab, text.d_sae)
     evidence = collect_evidence(

@@ -138,6 +138,7 @@ def count_rules(
     predicates: Predicates,
     sequences: Bool[np.ndarray, " seq"],
     proposed: Sequence[Sequence[Rule]],
+    *,
     latents: Int64[np.ndarray, " unit"],
     sampled: Sequence[Int64[np.ndarray, " row"]],
     progress: Progress = no_progress,

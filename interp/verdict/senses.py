@@ -41,6 +41,7 @@ def describe(
     features: FeatureStore,
     text: CodedText,
     evidence: FiringEvidence,
+    *,
     sample: FitFirings,
     chosen: Bool[np.ndarray, " d_sae"],
     labels: Mapping[str, Bool[Tensor, "seq pos"]] | None = None,

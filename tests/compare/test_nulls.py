@@ -135,7 +135,7 @@ def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monke
     features, store = SimpleNamespace(has_text=True), SimpleNamespace(name_of=lambda hook: hook, digest="rows")
     configs = [TopKConfig(d_sae=8, k=2, tokens=100, device=device) for device in ("auto", "cpu")]
     for config in configs:
-        null_dictionaries.compare_with_nulls(features, None, store, "hook", None, config, tmp_path)
+        null_dictionaries.compare_with_nulls(features, store, "hook", None, tmp_path, config=config)
     assert asked[0] == asked[1] and asked[0]["dictionary"] == config_to_dict(configs[0])
 
 

@@ -68,7 +68,7 @@ def test_the_row_of_a_maximum_is_the_first_of_its_document(tiny_run, documents, 
     monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 3 * tiny_run.features.n_ctx)
     features = tiny_run.features
     of = Documents.of(features.codes, features.tokens.shape, documents)
-    matrix, rows = pool_codes(features.codes, of, "max", features.n_ctx, 5, 20)
+    matrix, rows = pool_codes(features.codes, of, "max", features.n_ctx, first=5, last=20)
     z, _ = dense(features)
     entries = matrix.tocoo()
     for document, latent, value, row in list(zip(entries.row, entries.col, entries.data, rows, strict=True))[::7]:

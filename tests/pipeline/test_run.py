@@ -219,8 +219,9 @@ def test_a_dictionary_among_its_nulls_fires_as_its_scan_says(run):
 
 def test_a_dictionary_with_more_tokens_is_trained_again_on_as_few_as_its_nulls(run, tmp_path, monkeypatch):
     settings = NullsConfig(tokens=8_000, sae_tokens=4_000, latents=16)
-    given = run.features, run.neurons, run.store, TINY.harvest.hook_name, run.model, run.sae.config
-    compare = partial(compare_with_nulls, *given, tmp_path, baseline_name="units of the MLP")
+    given = run.features, run.store, TINY.harvest.hook_name, run.model, tmp_path
+    neurons = {"neurons": run.neurons, "baseline_name": "units of the MLP"}
+    compare = partial(compare_with_nulls, *given, config=run.sae.config, **neurons)
     nulls = compare(nulls_config=settings)
     trained = dict(nulls.verdicts[["dictionary", "trained_tokens"]].itertuples(index=False))
     assert trained.pop("units of the MLP") == 0 and set(trained.values()) == {4_000}

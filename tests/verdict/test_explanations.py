@@ -230,7 +230,7 @@ def test_exact_counts_of_any_rule_are_those_of_brute_force(monkeypatch):
     sampled = [np.sort(rng.choice(np.flatnonzero(counted), 50, replace=False)) for _ in rules]
     coded = replace(CodedText.from_codes(torch.from_numpy(tokens), firing_where(fires), WORDS), counted=counted)
     for part in (half, ~half, np.arange(len(tokens)) < 30):  # some chunks have none of the last
-        counts = count_rules(coded, coded.predicates, part, rules, np.array([2, 1, 0]), sampled)
+        counts = count_rules(coded, coded.predicates, part, rules, latents=np.array([2, 1, 0]), sampled=sampled)
         rows = np.repeat(part, tokens.shape[1]) & counted
         for unit, latent in enumerate((2, 1, 0)):
             for number, rule in enumerate(rules[unit]):
@@ -449,7 +449,9 @@ def test_rows_that_were_left_out_at_harvest_are_no_errors_of_a_rule(tmp_path):
     text = CodedText.from_codes(torch.from_numpy(tokens), codes, WORDS)
     rule = (atom(text.predicates.text, "token", "Delta"),)
     everywhere = np.ones(len(tokens), bool)
-    counts = count_rules(text, text.predicates, everywhere, [[rule]], np.array([0]), [np.zeros(0, np.int64)])
+    counts = count_rules(
+        text, text.predicates, everywhere, [[rule]], latents=np.array([0]), sampled=[np.zeros(0, np.int64)]
+    )
     assert counts.holds.sum() == counts.both.sum() == fires.sum()
 
 

@@ -89,7 +89,7 @@ def effects(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
         check_predicts_next(run.model, features.tokens)
     except NoNextTokens as reason:
         return {LEFT_OUT: str(reason)}
-    table = ablate_latents(run.model, run.hook_name, run.sae, features, run.config.effects, progress)
+    table = ablate_latents(run.model, run.hook_name, run.sae, features, run.config.effects, progress=progress)
     write_parquet(folder / EFFECTS_FILE, table)
     return effects_results(table, features)
 
@@ -100,6 +100,7 @@ def ablate_latents(
     dictionary: "Dictionary",
     features: "FeatureStore",
     config: EffectsSection,
+    *,
     progress: Progress,
     part: tuple[int, int] = (0, 1),
 ) -> "pd.DataFrame":

@@ -89,12 +89,12 @@ def nulls(run: Run, folder: Path, progress: Progress) -> dict[str, Any]:
     progress(0, 1, nulls_effort(run))
     nulls = compare_with_nulls(
         run.features,
-        run.neurons,
         run.store,
         run.hook_name,
         run.model,
-        run.sae.config,
         folder,
+        config=run.sae.config,
+        neurons=run.neurons,
         baseline_name=run.results("neurons")["basis"],
         nulls_config=run.config.nulls,
         batch_size=config.batch_size,

@@ -4,7 +4,8 @@
     python -m analyses.scorecard --short         without the synthetic worlds and the knobs
     python -m analyses.scorecard --run RUN       and the labelled corpus of a run, judged by its labels
     python -m analyses.scorecard --ablate        and the readings without each statistic, and each kind of predicate
-    python -m analyses.scorecard --calibrate     judges all latents again and fits the calibration of the package
+    python -m analyses.scorecard --calibrate     judges all latents again, fits the calibration of the package, and
+                                                 prints the scores of each source before and after
     python -m analyses.scorecard --quick         small worlds and no readings, for the tests
 
 All but the last two also read latents of real dictionaries that careful readers judged: those of readings/, whose
@@ -32,9 +33,10 @@ of each family's latents come from a calibration on all other families. Writes r
 figures. Each world is made and read once. With --short and --ablate the whole takes 6 processor minutes.
 
 `--calibrate` writes interp/verdict/judged_latents.parquet, and the calibration of the package, which is fitted to
-that file alone. The file has numbers only: the two statistics of each latent with its source, whether it has one
-meaning, and for read latents how they were drawn and what the two readers said (p_one, 0..100). It is what to do after
-a change of the statistics, or of the kinds of predicates that compare firings; analyses/README.md has the procedure.
+that file alone, and prints what changed (`refit`). The file has numbers only: the two statistics of each latent with
+its source, whether it has one meaning, and for read latents how they were drawn and what the two readers said (p_one,
+0..100). It is what to do after a change of the statistics, or of the kinds of predicates that compare firings;
+analyses/README.md has the procedure.
 """
 
 import argparse
@@ -76,6 +78,7 @@ from analyses.scorecard.read_latents import (
     read_latents,
     read_sources,
 )
+from analyses.scorecard.refit import changes
 from analyses.scorecard.report import OURS, SINGLE, by_group, json_value, of_families, report, scores_alone
 from analyses.scorecard.scores import calibration_curve
 from analyses.scorecard.synthetic import synthetic_world, synthetic_worlds
@@ -120,8 +123,7 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     # Nulls are judged, and nothing is fitted to them.
     fitted_to = pd.concat([table[table.basis.isna() | table.basis.isin(TRAINED)], *read])
     if options.calibrate:
-        calibration_latents(fitted_to).to_parquet(JUDGED_LATENTS, index=False, compression="zstd")
-        fit_shipped()
+        calibrate(calibration_latents(fitted_to))
         return {}
     calibrations = family_calibrations(fitted_to)
     judged = with_verdicts(table, calibrations)
@@ -141,6 +143,16 @@ def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:
     (out / "results.json").write_text(json.dumps(json_value(results), indent=1))
     save_figures(planted, learnt[learnt.basis.isin(TRAINED)], results, out)
     return results
+
+
+def calibrate(latents: pd.DataFrame) -> None:
+    """Write the latents and the calibration of the package, which is fitted to them, and print what that changes."""
+    before = pd.read_parquet(JUDGED_LATENTS)
+    latents.to_parquet(JUDGED_LATENTS, index=False, compression="zstd")
+    fit_shipped()
+    print(
+        "each source by a fit to all others, before and after", changes(before, latents).round(3).to_string(), sep="\n"
+    )
 
 
 def readings(options: argparse.Namespace, table: pd.DataFrame) -> dict[str, list[dict[str, Any]]]:

@@ -17,9 +17,10 @@ import numpy as np
 import pandas as pd
 import torch
 
-from analyses.scorecard.judged import NEVER_SURE, claimed, fit_to
+from analyses.scorecard.judged import NEVER_SURE, claimed
 from analyses.scorecard.planted_latents import WorldConfig, planted_world
 from analyses.scorecard.read_latents import family_of, open_source, told_by_readers
+from analyses.scorecard.refit import held_out_probabilities
 from analyses.scorecard.scores import auroc, expected_calibration_error, matched_weights
 from interp.codes.sparse_codes import SparseCodes
 from interp.text.predicates import Predicates, PredicatesOfUnits
@@ -128,12 +129,7 @@ def _scores(table: pd.DataFrame, names: Sequence[str]) -> dict[str, float]:
     table = claimed(table).reset_index(drop=True)
     for name in set(STATISTIC_NAMES) - set(names):
         table[name] = 0.0
-    one, p = table.is_one.to_numpy(bool), np.zeros(len(table))
-    for family in table.family.unique():
-        in_family = (table.family == family).to_numpy()
-        fitted = fit_to(table[~in_family], fits=1)
-        errors = np.zeros((in_family.sum(), len(STATISTIC_NAMES), len(STATISTIC_NAMES)))
-        p[in_family] = fitted.probability(table.loc[in_family, list(STATISTIC_NAMES)].to_numpy(float), errors).one
+    one, p = table.is_one.to_numpy(bool), held_out_probabilities(table)
     read = table.family.str.startswith(READ).to_numpy(bool)
     scores_of_families = []
     for family in table.family[~read].unique():

@@ -326,9 +326,12 @@ def test_the_three_answers_stand_with_their_numbers_in_rows_of_one_form(browser,
     browser.wait(f"document.getElementById('feature').dataset.latent === '{OTHER}'")
     cells = "Array.from(e.cells, (cell) => cell.textContent).filter(Boolean)"
     told = browser.evaluate(f"Array.from(document.querySelectorAll('.side .effects tr'), (e) => {cells})")
-    assert told == [["One meaning", "0.60", "yes"], ["Learnt", "0.20", "no"]], "it was not ablated"
+    assert told == [["One meaning", "0.60", "likelier yes"], ["Learnt", "0.20", "no"]], "it was not ablated"
+    assert browser.text(".verdict-words") == [], "of a verdict by this probability the row says enough"
     assert browser.evaluate("document.querySelector('.side .effects .range').style.getPropertyValue('--low')") == "0.4"
     effects = "{ likelier: [], less_likely: [], beyond_null: [0.41, -0.017, 0.83], sequences: 8 }"
+    browser.open(f"{address}#feature/20")
+    assert browser.text(".verdict-words")[0].startswith("single-token: almost all of its activation")
     row = f"Array.from(report.effectRow({{ effects: {effects} }}).cells, (cell) => cell.textContent).filter(Boolean)"
     assert browser.evaluate(row) == ["Effect", "+0.41", "none seen"]
 

@@ -109,7 +109,7 @@ function ofSense(latent, feature, k, few) {
   return h("div", { "data-sense": k < 0 ? null : String(k) },
     headed(k < 0
       ? [tipped("Of no sense", countedOfNone(feature)), " ", h("small", null, shareOfNone(feature))]
-      : describedSense(senses[k], k, feature), listed),
+      : describedSense(senses[k], k), listed),
     weak.length ? [h("p.weakest", null, "its weakest"), listOf(weak)] : null);
 }
 
@@ -308,18 +308,10 @@ function titleOf(one, k) {
     one.share === null ? null : h("span", tip, ` ${format.percent(one.share)}`)];
 }
 
-/* The letter of a sense, what describes it, and its numbers; as a tip, its firings on the tokens that tell it. */
-function describedSense(one, k, feature) {
+/* The letter of a sense and what describes it; its share and its F1 stand in the title, or in its tab. */
+function describedSense(one, k) {
   const described = ruleOfSense(one);
-  const counts = feature.sense_counts?.[k];
-  const numbers = [
-    one.share === null ? null : `${format.percent(one.share)} of its activation`,
-    one.holds && one.f1 !== null ? `F1 ${format.fixed(one.f1)}` : null,
-  ];
-  const named = described.length ? ruleElement(described) : "no rule";
-  const tip = counts ? `${ofFirings(sumOf(counts) / feature.facts.n_active)} are on the tokens that tell it` : null;
-  const small = h("small", { "data-tip": tip }, numbers.filter(Boolean).join(", "));
-  return [senseMark(k), JOINED, named, " ", small];
+  return [senseMark(k), JOINED, described.length ? ruleElement(described) : "no rule"];
 }
 
 /* The tokens on which it fires most, each with its share of the firings; a press leaves the examples on it.

@@ -12,6 +12,7 @@ import { format } from "../elements/format.js";
 import { hueOfKind, inked } from "./colours.js";
 import { crosses, meet } from "./plane.js";
 import { nameAtPoint, strongestFiring } from "./words.js";
+import { hasSenses } from "../views/table_cells.js";
 import { selectedLatents } from "../selection/selection.js";
 import { isNamedByLabel, labelOrCaptionText } from "../text/captions.js";
 import { drawSegments } from "../text/segments.js";
@@ -180,8 +181,8 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   const isNear = ([px, py], [x, y]) => Math.hypot(x - px, y - py) < BETWEEN;
 
   /* Features whose names stand for those around them on the whole map: of the first TRIED_EACH of each square of it,
-   * where no kind of text is at home, the two with most room. Long names are left out, and those of kinds of text, as
-   * they look like names of areas. */
+   * where no kind of text is at home, the two with most room. Those of several senses tell little of their place, and
+   * those named by kinds of text would look like areas. */
   function spread() {
     const { scale } = scatter.view;
     if (tried.scale === scale) return tried.latents;
@@ -193,7 +194,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
       const square = [points.x, points.y].map((axis) => Math.floor((axis[k] * scale) / BETWEEN)).join();
       const some = squares.get(square) ?? [];
       if (some.length === TRIED_EACH || !regions.isAtHome(null, points.x[k], points.y[k])) continue;
-      if (isNamedByLabel(latent) || labelOrCaptionText(latent).length > BRIEF) continue;
+      if (isNamedByLabel(latent) || hasSenses(latent) || labelOrCaptionText(latent).length > BRIEF) continue;
       squares.set(square, [...some, latent]);
     }
     const roomiest = (some) => some.sort((one, other) => densityAt(one) - densityAt(other)).slice(0, 2);

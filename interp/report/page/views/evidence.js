@@ -1,8 +1,9 @@
 /* Why a feature has its verdict: each measure with its null, and how well its rule in words does on held-out text. */
 
+import { valuesOf } from "../data/columns.js";
 import { columns } from "../data/features.js";
 import { page } from "../data/files.js";
-import { isInseparable, isUnsure, verdictOf } from "../data/latents.js";
+import { isInseparable, verdictOf } from "../data/latents.js";
 import { barCell, factsElement, foldedElement, h, headElement, nothing, rowHead } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { term, tipped } from "../elements/glossary.js";
@@ -16,11 +17,11 @@ const { evidence, verdicts } = page;
 /** Whether its firings have one meaning; null where that was not tested.
  * @type {(latent: number) => HTMLElement | null} */
 export function meaningRow(latent) {
-  const { monosemanticity: one, monosemanticity_low: low, monosemanticity_high: high } = columns;
-  const probability = one[latent];
+  const [probability, low, high] = valuesOf("monosemanticity", latent);
   if (probability === null) return null;
+  const isSure = low === null || high === null || low > 0.5 || high < 0.5;
   return probabilityRow("One meaning", "The probability that its firings have one meaning, with its 95 % interval.",
-    probability, low[latent], high[latent], !isUnsure(latent));
+    probability, low, high, isSure);
 }
 
 /** What its verdict says, and folded the measures behind it.
@@ -37,21 +38,23 @@ export function verdictEvidence(latent, feature) {
   const tooFew = "No evidence: it does not fire often enough to be judged.";
   return [
     verdictInWords(latent, feature),
-    measures.length ? foldedElement("details", `The ${format.count(measures.length)} measures behind it`, tables)
+    measures.length ? foldedElement("details", `The ${format.count(measures.length)} measures of one meaning`, tables)
       : page.has_text ? nothing(tooFew) : null,
   ];
 }
 
+/* What its verdict says beyond the probability of one meaning; nothing where it says no more. */
 function verdictInWords(latent, feature) {
-  const meaning = verdicts[verdictOf(latent)]?.meaning;
-  const inseparable = " No meaning was found that its firings share, and they form no distinct groups.";
-  return h("p.verdict-words", null,
-    verdictElement(verdictOf(latent)),
-    meaning ? `: ${meaning}.` : null,
-    isInseparable(latent) ? inseparable : null,
+  const { meaning, by_probability: isByProbability } = verdicts[verdictOf(latent)] ?? {};
+  const told = [
+    meaning && !isByProbability ? [verdictElement(verdictOf(latent)), `: ${meaning}.`] : null,
+    isInseparable(latent)
+      ? " No meaning was found that its firings share, and they form no distinct groups." : null,
     feature.shared && !columns.rule[latent].length
       ? [" What its firings share most: ", h("span.rule", null, ruleElement(feature.shared)), "."]
-      : null);
+      : null,
+  ].filter(Boolean);
+  return told.length ? h("p.verdict-words", null, told) : null;
 }
 
 /* By measure, how far it moves the logit of the probability from ½; null if there is no probability, or if another

@@ -64,14 +64,16 @@ def page_content(
     cards = latent_cards(shown, features, rankings, names, pages)
     names_of_nodes = {node: cards.get(node.rpartition("_")[0], {}).get("name") for node in shown.node_ids()}
     labels = {node: name for node, name in names_of_nodes.items() if name}
-    content = graph_json(shown, name, find_supernodes(shown, labels), labels)
+    here = {node: names_here[node] for node in shown.node_ids() if node in names_here}
+    shorts = {node: cards[node.rpartition("_")[0]]["short"] for node in labels}
+    content = graph_json(shown, name, find_supernodes(shown, shorts | here), labels)
     page: dict[str, Any] = {
         "graph": content,
         "shares": link_shares(graph, content["links"]),
         "n_nodes": int((~graph.nodes["type"].isin(["bias", "rest"])).sum()),
         "origins": origins(graph),
         "cards": cards,
-        "here": {node: names_here[node] for node in shown.node_ids() if node in names_here},
+        "here": here,
         "effects": [],
         "disagreements": [],
         "scores": [],

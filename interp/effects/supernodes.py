@@ -19,11 +19,11 @@ def find_supernodes(graph: GraphNodes, rules: Mapping[str, str]) -> dict[str, li
     Each latent has two signed profiles, over all paths: the share of its input that starts at each position, and
     its share of each logit's input. The similarity of two latents is the smaller cosine of their profiles; for
     latents with the same rule the input profiles count as equal. Groups are clusters of average linkage at a
-    similarity of 0.8. A group is named by the rule of most of its latents, or by the token that they read most and
-    the next token that they raise or lower most, weighted by its probability. If a file or the user has
-    set `groups`, these are returned.
+    similarity of 0.8. A group is named by what most of its latents fire on, or else by the token that they read
+    most; and by the next token that they raise or lower most, weighted by its probability. If a file or the user
+    has set `groups`, these are returned.
 
-    rules: of some nodes, by their `node_ids`.
+    rules: what some nodes fire on, by their `node_ids`.
     """
     if graph.groups is not None:
         return graph.groups
@@ -62,13 +62,13 @@ def _profiles(
 
 def _group_name(graph: GraphNodes, texts: np.ndarray, reads: np.ndarray, writes: np.ndarray) -> str:
     rules, counts = np.unique(texts, return_counts=True)
-    if rules[counts.argmax()] and 2 * counts.max() > len(texts):
-        return str(rules[counts.argmax()])
+    rule = str(rules[counts.argmax()]) if 2 * counts.max() > len(texts) else ""
     is_logit = graph.nodes["type"] == "logit"
     logits = graph.nodes["latent"][is_logit].tolist()
     strongest = np.abs(writes * graph.nodes["activation"][is_logit]).argmax()
     verb = "raises" if writes[strongest] > 0 else "lowers"
-    return f"“{graph.tokens[np.abs(reads).argmax()]}” {verb} “{graph.words.get(logits[strongest], logits[strongest])}”"
+    read = rule or f"“{graph.tokens[np.abs(reads).argmax()]}”"
+    return f"{read} {verb} “{graph.words.get(logits[strongest], logits[strongest])}”"
 
 
 def _cosines(rows: Float[np.ndarray, "row d"]) -> Float[np.ndarray, "row row"]:

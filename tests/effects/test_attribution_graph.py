@@ -3,6 +3,7 @@
 import copy
 import json
 import threading
+from collections import defaultdict
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -489,7 +490,8 @@ def test_latents_that_read_and_write_alike_are_one_group(tmp_path) -> None:
     edges[2:7, :2] = [[1, 0.1], [2, 0], [0, 3], [0, 1], [1, 0]]
     graph = AttributionGraph([0, 1], ["a", "b"], {7: "x", 8: "y"}, ["blocks.0.h"], nodes, edges, 1.0, 1.0)
     assert graph.supernodes() == {"“a” raises “x”": [2, 3], "“b” lowers “x”": [4, 5]}
-    assert graph.supernodes({"0_0_1": "a letter", "0_1_1": "a letter"})["a letter"] == [2, 3]
+    named = graph.supernodes({node: "a letter" for node in ("0_0_1", "0_1_1", "0_2_1", "0_3_1")})
+    assert named == {"a letter raises “x”": [2, 3], "a letter lowers “x”": [4, 5]}, "one name for what differs"
     also = edges.copy()
     also[8, 2:4] = [0.4, 0.2]
     likely = replace(graph, edges=also, nodes=nodes.assign(activation=[*[1.0] * 7, 0.1, 0.9, 1.0, 1.0]))
@@ -691,6 +693,42 @@ def test_a_page_draws_whole_paths_to_an_answer_and_says_what_they_carry(
     change(chromium, cut=100, errors=True)
     assert float(chromium.text("#carried")[0].split()[0]) < 100, "the page has not all of the graph"
     assert not chromium.complaints
+
+
+def test_a_page_tells_what_it_leaves_out_and_the_card_of_what_the_mouse_is_on(
+    graph: AttributionGraph, model: Transformer, chromium, tmp_path
+) -> None:
+    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0, effects=effects))
+    change(chromium, cut=1)
+    paths = "[...modules['state.js'].pathsToAnswer().influence]"
+    influence = {name: share for name, share in chromium.evaluate(paths) if name[0].isdigit()}
+    drawn = chromium.evaluate("[...document.querySelectorAll('.node')].flatMap((node) => node.dataset.ids.split('|'))")
+    used = {int(name.split("_")[2]) for name in drawn}
+    columns = dict[int, int]()  # tokens without boxes that follow one another share a column
+    for at in range(len(graph.tokens)):
+        columns[at] = at if at == 0 or {at, at - 1} & used else columns[at - 1]
+    cells = defaultdict(list)
+    for name in set(np.array(graph.node_ids())[(graph.nodes["type"] == "latent").to_numpy()]) - set(drawn):
+        layer, _, position = name.split("_")
+        cells[layer, columns[int(position)]].append(influence.get(name, 0.0))
+    drawn_layers = {name.split("_")[0] for name in drawn}
+    told = [
+        f"+{len(cell)} · {round(100 * sum(cell))} %"
+        for (layer, _), cell in cells.items()
+        if sum(cell) >= 0.01 and layer in drawn_layers
+    ]
+    assert sorted(chromium.text(".more")) == sorted(told) and told
+    [said] = chromium.text("#through")
+    strongest = effects[effects["target"] == graph.likeliest].nlargest(1, "measured")
+    assert "raised most by" in said and f"+{float(strongest['measured'].iloc[0]):.2f}" in said
+    mouse = "document.querySelector('.node.latent').dispatchEvent(new MouseEvent('mouse{}'))"
+    chromium.evaluate(mouse.format("enter"))
+    chromium.wait("document.querySelector('#card dt') !== null")
+    assert chromium.evaluate("modules['state.js'].state.pinned") == "" and not chromium.text("#card .close")
+    chromium.evaluate(mouse.format("leave"))
+    chromium.wait("document.querySelector('#card dt') === null")
+    assert not chromium.complaints and not chromium.faint() and not chromium.unnamed()
 
 
 def test_a_page_begins_with_few_nodes_and_draws_groups_as_one(graph: AttributionGraph, chromium, tmp_path) -> None:

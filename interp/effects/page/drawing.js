@@ -2,18 +2,19 @@
 
 import { drawn, element, the } from "./elements.js";
 import { effectText } from "./effects.js";
-import { byId, data, keyOf, logits, pairs } from "./graph.js";
+import { byId, data, keyOf, logits, pairs, rowOf } from "./graph.js";
 import { place } from "./layout.js";
 import { answerWord } from "./links.js";
 import { carriedBy, edgesOf } from "./paths.js";
 import { shown } from "./shown.js";
 import { pathsToAnswer, pin, state } from "./state.js";
-import { percent, sumOf, wordOf } from "./words.js";
+import { nameOf, percent, sumOf, wordOf } from "./words.js";
 
 const BELOW = 16; // the height that is left free below the graph
 const LEAST_FRAME = 440; // the height from which on the graph scrolls inside its frame
 const LEAST_BOX = 28; // the height of a box of one line
 const ASIDE = 10; // what a token without a box takes of the space beside its column
+const LEAST_TOLD = 0.01; // of the influence, through latents that are not drawn
 const NARROW = 560; // a frame in which columns for the tokens have no room
 
 /** @import { Box, Strand } from "./shown.js" */
@@ -30,20 +31,20 @@ export function draw() {
   const now = shown(isNarrow);
   ({ boxes, strands } = now);
   showShares(now);
-  const leastHeight = innerHeight - frame.getBoundingClientRect().top - scrollY - BELOW;
+  const frameHeight = innerHeight - frame.getBoundingClientRect().top - scrollY - BELOW;
   const frameWidth = frame.clientWidth;
-  const { rows, columns, width, height } = place(boxes, strands, { frameWidth, leastHeight, isNarrow });
+  const { rows, columns, width, height } = place(boxes, strands, { frameWidth, frameHeight, isNarrow });
   const svg = drawn("svg", { id: "graph", width, height, "aria-hidden": "true" }, ...strandLines());
   const largest = Math.max(1e-30, ...boxes.flatMap(({ marks }) => marks).map(({ effect }) => Math.abs(effect ?? 0)));
   const label = "Nodes by layer and token, with their edges";
   const sheet = element("div", { id: "sheet", role: "group", "aria-label": label });
   sheet.style.width = `${width}px`;
   sheet.style.height = `${height}px`;
-  sheet.append(svg, ...otherTokens(rows, columns));
+  sheet.append(svg, ...otherTokens(rows, columns), ...(isNarrow ? [] : otherLatents(rows, columns, now.undrawn)));
   for (const box of boxes) sheet.append(boxElement(box, largest));
   sheet.append(element("div", { class: "axes" }, ...rowNames(rows, isNarrow)));
   frame.classList.toggle("narrow", isNarrow);
-  frame.style.setProperty("--room", `${Math.max(leastHeight, LEAST_FRAME)}px`);
+  frame.style.setProperty("--room", `${Math.max(frameHeight, LEAST_FRAME)}px`);
   const fromRight = frame.scrollWidth - frame.scrollLeft;
   frame.replaceChildren(sheet);
   frame.scrollLeft = frame.scrollWidth - fromRight; // the next token, which is at the right, stays in sight
@@ -88,6 +89,21 @@ function otherTokens(rows, columns) {
       { left, top: bottom - LEAST_BOX, width: width + ASIDE }));
 }
 
+/* How many latents of each layer and token are not drawn, and how much of the influence passes through them. */
+function otherLatents(rows, columns, undrawn) {
+  return rows.flatMap(({ name, bottom }) => columns.map(({ left, tokens }) => {
+    const inCell = undrawn.filter(({ node }) => rowOf(node) === name && tokens.includes(node.ctx_idx));
+    const share = sumOf(inCell, ({ influence }) => influence);
+    if (share < LEAST_TOLD) return "";
+    const [{ node }] = inCell.toSorted((a, b) => b.influence - a.influence);
+    const hasBox = boxes.some(({ row, column }) => row === name && tokens.includes(column));
+    const title = `${inCell.length} more latents, with ${percent(share)} of the influence on ${answerWord()}; `
+      + `a click shows the strongest: ${nameOf(node)}`;
+    return put(element("button", { class: "more", title, onclick: () => pin(node.node_id) },
+      `+${inCell.length} · ${percent(share)}`), { left, top: hasBox ? bottom + 1 : bottom - LEAST_BOX });
+  }));
+}
+
 function strandLines() {
   return strands.toSorted((a, b) => b.carries - a.carries).flatMap((strand) => {
     const { isError, d, width, links, carries } = strand;
@@ -104,10 +120,16 @@ function strandLines() {
 
 /* What the mouse does with a node or an edge. While something is pinned, resting on others changes nothing. */
 const handlers = (id) => ({
-  onmouseenter: () => state.pinned || light(id),
-  onmouseleave: () => state.pinned || light(""),
+  onmouseenter: () => state.pinned || point(id),
+  onmouseleave: () => state.pinned || point(""),
   onclick: () => pin(state.pinned === id ? "" : id),
 });
+
+/* Light what the mouse is on, and tell it to the page, whose card shows it. */
+function point(id) {
+  light(id);
+  the("frame").dispatchEvent(new CustomEvent("point", { detail: id }));
+}
 
 /** Bring what is pinned into sight. */
 export const reveal = () =>
@@ -182,7 +204,9 @@ function showLegend() {
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
   const weak = boxes.every(hasLines) ? "" : " Boxes without lines act through paths too weak to draw.";
-  the("legend").replaceChildren(`${hasEffects ? added : answerWord()}${weak}`);
+  const more = the("frame").querySelector(".more");
+  const left = more ? ` ${more.textContent}: so many latents are not drawn there, with so much of the influence.` : "";
+  the("legend").replaceChildren(`${hasEffects ? added : answerWord()}${weak}${left}`);
 }
 
 /* What is drawn, and what holds the rest of the influence. */

@@ -16,18 +16,18 @@ const MOST_BROKEN = 3; // names in a box that are broken into lines
 const INSIDE = { sides: 17, value: 44 }; // what the sides of a box and a number take of its width
 const BOX = { least: 96, eachName: 24, leastOfMany: 250, most: 380, beside: 66, border: 6 };
 const NARROWEST = 0.7; // of those least widths, where a frame is too narrow for them
-const SPACE = { least: 36, each: 7, most: 130, tightest: 0.6 }; // between two rows, by the strands in it
+const SPACE = { least: 36, each: 7, most: 80, tightest: 0.6 }; // between two rows, by the strands in it
 const STRAND = { least: 1, most: 9, gap: 3 };
 const BETWEEN = 14; // two columns
 const MOST_UNUSED = 56;
 const MARGIN = { left: 84, narrow: 24, right: 10, top: 4, bottom: 6 };
 
-/** Give each box its place and each strand its line, in a frame of this width, which is to be filled down to this
- * height. isNarrow: whether there is one column for all tokens.
+/** Give each box its place and each strand its line, in a frame of this width, with less space between the rows where
+ * they would not fit into its height. isNarrow: whether there is one column for all tokens.
  * @param {Box[]} boxes
  * @param {Strand[]} strands
- * @param {{ frameWidth: number, leastHeight: number, isNarrow: boolean }} frame */
-export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
+ * @param {{ frameWidth: number, frameHeight: number, isNarrow: boolean }} frame */
+export function place(boxes, strands, { frameWidth, frameHeight, isNarrow }) {
   const isBeside = new Set(strands.filter((strand) => isBlocked(strand, boxes)));
   const most = Math.max(1e-30, ...strands.map(({ carries }) => carries));
   for (const strand of strands)
@@ -46,7 +46,7 @@ export function place(boxes, strands, { frameWidth, leastHeight, isNarrow }) {
       Object.assign(box, { left, width: boxWidth, height: box.marks.length * each + BOX.border });
     }
   }
-  const rows = rowsOf(boxes, strands, leastHeight, isNarrow ? LINE.narrow : LINE.wide);
+  const rows = rowsOf(boxes, strands, frameHeight, isNarrow ? LINE.narrow : LINE.wide);
   for (const box of boxes) box.top = rows.get(box.row).bottom - box.height;
   drawStrands(strands, isBeside, rows, columns);
   return { rows: [...rows.values()], columns, width, height: [...rows.values()][0].bottom + MARGIN.bottom };
@@ -71,7 +71,7 @@ function inLines(name, width, isSingle) {
 }
 
 /* The rows from the tokens upwards: of each its top, its bottom and its number from below. */
-function rowsOf(boxes, strands, leastHeight, line) {
+function rowsOf(boxes, strands, frameHeight, line) {
   const names = [...new Set([-1, ...boxes.map(({ row }) => row)])].sort((a, b) => a - b);
   const heights = names.map((name) =>
     Math.max(line + BOX.border, ...boxes.filter(({ row }) => row === name).map(({ height }) => height)));
@@ -79,11 +79,10 @@ function rowsOf(boxes, strands, leastHeight, line) {
     const n = strands.filter(({ to }) => to.row === name).length;
     return Math.min(SPACE.most, SPACE.least + SPACE.each * n);
   });
-  const spare = leastHeight - MARGIN.top - MARGIN.bottom - sumOf(heights) - sumOf(spaces);
-  const part = Math.min(1, Math.max(0, spare) / (sumOf(spaces, (space) => SPACE.most - space) || 1));
+  const spare = frameHeight - MARGIN.top - MARGIN.bottom - sumOf(heights) - sumOf(spaces);
   const fit = Math.max(SPACE.tightest, 1 + Math.min(0, spare) / (sumOf(spaces) || 1));
   spaces.forEach((space, k) => {
-    spaces[k] = space * fit + (SPACE.most - space) * part;
+    spaces[k] = space * fit;
   });
   let bottom = MARGIN.top + sumOf(heights) + sumOf(spaces);
   const rows = new Map();

@@ -13,6 +13,12 @@ const placeOf = (node) => `· L${node.layer} ${numberOf(node)}@ ${visible(metada
 export const nodeButton = (node) =>
   element("button", { onclick: () => pin(node.node_id), title: nameOf(node) }, inList(node));
 
+/** A node in a sentence: what it fires on, and at which token. */
+export const plainButton = (node) =>
+  element("button", { onclick: () => pin(node.node_id), title: `${nameOf(node)} ${placeOf(node)}` },
+    clipped(shortOf(node), 32), kindOf(node) === "latent"
+      ? element("span", { class: "muted" }, ` at ${visible(metadata.prompt_tokens[node.ctx_idx])}`) : "");
+
 export const edgeButton = (pair, name) =>
   element("button", { onclick: () => pin(keyOf(pair)), title: "show this edge" }, name);
 

@@ -13,8 +13,9 @@ import { nameOf, numberOf, percent, short, shortOf, tokenAt, visible } from "./w
 const MOST_EDGES = 12;
 const HELP =
   "A box holds the latents that fire at one token in one layer, those with the largest effect on the next token " +
-  "first. Drawn are the paths through the nodes that it depends most on, and further ones by their influence. The " +
-  "wider a line, the more of the influence it carries; it joins all edges between two boxes. Click a node: " +
+  "first; below it stands how many more there are, and how much of the influence passes through these. Drawn are the " +
+  "paths through the nodes that it depends most on, and further ones by their influence. The wider a line, the more " +
+  "of the influence it carries; it joins all edges between two boxes. Rest on a node, or click it to keep its card: " +
   "what feeds it, what it feeds, and what the model does without it; blue lines raise their target, orange ones " +
   "lower it, by the edge alone: in all, as its box says, a node may do the opposite. Click a line: its " +
   "strongest edge, the heads that carry it, and why they look there. Click a next token: its paths. " +

@@ -7,7 +7,8 @@ import { pathsToAnswer, state } from "./state.js";
 import { nameOf, shortOf, sumOf, visible, wordOf } from "./words.js";
 
 /** Return the strongest paths, with what is pinned. isNarrow: whether all tokens share the boxes of a layer. carried:
- * the share of the influence on the answer that is drawn. n: the number of nodes on the paths.
+ * the share of the influence on the answer that is drawn. undrawn: the other latents, each with the influence that
+ * passes through it. n: the number of nodes on the paths.
  * @type {(isNarrow: boolean) => Shown} */
 export function shown(isNarrow) {
   const all = pathsToAnswer();
@@ -25,7 +26,9 @@ export function shown(isNarrow) {
   const begunIn = (kind) =>
     carriedBy({ ...all, begins: all.begins.filter((node) => kindOf(node) === kind) }, [...chosen]);
   const carried = { tokens: begunIn("embedding"), errors: begunIn("error") };
-  return { boxes, strands: strandsOf(drawn, boxes, all), carried, n: onPaths.size };
+  const undrawn = nodes.filter((node) => kindOf(node) === "latent" && !kept.has(node.node_id))
+    .map((node) => ({ node, influence: all.influence.get(node.node_id) ?? 0 }));
+  return { boxes, strands: strandsOf(drawn, boxes, all), undrawn, carried, n: onPaths.size };
 }
 
 function boxesOf(drawn, { influence }, isNarrow) {
@@ -84,7 +87,8 @@ function strandsOf(drawn, boxes, { influence }) {
   });
 }
 
-/** @typedef {{ boxes: Box[], strands: Strand[], carried: Record<"tokens" | "errors", number>, n: number }} Shown */
+/** @typedef {{ boxes: Box[], strands: Strand[], undrawn: { node: any, influence: number }[],
+ *     carried: Record<"tokens" | "errors", number>, n: number }} Shown */
 /** Nodes of a layer and token. row: −1 tokens, ∞ the answer. left, top, width, height: its place, once it has one.
  * isOfSingleLines: whether no name in it is broken into lines.
  * @typedef {{ key: string, row: number, column: number, marks: Mark[],

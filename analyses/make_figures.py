@@ -39,8 +39,8 @@ from interp.figures.theme import visible_token
 from interp.report.page_names import LatentName, names_at_nodes, names_of_page
 from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
+from interp.verdict.measure_nulls import random_directions, second_moments
 from interp.verdict.measures import largest_cosines
-from interp.verdict.nulls import random_directions, second_moments
 
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3

@@ -22,7 +22,7 @@ from analyses.claims.compared_dictionaries import HOOK, TINY, Sizes, Studied, op
 from analyses.claims.neighbourhoods import neighbourhoods
 from analyses.record import Claim, Interval, Record, interval
 from interp import ScanConfig, scan_features
-from interp.verdict.nulls import random_directions, second_moments
+from interp.verdict.measure_nulls import random_directions, second_moments
 
 FEW = ScanConfig(n_top=0, n_per_interval=0, n_coactivations=0, n_neighbours=0, n_tokens=50)
 

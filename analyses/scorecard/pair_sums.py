@@ -1,8 +1,8 @@
 """Sum over pairs of firings, in one pass over the codes.
 
 In: codes of rows in token order, chunk by chunk (`codes.code_chunks`). Out: sums over pairs of firings. Firings of one
-passage share their surroundings, so only pairs of different groups (`verdict.nulls`) count. For firing i of latent u
-with strength a_i, in group g(i), with embedding e_i = [context | token]:
+passage share their surroundings, so only pairs of different groups (`verdict.measure_nulls`) count. For firing i of
+latent u with strength a_i, in group g(i), with embedding e_i = [context | token]:
 
     dot_u  = Σ_{g(i) ≠ g(j)} a_i a_j e_i·e_j = ‖Σ_i a_i e_i‖² − Σ_g ‖Σ_{i∈g} a_i e_i‖²           (for each block of e)
     mass_u = Σ_{g(i) ≠ g(j)} a_i a_j         = (Σ_i a_i)²     − Σ_g (Σ_{i∈g} a_i)²

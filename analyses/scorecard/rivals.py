@@ -19,7 +19,7 @@ missing. With P the tokens at an offset, U the text's unigrams, L a label, a an 
     label_nmi                      + I(fires; L) / √(H(fires) H(L))
 
 Coherences are weighted by activation, of vectors centred by their mean, between groups of neighbouring rows
-(`verdict.nulls`). Limits: token-ness is not meaning; a dimensionality measures superposition; a twin measures
+(`verdict.measure_nulls`). Limits: token-ness is not meaning; a dimensionality measures superposition; a twin measures
 stability; the residual contains the very direction that a latent reads, so any direction of large variance looks
 coherent; labels know only themselves.
 """
@@ -42,8 +42,8 @@ from interp.features.latent_matches import nearest_rows
 from interp.statistics.directions import unit_rows
 from interp.statistics.estimates import ratio
 from interp.text.neighbours import window_sums
+from interp.verdict.measure_nulls import rows_per_group
 from interp.verdict.measures import MIN_SHARE_WITH_TOKEN, LatentValues
-from interp.verdict.nulls import rows_per_group
 
 _AROUND = ("before_3", "before_2", "before_1", "after_1")
 _NAMES = [f"token_entropy_{place}" for place in _AROUND] + ["least_token_entropy", "token_concentration"]

@@ -36,8 +36,8 @@ from analyses.scorecard.rivals import dimensionality
 from analyses.scorecard.truth import Truth, take_in_turn
 from interp import SAE, BatchTopKConfig, train_sae
 from interp.features.latent_matches import nearest_rows
+from interp.verdict.measure_nulls import MIN_GROUPS
 from interp.verdict.measures import largest_cosines
-from interp.verdict.nulls import MIN_GROUPS
 
 MEASURES = {
     "twin_cosine": 1, "twin_correlation": 1, "enc_dec_cosine": 1, "dimensionality": 1, "max_cosine": -1, "density": -1,

@@ -5,8 +5,8 @@ the largest sum of |cosine| (Hungarian algorithm),
 
     PW-MCC = mean_{(i, j) ∈ M} |Ŵ_i · Ŵ'_j|              share = mean_{(i, j) ∈ M} 1[|Ŵ_i · Ŵ'_j| ≥ threshold]
 
-The null uses random directions, equally anisotropic, in place of Ŵ' (`verdict.nulls`). Estimates have a 95 % interval
-from a bootstrap over pairs.
+The null uses random directions, equally anisotropic, in place of Ŵ' (`verdict.measure_nulls`). Estimates have a 95 %
+interval from a bootstrap over pairs.
 
 Sources: Song et al. 2025 (arXiv 2505.20254) for PW-MCC; Paulo & Belrose 2025 (arXiv 2501.16615) for the share above
 0.7, which they require of encoders too.
@@ -29,7 +29,7 @@ from interp.display import cards
 from interp.display.cards import Markup
 from interp.features.latent_matches import match_rows
 from interp.statistics.estimates import Estimate, bootstrap
-from interp.verdict.nulls import random_directions, second_moments
+from interp.verdict.measure_nulls import random_directions, second_moments
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ The verdict in ten sentences, each with the function that does it:
     (`rule_counts`), `explain` (`explanations`). `text.rules` says what a rule is; `describe` (`senses`) adds what else
     is known of a sense.
  8. Every number stands beside its null, the same number on text shifted against the firings: `compare_measures` and
-    `against_pooled_nulls` (`nulls`).
+    `against_pooled_nulls` (`measure_nulls`).
  9. Measures from the literature stand beside it, and the probability that the model learnt the latent: `measure_values`
     (`measures`), `LearntFit.probability` (`learnt`).
 10. Each latent gets its verdict in one word, and all of them one table, from monosemantic to polysemantic:

@@ -5,8 +5,8 @@ their senses.
 
     1  Sample each latent's firings in one pass over the codes, as readers see them: evenly over the tenths of its
        activation range. There are up to MAX_PER_TENTH per tenth, and at most one per group of neighbouring sequences
-       (`nulls`). A window of the text that occurs in several sequences counts only in the first (`features.examples`).
-       Other steps that count firings use the same pass.
+       (`measure_nulls`). A window of the text that occurs in several sequences counts only in the first
+       (`features.examples`). Other steps that count firings use the same pass.
     2  Read what is true at each of these positions, and how rare that is (`text.predicates`). This gives how alike the
        firings are, and the probability that they have one meaning (`firing_comparison`, `similarity`, `calibration`).
     3  If this is not surely above ½, divide the firings into senses, and find the probability that each has one
@@ -31,7 +31,7 @@ from interp.verdict.calibration import Calibration, Probability
 from interp.verdict.coded_text import CodedText
 from interp.verdict.firing_comparison import MAX_PER_TENTH, N_TENTHS, FiringComparison, SimilarityOfFirings
 from interp.verdict.firing_sampler import FiringSampler
-from interp.verdict.nulls import (
+from interp.verdict.measure_nulls import (
     MIN_BLOCK,
     MIN_GROUPS,
     NullComparison,

@@ -23,7 +23,7 @@ from interp.runtime.threads import map_in_threads
 from interp.text.predicates import Predicates, PredicatesOfUnits
 from interp.text.rules import Atom
 from interp.verdict.calibration import Calibration
-from interp.verdict.nulls import shift_rows
+from interp.verdict.measure_nulls import shift_rows
 from interp.verdict.similarity import (
     MAX_SENSES,
     MIN_FIRINGS_OF_SENSE,

@@ -21,7 +21,7 @@ unigrams. KL(P‖U) over KL(P‖U) + H(P), P's cross-entropy under U, is 0 for f
 word is a token with all its variants in case and space.
 
 To add a measure, write its function here under `@measure`, with its title and meaning. The ranking then has its column,
-`ranking_evidence` and the page have its row, and its null is computed (`nulls`). The column "failing" names the
+`ranking_evidence` and the page have its row, and its null is computed (`measure_nulls`). The column "failing" names the
 property that a measure mistakes for meaning. Token-ness: a feature of one abstract meaning (any French word) scores as
 a union would, and a token detector scores perfectly, whatever its other senses are. Few firings: latents that fire
 rarely look concentrated by chance (with K tokens in N firings, H is low by about (K − 1) / 2N). Early layers: their
@@ -84,7 +84,7 @@ class Measure:
     sign: int
     null: Null
     """How its null is computed. `shift`: by the same function, on codes circularly shifted against the text. It reads
-    these codes, or the counts of their scan; examples, pairs of latents and the decoder are refused (`nulls`).
+    these codes, or the counts of their scan; examples, pairs of latents and the decoder are refused (`measure_nulls`).
     `directions`: by the same function, with random directions. `ranks`: in closed form, from mean ranks. `none`: it has
     no null, as it does not depend on the text."""
     needs_twin: bool = False

@@ -79,8 +79,15 @@ from interp.verdict.evidence import READING, ChunkListener, FiringEvidence, coll
 from interp.verdict.explanations import CHOOSING, PROPOSING, SCORING, SHORTENING
 from interp.verdict.firing_comparison import COMPARING
 from interp.verdict.learnt import LearntFit, learnt_inputs
+from interp.verdict.measure_nulls import (
+    Masks,
+    NullComparison,
+    SampledCodes,
+    check_labels,
+    circular_shifts,
+    compare_measures,
+)
 from interp.verdict.measures import AFTER_MEASURES, BEFORE_MEASURES, MEASURES, RULE_SCORES, WordMass, measure_values
-from interp.verdict.nulls import Masks, NullComparison, SampledCodes, check_labels, circular_shifts, compare_measures
 from interp.verdict.ranking_config import N_SHIFTS, RankingConfig
 from interp.verdict.ranking_tables import N_FIRST, RANKING_FORMAT, Ranking, evidence_rows, worth_a_look
 from interp.verdict.rule_search import FitFirings

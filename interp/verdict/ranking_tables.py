@@ -22,8 +22,8 @@ from interp.statistics.cutoffs import MIN_F1
 from interp.storage.format_numbers import check_format
 from interp.text.rules import read_atoms
 from interp.text.short_rules import short_rule
+from interp.verdict.measure_nulls import NullComparison
 from interp.verdict.measures import title_and_meaning
-from interp.verdict.nulls import NullComparison
 
 RANKING_FORMAT = "interp.ranking/1"
 """In the attributes of a ranking, which Parquet files preserve."""

@@ -5,7 +5,7 @@ its basis; `ranking` documents them. The verdict is the first of these that is t
 
     dead                     never fires
     too-rare                 fires in fewer than MIN_GROUPS (20) groups of neighbouring sequences, or blocks of a long
-                             one (`verdict.nulls`): two equal senses could not be distinguished from one
+                             one (`verdict.measure_nulls`): two equal senses could not be distinguished from one
     faint                    fires, but never a quarter as strongly as the median latent (`interp.codes`): it has almost
                              no effect, and is tested only on request
     dense                    fires on > 50 % of tokens, or on > 10 % and more likely has no one meaning

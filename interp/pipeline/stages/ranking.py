@@ -86,7 +86,7 @@ def _ranking_cost(sizes: Sizes) -> Cost:
     """Estimate the cost. Of each token: the predicates that hold there are read and rules are counted on them, its
     window is looked up, and its firings are sampled and, for the nulls, shifted and scanned. Some 30 bytes of each are
     held, besides the corpus, and 48 of each firing that is shifted."""
-    from interp.verdict.nulls import MAX_SAMPLED_LATENTS, MAX_SHIFTED_FIRINGS
+    from interp.verdict.measure_nulls import MAX_SAMPLED_LATENTS, MAX_SHIFTED_FIRINGS
 
     sampled = min(1, MAX_SAMPLED_LATENTS / sizes.d_sae) * sizes.firings
     shifted = min(MAX_SHIFTED_FIRINGS, sizes.config.ranking.n_shifts * sampled)

@@ -15,9 +15,8 @@ from interp.features.decoder import Decoder
 from interp.features.feature_store import FeatureStore
 from interp.features.scan_config import ScanConfig
 from interp.features.scan_folder import ScanFolder
-from interp.verdict import nulls
-from interp.verdict.measures import MEASURES, Measure, largest_cosines, measure_values
-from interp.verdict.nulls import (
+from interp.verdict import measure_nulls
+from interp.verdict.measure_nulls import (
     SampledCodes,
     against_pooled_nulls,
     circular_shifts,
@@ -28,6 +27,7 @@ from interp.verdict.nulls import (
     second_moments,
     shift_rows,
 )
+from interp.verdict.measures import MEASURES, Measure, largest_cosines, measure_values
 
 N_SEQ, N_CTX, VOCAB, D = 192, 16, 30, 120
 STRINGS = [f" {'T' if i % 2 else 't'}{i // 2}" for i in range(VOCAB)]
@@ -312,7 +312,7 @@ def test_few_latents_get_more_shifts_and_rare_latents_only_fill_the_sample(featu
 
 
 def test_many_firings_are_kept_of_fewer_latents(features, monkeypatch):
-    monkeypatch.setattr(nulls, "MAX_SHIFTED_FIRINGS", 5000)
+    monkeypatch.setattr(measure_nulls, "MAX_SHIFTED_FIRINGS", 5000)
     n_active = features.table().n_active.to_numpy()
     units = SampledCodes(features, SHIFTS, 0).units
     assert 0 < len(units) < D and 2 * n_active[units].sum() <= 5000

@@ -35,6 +35,7 @@ from analyses.record import check_run
 from interp import Run
 from interp.activations import ActivationStore
 from interp.activations.hooks import Model
+from interp.checks.errors import InterpError
 from interp.codes.dictionary import Dictionary
 from interp.codes.dictionary_hooks import dictionary_hooks
 from interp.codes.sparse_codes import SparseCodes
@@ -48,8 +49,9 @@ from interp.runtime.progress import Progress, no_progress
 from interp.statistics.estimates import ratio
 from interp.storage.files import write_json, write_parquet
 from interp.text.analysed_text import AnalysedText
+from interp.text.predicate_kinds import kinds_in
 from interp.text.predicates import Predicates
-from interp.text.rules import Rule, rule_of_text
+from interp.text.rules import MAX_ATOMS, Rule, read_atoms
 
 BLOCK_LATENTS = 16
 """Number of latents of about equal density, among which rules are exchanged."""
@@ -170,6 +172,23 @@ def _checked_hook(features: FeatureStore, ranking: pd.DataFrame, dictionary: Dic
     if features.inputs.get("dictionary", digest := dictionary_digest(dictionary)) != digest:
         raise ValueError(f"{features.path} is a scan of another dictionary: give the one that was scanned")
     return hook_name
+
+
+def rule_of_text(written: str, text: AnalysedText) -> Rule:
+    """Read a rule of `rule_json`, for the text that it describes.
+
+    Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
+    """
+    rule = tuple(read_atoms(written))
+    sizes = {name: kind.size(text) for name, kind in kinds_in(text).items()}
+    are_known = all(0 <= value < sizes.get(atom.kind, 0) for atom in rule for value in atom.values)
+    are_named = all(len(atom.values) == len(atom.names) > 0 for atom in rule)
+    if not are_known or not are_named or not 0 < len(rule) <= MAX_ATOMS:
+        raise InterpError(
+            f"the rule {written[:80]!r} cannot be read here: rank the features again, with this vocabulary and these "
+            "labels"
+        )
+    return rule
 
 
 def _rules(ranking: pd.DataFrame, text: AnalysedText, d_sae: int) -> list[Rule]:

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from interp.figures.theme import INK, SEQUENCE, check_columns, with_minus_sign, with_style
+from interp.figures.theme import INK, SEQUENCE, check_columns, with_style
 
 
 def scaling_frontier(grid: pd.DataFrame) -> go.Figure:
@@ -56,4 +56,9 @@ def _decade_ticks(low: float, high: float) -> dict[str, list]:
     and the axis title has log₁₀. A superscript would have 70 % of the size of other letters, which is below 7 points in
     print."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return {"tickvals": [10.0**power for power in powers], "ticktext": [with_minus_sign(power) for power in powers]}
+    return {"tickvals": [10.0**power for power in powers], "ticktext": [_with_minus_sign(power) for power in powers]}
+
+
+def _with_minus_sign(number: int) -> str:
+    """Return a whole number with a minus sign as wide as a plus."""
+    return str(number).replace("-", "−")

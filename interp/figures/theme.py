@@ -120,11 +120,6 @@ def digit_ticks(low: float, high: float) -> list[float]:
     return [digit * 10.0**power for power in range(-9, 10) for digit in digits]
 
 
-def with_minus_sign(number: int) -> str:
-    """Return a whole number with a minus sign as wide as a plus."""
-    return str(number).replace("-", "−")
-
-
 def colour_bar(title: str, **position: Any) -> dict[str, Any]:
     return {"title": {"text": title, "side": "right"}, "thickness": 10, "outlinewidth": 0, **position}
 

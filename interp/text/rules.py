@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 
 from interp.checks.errors import InterpError
 from interp.display.segments import LIKE, SEPARATORS, Token
-from interp.text.analysed_text import AnalysedText
-from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT, kinds_in
+from interp.text.predicate_kinds import PREDICATE_KINDS, SUBJECT
 from interp.text.vocabulary import Wording, join_with_or, quoted_text
 
 PLAIN = ""
@@ -141,23 +140,6 @@ def read_atoms(written: Any) -> list[Atom]:
         return [_read_atom(*atom) for atom in json.loads(written)]
     except (TypeError, ValueError, RecursionError) as error:
         raise InterpError(f"the rule {written[:80]!r} cannot be read ({error}): rank the features again") from None
-
-
-def rule_of_text(written: str, text: AnalysedText) -> Rule:
-    """Read a rule of `rule_json`, for the text that it describes.
-
-    Raises ValueError for anything else, and for a rule of kinds or values that this text does not have.
-    """
-    rule = tuple(read_atoms(written))
-    sizes = {name: kind.size(text) for name, kind in kinds_in(text).items()}
-    are_known = all(0 <= value < sizes.get(atom.kind, 0) for atom in rule for value in atom.values)
-    are_named = all(len(atom.values) == len(atom.names) > 0 for atom in rule)
-    if not are_known or not are_named or not 0 < len(rule) <= MAX_ATOMS:
-        raise InterpError(
-            f"the rule {written[:80]!r} cannot be read here: rank the features again, with this vocabulary and these "
-            "labels"
-        )
-    return rule
 
 
 def read_rule(words: Any, written: Any) -> Rule:

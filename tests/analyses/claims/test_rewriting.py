@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from analyses.claims.rewriting import exchanged_latents, loss_in_words, main, rewrite_in_words
+from analyses.claims.rewriting import exchanged_latents, loss_in_words, main, rewrite_in_words, rule_of_text
 from analyses.claims.rule_strengths import cases, first_that_hold, learn_strengths
 from interp import Run
 from interp.activations.harvesting import harvest
@@ -17,7 +17,7 @@ from interp.features.feature_store import FeatureStore
 from interp.text.positions import Positions
 from interp.text.predicate_kinds import PREDICATE_KINDS, kinds_in
 from interp.text.predicates import Predicates
-from interp.text.rules import MAX_ATOMS, in_order, rule_json, rule_of_text
+from interp.text.rules import MAX_ATOMS, in_order, rule_json
 from interp.verdict.rule_counts import NumberedRules
 from models.transformer import Transformer, TransformerConfig
 from tests.analyses.claims.atoms import WORDS, an_atom, atom_holds

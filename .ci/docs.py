@@ -117,6 +117,8 @@ def write_page(source: Path, out: Path) -> None:
     def local(match: re.Match[str]) -> str:
         file = (source.parent / match[2]).resolve()
         known = {(ROOT / path).resolve(): page for path, (page, _) in PAGES.items()}
+        known |= {path.resolve(): f"notebooks/{path.stem}.html" for path in NOTEBOOKS}
+        known[NOTEBOOKS[0].parent.resolve()] = "notebooks.html"
         if file in known:
             return f'{match[1]}="{known[file]}{match[3]}"'
         if file.is_file() and match[1] == "src":

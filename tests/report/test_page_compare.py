@@ -197,6 +197,8 @@ def test_a_line_says_that_one_never_fires_alone(browser, address):
     n = browser.evaluate("report.loadFeature(3).then(({ examples }) => examples.length)")
     line = f"Feature {other} fires in each of the {n} examples of 3."
     browser.wait(f"document.querySelector('#compare .where > p')?.textContent === {line!r}")
+    places = "Array.from(document.querySelectorAll('#compare :is(.where, .beside)'), (e) => e.className)"
+    assert browser.evaluate(places) == ["where", "beside"], "what is read comes before what is counted"
     heads = [f"{other} fires, 3 does not", "Both fire"]
     assert sorted(browser.text("#compare .where h3")) == heads, "rather than an empty column"
     places = "Array.from(document.querySelectorAll('.agreement circle'), ({ cy }) => cy.baseVal.value)"

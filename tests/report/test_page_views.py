@@ -144,7 +144,7 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     browser.open((page / "index.html").as_uri())
     own, comparison = browser.text(".share p")
     assert own == f"80 % of {D_SAE} in use"
-    assert comparison == "72 % at equal training, 71 % closest null: not told apart"
+    assert comparison == "71 % closest null, beside 72 % at equal training: not told apart"
     widths = (
         "Array.from(document.querySelectorAll('.share .scale i'), (i) => i.offsetWidth / i.parentElement.offsetWidth)"
     )
@@ -158,7 +158,7 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     assert said == [["conclusion", "Its share is not above."], ["", "So one meaning is not enough. A third sentence."]]
     own, fair, tested = browser.text(".findings tbody tr")[:3]
     assert "of those tested81" in tested and tested.endswith("74\u00a0% frozen decoder")
-    assert fair.startswith("have one meaningat equal training, after 1M tokens72") and fair.endswith("not told apart")
+    assert fair.startswith("at equal training, after 1M tokens72") and fair.endswith("not told apart")
     assert own.startswith(f"have one meaning24 of {D_SAE}80") and "at equal training" in own
 
 

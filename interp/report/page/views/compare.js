@@ -464,8 +464,8 @@ function contents(pairs, known) {
     answer(pairs, known),
     h("div.heads", null, head("a", a, first), head("b", b, second)),
     overlap(...pairs, known),
-    h("div.beside", null, beside),
     exampleLists(pairs, divided),
+    h("div.beside", null, beside),
   ];
 }
 

@@ -71,8 +71,9 @@ function oneMeaning(known) {
     `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const points = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
   return claim(heading, known, "in use", { compared: matched.one[0], beside: nearest.one[0] },
-    beside(matched.one[0], tipped("at equal training", told(matched))), ", ",
-    beside(nearest.one[0], tipped("closest null", `${told(nearest)} ${points}`)), ": ", apart(difference[1] > 0));
+    beside(nearest.one[0], tipped("closest null", `${told(nearest)} ${points}`)), ", beside ",
+    h("b", null, percent(matched.one[0])), " ", tipped("at equal training", told(matched)), ": ",
+    apart(difference[1] > 0));
 }
 
 const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", {},

@@ -26,6 +26,7 @@ Batches = Iterable[Float[Tensor, "batch d"]] | Float[Tensor, "row d"]
 def import_batches(
     batches: Batches,
     out: str | Path,
+    *,
     hook_name: str,
     dtype: str,
     rows_per_shard: int | None,

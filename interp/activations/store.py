@@ -95,7 +95,15 @@ class ActivationStore(BatchReader):
         Raises ValueError for batches that are empty, not 2-D, of different widths or not finite, and if `out` is not
         empty.
         """
-        import_batches(batches, out, hook_name, dtype, rows_per_shard, seed, overwrite)
+        import_batches(
+            batches,
+            out,
+            hook_name=hook_name,
+            dtype=dtype,
+            rows_per_shard=rows_per_shard,
+            seed=seed,
+            overwrite=overwrite,
+        )
         return cls.open(out)
 
     @classmethod

@@ -156,7 +156,9 @@ class ScanFolder:
         """Write all files except the codes; meta.json is the last."""
         scan = ScanInput(codes, self.tokens.numpy(), len(self.vocab), self.config)
         labels = LabelSets.gather(self.labels, scan) if self.labels else None
-        n_alive = write_tables(scan, labels, decoder, self.folder, self.advance, self.world)
+        n_alive = write_tables(
+            scan, self.folder, labels=labels, decoder=decoder, advance=self.advance, world=self.world
+        )
         self.world.first_does(lambda: self._write_rest(scan, decoder, n_alive))
 
     def _write_rest(self, scan: ScanInput, decoder: Decoder, n_alive: int) -> None:

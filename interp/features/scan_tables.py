@@ -91,7 +91,7 @@ def n_passes(config: ScanConfig, d_sae: int) -> int:
 
 
 def write_tables(
-    scan: ScanInput, labels: LabelSets | None, decoder: Decoder, folder: Path, advance: Advance, world: Processes
+    scan: ScanInput, folder: Path, *, labels: LabelSets | None, decoder: Decoder, advance: Advance, world: Processes
 ) -> int:
     """Write every table of `SCHEMAS` into `folder`. Returns how many latents fire.
 
@@ -108,7 +108,7 @@ def write_tables(
         with ExitStack() as stack:
             names = [name for name in SCHEMAS if name != "coactivations"]
             write = {name: stack.enter_context(table_writer(pieces, name)) for name in names}
-            for tables in _latent_tables(scan, labels, decoder, files, advance, world):
+            for tables in _latent_tables(scan, files, labels=labels, decoder=decoder, advance=advance, world=world):
                 for name, table in tables.items():
                     write[name](table)
             if decoder.W_dec is not None:
@@ -165,9 +165,10 @@ def _pair_tables(scan: ScanInput, files: FiringFiles, advance: Advance, world: P
 
 def _latent_tables(
     scan: ScanInput,
+    files: FiringFiles,
+    *,
     labels: LabelSets | None,
     decoder: Decoder,
-    files: FiringFiles,
     advance: Advance,
     world: Processes,
 ) -> Iterator[Tables]:

@@ -41,7 +41,9 @@ def jsonl(patterns: Sequence[str], field: str, label_field: str, size: int) -> I
     """The text under `field` of every line of JSON-lines files, labelled by `label_field`. Blank lines are skipped."""
     for pattern in patterns:
         rows = chain.from_iterable(map(_read_rows, named_files(pattern)))
-        pieces = (_cut_row(row, name, field, label_field, "jsonl", size) for name, row in rows)
+        pieces = (
+            _cut_row(row, name, field=field, label_field=label_field, source="jsonl", size=size) for name, row in rows
+        )
         yield from _check_not_empty(
             chain.from_iterable(pieces), f"{pattern} is empty: it holds no text under the field {field!r}"
         )
@@ -71,7 +73,9 @@ def huggingface(name: str, subset: str, split: str, field: str, label_field: str
 
     def pieces() -> Iterator[Document]:
         for number, row in enumerate(datasets.load_dataset(name, subset or None, split=split, streaming=True)):
-            yield from _cut_row(row, f"{name}:{number}", field, label_field, "huggingface", size)
+            yield from _cut_row(
+                row, f"{name}:{number}", field=field, label_field=label_field, source="huggingface", size=size
+            )
 
     yield from _check_not_empty(
         pieces(), f"{name}, split {split!r}, is empty: it holds no text under the field {field!r}"
@@ -140,7 +144,7 @@ def _remedy(path: str) -> str:
 
 
 def _cut_row(
-    row: Mapping[str, Any], name: str, field: str, label_field: str, source: str, size: int
+    row: Mapping[str, Any], name: str, *, field: str, label_field: str, source: str, size: int
 ) -> Iterator[Document]:
     """Divide the text of a row into documents, each with all labels of the row."""
     fields = f"its fields are {', '.join(row) or 'none'}"

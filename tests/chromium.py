@@ -90,6 +90,33 @@ UNNAMED = """(() => {
 the order of headings, ids that are there once, scrolling by keys. Those rules of axe-core that bear on such a page."""
 
 
+AIM = """(async () => {
+    const find = () => document.querySelector(%s);
+    find().scrollIntoView({ block: "nearest" });
+    let middle = null;
+    for (let was = null; ;) {
+        await new Promise(requestAnimationFrame);
+        const box = find().getBoundingClientRect();
+        middle = [box.x + box.width / 2, box.y + box.height / 2];
+        if (String(middle) === String(was)) break;
+        was = middle;
+    }
+    const aimed = document.elementFromPoint(...middle), events = ["pointerdown", "mousedown", "mouseup", "click"];
+    let isMet = null;
+    const guard = (event) => {
+        isMet ??= event.target === aimed || Boolean(find()?.contains(event.target));
+        if (!isMet) event.stopImmediatePropagation();
+    };
+    events.forEach((name) => addEventListener(name, guard, { capture: true }));
+    window.endPress = () => {
+        events.forEach((name) => removeEventListener(name, guard, { capture: true }));
+        return isMet ?? true;
+    };
+    return middle;
+})()"""
+"""Where the middle of an element is; until `endPress()`, which says whether a press has met it, no other is pressed."""
+
+
 class Chromium:
     def __init__(self, program: str, profile: Path):
         commands, self._to = os.pipe()
@@ -187,21 +214,14 @@ class Chromium:
         return self.evaluate(f"Array.from(document.querySelectorAll({json.dumps(selector)}), (e) => e.textContent)")
 
     def click(self, selector: str) -> None:
-        """Press the mouse on the middle of the first matching element, once it stands still."""
-        x, y = self.evaluate(
-            f"""(async () => {{
-                const find = () => document.querySelector({json.dumps(selector)});
-                find().scrollIntoView({{ block: "nearest" }});
-                for (let was = null; ;) {{
-                    await new Promise(requestAnimationFrame);
-                    const box = find().getBoundingClientRect();
-                    const middle = [box.x + box.width / 2, box.y + box.height / 2];
-                    if (String(middle) === String(was)) return middle;
-                    was = middle;
-                }}
-            }})()"""
-        )
-        self.click_at(x, y)
+        """Press the mouse on the middle of the first matching element, once it stands still. Where something else has
+        come there meanwhile, it notices nothing, and the press is repeated."""
+        end = time.monotonic() + SECONDS
+        while True:
+            self.click_at(*self.evaluate(AIM % json.dumps(selector)))
+            if self.evaluate("window.endPress?.() ?? true"):  # a press may have opened another document
+                return
+            assert time.monotonic() < end, f"{selector} never stands still"
 
     def click_at(self, x: float, y: float) -> None:
         self._mouse(("mousePressed", x, y), ("mouseReleased", x, y))

@@ -207,10 +207,25 @@ def test_the_search_of_the_overview_lists_matches_as_one_types_and_opens_one_by_
     browser.open(address)
     browser.evaluate(f"document.querySelector('#overview .search input').focus(); {press % 'nowhere'}")
     assert browser.text(".hits") == ["No feature fits."]
-    browser.wait("document.querySelectorAll('#overview .card .firing').length >= 5")  # the hits move no more
     browser.evaluate(press % "#7")
     browser.click(".hits li")
     browser.wait("document.getElementById('feature').dataset.latent === '7'")
+
+
+def test_a_click_meets_what_has_moved_before_the_press_and_nothing_else(browser, address, monkeypatch):
+    browser.open(address)
+    browser.evaluate("""document.body.prepend(...["one", "other"].map((id) =>
+        report.h("button", { id, onclick: () => { (window.pressed ??= []).push(id); } }, id)))""")
+    press, moved = browser.click_at, []
+
+    def move_first(x: float, y: float) -> None:
+        if not moved:
+            moved.append(browser.evaluate("document.body.prepend(document.getElementById('other'))"))
+        press(x, y)
+
+    monkeypatch.setattr(browser, "click_at", move_first)
+    browser.click("#one")
+    assert moved and browser.evaluate("pressed") == ["one"]
 
 
 def test_the_overview_leads_to_what_is_starred_or_noted_once_there_is_any(browser, address):

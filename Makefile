@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 MAKEFLAGS += --jobs=2 # lint while the tests run
 unexport PYTHONDONTWRITEBYTECODE # each process would compile what no earlier one has kept
 
-.PHONY: demo demo-quick demo-smollm2 essay evidence docs test test-newest suite check lint lint-python clean
+.PHONY: demo demo-quick demo-smollm2 essay evidence docs test test-newest suite check changed lint lint-python clean
 
 demo: $(VENV)/installed
 	$(BIN)/interp demo
@@ -48,6 +48,10 @@ suite: $(VENV)/installed-dev
 # For every edit: no tests of the analyses, nor those that look at a page or at a whole run (tests/conftest.py).
 check: lint-python $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow" --ignore tests/analyses
+
+# The same of what differs from main, and of what imports it.
+changed: lint-python $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses 2 --dist loadfile -m "not slow" --ignore tests/analyses --changed || [ $$? = 5 ] # no tests
 
 lint-python: $(VENV)/installed-dev
 	$(BIN)/ruff check .

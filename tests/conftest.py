@@ -13,6 +13,18 @@ from tests.forked import start_parent
 os.environ["HF_HUB_OFFLINE"] = "1"  # before the library is imported: no test asks the network for a model
 
 
+def pytest_addoption(parser):
+    parser.addoption("--changed", action="store_true", help="only files near what differs from main (tests/imports.py)")
+
+
+def pytest_ignore_collect(collection_path, config):
+    if config.getoption("changed") and collection_path.name.startswith("test_"):
+        from tests.imports import files_near_changes
+
+        return collection_path not in files_near_changes() or None
+    return None
+
+
 def pytest_configure():
     from interp.runtime.compiled_loops import forget_outdated_loops
 

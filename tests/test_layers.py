@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.forked import run_python
+from tests.imports import ROOT, files_near, imported_modules, module_of, modules_of_public_names
 
-ROOT = Path(__file__).parents[1]
 PACKAGES = re.findall(r"^    (\w+) {2,}", ast.get_docstring(ast.parse((ROOT / "interp/__init__.py").read_text())), re.M)
 """The packages of the library from the ground up, as the docstring of `interp` lists them."""
 JOINS = {"pipeline", "cli"}
@@ -23,18 +23,6 @@ FORBIDDEN = {"utils", "base", "common", "types", "runner", "manager"}
 
 def package_of(file: Path) -> str:
     return file.relative_to(ROOT / "interp").parts[0].removesuffix(".py")
-
-
-def imported_modules(file: Path) -> set[str]:
-    """Absolute names of all that is imported anywhere in the file: inside functions, and for type checking too."""
-    names, tree = set[str](), ast.parse(file.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{file} imports relatively; name the module in full"
-            names |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return names
 
 
 INTERP = [
@@ -67,10 +55,6 @@ def test_nothing_else_needs_the_evidence_for_claims_and_scores():
     for file in (file for folder in folders for file in folder.rglob("*.py") if "analyses" not in file.parts):
         for name in imported_modules(file):
             assert not re.match(r"analyses\.(essay|claims|scorecard)\b", name), f"{file} imports {name}"
-
-
-def module_of(file: Path) -> str:
-    return ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
 
 
 def graph_of(*packages: str) -> dict[str, set[str]]:
@@ -121,10 +105,7 @@ def files_named(cell: str) -> set[Path]:
 def test_what_is_optional_is_imported_only_where_contributing_says():
     rows = optional_files()
     assert len(rows) > 10
-    public = {}  # a name of a stub → its module
-    for stub in ROOT.glob("interp/*/__init__.pyi"):
-        for module, name in re.findall(r"from \.(\S+) import (\w+)", stub.read_text()):
-            public[f"interp.{stub.parent.name}.{name}"] = f"interp.{stub.parent.name}.{module}"
+    public = modules_of_public_names()
     every = set[Path]().union(*(files for files, _, _ in rows))
     for files, lines, importers in rows:
         modules = {module_of(file) for file in files}
@@ -209,3 +190,15 @@ def test_sources_name_no_pickle():
         for file in (ROOT / package).rglob("*.py"):
             code = "\n".join(line.split("#")[0] for line in file.read_text().splitlines())
             assert not pattern.search(code), f"{file}: {pattern.search(code)}"
+
+
+def test_near_a_change_are_the_tests_of_its_package_of_what_imports_it_and_of_what_imports_that():
+    def near(*changed: str) -> set[str]:
+        return {str(file.relative_to(ROOT / "tests")) for file in files_near({ROOT / name for name in changed})}
+
+    offsets = near("interp/codes/offsets.py")  # which text/lexer.py imports, among others
+    assert {"codes/test_codes.py", "codes/test_offsets.py", "text/test_lexer.py"} <= offsets
+    assert not {file for file in offsets if file.startswith(("checks/", "statistics/"))}
+    assert "sae/test_logs.py" in near("interp/sae/kernels/triton_kernels.py"), "which is of its package"
+    assert "test_options.py" in near("tests/test_options.py") and "test_options.py" not in offsets
+    assert near("Makefile", "interp/gone.py") == set()

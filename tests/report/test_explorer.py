@@ -821,9 +821,10 @@ def test_a_chosen_next_token_is_kept_while_the_text_leaves_it_a_probability(page
 
 def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(window, server, run):
     window.open(f"{server.address}/#feature/5")
+    window.click("#feature .write")
+    window.evaluate("document.activeElement.blur()")
     edit_notes(server.notes, server.key, {"5": {"note": ("", "another tab's")}, "6": {"star": (False, True)}})
     window.press("s")
-    window.click("#feature .write")
     window.click("#feature header textarea")
     for letter in "mine":
         window.press(letter)

@@ -131,7 +131,7 @@ def table_columns(
         Column(
             "monosemanticity", "One meaning", "probability", sorts="one meaning",
             hint="the verdict, and the probability of one meaning", means="that its firings have one meaning",
-            style="fixed", scale="share", is_compared=True, widths=ColumnWidths("9.4rem"),
+            style="fixed", scale="share", is_compared=True, widths=ColumnWidths("10.4rem"),
             values=_numbers(tested, "monosemanticity"),
             interval=(_numbers(tested, "ci_low"), _numbers(tested, "ci_high")),
         ),

@@ -355,6 +355,26 @@ def test_a_column_of_text_needs_only_its_description(browser, address):
     assert not browser.complaints and browser.unnamed() == []
 
 
+@pytest.mark.parametrize("width", [1024, 1440])
+def test_the_probability_of_an_unsure_feature_is_whole_and_a_share_stands_below_its_token(browser, address, width):
+    browser.size(width, 900)
+    browser.open(f"{address}#features")
+    browser.evaluate("report.columns.sure[3] = false")
+    assert browser.search("returned") is None
+    browser.wait("document.querySelector('.snippet.found .firing') !== null")
+    cell = "document.querySelector('tr[data-latent=\"3\"] td.monosemanticity')"
+    assert browser.evaluate(f"{cell}.textContent") == "mono, unsure1.00"
+    edges = "(e) => Math.round(e.getBoundingClientRect().right)"
+    number, end = browser.evaluate(f"[{cell}.querySelector('.number'), {cell}.firstElementChild].map({edges})")
+    assert number <= end
+    left = (
+        "(e) => { const r = document.createRange(); r.selectNodeContents(e); return r.getBoundingClientRect().left; }"
+    )
+    found = "['.firing', '.on-token'].map((part) => document.querySelector(`.snippet.found ${part}`))"
+    token, share = browser.evaluate(f"{found}.map({left})")
+    assert abs(token - share) < 4
+
+
 def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, address):
     browser.open(f"{address}#features")
     browser.wait("document.querySelector('.snippet .firing') !== null")

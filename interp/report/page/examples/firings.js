@@ -142,9 +142,8 @@ function byToken(latent, feature, atFirst) {
     further.length ? headed("Further ones on these tokens", fixed(listed(further, 0))) : null,
   ];
   const room = atFirst(N_FIRST) - top.length - N_OF_TOKEN * groups.length; // the column is filled later (feature.js)
-  const order = groups.length ? h("small.order", null, " · groups go by their strongest firing") : null;
   return h("div", null,
-    headed([titleOfAll(latent, first, shares, feature), order], fixed(listed(first, top.length))),
+    headed(titleOfAll(latent, first, shares, feature), fixed(listed(first, top.length))),
     groups.map(([, some]) => ofToken(some)),
     others.length ? onOthers() : null,
     foldedInWords(alike));

@@ -42,7 +42,8 @@ def demo_command(
     *,
     quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, in about two minutes")] = False,
     model: Annotated[
-        Literal["smollm2"] | None, Option(help="a real language model instead of the small one trained here")
+        Literal["smollm2"] | None,
+        Option(help="a real language model instead of the small one; `interp run` takes any other"),
     ] = None,
     circuits: Annotated[
         bool, Option("--circuits", help="a model of four layers, transcoders of its MLPs, and graphs of two prompts")

@@ -136,7 +136,10 @@ def train_sae_help() -> str:
     """Write the help of `train-sae`, with the registered architectures."""
     from interp.sae import ARCHITECTURES
 
-    lines = "\n".join(f"  {name:16s} {first_sentence(each)}" for name, each in ARCHITECTURES.items())
+    lines = "\n".join(
+        textwrap.fill(f"  {name:16s} {first_sentence(each)}", 100, subsequent_indent=" " * 19)
+        for name, each in ARCHITECTURES.items()
+    )
     return f"{inspect.cleandoc(train_sae_command.__doc__ or '')}\n\n\b\nArchitectures:\n{lines}"
 
 

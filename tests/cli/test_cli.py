@@ -20,7 +20,7 @@ from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
 from interp.checks.limits import Seed, check_value
 from interp.cli import COMMANDS, Terminated, main
-from interp.cli.sae_commands import field_lines
+from interp.cli.sae_commands import field_lines, first_sentence
 from interp.display.verdict_names import UNTESTED
 from interp.pipeline.stages import LINE_WIDTH, STAGES
 from interp.runtime.progress_bar import Bar
@@ -428,7 +428,9 @@ def test_train_sae_lists_the_fields_of_an_architecture(capsys):
     )
     assert main(["train-sae", "--help"]) == 0
     text = capsys.readouterr().out
-    assert all(name in text for name in ARCHITECTURES)
+    words = " ".join(text.split())
+    assert all(f" {name} {first_sentence(kind)} " in words for name, kind in LIBRARY.items())
+    assert first_sentence(LIBRARY["gated"]).endswith("et al. 2024, arXiv 2404.16014"), "a sentence has abbreviations"
 
 
 SPEAKING = """

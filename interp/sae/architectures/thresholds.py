@@ -132,8 +132,8 @@ class ReLUConfig(PenaltyConfig):
 
 @dataclass(frozen=True, kw_only=True)
 class GatedConfig(PenaltyConfig):
-    """Latents whose gate is above zero fire: the Gated SAE of Rajamanoharan et al. 2024, arXiv 2404.16014. b_gate is
-    stored in the weights as b_enc. Trained, it is a JumpReLU with the threshold b_mag − e^r b_gate."""
+    """Latents whose gate is above zero fire: the Gated SAE of Rajamanoharan et al. 2024, arXiv 2404.16014. Its b_gate
+    is stored in the weights as b_enc. Trained, it is a JumpReLU with the threshold b_mag − e^r b_gate."""
 
     architecture: ClassVar[str] = "gated"
     shardable: ClassVar[bool] = True

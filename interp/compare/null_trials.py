@@ -85,6 +85,7 @@ class NullTrials:
         self.trained_tokens: dict[str, float] = {}
 
     def add_learnt(self, name: str, sae: SAE, store: ActivationStore, hook: str) -> None:
+        assert sae.config is not None, "it was trained here"
         norms = sae.W_dec.norm(dim=1)
         parts: Iterable[CodedRows] = encode_first_rows(sae, store, hook, self.n_rows)
         if column := COMPARED_DICTIONARIES[name].match_column:
@@ -95,7 +96,7 @@ class NullTrials:
             matches = best_matches(ours[: self.n_rows].take(row_ids[both]), codes.take(both.nonzero()[:, 0]))
             self.correlations[column] = np.fmax(matches.correlation, self.correlations.get(column, np.nan))
         self.joined.add(name, sae.d_sae, parts, norms)
-        self.trained_tokens[name] = self.configs.twin.tokens
+        self.trained_tokens[name] = sae.config.tokens
 
     def add_scan(self, name: str, features: FeatureStore, trained_tokens: float) -> None:
         norms = None if features.W_dec is None else features.W_dec.norm(dim=1)

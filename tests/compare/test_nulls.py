@@ -139,17 +139,29 @@ def test_nulls_of_a_training_on_another_device_are_the_same_work(tmp_path, monke
     assert asked[0] == asked[1] and asked[0]["dictionary"] == config_to_dict(configs[0])
 
 
-def correlations_of(scanned, other, monkeypatch):
-    """Return the correlations of a scan with a dictionary on another model. other: row ids and codes."""
+def trials_of(scanned, other, monkeypatch):
+    """Return the trials of a dictionary on two other models. other: its row ids and codes."""
     monkeypatch.setattr(null_trials, "encode_first_rows", lambda *_: [other])
     trials: Any = SimpleNamespace(features=SimpleNamespace(codes=scanned), n_rows=len(scanned), correlations={})
     trials.joined = SimpleNamespace(add=lambda *_: None)
     trials.trained_tokens = {}
-    trials.configs = SimpleNamespace(twin=SimpleNamespace(tokens=1000))
-    sae: Any = SimpleNamespace(W_dec=torch.eye(other[1].d_sae), d_sae=other[1].d_sae)
+    config = TopKConfig(d_sae=8, k=2, tokens=1000)
+    sae: Any = SimpleNamespace(W_dec=torch.eye(other[1].d_sae), d_sae=other[1].d_sae, config=config)
     for name in ("shuffled model", "untrained model"):
         null_trials.NullTrials.add_learnt(trials, name, sae, None, "")
-    return trials.correlations["random_correlation"]
+    return trials
+
+
+def correlations_of(scanned, other, monkeypatch):
+    """Return the correlations of a scan with a dictionary on another model."""
+    return trials_of(scanned, other, monkeypatch).correlations["random_correlation"]
+
+
+def test_a_null_is_told_with_the_tokens_that_it_learnt_from(monkeypatch):
+    """A registered null may learn from fewer than the others."""
+    codes = SparseCodes.from_dense(torch.rand(12, 3))
+    trials = trials_of(codes, (torch.arange(12), codes), monkeypatch)
+    assert trials.trained_tokens == {"shuffled model": 1000, "untrained model": 1000}
 
 
 def test_the_match_of_a_latent_that_is_silent_where_the_nulls_are_judged_is_not_known(monkeypatch):

@@ -186,12 +186,13 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   function spread() {
     const { scale } = scatter.view;
     if (tried.scale === scale) return tried.latents;
-    /** @type {Map<string, number[]>} */
+    /** @type {Map<number, number[]>} */
     const squares = new Map();
     for (const latent of selectedLatents()) {
       const k = placeOf.get(latent);
       if (k === undefined) continue;
-      const square = [points.x, points.y].map((axis) => Math.floor((axis[k] * scale) / BETWEEN)).join();
+      const [across, up] = [points.x, points.y].map((axis) => Math.floor((axis[k] * scale) / BETWEEN));
+      const square = 1000 * across + up;
       const some = squares.get(square) ?? [];
       if (some.length === TRIED_EACH || !regions.isAtHome(null, points.x[k], points.y[k])) continue;
       if (isNamedByLabel(latent) || hasSenses(latent) || labelOrCaptionText(latent).length > BRIEF) continue;

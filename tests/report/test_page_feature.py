@@ -409,6 +409,15 @@ def test_an_effect_stands_in_the_head_of_each_feature_that_was_ablated(browser, 
     )
 
 
+def test_the_head_has_the_density_of_a_feature_that_fires(browser, address):
+    browser.open(f"{address}#feature/3")
+    assert re.fullmatch(r"density [\d.]+ %", browser.text("#feature .name .density")[0])
+    dead = "report.loadFeature(3).then(({ facts }) => Object.assign(facts, { n_active: 0, density: null }))"
+    browser.evaluate(f"{dead}.then(() => report.feature.show(document.getElementById('feature'), '3'))")
+    browser.wait("document.querySelector('#feature .missing')?.textContent.startsWith('This feature fired on none')")
+    assert browser.text("#feature .name .density") == []
+
+
 def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, address):
     browser.open(f"{address}#feature/2")
     assert browser.text("#feature .lead dt") == ["Points like"], "no token is raised more than by chance"

@@ -172,7 +172,8 @@ function heading(latent, feature) {
       ranked ? probability(latent) : null,
       learnt(latent),
       effect(latent),
-      h("span.density", null, term("density"), ` ${format.share(feature.facts.density)}`),
+      feature.facts.n_active
+        ? h("span.density", null, term("density"), ` ${format.share(feature.facts.density)}`) : null,
       within(latent, feature),
       senses(latent)),
     feature.facts.n_active ? leadElement(latent, feature, ...nearby(latent, feature)) : null);

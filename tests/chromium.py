@@ -176,6 +176,11 @@ class Chromium:
         self.send("Page.navigate", url=address)
         self.wait(READY)
 
+    def open_once(self, address: str) -> None:
+        """Load a page unless it is open, in whichever state: for functions of its scripts that read none."""
+        if not self.evaluate(f"location.href.split(/[?#]/)[0] === {json.dumps(address)}"):
+            self.open(address)
+
     def go(self, place: str) -> None:
         """Go to another view of the page that is open, by what follows # in its address, and wait until it is drawn.
         What was changed on the page stays."""

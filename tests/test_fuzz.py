@@ -117,7 +117,7 @@ def test_a_damaged_file_is_refused_by_name_with_its_remedy(copied, tmp_path, cap
 def test_values_that_are_none_are_refused_in_a_configuration(tmp_path):
     rng, file, refused = Random(2), tmp_path / "c.toml", 0
     whole = tomli_w.dumps(SECTIONS).encode()
-    for number in range(300):
+    for number in range(100):
         sections = json.loads(json.dumps(SECTIONS))
         section = rng.choice(list(sections))
         sections[section][rng.choice([*sections[section], "nonsense"])] = rng.choice(HOSTILE)
@@ -128,7 +128,7 @@ def test_values_that_are_none_are_refused_in_a_configuration(tmp_path):
         except (ValueError, OSError) as error:
             refused += 1
             assert one_line(error) and is_expected(error)
-    assert refused > 150
+    assert refused > 50
 
 
 def test_values_that_are_none_are_refused_in_what_a_run_left(copied, tmp_path, capsys, monkeypatch):

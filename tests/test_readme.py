@@ -52,8 +52,8 @@ def test_comparing_texts_and_probing_run(tiny_run, capsys):
 def test_the_steps_for_a_users_model_run(folder):
     model = write_foreign("llama", folder / "model")
     small = {"[...]": TEXTS, "HuggingFaceTB/SmolLM2-135M": model, "blocks.15.": "blocks.1.", "n_ctx=128": "n_ctx=24"}
-    run_block("load_model(", **small, **{"d_sae=8192, k=32, tokens=4_000_000": "d_sae=48, k=4, tokens=20_000"})
-    assert (folder / "page" / "index.html").is_file() and interp.load_sae(folder / "sae").d_sae == 48
+    run_block("load_model(", **small, **{"d_sae=8192, k=32, tokens=4_000_000": "d_sae=16, k=2, tokens=4_000"})
+    assert (folder / "page" / "index.html").is_file() and interp.load_sae(folder / "sae").d_sae == 16
 
 
 def test_every_block_is_run():

@@ -145,6 +145,7 @@ def shell():
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_notebooks_run_and_show(path, tiny_run, shell, tmp_path, monkeypatch):
     smaller = {"../../runs/demo": str(tiny_run.path), "1_000_000": "5_000", "400_000": "5_000"}
+    smaller |= {'"*.py"': '"a*.py"', "d_sae=256": "d_sae=48", "tokens=200_000": "tokens=20_000"}
     monkeypatch.setattr("interp.figures.saving.write_images", lambda figures: [file.touch() for file in figures])
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(ANALYSES)

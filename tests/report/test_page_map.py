@@ -203,7 +203,7 @@ def contours(browser, levels: list[float], *groups: str, every: str | None = Non
 
 def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
     """Two crowds and one lonely point, about which no line is drawn."""
-    browser.open(f"{address}#map")
+    browser.open_once(address)
     crowds = "[...square(0, 0), ...square(3, 1), [1.9, 3.9], [4, 4]]"
     [[wide, dense]] = contours(browser, [0.03, 0.5], crowds)
     assert len(dense) == 2
@@ -214,7 +214,7 @@ def test_contours_are_closed_lines_around_what_is_not_small(browser, address):
 
 
 def test_of_two_groups_that_lie_over_each_other_each_has_the_places_that_are_more_its_own(browser, address):
-    browser.open(f"{address}#map")
+    browser.open_once(address)
     groups = "[...square(0), ...square(0.5)]", "[...square(1), ...square(1.5)]"
     [[[left]], [[right]]] = contours(browser, [0.1], *groups)
     [[[alone]]] = contours(browser, [0.1], groups[0])
@@ -452,7 +452,7 @@ def test_the_colours_of_densities_are_not_spent_on_the_few_that_are_far_rarer(br
 
 def test_a_region_is_where_a_group_is_at_home_not_where_all_are_dense(browser, address):
     """A group spread evenly, of which half lies in a crowd of others, is at home outside the crowd."""
-    browser.open(f"{address}#map")
+    browser.open_once(address)
     own = "[...square(0), ...square(3)]"
     [[[line]]] = contours(browser, [0.5], own, every=f"[...{own}, ...square(3), ...square(3), ...square(3)]")
     xs = [x for x, _ in line]
@@ -605,7 +605,7 @@ def test_on_a_phone_a_tapped_feature_lies_over_the_bottom_and_is_closed_again(br
 
 
 def test_points_are_discs_in_their_colours_the_later_over_the_earlier(browser, address):
-    browser.open(f"{address}#map")
+    browser.open_once(address)
     drawn = """(() => {
         const canvas = report.h("canvas", { width: 40, height: 20 });
         const points = report.pointPainter(canvas, Float32Array.of(-1, 0, 1, 0.5, 5, 5));
@@ -786,7 +786,7 @@ def test_a_name_that_fails_keeps_no_other_from_being_shown(browser, address):
 
 
 def test_a_line_crosses_a_box_only_where_it_enters_it(browser, address):
-    browser.open(f"{address}#map")
+    browser.open_once(address)
     crosses = "report.crosses([[0, 0], {}], {})"
     for to, box, is_crossed in [
         ([10, 10], [4, 4, 6, 6], True),

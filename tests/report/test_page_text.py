@@ -3,10 +3,7 @@
 import json
 import re
 
-import numpy as np
-
 from interp.report.byte_words import readings
-from interp.report.json_text import format_percent
 from tests.report.planted_page import (
     N_SEQ,
     SPLIT,
@@ -70,7 +67,7 @@ def test_shading_separates_strong_from_weak_activations_on_a_dark_screen(browser
 
 
 def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_characters(browser, address):
-    browser.open(f"{address}#feature/3")
+    browser.open_once(address)
     script = "Array.from(%s.querySelectorAll('[data-script]'), (e) => e.dataset.script)"
     rule = json.dumps([["в"], ", ", ["β"], " or ", ["ا"]])
     assert browser.evaluate(script % f"report.ruleElement({rule})") == ["Cyrillic", "Arabic alef"]
@@ -78,12 +75,6 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     signs = "[' ', ' a'].map((token) => report.tokenElement(token).querySelectorAll('.run.space').length)"
     assert browser.evaluate(signs) == [1, 0], "a space alone has a sign of its own"
     assert browser.evaluate("report.tokenElement('\\u0651').dataset.script") == "shadda"
-
-
-def test_shares_are_written_as_in_python(browser, address):
-    browser.open(f"{address}#overview")
-    shares = (10 ** np.random.default_rng(0).uniform(-7, 0, 2000)).tolist()
-    assert browser.evaluate(f"{shares}.map(report.format.percent)") == [format_percent(share) for share in shares]
 
 
 def test_parts_of_characters_are_drawn_as_python_tells_them_and_copied_as_their_bytes(browser, address):
@@ -225,7 +216,7 @@ def test_the_firings_of_a_card_are_on_different_tokens_and_the_strongest_first(b
 
 
 def test_a_rule_that_a_line_may_cut_has_a_tip_with_all_of_it(browser, address):
-    browser.open(f"{address}#feature/3")
+    browser.open_once(address)
     tip = "report.ruleElement({}).getAttribute('title')"
     long = "lower-case tokens in Latin script within 8 tokens after "
     assert browser.evaluate(tip.format(json.dumps([long, ["x"]]))) == f'{long}"x"'
@@ -247,7 +238,7 @@ def test_what_a_feature_fires_with_is_whole(browser, address):
 
 
 def test_a_token_whose_quotes_would_be_hard_to_tell_stands_in_a_box(browser, address):
-    browser.open(f"{address}#feature/3")
+    browser.open_once(address)
     boxed = "Array.from(report.ruleElement({}).querySelectorAll('.short.token'), (e) => e.textContent)"
     rule = [["'s"], ", ", ["don't"], ", ", ["a'"], " or ", ['b"']]
     assert browser.evaluate(boxed.format(json.dumps(rule))) == ['b"'], "beside which quotes are hard to tell"

@@ -146,8 +146,8 @@ def table_columns(
         Column("top_token", "Commonest token", sorts="commonest token", ascends=True),
         Column(
             "f1", "F1", "held out", sorts="F1 of rule or label",
-            hint="F1 on held-out text of the rule or label that the row tells, or of each sense; of whole words, on "
-            "all text",
+            hint="F1 on held-out text of the rule or label that the row tells, or of each sense; of tokens or whole "
+            "words, on all text",
             style="fixed", scale="share", is_compared=True, widths=ColumnWidths("4rem", "3.3rem"),
             values=f1,
         ),

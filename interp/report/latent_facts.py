@@ -1,45 +1,52 @@
-"""Gather what is known of each latent for its caption.
+"""Gather what is known of each latent for its name.
 
 In: features and ranking, with one row per latent (also dead latents), in the same order, the senses, and the stored
 firings. Out: `naming.LatentFacts`.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from interp.display.segments import Segment, to_text
+from interp.display.segments import Segments
 from interp.display.verdict_names import ONE_MEANING_VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.report.columns import Commonest, values_of
 from interp.report.contexts import Labels
 from interp.report.json_text import number
 from interp.report.naming import (
-    GOOD_F1,
     MOST,
-    WEAK_F1,
-    LabelFacts,
+    N_LISTED,
+    N_STRONGEST,
+    Described,
+    Description,
     LatentFacts,
-    RuleFacts,
-    SenseFacts,
-    Surroundings,
-    TokenFacts,
+    growing_lists,
+    share_among,
 )
-from interp.report.rule_reader import RuleReader, in_brief, with_main_tokens
+from interp.report.rule_reader import RuleReader
 from interp.report.strongest_firings import shared_by_strongest
-from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, without_itself
+from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, tokens_at, without_itself
 from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
+from interp.text.predicate_kinds import TOPIC
 from interp.text.rules import read_rule
 from interp.text.short_rules import Clause, segments_of
 
-MIN_LIFT = 2
-"""How much larger the share of a kind of text is in the firings than in all text, where it is told."""
-N_STRONGEST = 8
-"""Number of strongest firings whose tokens a caption may name."""
+
+class Surroundings(NamedTuple):
+    """The kind of text in which most firings of a latent lie."""
+
+    label: str
+    share: float
+    """The share of its firings in it."""
+    name: str
+    """What the label is called (`label_names`)."""
+    lift: float
+    """How much larger that share is than that of all text."""
 
 
 def latent_facts(
@@ -60,104 +67,120 @@ def latent_facts(
     kinds: `surroundings`; one that is as common in other text is not told.
     senses: `verdict_evidence.senses_of`.
     strongest: `verdict_evidence.firings_by_strength`."""
-    vocab = features.vocab
-    tokens = features.tokens.reshape(-1).numpy()
-
-    def texts_at(rows: Sequence[int]) -> list[str]:
-        return [vocab[tokens[row]] for row in rows[:N_STRONGEST]]
-
+    rows = {latent: list(firings)[:N_STRONGEST] for latent, firings in strongest.items()}
+    texts = {latent: tokens_at(features, own) for latent, own in rows.items()} if features.has_text else {}
     n_active = table["n_active"].tolist()
-    n_anywhere = Counter[str]()
-    for token, n in enumerate(np.bincount(tokens, minlength=len(vocab)).tolist() if features.has_text else ()):
-        n_anywhere[vocab[token]] += n
-    whole = whole_words(features, n_active) if features.has_text else {}
-    labels = _labels(table, label_names)
-    rows_of = {latent: list(firings) for latent, firings in strongest.items()}
-    in_common = shared_by_strongest(features, rows_of, whole, read.counts, masks, label_names)
-    kinds = {latent: kind for latent, kind in kinds.items() if kind.lift >= MIN_LIFT}
-    rows: Iterable[Any] = ranking.itertuples(index=False)
+    kinds = {latent: kind for latent, kind in kinds.items() if kind.lift * MOST >= 1}
     written = zip(ranking["explanation"], ranking["explanation_json"], strict=True)
-    rules = [read_rule(words, rule) for words, rule in written]
+    measured = [read(latent, read_rule(words, rule)) for latent, (words, rule) in enumerate(written)]
+    shown = [in_brief(clauses, kinds.get(latent)) for latent, clauses in enumerate(measured)]
+    ways: list[Mapping[int, Sequence[Description]]] = [
+        _by_label(table, rows, masks, label_names),
+        whole_words(features, n_active, texts) if features.has_text else {},
+        _by_tokens(features, n_active, commonest, texts, read) if features.has_text else {},
+        _by_rule(ranking, shown),
+    ]
+    in_common = shared_by_strongest(features, rows, read.counts, masks, label_names) if features.has_text else {}
     has_one_meaning = ranking["verdict"].isin(ONE_MEANING_VERDICTS)
-    shared = {
-        j: without_itself(atom, texts_at(rows_of.get(j, [])))
-        for j, atom in most_shared(ranking[has_one_meaning & (ranking["shared_share"] >= MOST)]).items()
-    }
+    shared = most_shared(ranking[has_one_meaning & (ranking["shared_share"] >= MOST)])
+    shared = {latent: atom for latent, atom in shared.items() if atom.subject != TOPIC}
 
-    def on_main_token(latent: int) -> list[Clause] | None:
-        is_most = max(commonest.shares[latent], default=0) >= MOST
-        rule = with_main_tokens(rules[latent], commonest.tokens[latent][:1]) if is_most else None
-        return None if rule is None else read(latent, rule)
+    def on_strongest(latent: int, own: Sequence[str]) -> Segments:
+        commonest = [text for text, _ in Counter(own).most_common(N_LISTED)]
+        where = in_common.get(latent) or ([f"in {kinds[latent].name}"] if latent in kinds else [])
+        return [*read.tokens(latent, commonest), *([" ", *where] if where else [])] if own else []
+
+    def otherwise(latent: int) -> Segments:
+        if latent in shared:
+            return ["mostly ", *segments_of(read(latent, without_itself(shared[latent], texts.get(latent, []))))]
+        if texts.get(latent):
+            return ["most strongly ", *on_strongest(latent, texts[latent])]
+        return ["No label describes where it fires." if n_active[latent] else "It never fired."]
+
+    def of_sense(latent: int, sense: Mapping[str, Any]) -> Described:
+        words = segments_of(read.of_sense(latent, sense, described_by(sense)))
+        has_rule = is_described_by_rule(sense) and sense["f1"] is not None
+        own = tokens_at(features, sense["strongest"][:N_STRONGEST]) if features.has_text else []
+        told: Segments = ["most strongly ", *on_strongest(latent, own)] if own else ["no rule"]
+        return Described(
+            descriptions=[Description("rule", words, sense["f1"])] if has_rule else [],
+            otherwise=words or told,
+            share=sense["share"],
+        )
+
+    def of_several(latent: int) -> list[Described]:
+        told = [] if has_one_meaning[latent] else [of_sense(latent, one) for one in senses.get(latent, [])]
+        return told if sum(MOST if one.share is None else one.share for one in told) >= MOST else []
 
     return [
         LatentFacts(
-            has_text=features.has_text,
-            fires=n_active[j] > 0,
-            rule=rule_facts(
-                read(j, rules[j]),
-                kinds.get(j),
-                with_token=on_main_token(j),
-                in_common=in_common.get(j, []),
-                f1=number(row.explanation_f1),
-                precision=number(row.explanation_precision),
-                at_strongest=number(_recall_at_strongest(row.explanation_precision, row.explanation_f1_by_interval), 2),
-            ),
-            label=labels.get(j),
-            senses=[
-                SenseFacts(
-                    clauses=read.of_sense(j, one, described_by(one)),
-                    f1=one["f1"] if is_described_by_rule(one) else None,
-                    share=one["share"],
-                    tokens=TokenFacts(strongest=texts_at(one["strongest"])),
-                )
-                for one in ([] if has_one_meaning[j] else senses.get(j, []))
-            ],
-            whole=whole.get(j),
-            tokens=TokenFacts(
-                texts=commonest.tokens[j],
-                shares=commonest.shares[j],
-                anywhere=[n_anywhere[text] / n_active[j] for text in commonest.tokens[j]],
-                strongest=texts_at(rows_of.get(j, [])),
-            ),
-            kind=kinds.get(j),
-            shared=read(j, shared[j]) if j in shared else (),
-            shared_share=number(row.shared_share) or 0,
-            shared_by_strongest=in_common.get(j, []),
-            reader=read.bytes_of(j),
+            descriptions=[one for way in ways for one in way.get(latent, ())],
+            otherwise=otherwise(latent),
+            strongest=on_strongest(latent, texts.get(latent, [])),
+            in_common=in_common.get(latent, []),
+            senses=of_several(latent),
+            rule=shown[latent],
+            measured=None if shown[latent] == measured[latent] else measured[latent],
         )
-        for j, row in enumerate(rows)
+        for latent in range(len(table))
     ]
 
 
-def rule_facts(
-    clauses: list[Clause],
-    kind: Surroundings | None,
-    *,
-    f1: float | None,
-    precision: float | None,
-    at_strongest: float | None,
-    with_token: list[Clause] | None = None,
-    in_common: Sequence[Segment] = (),
-) -> RuleFacts:
-    """Return what is known of a rule in short, as it is shown of a latent that fires in this kind of text.
-    with_token: the rule with the token on which MOST firings are, where it names none.
-    in_common: what its strongest firings have in common, which a rule with a low F1 is shown with."""
-    is_told = kind is not None or (bool(in_common) and (f1 or 0) < WEAK_F1)
-    short = in_brief(with_token or clauses, is_told=is_told)
-    left_out = [one for one in clauses if one not in short]
-    tells_kind = any(one.is_of_text for one in short)
-    tells_kind |= kind is not None and kind.name.lower() in to_text(segments_of(short)).lower()
-    names_tokens = bool(short) and short[0].names_tokens
-    tells_less = not names_tokens or (f1 or 0) < GOOD_F1 or any(one.is_of_text for one in left_out)
-    return RuleFacts(
-        clauses=short,
-        measured=None if short == clauses else clauses,
-        has_main_token=with_token is not None,
-        f1=f1,
-        precision=precision,
-        needs_kind=tells_less and not tells_kind,
-        at_strongest=at_strongest,
-    )
+def _by_label(
+    table: pd.DataFrame, strongest: Mapping[int, Sequence[int]], masks: Labels, names: Mapping[str, str]
+) -> dict[int, list[Description]]:
+    """Return each latent with the label that it detects best. strongest: the rows of its strongest firings."""
+    described = {}
+    holds = {label: np.asarray(mask).reshape(-1) for label, mask in masks.items()}
+    best, f1 = values_of(detected_labels(table).to_frame("label"), "label"), values_of(table, "best_label_f1")
+    for latent, label in enumerate(best):
+        if label is None:
+            continue
+        rows = strongest.get(latent, []) if label in holds else []
+        at_strongest = float(holds[label][rows].mean()) if rows else 1
+        described[latent] = [Description("label", [names[label]], number(f1[latent]), at_strongest)]
+    return described
+
+
+def _by_tokens(
+    features: FeatureStore,
+    n_active: Sequence[int],
+    commonest: Commonest,
+    strongest: Mapping[int, Sequence[str]],
+    read: RuleReader,
+) -> dict[int, list[Description]]:
+    """Return the tokens that each latent fires on. strongest: the tokens of its strongest firings."""
+    n_anywhere = Counter[str]()
+    ids = features.tokens.reshape(-1).numpy()
+    for text, n in zip(features.vocab, np.bincount(ids, minlength=len(features.vocab)).tolist(), strict=True):
+        n_anywhere[text] += n
+    described = {}
+    for latent, (texts, shares) in enumerate(zip(commonest.tokens, commonest.shares, strict=True)):
+        known = zip(texts, shares, strict=True)
+        counts = {text: (share, n_anywhere[text] / n_active[latent]) for text, share in known}
+        described[latent] = [
+            Description("tokens", read.tokens(latent, listed), f1, share_among(strongest.get(latent, []), listed))
+            for listed, f1 in growing_lists(counts)
+        ]
+    return described
+
+
+def _by_rule(ranking: pd.DataFrame, shown: Sequence[Sequence[Clause]]) -> dict[int, list[Description]]:
+    """Return the rule of each latent. shown: each as it is shown."""
+    columns = ("explanation_f1", "explanation_precision", "explanation_f1_by_interval")
+    scores = zip(*(ranking[name] for name in columns), strict=True)
+    return {
+        latent: [Description("rule", segments_of(clauses), number(f1), _recall_at_strongest(precision, by_interval))]
+        for latent, (clauses, (f1, precision, by_interval)) in enumerate(zip(shown, scores, strict=True))
+        if clauses
+    }
+
+
+def in_brief(rule: Sequence[Clause], kind: Surroundings | None) -> list[Clause]:
+    """Return a rule without the kinds of text that it tells by their commonest tokens, which nobody takes in: in their
+    place stands the one in which most firings are, if that is known."""
+    of_text = f"in {kind.name}" if kind else "in some kinds of text"
+    return [Clause(None, [of_text]) if one.is_told_by_tokens else one for one in rule]
 
 
 def detected_labels(table: pd.DataFrame) -> pd.Series:
@@ -179,17 +202,9 @@ def surroundings(features: FeatureStore, names: Mapping[str, str]) -> dict[int, 
     }
 
 
-def _labels(table: pd.DataFrame, names: Mapping[str, str]) -> dict[int, LabelFacts]:
-    """Return the label that each latent detects best, with its F1."""
-    best = values_of(detected_labels(table).to_frame("label"), "label")
-    f1 = values_of(table, "best_label_f1")
-    return {j: LabelFacts(name=names[label], f1=number(f1[j])) for j, label in enumerate(best) if label}
-
-
 def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:
-    """Return the recall R in the highest interval of the activation, from its F1 = 2 P R / (P + R). NaN if no held-out
+    """Return the recall R in the highest interval of the activation, from its F1 = 2 P R / (P + R). 1 if no held-out
     firing lies in it, or if the ranking has no intervals."""
-    if not isinstance(f1_by_interval, Sequence | np.ndarray) or not len(f1_by_interval):
-        return np.nan
-    f1 = float(f1_by_interval[-1])
-    return min(f1 * precision / (2 * precision - f1), 1) if f1 else f1
+    known = f1_by_interval if isinstance(f1_by_interval, Sequence | np.ndarray) else []
+    f1 = float(known[-1]) if len(known) else np.nan
+    return 1 if np.isnan(f1) else min(f1 * precision / (2 * precision - f1), 1) if f1 else f1

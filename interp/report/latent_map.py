@@ -22,7 +22,7 @@ from interp.checks.errors import InterpError
 from interp.display.segments import to_text, tokens_of
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
-from interp.report.naming import LatentFacts, label_tells_more
+from interp.report.naming import LatentFacts, name_of
 from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.directions import unit_rows
 from interp.text.predicate_kinds import AROUND, SUBJECT, TOPIC
@@ -78,7 +78,7 @@ def map_payload(
         "y": y,
         "way": "UMAP" if len(latents) >= MIN_FOR_UMAP else "PCA",
         "names": map_names(
-            points, [kinds[latent] for latent in latents], [facts[latent].rule.clauses for latent in latents], seed=seed
+            points, [kinds[latent] for latent in latents], [facts[latent].rule for latent in latents], seed=seed
         ),
         "deciders": DECIDERS,
         "decides": [DECIDERS.index(what_decides(facts[latent])) for latent in latents],
@@ -89,10 +89,10 @@ def what_decides(latent: LatentFacts) -> str:
     """Return which of DECIDERS the rule of a latent names, or the label that describes it better: of what it says
     beside the token, the first."""
     alone, around, text, place, nothing = DECIDERS
-    if label_tells_more(latent):
+    if name_of(latent).kind == "label":
         return text
-    atoms = [clause.atom for clause in latent.rule.measured or latent.rule.clauses if clause.atom is not None]
-    if not atoms or (latent.rule.f1 or 0) < MIN_F1:
+    atoms = [clause.atom for clause in latent.measured or latent.rule if clause.atom is not None]
+    if not atoms or all(one.rank < MIN_F1 for one in latent.descriptions if one.kind == "rule"):
         return nothing
     subject = next((atom.subject for atom in atoms if atom.subject != SUBJECT), SUBJECT)
     if subject == SUBJECT:

@@ -41,11 +41,11 @@ from interp.report.contexts import (
 )
 from interp.report.inputs import ReportInputs
 from interp.report.label_names import label_names
-from interp.report.latent_facts import detected_labels, latent_facts, surroundings
+from interp.report.latent_facts import Surroundings, detected_labels, latent_facts, surroundings
 from interp.report.latent_map import map_payload
 from interp.report.latent_pairs import common_properties, pairs_shown
 from interp.report.meaning_learnt_effect import effect_accounts, question_shares
-from interp.report.naming import LatentFacts, Surroundings
+from interp.report.naming import LatentFacts
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
 from interp.report.page_order import OverviewExample, overview_examples, page_order, shares_in_words, with_next
@@ -162,8 +162,8 @@ class PageData:
             "explanation": explanations(verdicts),
             "script": {latent: self.read.bytes_of(latent).script for latent in range(self.features.d_sae)},
             "shared": {j: to_json_text(segments_of(self.read(j, atom))) for j, atom in most_shared(verdicts).items()},
-            "caption": {
-                latent: to_json_text([one.title, one.below, one.measured]) for latent, one in enumerate(self.captions)
+            "measured": {
+                latent: to_json_text(one.measured) for latent, one in enumerate(self.captions) if one.measured
             },
             "evidence": self.evidence.rows,
         }

@@ -22,7 +22,8 @@ from interp.display.segments import (
 )
 from interp.effects.graph_nodes import GraphNodes
 from interp.report.json_text import unpack
-from interp.report.short_names import NO_CLEAR_SENSES, short_name
+from interp.report.naming import MOST
+from interp.report.short_names import short_name
 
 _N_TOKENS = 3
 """Number of tokens that are listed."""
@@ -36,13 +37,12 @@ class LatentName(NamedTuple):
     tokens: Sequence[str] = ()
     """The tokens on which it fires most, the commonest first."""
     is_sure: bool = True
-    """Whether the short name may be true of any firing: it neither lists tokens nor leaves out senses, and is no label
-    that fails for many of them."""
+    """Whether the short name may be true of any firing: it neither lists tokens nor leaves out senses, and its F1 is
+    MOST or more."""
 
     def at(self, token: str) -> str:
         """Return the name of the latent where it fires on this token: the senses that list it; else its commonest
-        tokens, if it is one of them; else the short name, or where that tells nothing the commonest tokens, with
-        "usually", if it does not hold there."""
+        tokens, if it is one of them; else the short name, with "usually", if it does not hold there."""
         if senses := [each for each in self.senses if token in each[1]]:
             in_words = to_text([Token(token)])
             return "; ".join(words if in_words in words else _with_first(token, tokens) for words, tokens in senses)
@@ -50,9 +50,7 @@ class LatentName(NamedTuple):
             return self.short
         if token in self.tokens:
             return _with_first(token, self.tokens)
-        if self.short != NO_CLEAR_SENSES:
-            return f"usually {self.short}"
-        return f"usually {_listing(self.tokens)}" if self.tokens else self.short
+        return f"usually {self.short}"
 
 
 def _with_first(token: str, tokens: Sequence[str]) -> str:
@@ -69,7 +67,7 @@ def names_of_page(folder: str | Path) -> list[LatentName]:
     """Return the name of each latent of the page in a folder."""
     script = (Path(folder) / "data" / "table.js").read_text(encoding="utf-16")
     columns = json.loads(unpack(json.loads(script[script.index(",") + 1 : script.rindex(")")])))["columns"]
-    rows = zip(*(columns[name] for name in ("text", "short", "brief", "rule", "tokens")), strict=True)
+    rows = zip(*(columns[name] for name in ("text", "short", "brief", "rule", "tokens", "f1")), strict=True)
     return [_name_of(*row) for row in rows]
 
 
@@ -85,17 +83,19 @@ def names_at_nodes(graph: GraphNodes, names: Mapping[str, Sequence[LatentName]])
     }
 
 
-def _name_of(whole: str, short: list, brief: list | None, rule: list, tokens: Sequence[str]) -> LatentName:
+def _name_of(
+    whole: str, short: list, brief: list | None, rule: list, tokens: Sequence[str], f1: float | None
+) -> LatentName:
     """Make the name of a latent from the JSON of its row of the table."""
     parts = {kind: content for part in brief or () if isinstance(part, dict) for kind, content in part.items()}
     in_short = short[0]["sense"][1] + short[1:] if isinstance(short[0], dict) else short
     name = LatentName(whole, to_text(_segments(in_short)), tokens=tokens)
     if "senses" in parts:
         rules = [rule for rule, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
-        senses = [(to_text(short_name(_segments(rule), [])), list(_listed(rule, rule))) for rule in rules if rule]
+        senses = [(to_text(short_name([_segments(rule)])), list(_listed(rule, rule))) for rule in rules]
         return name._replace(senses=senses, is_sure=False)
     listed = list(_listed(brief or rule, rule))
-    return name._replace(senses=[(name.short, listed)], is_sure=not listed and parts.get("label", ("", True))[1])
+    return name._replace(senses=[(name.short, listed)], is_sure=not listed and (f1 or 0) >= MOST)
 
 
 def _listed(segments: list, rule: list) -> Iterator[str]:

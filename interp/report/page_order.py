@@ -21,7 +21,7 @@ from interp.display.verdict_names import (
     SINGLE_TOKEN,
 )
 from interp.features.feature_store import FeatureStore
-from interp.report.naming import LABEL_MARGIN
+from interp.report.naming import MARGIN
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.predicate_kinds import AROUND
 from interp.text.rules import Rule, first_tokens, read_rule
@@ -100,7 +100,7 @@ def overview_examples(
     low = low[low > 0]
     readable = worth_a_look(ranking.assign(token_entropy=table.get("token_entropy")), len(ranking))
     label_f1 = table["best_label_f1"].fillna(0) if "best_label_f1" in table else pd.Series(0.0, table.index)
-    ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - LABEL_MARGIN)]
+    ruled = [j for j in readable if label_f1[j] < max(MIN_F1, ranking["explanation_f1"][j] - MARGIN)]
 
     def rule_of(latent: int) -> Rule:
         row = ranking.loc[latent]

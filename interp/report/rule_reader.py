@@ -13,6 +13,7 @@ from interp.display.segments import (
     LIKE,
     SEPARATORS,
     Segment,
+    Segments,
     Token,
     TokenGroup,
     TokenList,
@@ -22,14 +23,15 @@ from interp.display.segments import (
 )
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, byte_readers, script_of
-from interp.report.naming import NEARLY_ALL
 from interp.report.short_names import shortened
 from interp.report.verdict_evidence import described_by, is_described_by_rule
-from interp.text.predicate_kinds import AROUND, LABEL, SUBJECT, TOPIC
+from interp.text.predicate_kinds import LABEL, SUBJECT
 from interp.text.rules import Atom, Rule
 from interp.text.short_rules import Clause, clauses_of, segments_of
 from interp.text.vocabulary import Wording
 
+NEARLY_ALL = 0.9
+"""Share of the firings on tokens of one family from which on a rule names this."""
 MAX_MAIN = 2
 """Tokens that stand before what is around them in the rule of a sense."""
 OFFSETS = {SUBJECT: 0, "token -1": -1, "token 1": 1}
@@ -73,6 +75,12 @@ class RuleReader:
         named = [[_name_parts_alone(one, bytes_) for one in clause.segments] for clause in clauses]
         read = [map_tokens(segments, lambda token: bytes_.token(token.text)) for segments in named]
         return [clause._replace(segments=segments) for clause, segments in zip(clauses, read, strict=True)]
+
+    def tokens(self, latent: int, texts: Sequence[str]) -> Segments:
+        """Return a list of tokens; those that differ in the space before them stand there once, without it."""
+        shortest = {text.strip() or text: text for text in sorted(texts, key=len, reverse=True)}
+        told = dict.fromkeys(shortest[text.strip() or text] for text in texts)
+        return segments_of(self(latent, Atom("token", (), tuple((Token(text),) for text in told))))
 
     def _noun(self, latent: int, bytes_: ByteReader) -> str:
         """Return what nearly all tokens are on which a latent fires: "numbers"."""
@@ -152,17 +160,6 @@ def _token_counts(features: FeatureStore) -> dict[tuple[int, int | None], dict[s
     for latent, offset, token, n in tokens.itertuples(index=False, name=None):
         counts.setdefault((latent, offset), {})[features.vocab[token]] = n
     return counts
-
-
-def in_brief(clauses: list[Clause], *, is_told: bool) -> list[Clause]:
-    """Return a rule without what a reader cannot take in: kinds of text, of which it lists many or tells the commonest
-    tokens, if it names tokens or it is told otherwise where the latent fires; and what stands somewhere before, if it
-    says two other things."""
-    near = [one.atom for one in clauses if one.atom is not None and one.atom.subject not in (AROUND, TOPIC)]
-    is_told = is_told or any(atom.tokens for atom in near)
-    kept = [one for one in clauses if not one.is_list_of_texts] if is_told else clauses
-    others = [one for one in kept if one.atom is None or one.atom.subject != AROUND]
-    return others if sum(one.atom is not None for one in others) > 1 else kept
 
 
 def with_main_tokens(rule: Rule, texts: Sequence[str]) -> Rule | None:

@@ -1,20 +1,18 @@
 """Shorten what names a latent, for a point of the map, a node of a graph or a row of a figure.
 
-In: the caption of a latent and its rule, as segments. Out: a few words and tokens that fit in ROOM letters: all of the
-caption but its shares and what tells its strongest firings from the others, or else of each list the first token and
-how many more there are, '"one", in "done" +3', up to the first part that does not fit. Of several senses it names the
-first, with the number of the others, '"one"; +2 senses'.
+In: what names a latent, or each of its senses, as segments. Out: a few words and tokens that fit in ROOM letters: all
+of the name, or else of each list the first token and how many more there are, '"one" in "done" +3', up to the first
+part that does not fit. Of several senses it names the first, with the number of the others, '"one"; +2 senses'.
 """
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from interp.display.segments import (
     LIKE,
     SEPARATORS,
     Part,
-    Segment,
     Segments,
     Token,
     TokenGroup,
@@ -22,15 +20,10 @@ from interp.display.segments import (
     short_list,
     to_text,
 )
-from interp.report.json_text import format_percent
 
 ROOM = 28
 MOST_WORDS = 40
 """Letters of words that name no token."""
-MOST_OF_NO_SENSE = 0.5
-"""The share of the activation of no sense from which on no sense tells what a latent fires on."""
-MOST_STRONGLY = "most strongly "
-NO_CLEAR_SENSES = "no clear senses"
 
 
 class _Unit(NamedTuple):
@@ -40,47 +33,13 @@ class _Unit(NamedTuple):
     listed: list[TokenGroup]
 
 
-def short_name(caption: Segments, rule: Segments) -> Segments:
-    """Return the short name of a latent: words, tokens and, of one with senses, Part("sense", [number, segments])."""
-    parts = {one.kind: one.content for one in caption if isinstance(one, Part)}
-    if "senses" not in parts:
-        return shortened(words_of([one for one in caption if not _is_of_strongest(one)], rule, has_shares=False))
-    if parts.get("no_sense", 0) >= MOST_OF_NO_SENSE:
-        return [NO_CLEAR_SENSES]
-    senses = [words for words, *_ in (*parts["senses"], *parts.get("more_senses", ()))]
-    k = next((k for k, words in enumerate(senses) if words), 0)
-    n_others = len(senses) - 1
-    others = [f"; +{n_others} sense{'s' if n_others > 1 else ''}"] if n_others else []
-    return [Part("sense", [k, shortened(senses[k] or ["no rule"])]), *others]
-
-
-def _is_of_strongest(one: Segment) -> bool:
-    """Return whether a segment tells what the strongest firings are on, or that they are told."""
-    return isinstance(one, Part) and (one.kind == "apart" or one.content == [MOST_STRONGLY])
-
-
-def words_of(caption: Segments, rule: Segments, *, has_shares: bool = True) -> Segments:
-    """Return what a caption says as words and tokens alone, with its shares or without them."""
-
-    def plain(one: Segment) -> Segments:
-        if not isinstance(one, Part):
-            return [one]
-        if one.kind == "rule":
-            return one.content or rule
-        if one.kind == "senses":
-            told = [[*(["; "] if k else []), *(words or ["no rule"])] for k, (words, *_) in enumerate(one.content)]
-            return [each for words in told for each in words]
-        if one.kind == "label":
-            return [one.content[0]]
-        if one.kind == "more_senses":
-            return [f" and {len(one.content)} more"]
-        if one.kind == "no_sense":
-            return [f", of no sense {format_percent(one.content)}"]
-        if one.kind == "f1" or (one.kind == "small" and not has_shares):
-            return []
-        return words_of(one.content, rule, has_shares=has_shares)
-
-    return [each for one in caption for each in plain(one)]
+def short_name(names: Sequence[Segments]) -> Segments:
+    """Return the short name of a latent. names: its name, or that of each of its senses: the first stands as
+    Part("sense", [0, segments])."""
+    first, *others = names
+    if not others:
+        return shortened(first)
+    return [Part("sense", [0, shortened(first)]), f"; +{len(others)} sense{'s' if len(others) > 1 else ''}"]
 
 
 def shortened(words: Segments) -> Segments:

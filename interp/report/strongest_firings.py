@@ -2,7 +2,8 @@
 most strongly in hexadecimal numbers.
 
 In: the rows of these firings, the strongest first, the text around, and masks of labels. Out: of whole words, the token
-before or after, and the kind of text, the first that most of them share, as segments.
+before or after, and the kind of text, the first that NEARLY_ALL of them share, and fewer than MOST of all firings, as
+segments.
 """
 
 from collections import Counter
@@ -14,33 +15,27 @@ from interp.display.byte_parts import has_parts
 from interp.display.segments import Part, Segments, Token
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Labels
-from interp.report.whole_words import WholeWords, words_at
+from interp.report.naming import MOST, N_STRONGEST
+from interp.report.whole_words import words_at
 from interp.text.vocabulary import join_with_or
 
-N_STRONGEST = 16
-MIN_SHARE = 0.75
+NEARLY_ALL = 0.75
 """Least share of the strongest firings for what they share to be told."""
-MAX_OF_ALL = 0.5
-"""Largest share of all firings that have it too, so that it tells what is strong; of a kind of text, with that of all
-text, which is large where any latent has much of its firings."""
-MIN_OF_ALL = 0.1
-"""Least share of all firings beside a token that is told: one beside few tells little of the latent."""
-MIN_IN_WORD, MAX_WORDS = 0.2, 2
-"""Least share of the strongest firings in a word that is named."""
+MAX_WORDS = 2
+"""Largest number of words that they are in."""
 
 
 def shared_by_strongest(
     features: FeatureStore,
     strongest: Mapping[int, Sequence[int]],
-    whole: Mapping[int, WholeWords],
     around: Mapping[tuple[int, int | None], Mapping[str, int]],
     masks: Labels,
     names: Mapping[str, str],
 ) -> dict[int, Segments]:
     """Return it for each latent that has it: 'in "Bashir"', 'before "</"' or "in base64".
-    strongest: the rows of the firings of each latent. whole: `whole_words`, whose latents need no others. around:
-    (latent, offset) → token → how many firings it is at that offset from. names: what labels are called."""
-    rows_of = {latent: np.array(rows[:N_STRONGEST]) for latent, rows in strongest.items() if len(rows) >= N_STRONGEST}
+    strongest: the rows of these firings of each latent. around: (latent, offset) → token → how many firings it is at
+    that offset from. names: what labels are called."""
+    rows_of = {latent: np.array(rows) for latent, rows in strongest.items() if len(rows) == N_STRONGEST}
     rows = np.unique(np.concatenate(list(rows_of.values()))) if rows_of else np.zeros(0, np.int64)
     words = words_at(features, rows)
     tokens, vocab = features.tokens.reshape(-1).numpy(), features.vocab
@@ -52,8 +47,8 @@ def shared_by_strongest(
 
     def of_words(latent: int) -> Segments:
         n = Counter(words[row] for row in rows_of[latent].tolist() if row in words)
-        named = [word for word, k in n.most_common(MAX_WORDS) if k >= MIN_IN_WORD * N_STRONGEST]
-        if latent in whole or sum(n[word] for word in named) < MIN_SHARE * N_STRONGEST:
+        named = [word for word, _ in n.most_common(MAX_WORDS)]
+        if sum(n[word] for word in named) < NEARLY_ALL * N_STRONGEST:
             return []
         return ["in ", Part("rule", list(join_with_or([(Token(word),) for word in named])))]
 
@@ -62,13 +57,13 @@ def shared_by_strongest(
         inside = own[(own % features.n_ctx + offset >= 0) & (own % features.n_ctx + offset < features.n_ctx)]
         (text, n), *_ = Counter(vocab[token] for token in tokens[inside + offset]).most_common(1) or [("", 0)]
         of_all = around.get((latent, offset), {}).get(text, 0) / n_active[latent]
-        is_told = n >= MIN_SHARE * N_STRONGEST and MIN_OF_ALL <= of_all < MAX_OF_ALL and not has_parts(text)
+        is_told = n >= NEARLY_ALL * N_STRONGEST and of_all < MOST and not has_parts(text)
         return [words, Part("rule", [Token(text)])] if is_told else []
 
     def of_label(latent: int) -> Segments:
         for label in rare_first:
-            if holds[label][rows_of[latent]].mean() >= MIN_SHARE:
-                is_common = share_in.get((latent, label), 0) + share_of[label] > MAX_OF_ALL
+            if holds[label][rows_of[latent]].mean() >= NEARLY_ALL:
+                is_common = share_in.get((latent, label), 0) + share_of[label] > MOST
                 return [] if is_common else [f"in {names[label]}"]
         return []
 

@@ -195,7 +195,7 @@ def senses_of(
 
     accounts: dict[int, list[dict[str, Any]]] = {}
     for latent, parts in senses.items():
-        fires_on = [_tokens_at(contexts.features, _ids(sense, "rows")) for sense in parts]
+        fires_on = [tokens_at(contexts.features, _ids(sense, "rows")) for sense in parts]
         described = [_sense(sense, own) for sense, own in zip(parts, fires_on, strict=True)]
         rules = [described_by(sense) for sense in described]
         named = [ids_of(first_tokens(rule)) for rule in rules]
@@ -220,7 +220,7 @@ def senses_of(
                 | {"tokens": own, "named": sorted(named[k]) or None, "examples": shown_of_it}
                 | {
                     "strongest": strongest,
-                    "fires_on": _tokens_at(contexts.features, strongest[:N_STRONGEST]) or fires_on[k],
+                    "fires_on": tokens_at(contexts.features, strongest[:N_STRONGEST]) or fires_on[k],
                 }
             )
     return accounts
@@ -264,7 +264,7 @@ def _token_around(atom: Atom) -> str | None:
     return next(iter(atom.tokens), None) if atom.kind == "around" else None
 
 
-def _tokens_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:
+def tokens_at(features: FeatureStore, rows: Sequence[int]) -> list[str]:
     return [features.vocab[token] for token in features.tokens.reshape(-1)[list(rows)].tolist()]
 
 

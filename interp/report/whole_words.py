@@ -1,17 +1,15 @@
 """Find the whole words in whose pieces a latent fires: "er" says little, "er" in "Berlin" says it all.
 
 In: the tokens scanned, their strings and the firings. A piece is a token inside a word that has other tokens; the same
-token at another place of the word is another piece. Out: for each latent the words in whose pieces half of its firings
-lie, with the share of its firings there, and the F1 of "these pieces of these words" as a rule
-
-    F1 = 2 n / (n_active + N),   n its firings on these pieces, N how often they stand in the text
+token at another place of the word is another piece. Out: for each latent, descriptions of its firings as "these pieces
+of these words" (`naming.growing_lists`).
 
 Words are looked for among the stored examples, and counted over all firings. Cost: one reading of the codes.
 """
 
 import re
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -19,18 +17,12 @@ from jaxtyping import Bool, Int, Int64, UInt64
 
 from interp.codes.code_chunks import read_chunks
 from interp.display.byte_parts import has_parts
+from interp.display.segments import Token
 from interp.features.feature_store import FeatureStore
+from interp.report.naming import Description, growing_lists, share_among
+from interp.text.vocabulary import join_with_or
 from interp.text.words import MAX_PIECES, Words
 
-MIN_IN_WORDS = 0.5
-"""Least share of the firings in a few words for these to tell where a latent fires."""
-MIN_IN_WORD = 0.05
-"""Least share of the firings in a word that is named."""
-MIN_FIRINGS = 2
-"""Least number of them."""
-MIN_ON_PIECE = 0.1
-"""Least share of the firings in some words that are on a piece that is named."""
-MAX_WORDS, MAX_TOKENS = 4, 3
 MAX_LETTERS = 24
 """A longer run of letters is a line of another kind of text, such as DNA."""
 _WORD = re.compile(rf"[\W\d_]*([^\W\d_]{{2,{MAX_LETTERS}}})[\W\d_]*")
@@ -41,31 +33,16 @@ _WITHOUT_SPACES = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]")
 _MULTIPLIER = np.uint64(0xD1342543DE82EF95)
 
 
-class WholeWords(NamedTuple):
-    tokens: tuple[str, ...]
-    """The pieces on which the latent fires in these words, the commonest first."""
-    words: tuple[str, ...]
-    share: float
-    """The share of its firings that are on pieces of these words."""
-    f1: float
-
-
 class _Piece(NamedTuple):
     token: str
     word: str
 
 
-class _Counted(NamedTuple):
-    """A piece with how many firings of a latent are on it, and how often it stands in the text."""
-
-    piece: _Piece
-    n_here: int
-    n_anywhere: int
-
-
-def whole_words(features: FeatureStore, n_active: Sequence[int]) -> dict[int, WholeWords]:
-    """Return the words of each latent that mostly fires in pieces of a few. n_active: the number of
-    firings of each."""
+def whole_words(
+    features: FeatureStore, n_active: Sequence[int], strongest: Mapping[int, Sequence[str]]
+) -> dict[int, list[Description]]:
+    """Return the words in whose pieces each latent fires. n_active: the number of firings of each. strongest: the
+    tokens of the strongest ones."""
     words = Words.of(features.vocab)
     tokens = features.tokens.numpy()
     examples = features.sql('select distinct latent, "row" from examples order by latent, "row"')
@@ -77,12 +54,22 @@ def whole_words(features: FeatureStore, n_active: Sequence[int]) -> dict[int, Wh
     pairs = np.unique((examples["latent"].to_numpy(np.int64) * len(known) + place)[place >= 0])
     is_known = np.isin(np.arange(len(features.vocab)), tokens.reshape(-1)[rows[place >= 0]])
     n_here, n_anywhere = _count(features, words, is_known, known, pairs)
-    found: dict[int, list[_Counted]] = defaultdict(list)
+    counts: dict[int, dict[_Piece, tuple[float, float]]] = defaultdict(dict)
     for pair, n in zip(pairs.tolist(), n_here.tolist(), strict=True):
         latent, k = divmod(pair, len(known))
-        found[latent].append(_Counted(pieces[int(known[k])], n, int(n_anywhere[k])))
-    named = ((latent, _named(of_latent, n_active[latent])) for latent, of_latent in found.items())
-    return {latent: one for latent, one in named if one is not None}
+        piece = pieces[int(known[k])]  # with a space before the word and without one
+        here, anywhere = counts[latent].get(piece, (0, 0))
+        counts[latent][piece] = here + n / n_active[latent], anywhere + int(n_anywhere[k]) / n_active[latent]
+    return {
+        latent: [_in_words(listed, f1, strongest.get(latent, [])) for listed, f1 in growing_lists(of_latent)]
+        for latent, of_latent in counts.items()
+    }
+
+
+def _in_words(pieces: Sequence[_Piece], f1: float, strongest: Sequence[str]) -> Description:
+    tokens, words = (dict.fromkeys(texts) for texts in zip(*pieces, strict=True))
+    listed = [join_with_or([(Token(text),) for text in texts]) for texts in (tokens, words)]
+    return Description("words", [*listed[0], " in ", *listed[1]], f1, share_among(strongest, list(tokens)))
 
 
 def words_at(features: FeatureStore, rows: Int64[np.ndarray, " row"]) -> dict[int, str]:
@@ -91,42 +78,6 @@ def words_at(features: FeatureStore, rows: Int64[np.ndarray, " row"]) -> dict[in
     keys = _keys(features.tokens.numpy(), rows, words)
     pieces = _pieces(features, rows, keys, words)
     return {row: pieces[key].word for row, key in zip(rows.tolist(), keys.tolist(), strict=True) if key in pieces}
-
-
-def _named(pieces: Sequence[_Counted], n_active: int) -> WholeWords | None:
-    """Return the words that are named of the pieces of a latent: those that raise the F1 most, one after the other.
-    None if these have less than MIN_IN_WORDS of its firings."""
-    of_word: dict[str, list[_Counted]] = defaultdict(list)
-    for one in pieces:
-        of_word[one.piece.word].append(one)
-    n_in = {word: sum(one.n_here for one in of_word[word]) for word in of_word}
-    for word, own in of_word.items():
-        of_word[word] = [one for one in own if one.n_here >= MIN_ON_PIECE * n_in[word]]
-    left = {word for word, n in n_in.items() if n >= max(MIN_IN_WORD * n_active, MIN_FIRINGS)}
-    named: list[str] = []
-    f1 = 0.0
-    while left and len(named) < MAX_WORDS:
-        f1_with = {word: _f1([one for each in (*named, word) for one in of_word[each]], n_active) for word in left}
-        best = max(sorted(left), key=f1_with.__getitem__)
-        if f1_with[best] <= f1:
-            break
-        f1 = f1_with[best]
-        named.append(best)
-        left.remove(best)
-    share = sum(n_in[word] for word in named) / n_active
-    if share < MIN_IN_WORDS:
-        return None
-    named.sort(key=lambda word: (-n_in[word], word))
-    shown = [one for word in named for one in of_word[word]]
-    on_token = Counter[str]()
-    for one in shown:
-        on_token[one.piece.token] += one.n_here
-    tokens = [token for token, n in on_token.most_common(MAX_TOKENS) if n >= MIN_ON_PIECE * on_token.total()]
-    return WholeWords(tuple(tokens), tuple(named), share, round(f1, 3))
-
-
-def _f1(pieces: Sequence[_Counted], n_active: int) -> float:
-    return 2 * sum(one.n_here for one in pieces) / (n_active + sum(one.n_anywhere for one in pieces))
 
 
 def _pieces(

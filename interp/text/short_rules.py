@@ -36,8 +36,6 @@ ENGLISH = frozenset(
 )
 """Words that tell no more of an English text than that it is one."""
 ENGLISH_PROSE = "in English prose"
-MANY_TEXTS = 2
-"""Kinds of text above which a list of them tells nothing."""
 NEWLINE = ((Token("\n"),),)
 NEWLINE_FIRST = {
     "line_place": "the newline of an empty line",
@@ -72,11 +70,9 @@ class Clause(NamedTuple):
         return self.atom is not None and (self.atom.kind == LABEL or self.atom.subject == TOPIC)
 
     @property
-    def is_list_of_texts(self) -> bool:
-        """Whether it names many kinds of text, or tells one only by its commonest tokens."""
-        if self.atom is None or self.segments == [ENGLISH_PROSE]:
-            return False
-        return self.atom.subject == TOPIC or (self.atom.kind == LABEL and len(self.atom.names) > MANY_TEXTS)
+    def is_told_by_tokens(self) -> bool:
+        """Whether it tells kinds of text only by their commonest tokens."""
+        return self.atom is not None and self.atom.subject == TOPIC and self.segments != [ENGLISH_PROSE]
 
     @property
     def is_of_label(self) -> bool:

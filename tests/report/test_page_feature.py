@@ -437,11 +437,11 @@ def test_the_lead_uses_a_label_instead_of_a_rule_if_it_fits_better(browser, addr
     many = f"report.nearby(2, {{ neighbours: {some[0]}, coactivations: {some[1]} }})"
     numbers = browser.evaluate(f"{many}.map(([, near]) => near.filter((e) => e.matches('.near')).length)")
     assert numbers == [3, 1], "as many as have room in a line"
-    assert browser.text("#feature .title") == ['" +" after " return" or " +" rough, F1 0.50']
+    assert browser.text("#feature .title") == ['tokens after " return" or " +" rough, F1 0.50']
     browser.open(f"{address}#feature/3")
     f1 = browser.evaluate("report.columns.label_f1[3]")
     lead = '"returned" rough, F1 0.50'
-    assert f1 > 0.5 and browser.text("#feature .title") == [f"python label F1 {f1:.2f}"]
+    assert f1 > 0.5 and browser.text("#feature .title") == [f"python F1 {f1:.2f}"]
     assert browser.text("#feature .lead dd")[0] == lead
     browser.evaluate("location.hash = '#compare/3/2'")
     browser.wait("document.querySelectorAll('#compare .lead').length === 2")

@@ -28,7 +28,7 @@ def test_names_are_read_as_text(tmp_path):
         "short": [["speech"], [["\n", "a newline"], " after ", [" will"]], [{"sense": [0, [["x"], " in code"]]}, " +1"],
                   [parts]],
     }  # fmt: skip
-    write_table(tmp_path, columns | dict.fromkeys(("brief", "rule", "tokens"), [[]] * 4))
+    write_table(tmp_path, columns | dict.fromkeys(("brief", "rule", "tokens"), [[]] * 4) | {"f1": [None] * 4})
     assert [(name.whole, name.short) for name in names_of_page(tmp_path)] == [
         ("speech", "speech"),
         ("many words", 'a newline after " will"'),
@@ -47,20 +47,23 @@ LIST = [{"groups": [["numbers", [["1"], ["2"], ["3"]], 2], ["", [["a"]], 1]]}, "
         (None, ['numbers "1" +3'], "3", '"3", "1", "2" …'),  # the rule lists it
         (None, ["short"], "\n", "usually short"),  # it stands before what the rule lists
         (None, ["short"], " will", '" will", a semicolon'),
-        ([{"label": ["speech", True]}], ["speech"], " will", "speech"),
-        ([{"label": ["speech", False]}], ["speech"], "b", "usually speech"),
-        ([{"senses": [[[["a"], " or ", ["b"], " in code"], 0.3, 0.9], [[], 0.1, None]]},
+        ([{"label": "speech"}], ["speech"], " will", "speech"),
+        ([{"senses": [[[["a"], " or ", ["b"], " in code"], 0.3, 0.9], [["most strongly ", ["c"]], 0.1, None]]},
           {"more_senses": [[LIST, 0.1, 0.5]]}], [{"sense": [0, [["a"]]]}, " +2"],
          "1", 'numbers "1" +3'),
-        ([{"senses": [[[["a"]], 0.3, 0.9]]}, {"no_sense": 0.6}], ["no clear senses"],
-         "d", 'usually " will", a semicolon'),
         (["lower-case tokens"], ["lower-case tokens"], "b", "lower-case tokens"),
     ],
 )  # fmt: skip
 def test_a_latent_is_named_by_the_sense_that_lists_the_token_on_which_it_fires(brief, short, token, here, tmp_path):
     table = {"text": ["whole"], "short": [short], "brief": [brief], "rule": [LIST], "tokens": [[" will", ";"]]}
-    write_table(tmp_path, table)
+    write_table(tmp_path, table | {"f1": [0.9]})
     assert names_of_page(tmp_path)[0].at(token) == here
+
+
+def test_a_name_that_fails_for_many_firings_is_usual(tmp_path):
+    table = {"text": ["whole"], "short": [["speech"]], "brief": [[{"label": "speech"}]], "rule": [[]], "tokens": [[]]}
+    write_table(tmp_path, table | {"f1": [0.4]})
+    assert names_of_page(tmp_path)[0].at("b") == "usually speech"
 
 
 def test_the_names_of_a_run_are_those_of_its_page(tiny_run, chromium):

@@ -229,7 +229,9 @@ def test_a_row_of_several_senses_shows_each_with_its_own_example(browser, addres
     browser.wait("document.querySelectorAll('.of-sense .firing').length === 2")
     assert browser.text(".of-sense .sense") == ["A", "B"]
     rules = browser.evaluate("Array.from(document.querySelectorAll('.of-sense .sense'), (e) => e.parentElement.title)")
-    assert rules == ["a rule that holds", ""], "a rule that does not hold is not shown"
+    assert rules == ["a rule that holds", "most strongly the last byte of the Hebrew letter ל"], (
+        "a rule that does not hold is not shown"
+    )
     assert SPLIT in found(browser, "rule:byte")
     assert browser.text(f"tr[data-latent='{SPLIT}'] mark") == ["byte"], "why it is found"
     assert browser.text(f"tr[data-latent='{SPLIT}'] .of-sense .sense") == ["A", "B"], "its title stays"
@@ -277,7 +279,7 @@ def test_a_search_for_a_label_leaves_the_senses_of_a_row(browser, address):
 def test_a_row_leads_with_the_tokens_that_are_the_title_of_its_page(browser, address):
     browser.open(f"{address}#features?q=%232")
     lead = "tr[data-latent='2'] td.explanation > div"
-    rule = '" +" after " return" or " +"'
+    rule = 'tokens after " return" or " +"'
     assert browser.text(lead)[0] == rule
     tokens = json.dumps([{"rule": [[" +"]]}, {"small": [" 80 %"]}])
     browser.evaluate(f"report.columns.brief[2] = {tokens}; report.select({{}}); null")

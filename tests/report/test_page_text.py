@@ -14,7 +14,7 @@ def test_spaces_in_the_quotes_of_a_rule_are_drawn_and_stay_spaces(browser, addre
     browser.open(f"{address}#feature/2")
     spaces = "document.querySelectorAll('.title .quoting .space')"
     drawn = f"Array.from({spaces}, (e) => getComputedStyle(e, '::before').content)"
-    assert browser.evaluate(drawn) == ['"␣"'] * 3 and 'after " return" or " +"' in browser.text(".title .quoting")[0]
+    assert browser.evaluate(drawn) == ['"␣"'] * 2 and 'after " return" or " +"' in browser.text(".title .quoting")[0]
     browser.open(f"{address}#features?q=rule:return")
     assert 'after " return" or " +"' in browser.text("tr[data-latent='2'] .explanation")[0]
     assert browser.text("tr[data-latent='2'] .quoting mark") == ["return"]

@@ -39,7 +39,7 @@ from interp.report.latent_facts import surroundings
 from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
 from interp.report.meaning_learnt_effect import effect_accounts, question_shares
-from interp.report.naming import LatentFacts, RuleFacts
+from interp.report.naming import Description, LatentFacts
 from interp.report.null_shares import closest_null, format_large, nulls_account
 from interp.report.page_data import PageData
 from interp.report.page_order import OverviewExample, overview_examples, page_order, with_next
@@ -49,7 +49,7 @@ from interp.report.summary import summary as summary_of
 from interp.report.verdict_evidence import verdict_evidence
 from interp.report.writing import index
 from interp.text.rules import phrase, rule_json
-from interp.text.short_rules import Clause
+from interp.text.short_rules import Clause, segments_of
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import join_rankings, rank_features
 from interp.verdict.ranking_tables import (
@@ -322,14 +322,12 @@ def declarations(page: Path) -> list[str]:
     files = {file.stem: data(page, file.stem) for file in (page.parent / "data").glob("*.js")}
     latents = [latent for name, chunk in files.items() if name.startswith("features-") for latent in chunk.values()]
     unlike = {tuple(map(bool, latent.values())): latent for latent in latents}
-    captions = [json.loads(latent["caption"]) for latent in latents]
     senses = [sense for latent in latents for sense in latent["senses"] or []]
-    rules = [json.loads(latent["shared"]) for latent in latents if latent["shared"]]
+    rules = [json.loads(latent[name]) for latent in latents for name in ("shared", "measured") if latent[name]]
     rules += [rule for sense in senses for rule in (json.loads(sense["rule"]), *json.loads(sense["common"]))]
     declared = [(f"DataFiles[{json.dumps(name)}]", value) for name, value in files.items() if "features-" not in name]
     declared += [
         ('(Omit<StoredFeature, "examples"> & { examples: Example[] })[]', [*unlike.values()]),
-        ("[title: Segment[], below: Segment[] | null, measured: Segment[] | null][]", captions),
         ("Rule[]", rules),
     ]
     return [f"const value: {kind} = {json.dumps(value)};" for kind, value in declared]
@@ -1217,12 +1215,16 @@ def test_what_decides_is_what_a_rule_says_beside_the_token():
         "the place": short(token=["x"], line_place=["at the start of a line"]),
         "no rule": [],
     }
+
+    def facts(clauses: list[Clause], f1: float = 0.9) -> LatentFacts:
+        described = [Description("rule", segments_of(clauses), f1)] if clauses else []
+        return LatentFacts(descriptions=described, rule=clauses)
+
     for decider, clauses in deciders.items():
-        assert what_decides(LatentFacts(rule=RuleFacts(clauses=clauses, f1=0.9))) == decider
-    weak = RuleFacts(clauses=short(token=["x"]), f1=0.1)
-    assert what_decides(LatentFacts(rule=weak)) == "no rule"
-    in_words = RuleFacts(clauses=[Clause(None, ["in python"])], measured=short(topic_10=["a"]), f1=0.9)
-    assert what_decides(LatentFacts(rule=in_words)) == "the kind of text", "of a kind that is called by its label"
+        assert what_decides(facts(clauses)) == decider
+    assert what_decides(facts(short(token=["x"]), f1=0.1)) == "no rule"
+    in_words = replace(facts([Clause(None, ["in python"])]), measured=short(topic_10=["a"]))
+    assert what_decides(in_words) == "the kind of text", "of a kind that is called by its label"
 
 
 def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_home():

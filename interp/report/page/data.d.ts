@@ -167,14 +167,11 @@ type Rule = (string | RuleToken | TokenGroups)[];
 type ToldSense = [rule: Rule, share: number | null, f1: number | null];
 type Segment = string | RuleToken | TokenGroups
   | { rule: 0 | Rule }
-  | { label: [name: string, isGood: boolean] }
-  | { f1: [f1: number | null, before: string] }
+  | { label: string }
   | { senses: ToldSense[] }
   | { more_senses: ToldSense[] }
-  | { no_sense: number }
   | { sense: [place: number, segments: Segment[]] }
-  | { of_sense: number }
-  | { [kind in "muted" | "small" | "weak" | "apart" | "rest"]?: Segment[] };
+  | { apart: Segment[] };
 
 interface Vocabulary {
   tokens: string[];
@@ -232,7 +229,7 @@ type EncodedExamples = [
 
 /* An open feature, restored from its columns (payloads.py). Of a feature, and of a run, some are missing. */
 interface StoredFeature {
-  caption: string; // JSON of [title, the line below it, the rule as it was measured]
+  measured: string | null; // JSON of the rule as it was measured, if another is shown
   facts: FeatureFacts;
   histogram: { edges: number[]; counts: number[] };
   intervals: [low: number, high: number, n: number][];

@@ -1,9 +1,7 @@
 /* Types that many modules of a page share; one of a single module is in it. */
 
 /* A feature as `loadFeature` gives it. */
-interface Feature extends Omit<StoredFeature, "caption" | "shared" | "senses" | "examples"> {
-  title: Segment[];
-  below: Segment[] | null;
+interface Feature extends Omit<StoredFeature, "measured" | "shared" | "senses" | "examples"> {
   measured: Rule | null;
   shared: Rule | null;
   senses: Sense[] | null;

@@ -16,7 +16,7 @@ export const loadChunk = once(async (/** @type {number} */ k) => {
 });
 
 /* Some fields of an object that are stored as JSON. */
-const parsed = (object, ...names) => Object.fromEntries(names.map((name) => [name, JSON.parse(object[name])]));
+const parsed = (object, ...names) => Object.fromEntries(names.map((name) => [name, JSON.parse(object[name] ?? "null")]));
 
 /** @type {(latent: number) => Promise<Feature>} */
 export async function loadFeature(latent) {
@@ -24,11 +24,10 @@ export async function loadFeature(latent) {
   const fields = await loadChunk(Math.floor(latent / chunk));
   /** @type {any} */
   const feature = Object.fromEntries(Object.entries(fields).map(([name, rows]) => [name, rows[latent % chunk]]));
-  const [title, below, measured] = JSON.parse(feature.caption);
   const senses = feature.senses?.map((sense) =>
     ({ ...sense, ...parsed(sense, "rule", "common", "short") })) ?? null;
-  const shared = feature.shared && JSON.parse(feature.shared);
-  return { ...feature, title, below, measured, senses, shared, examples: examplesOf(feature.examples) };
+  const rules = parsed(feature, "shared", "measured");
+  return { ...feature, ...rules, senses, examples: examplesOf(feature.examples) };
 }
 
 /* The table of all features (page_data.py). */

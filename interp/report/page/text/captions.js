@@ -9,7 +9,7 @@ import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { featureLink } from "../elements/latents.js";
 import { isStray } from "./bytes.js";
-import { drawSegments } from "./segments.js";
+import { drawSegments, f1Element, ruleElement } from "./segments.js";
 import { tokenElement } from "./tokens.js";
 import { isBeyondChance } from "../views/logits.js";
 
@@ -20,7 +20,6 @@ const { has_text: hasText } = page;
 const N_PREDICTED = 5;
 const SOME = 0.05; // share of the firings, in text of another kind, that is told
 const N_KINDS = 3;
-const ON_ITS_PAGE = { isButton: true, isTitle: true, isMeasured: true };
 
 /** The first segment of what it fires on in a few words.
  * @type {(latent: number) => any} */
@@ -37,15 +36,6 @@ export function sensesInCaption(latent) {
   const segments = columns.brief[latent] ?? [];
   return segments.flatMap((one) => one.senses ?? one.more_senses ?? []);
 }
-
-/** The share of its activation that is of none of them, if it is worth telling.
- * @type {(latent: number) => number | undefined} */
-export const shareOfNoSense = (latent) =>
-  columns.brief[latent]?.map((/** @type {any} */ one) => one.no_sense).find(Boolean);
-
-/** Whether most of its activation is of one of its senses.
- * @type {(latent: number) => boolean} */
-export const hasClearSenses = (latent) => (shareOfNoSense(latent) ?? 0) < 0.5;
 
 /** What it fires on in a few words. isMeasured: with the F1 of that.
  * @type {(latent: number, isMeasured?: boolean) => Child[]} */
@@ -74,13 +64,6 @@ export function labelOrShort(latent) {
   return readerLabel ? h("bdi.mine", null, readerLabel) : h("bdi.quoting", null, drawSegments(columns.short[latent]));
 }
 
-/** What its strongest firings have in common, where the others have not; nothing if there is nothing.
- * @type {(latent: number) => Child[]} */
-export function distinction(latent) {
-  const isApart = (/** @type {any} */ segment) => Boolean(segment.apart);
-  return drawSegments((columns.brief[latent] ?? []).filter(isApart), { latent });
-}
-
 /** Links to other features, each with what relates the two, and what it fires on in a few words. rows: [other latent,
  * what relates them].
  * @type {(rows: [other: number, relation: Child][]) => Child[]} */
@@ -105,10 +88,12 @@ export function kindsOfFirings(latent, { labels }) {
 }
 
 /** The title of a feature: what it fires on, after the reader's own label, if it has one.
- * @type {(latent: number, feature: Feature) => Child[]} */
-export function titleOf(latent, feature) {
+ * @type {(latent: number) => Child[]} */
+export function titleOf(latent) {
   const { label: readerLabel } = noteOf(latent);
-  const named = drawSegments(feature.title, { latent, senses: feature.senses, ...ON_ITS_PAGE });
+  const how = { latent, isButton: true, isTitle: true };
+  const f1 = sensesInCaption(latent).length ? null : columns.f1[latent];
+  const named = [drawSegments(columns.brief[latent] ?? [firstOf(latent)], how), f1Element(f1)];
   return readerLabel ? [h("bdi.mine", null, readerLabel), h("span.named", null, named)] : named;
 }
 
@@ -133,11 +118,12 @@ const raises = (feature) => [
  * extras: [name, content].
  * @type {(latent: number, feature: Feature, ...more: [name: string, content: Child][]) => HTMLElement} */
 export function leadElement(latent, feature, ...more) {
-  const { below } = feature;
-  const how = { latent, ...ON_ITS_PAGE };
+  const [rule, f1] = [columns.rule[latent], columns.explanation_f1[latent]];
+  const isNamedOtherwise = columns.brief[latent] !== null && firstOf(latent).rule !== 0 && !sensesInCaption(latent).length;
   const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
   return h("dl.lead", null,
-    below ? line("div", "In words", drawSegments(below, how)) : null,
+    isNamedOtherwise && rule.length && f1 !== null && f1 >= page.min_f1
+      ? line("div", "In words", ruleElement(rule, { isButton: true }), f1Element(f1)) : null,
     hasText && raisedTokens(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
     more.length
       ? h("div.nearby", null, more.map(([name, content]) => [h("dt", null, name), h("dd", null, content)])) : null);

@@ -17,36 +17,35 @@ export const JOINED = "\u00a0"; // a space at which no line ends
 /** @type {(segment: unknown) => segment is [any, any?, any?]} */
 const isToken = (segment) => Array.isArray(segment);
 
-/** Segments as elements. how: latent: of which they are, with its senses; isWhole: lists are drawn whole; isButton: a
- * button shows all of a list, that of the rule; isTitle: terms are explained; isMeasured: F1s are told.
- * @type {(segments: Segment[], how?: { latent?: number, senses?: Sense[] | null, rule?: Rule, isWhole?: boolean,
- *   isButton?: boolean, isTitle?: boolean, isMeasured?: boolean }) => Child[]} */
-export const drawSegments = (segments, how = {}) => segments.map((one, k) =>
-  (typeof one === "string" ? one : isToken(one) ? quotedToken(one)
-    : part(...Object.entries(one)[0], one, how, isShare(segments[k - 1]))));
+/** Segments as elements. how: latent: of which they are; isWhole: lists are drawn whole; isButton: a button shows all of
+ * a list, that of the rule; isTitle: the numbers of senses are told.
+ * @type {(segments: Segment[], how?: { latent?: number, rule?: Rule, isWhole?: boolean, isButton?: boolean,
+ *   isTitle?: boolean }) => Child[]} */
+export const drawSegments = (segments, how = {}) => segments.map((one) =>
+  (typeof one === "string" ? one : isToken(one) ? quotedToken(one) : part(...Object.entries(one)[0], one, how)));
 
-const isShare = (/** @type {any} */ segment) => segment?.small !== undefined;
-
-function part(kind, content, one, how, isAfterShare) {
+function part(kind, content, one, how) {
   switch (kind) {
     case "groups": return groupsOf(one, how);
     case "rule": return ruleElement(content || columns.rule[how.latent], how);
-    case "of_sense": return ruleElement(ruleOfSense(how.senses[content]), how);
-    case "label": return h(content[1] ? "b" : "span", null, content[0]);
-    case "f1": return how.isMeasured && content[0] !== null
-      ? [isAfterShare ? "," : null, h("small", null,
-        ` ${how.isTitle && content[0] < CLEAR_F1 ? "rough, " : ""}${content[1]}`, how.isTitle ? term("F1") : "F1",
-        ` ${format.fixed(content[0])}`)] : null;
-    case "senses": return content.map(([rule], k) =>
-      ofSense(k, rule.length ? ruleElement(rule) : h("span.muted", null, "no rule")));
+    case "senses": return content.map(([named, share, f1], k) =>
+      ofSense(k, ruleElement(named, how), how.isTitle ? numbersOfSense(share, f1) : null));
     case "more_senses": return h("span.muted.further", null, ` and ${content.length} more`);
-    case "no_sense": return h("span.muted", null, `, of no sense ${format.percent(content)}`);
     case "sense": return ofSense(content[0], drawSegments(content[1], how));
-    case "rest": return h("span.of-lead.muted", null, drawSegments(content, how));
-    case "small": return h("small", null, drawSegments(content, how));
-    default: return h(`span.${kind}`, null, drawSegments(content, how));
+    default: return h(`span.${kind}`, null, kind === "label" ? content : drawSegments(content, how));
   }
 }
+
+function numbersOfSense(/** @type {number | null} */ share, /** @type {number | null} */ f1) {
+  const ofShare = share === null ? null : `${format.percent(share)} of activation`;
+  const parts = [ofShare, f1 === null ? null : `F1 ${format.fixed(f1)}`];
+  return h("small", null, JOINED, parts.filter(Boolean).join(", "));
+}
+
+/** How well what is said before it detects the firings.
+ * @type {(f1: number | null) => Child} */
+export const f1Element = (f1) => (f1 === null ? null
+  : h("small", null, f1 < CLEAR_F1 ? " rough, " : " ", term("F1"), ` ${format.fixed(f1)}`));
 
 const ofSense = (k, ...content) => h("span.of-lead", null, senseMark(k), JOINED, content);
 

@@ -123,7 +123,7 @@ function head(side, latent, feature) {
       h("h2", null, featureLink(latent, `Feature ${latent}`)),
       h("span", null, verdictElement(verdictOf(latent)), unsureElement(latent)),
       ranked ? intervalElement(...probability) : null),
-    h("p.title", null, titleOf(latent, feature)),
+    h("p.title", null, titleOf(latent)),
     leadElement(latent, feature));
 }
 

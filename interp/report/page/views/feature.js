@@ -16,7 +16,7 @@ import { firingsRegion } from "../examples/firings.js";
 import { model } from "../model.js";
 import { neighbour, selectsAll } from "../selection/selection.js";
 import {
-  hasClearSenses, kindsOfFirings, labelOrCaption, leadElement, linkedFeatures, titleOf,
+  isNamedByLabel, kindsOfFirings, labelOrCaption, leadElement, linkedFeatures, sensesInCaption, titleOf,
 } from "../text/captions.js";
 import { CLEAR_F1 } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
@@ -159,9 +159,9 @@ function facts(feature) {
 }
 
 function heading(latent, feature) {
-  const isUnclear = columns.f1[latent] !== null && columns.f1[latent] < CLEAR_F1 && !(feature.senses ?? []).length;
-  const title = h(isUnclear ? "h2.title.unclear" : "h2.title", null, h("div", null, titleOf(latent, feature)));
-  retitle = () => title.replaceChildren(h("div", null, titleOf(latent, feature)));
+  const isUnclear = columns.f1[latent] !== null && columns.f1[latent] < CLEAR_F1 && !sensesInCaption(latent).length;
+  const title = h(isUnclear ? "h2.title.unclear" : "h2.title", null, h("div", null, titleOf(latent)));
+  retitle = () => title.replaceChildren(h("div", null, titleOf(latent)));
   const { label, note } = noteEditor(latent);
   return h("header.feature", null,
     h("div.toolbar", null, path(latent, feature), h("div.by-reader", null, label, note)),
@@ -175,7 +175,7 @@ function heading(latent, feature) {
       feature.facts.n_active
         ? h("span.density", null, term("density"), ` ${format.share(feature.facts.density)}`) : null,
       within(latent, feature),
-      senses(latent)),
+      senses(latent, feature)),
     feature.facts.n_active ? leadElement(latent, feature, ...nearby(latent, feature)) : null);
 }
 
@@ -268,10 +268,10 @@ function learnt(latent) {
   return value === null ? null : h("span", null, term("learnt"), ` ${format.fixed(value)}`);
 }
 
-function senses(latent) {
+function senses(latent, feature) {
   const n = columns.senses[latent] ?? 0;
   if (isInseparable(latent)) return h("span.muted", null, "senses not told apart");
-  if (!hasClearSenses(latent)) return h("span.muted", null, "no clear ", term("sense", "senses"));
+  if (feature.senses && !sensesInCaption(latent).length && !isNamedByLabel(latent)) return h("span.muted", null, "no clear ", term("sense", "senses"));
   const isOne = (columns.monosemanticity[latent] ?? 0) > 0.5;
   const howLikely = isUnsure(latent) ? "perhaps" : "more likely";
   return n > 1

@@ -18,7 +18,7 @@ import {
 } from "../selection/search.js";
 import { selection } from "../selection/selection.js";
 import {
-  captionOf, distinction, isNamedByLabel, sensesInCaption, shareOfNoSense,
+  captionOf, isNamedByLabel, sensesInCaption,
 } from "../text/captions.js";
 import { JOINED, ruleElement, textOfRule, tokensOfRule, wholeRule } from "../text/segments.js";
 
@@ -101,16 +101,14 @@ export function sensesOfRow(i, rowData, most = 2) {
   const senses = sensesInCaption(i);
   if (!senses.length || !rowData) return undefined;
   const shown = sensesShown(i, most);
-  const ofNone = shareOfNoSense(i);
   const nFurther = senses.length - shown.length;
-  const rest = foundOutside(i)
-    ?? (nFurther ? ` + ${nFurther} more` : ofNone ? `, ${format.percent(ofNone)} of no sense` : null);
+  const rest = foundOutside(i) ?? (nFurther ? ` + ${nFurther} more` : null);
   return shown.map((k, at) => {
     const [rule, share] = senses[k];
     return h("div.of-sense", { "data-sense": k },
       h("div", null,
         h("span", { title: textOfRule(rule) }, senseMark(k), JOINED,
-          rule.length ? ruleFound(rule) : h("span.muted", null, "no rule")),
+          ruleFound(rule)),
         h("small", null, share === null ? null : ` ${format.percent(share)}`,
           at && at === shown.length - 1 ? rest : null)),
       h("div.snippet", null, snippetOf(rowData.senses[i][k])));
@@ -187,12 +185,10 @@ function firesOn(i, rowData) {
   if (senses) return h("div.senses", null, senses);
   if (isSenses && !rowData) return [line(), h("div.snippet")]; // until its senses are read
   const isByRule = Boolean(label) || columns.brief[i] === null || sensesInCaption(i).length > 0;
-  const isWeak = (columns.explanation_f1[i] ?? 0) < page.min_f1;
   const words = h("div", { title: named },
     labelled,
     labelChip,
-    isByRule ? [rule.length ? h(isWeak ? "span.weak" : "span", null, ruleFound(rule)) : null, distinction(i)]
-      : captionOf(i, false));
+    isByRule ? (rule.length ? ruleFound(rule) : null) : captionOf(i, false));
   if (!isByRule && !markMatchesIn(terms, "rule", words) && isInRule(rule))
     words.append(" ", h("small.muted", null, "in words: "), h("span.weak", null, ruleFound(rule)));
   return [

@@ -821,17 +821,17 @@ def test_a_chosen_next_token_is_kept_while_the_text_leaves_it_a_probability(page
 
 def test_notes_are_kept_in_the_run_and_those_of_another_tab_stay(window, server, run):
     window.open(f"{server.address}/#feature/5")
-    window.click("#feature .write")
-    window.evaluate("document.activeElement.blur()")
     edit_notes(server.notes, server.key, {"5": {"note": ("", "another tab's")}, "6": {"star": (False, True)}})
-    window.press("s")
+    window.click("#feature .write")
     window.click("#feature header textarea")
     for letter in "mine":
         window.press(letter)
     window.wait("document.querySelector('#feature header textarea').value === \"mine\\nanother tab's\"")
     window.press("x")
     window.wait("document.querySelector('#feature header textarea').value === \"minex\\nanother tab's\"")
-    window.wait("fetch('/api/notes').then((a) => a.json()).then((n) => n[5].note.startsWith('minex'))")
+    window.click("#feature .star")
+    kept = "fetch('/api/notes').then((a) => a.json()).then((n) => n[5].star && n[5].note.startsWith('minex'))"
+    window.wait(kept)
     assert run.notes.to_dict("records") == [
         {"latent": 5, "star": True, "label": "", "note": "minex\nanother tab's"},
         {"latent": 6, "star": True, "label": "", "note": ""},

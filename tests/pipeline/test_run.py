@@ -44,12 +44,15 @@ from tests.tiny import TINY, contents, ran_now
 # Makes a run, so that its children find all imported and all loops loaded, and forks a child a stage that ends itself
 # with SIGKILL at a chosen progress call of that stage.
 DRIVER = """
-import os, pickle, signal, sys
+import dataclasses, os, pickle, signal, sys
 from importlib import import_module
 from numba.core.dispatcher import Dispatcher
 from interp.pipeline.execution import run_stages
 from interp.pipeline.stages import STAGES
 from tests.tiny import FEW
+
+corpus, training = dataclasses.replace(FEW.corpus, characters=80_000), dataclasses.replace(FEW.training, tokens=10_000)
+FEW = FEW.replace(corpus=corpus, training=training)
 
 def killer(stage, calls):
     def progress(name):

@@ -42,7 +42,7 @@ PLACES = {
 
 def states(tokens, spelt):
     """[place, seq, pos]"""
-    state = read_states(tokens, spelt)
+    state = read_states(np.asarray(tokens, np.int32), spelt)  # as a ranking has them: its loop is compiled once
     return np.stack([np.asarray(place(state)) != 0 for place in PLACES.values()])
 
 

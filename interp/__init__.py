@@ -38,7 +38,7 @@ The command line, the page and the help pick it up:
     a null                       a call of `register_null`                  `compare.compared_dictionaries`
     a figure                     a function with `@figure`                  `figures`
 
-Two things of the library itself need a few lines more: a command is a function of `cli` with a name in `cli.COMMANDS`,
+Two things of the library itself need a few lines more: a command is a function of `cli` named in `cli.COMMAND_GROUPS`,
 and the public name of an architecture or figure is in the stubs (`__init__.pyi`). A stage that must run before another
 of the library has a place in `pipeline.stages.ORDER`.
 

@@ -29,7 +29,7 @@ from interp.cli.field_flags import with_field_flags
 from interp.cli.graph_command import graph_command
 from interp.cli.judge_command import judge_command
 from interp.cli.model_commands import harvest_command, quality_command, tokenize_command
-from interp.cli.option_groups import GroupedCommand
+from interp.cli.option_groups import GroupedCommand, GroupedCommands
 from interp.cli.page_commands import explore_command, publish_command, publish_help, report_command
 from interp.cli.run_commands import demo_command, plan_command, run_command, run_help, warm_up_command
 from interp.cli.sae_commands import export_command, export_help, train_sae_command, train_sae_help
@@ -40,26 +40,36 @@ from interp.runtime.memory import limit_arenas
 from interp.runtime.progress_bar import no_bars_inside
 from interp.runtime.torchrun import is_first, is_shared
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": demo_command,
-    "run": run_command,
-    "plan": plan_command,
-    "tokenize": tokenize_command,
-    "harvest": harvest_command,
-    "train-sae": train_sae_command,
-    "quality": quality_command,
-    "scan": scan_command,
-    "rank": rank_command,
-    "effects": effects_command,
-    "report": report_command,
-    "explore": explore_command,
-    "compare": compare_command,
-    "graph": graph_command,
-    "judge": judge_command,
-    "export": export_command,
-    "publish": publish_command,
-    "warm-up": warm_up_command,
+COMMAND_GROUPS: dict[str, dict[str, Callable[..., None]]] = {
+    "Whole runs": {
+        "demo": demo_command,
+        "run": run_command,
+        "plan": plan_command,
+        "warm-up": warm_up_command,
+    },
+    "What a run found": {
+        "explore": explore_command,
+        "graph": graph_command,
+        "compare": compare_command,
+        "judge": judge_command,
+    },
+    "One stage at a time": {
+        "tokenize": tokenize_command,
+        "harvest": harvest_command,
+        "train-sae": train_sae_command,
+        "quality": quality_command,
+        "scan": scan_command,
+        "rank": rank_command,
+        "effects": effects_command,
+        "report": report_command,
+    },
+    "For other tools": {
+        "export": export_command,
+        "publish": publish_command,
+    },
 }
+"""The commands, as help groups them."""
+COMMANDS = {name: command for group in COMMAND_GROUPS.values() for name, command in group.items()}
 _HELP = {"run": run_help, "export": export_help, "publish": publish_help, "train-sae": train_sae_help}
 """What writes the help of a command that lists what is registered."""
 _SHARED = ("harvest", "train-sae", "scan", "rank", "effects")
@@ -182,7 +192,9 @@ def _called(words: Sequence[str]) -> str:
 
 def _app(words: Sequence[str]) -> typer.Typer:
     app = typer.Typer(
-        rich_markup_mode=None, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120}
+        cls=GroupedCommands,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
     app.callback(invoke_without_command=True)(_options)
     if _COMPLETION in os.environ:
@@ -193,11 +205,14 @@ def _app(words: Sequence[str]) -> typer.Typer:
         raise InterpError(
             f"`interp {called}` runs in one process (only {shared} use several): start it without torchrun"
         )
+    group_of = {name: title for title, group in COMMAND_GROUPS.items() for name in group}
     for name, command in COMMANDS.items():
         is_called = name == called  # the flags and lists that the library gives a command take time to import
         write_help = _HELP.get(name) if is_called and {"-h", "--help"} & set(words) else None
         help_text = write_help() if write_help else command.__doc__
-        app.command(name, help=help_text, cls=GroupedCommand)(with_field_flags(command) if is_called else _listed)
+        app.command(name, help=help_text, cls=GroupedCommand, rich_help_panel=group_of[name])(
+            with_field_flags(command) if is_called else _listed
+        )
     return app
 
 
@@ -224,8 +239,8 @@ def _options(
 ) -> None:
     """Dictionary learning on language models: from raw text to ranked, explained features.
 
-    Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains each one; these
-    options come before the command."""
+    Start with `interp demo --quick` and open the page it names. `interp COMMAND --help` explains a command. The options
+    come before the command."""
     if context.invoked_subcommand is None:
         print(context.get_help())
     if no_verify:

@@ -1,4 +1,4 @@
-"""The groups in which the help of a command lists its options.
+"""The groups in which help lists commands, and the options of each.
 
 What must be given comes first, then what one may choose, then what only some choices have, and last how the command
 runs: its seed and device, what it shares with other processes, what it may replace.
@@ -7,7 +7,7 @@ runs: its seed and device, what it shares with other processes, what it may repl
 import re
 from typing import Any
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 NEEDED = "Needed"
 OPTIONS = "Options"
@@ -26,6 +26,18 @@ class GroupedCommand(TyperCommand):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+class GroupedCommands(TyperGroup):
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        width = max(map(len, self.commands))
+        groups: dict[str, list[tuple[str, str]]] = {}
+        for name, command in self.commands.items():
+            line = (name.ljust(width), command.get_short_help_str(formatter.width))  # all groups are as wide
+            groups.setdefault(getattr(command, "rich_help_panel", ""), []).append(line)
+        for title, lines in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(lines)
 
 
 def _group_of(parameter: Any) -> str:

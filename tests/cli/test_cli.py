@@ -19,7 +19,7 @@ import torch
 from interp import FeatureStore, ranking_evidence, write_report
 from interp.activations import ActivationStore
 from interp.checks.limits import Seed, check_value
-from interp.cli import COMMANDS, Terminated, main
+from interp.cli import COMMAND_GROUPS, COMMANDS, Terminated, main
 from interp.cli.sae_commands import field_lines, first_sentence
 from interp.display.verdict_names import UNTESTED
 from interp.pipeline.stages import LINE_WIDTH, STAGES
@@ -572,8 +572,9 @@ def test_help_teaches(capsys):
     assert main([]) == 0
     overview = capsys.readouterr().out
     assert main(["--help"]) == 0 and capsys.readouterr().out == overview
-    for command in COMMANDS:
-        assert f"\n  {command} " in overview
+    for title, commands in COMMAND_GROUPS.items():
+        group = overview.split(f"\n{title}:\n")[1].split("\n\n")[0].splitlines()
+        assert [line.split()[0] for line in group if not line.startswith("   ")] == list(commands)
     for command in ("demo", "run", "harvest", "train-sae", "scan", "rank", "report", "export"):
         assert main([command, "--help"]) == 0
         assert "--out" in capsys.readouterr().out

@@ -703,7 +703,6 @@ def test_held_features_stay_in_the_list_and_in_the_address_while_the_text_change
 
 def test_features_that_matter_at_the_chosen_token_come_first_by_what_the_prediction_loses(page, server):
     typed(page, TEXT)
-    page.click("#try input[type=checkbox]")
     page.evaluate("document.querySelector('.features .more')?.click()")
     *_, here, elsewhere = page.evaluate("""Array.from(document.querySelectorAll('.rows tbody'), (e) =>
         Array.from(e.querySelectorAll('[data-latent]'), (row) => Number(row.dataset.latent)))""")
@@ -748,14 +747,29 @@ def test_more_features_than_can_be_held_are_not_held_and_the_page_says_so(window
     assert window.faint() == [] and not window.complaints
 
 
-def test_features_of_a_single_token_are_shown_by_a_switch_alone(page, run):
+def test_a_text_is_shown_in_its_direction_whatever_token_begins_it(page):
+    directions = "Array.from(document.querySelectorAll('.piece'), (piece) => piece.getBoundingClientRect().x)"
+    for text, is_leftward in (("אבגד הוזח", True), (TEXT, False)):
+        typed(page, text)
+        places = page.evaluate(directions)
+        assert places == sorted(places, reverse=is_leftward) and len(places) > 2
+
+
+def test_features_of_a_single_token_that_fire_elsewhere_are_shown_by_a_switch_alone(page, server):
     typed(page, TEXT)
-    single = set(run.ranking.latent[run.ranking.verdict == "single-token"].tolist())
-    rows = "Array.from(document.querySelectorAll('.rows [data-latent]'), (e) => Number(e.dataset.latent))"
-    without = set(page.evaluate(rows))
-    page.click("#try input[type=checkbox]")
     page.evaluate("document.querySelector('.features .more')?.click()")
-    assert not without & single and set(page.evaluate(rows)) >= without
+    rows = """Array.from(document.querySelectorAll('.rows tbody'), (e) =>
+        Array.from(e.querySelectorAll('[data-latent]'), (row) => Number(row.dataset.latent)))"""
+    here, elsewhere = page.evaluate(rows)
+    page.evaluate(f"""((names, single) => single.forEach((latent) => {{
+        report.columns.verdict[latent] = names.push("single-token") - 1;
+    }}))(report.page.names.verdict, [{here[0]}, {elsewhere[0]}])""")
+    page.click(".piece[aria-pressed=true]")
+    page.wait("document.querySelector('#try input[type=checkbox]') !== null")
+    assert page.evaluate(rows) == [here, elsewhere[1:]], "what may matter at the chosen token is there in any case"
+    assert page.text("#try label:has([type=checkbox])") == [" 1 more elsewhere, of a single token"]
+    page.click("#try input[type=checkbox]")
+    assert page.evaluate(rows) == [here, elsewhere]
 
 
 def test_tokens_and_cells_are_shaded_by_what_they_do_to_a_token_that_is_chosen(page, server):
@@ -791,7 +805,8 @@ def test_of_a_text_that_is_too_long_the_end_is_read_and_the_page_says_so(page, s
     page.click(".rows .hold")
     page.wait("document.querySelectorAll('.written').length === 2")
     page.evaluate("((field) => { field.value = ''; field.dispatchEvent(new Event('input')); })(typed)")
-    assert page.text(".notice") == [""] and page.evaluate("document.querySelector('.readout').hidden")
+    assert page.text(".notice") == ["Type a text, to see which features fire in it."]
+    assert page.evaluate("document.querySelector('.readout').hidden")
     assert not page.complaints
 
 

@@ -34,9 +34,6 @@ let isSingle = false;
 let listed = N_LISTED;
 let pointed = null;
 
-/* Single-token features are left out unless the user asks for them; held ones stay. */
-const isShown = (latent) => isSingle || heldLatents().includes(latent) || !isOfOneToken(latent);
-
 /* Ask the model one question at a time; of those that arrive meanwhile, ask the newest next. A question is a function
  * that receives a way to learn whether a newer one is waiting. */
 const put = (() => {
@@ -115,7 +112,8 @@ function showAll() {
 }
 
 /* The features of the text (rows.js): those that are held; those that matter at the chosen token, which are all if
- * effects of all tokens on one prediction are shown; and the others, the most active first. */
+ * effects of all tokens on one prediction are shown; and the others, the most active first, without those of a single
+ * token unless the user asks for them. nSingle: the number of these. */
 function rows() {
   const changes = new Map(effects ? [] : prediction.features.map((change) => [change.latent, change]));
   const sum = (values) => Array.from(values.values()).reduce((total, value) => total + value, 0);
@@ -133,12 +131,13 @@ function rows() {
   const all = effects ? effects.features.map(ofEffects) : read.features.map(strengths);
   const isHeld = new Set(heldLatents());
   const held = heldLatents().map((latent) => all.find((one) => one.latent === latent) ?? row(latent, []));
-  const free = all.filter(({ latent }) => !isHeld.has(latent) && isShown(latent));
+  const free = all.filter(({ latent }) => !isHeld.has(latent));
   const kl = ({ change }) => change?.kl ?? -1;
   const here = free.filter(({ amount }) => amount !== undefined)
     .sort((a, b) => kl(b) - kl(a) || Math.abs(b.amount) - Math.abs(a.amount));
-  const elsewhere = free.filter(({ amount }) => amount === undefined).sort((a, b) => size(b.values) - size(a.values));
-  return { held, here, elsewhere };
+  const others = free.filter(({ amount }) => amount === undefined).sort((a, b) => size(b.values) - size(a.values));
+  const elsewhere = others.filter(({ latent }) => isSingle || !isOfOneToken(latent));
+  return { held, here, elsewhere, nSingle: others.filter(({ latent }) => isOfOneToken(latent)).length };
 }
 
 const largest = (values) => Math.max(...values.map(Math.abs), 1e-9);
@@ -192,9 +191,11 @@ function point(row, position) {
 
 function showText() {
   const pieces = joinBytes(read.tokens.map(word));
+  const isSpecial = (text) => /^<\|.*\|>$/.test(text);
   const piece = ({ text, tokens }) => [
-    h(/^<\|.*\|>$/.test(text) ? "button.token.piece.special" : "button.token.piece", {
+    h(isSpecial(text) ? "button.token.piece.special" : "button.token.piece", {
       type: "button",
+      dir: isSpecial(text) ? "ltr" : null, // its letters do not tell which way the text is read
       "data-tokens": tokens.join(","),
       "aria-pressed": String(tokens.includes(at)),
       "aria-label": text.trim() ? null : spelled(text),
@@ -210,7 +211,7 @@ function showText() {
 }
 
 function showFeatures() {
-  const { held, here, elsewhere } = rows();
+  const { held, here, elsewhere, nSingle } = rows();
   const shown = [here, elsewhere].map((all) => all.slice(0, listed));
   const more = () => {
     listed = Infinity;
@@ -218,7 +219,8 @@ function showFeatures() {
     shade();
   };
   const isOfAll = effects && !effects.each;
-  const place = [isOfAll ? "Up to " : "At ", tokenElement(word(read.tokens[at]))];
+  const place = [isOfAll ? "Up to " : "At ", tokenElement(word(read.tokens[at])),
+    h("span.muted", null, effects ? " – the largest effects first" : " – what changes the next token most first")];
   /** @type {any[]} */
   const groups = [["Steered", held], [place, shown[0]], ["Elsewhere in the text", shown[1]]];
   const drawn = [...held, ...shown.flat()];
@@ -226,7 +228,7 @@ function showFeatures() {
   const shape = { tokens: read.tokens, at, width: parts.features.clientWidth, groups, most, effects };
   const hidden = here.length + elsewhere.length - shown.flat().length;
   parts.features.replaceChildren(
-    h("div.headed", null, h("h2", null, "Features"), modes(), singles()),
+    h("div.headed", null, h("h2", null, "Features"), modes(), nSingle ? singles(nSingle) : ""),
     drawn.length ? rowsElement({ ...shape, onchoose: choose, onpoint: point }) : h("p.missing", null, "None to show."),
     hidden ? h("button.more", { type: "button", onclick: more }, `${format.count(hidden)} more`) : "",
   );
@@ -242,15 +244,13 @@ function modes() {
     button(["Effect on ", tokenElement(word(target))], Boolean(effects), () => aim(target)));
 }
 
-function singles() {
-  const all = (effects ?? read).features;
-  const hidden = all.filter(([latent]) => isOfOneToken(latent)).length;
+function singles(n) {
   const onchange = (event) => {
     isSingle = event.target.checked;
     showAll();
   };
   return h("label", null, h("input", { type: "checkbox", checked: isSingle, onchange }),
-    ` ${format.count(hidden)} more, of a single token`);
+    ` ${format.count(n)} more elsewhere, of a single token`);
 }
 
 /* Write the held features into the address, and mark them. */
@@ -272,7 +272,7 @@ function build(section) {
     clearTimeout(timer);
     parts.found.hidden = !parts.field.value;
     parts.found.classList.add("stale"); // until the model has read the text as it is now
-    if (!parts.field.value) return parts.notice.replaceChildren();
+    if (!parts.field.value) return parts.notice.replaceChildren("Type a text, to see which features fire in it.");
     timer = setTimeout(() => {
       put(readText);
       textChanged();

@@ -67,6 +67,7 @@ class ActivationBatches(Iterator[Tensor]):
         part: tuple[int, int] = (0, 1),
     ):
         check_at_least(1, epochs=epochs, batch_size=batch_size)
+        check_at_least(-(2**63), seed=seed)
         self.columns, self.shard_rows, self.batch_size, self.part = columns, shard_rows, batch_size, part
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)

@@ -47,7 +47,7 @@ from interp.activations.shards import (
     read_store_manifest,
 )
 from interp.activations.sources import Provenance, RowLimit, Shard, canonical_name_in
-from interp.checks.errors import DamagedError
+from interp.checks.errors import DamagedError, InterpError
 from interp.display.cards import card, show_facts
 from interp.runtime.progress import Progress, no_progress
 from interp.runtime.progress_bar import shows_progress
@@ -285,7 +285,9 @@ class ActivationStore(BatchReader):
         return self.shard(max(range(self.n_shards), key=self.shard_rows.__getitem__), hook).acts
 
     def shard(self, index: int, hook: str) -> Shard:
-        """Read one shard into memory."""
+        """Read one shard into memory. Raises ValueError for a number that no shard has."""
+        if not 0 <= index < len(self.shard_rows):
+            raise InterpError(f"shard {index} must be in 0..{len(self.shard_rows) - 1}, the shards of the store")
         return Shard(self.row_ids(index), self._files.column(index, name=self.name_of(hook)))
 
     def row_ids(self, index: int) -> Int[Tensor, " row"]:

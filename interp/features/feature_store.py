@@ -315,6 +315,6 @@ class FeatureStore:
     def sql(self, query: str) -> pd.DataFrame:
         """Query the tables with DuckDB. Every table is a view, and so is every file of `views`, among which a run puts
         its effects. A query cannot reach files or change anything. Raises ValueError for a query that fails, is empty,
-        or begins or ends a transaction."""
+        ends in a change, or begins or ends a transaction."""
         tables = {name: self.path / f"{name}.parquet" for name in self.table_names}
         return query_tables(query, tables, self.views)

@@ -22,8 +22,8 @@ def query_tables(
     tables: Parquet files by the names of their views. views: further ones, or functions that return them, which are
     called if the query has their name; they need not exist. Only those that the query names are opened, or all tables
     if it names none, as `show tables` does.
-    Raises ValueError for a query that fails, is empty, or begins or ends a transaction, and what a view raises if the
-    query needs it."""
+    Raises ValueError for a query that fails, is empty, ends in a change, or begins or ends a transaction, and what a
+    view raises if the query needs it."""
     import duckdb
     import pyarrow.dataset
 
@@ -45,6 +45,8 @@ def query_tables(
                 raise InterpError("the query is empty: write one, such as select * from features")
             if any(statement.type == duckdb.StatementType.TRANSACTION for statement in statements):
                 raise InterpError("a query cannot begin or end a transaction: leave that statement out")
+            if duckdb.ExpectedResultType.CHANGED_ROWS in statements[-1].expected_result_type:
+                raise InterpError("a query changes nothing, and must end in what returns rows: select them")
             return connection.execute(query).df()
         except duckdb.Error as error:
             if refusal is not None and isinstance(error, duckdb.CatalogException):

@@ -112,12 +112,16 @@ class SAE(nn.Module):
 
     @torch.no_grad()
     def codes(self, x: Float[Tensor, "row d_in"]) -> SparseCodes:
-        """Encode rows. Raises ValueError for any other number of axes than two."""
+        """Encode rows. Raises ValueError for any other number of axes than two, and for NaN or infinity."""
         if x.ndim != 2:
             raise InterpError(
                 f"codes are of rows [row, {self.d_in}], not of {list(x.shape)}: join axes by x.flatten(0, -2)"
             )
-        return self.encoder.codes(self._encoded_rows(x), self._weights)
+        rows = self._encoded_rows(x)
+        if not bool(rows.isfinite().all()):  # no order has NaN, so that each kernel would pick other latents
+            first = int((~rows.isfinite()).any(1).nonzero()[0])
+            raise InterpError(f"row {first} of those to encode contains NaN or infinity: leave it out")
+        return self.encoder.codes(rows, self._weights)
 
     def decode(self, z: Float[Tensor, "... d_sae"] | SparseCodes) -> Float[Tensor, "... d_out"]:
         """Reconstruct activations from latents. Raises ValueError for codes with another number of latents, and for
@@ -203,7 +207,10 @@ class SAE(nn.Module):
         return self._check_width(x) - self.b_dec
 
     def _check_width(self, x: Float[Tensor, "... d_in"]) -> Float[Tensor, "... d_in"]:
-        """Return x in the dictionary's type and on its device. Raises ValueError for rows of another width."""
+        """Return x in the dictionary's type and on its device. Raises ValueError for what is no tensor, and for rows of
+        another width."""
+        if not isinstance(x, Tensor):
+            raise InterpError(f"the rows are a {type(x).__name__}: give a tensor, as torch.as_tensor makes one")
         if x.shape[-1] != self.d_in:
             class_name = type(self).__name__
             raise InterpError(

@@ -199,7 +199,8 @@ def _train(
         raise InterpError(f"config={configs!r} must be a config, as TopKConfig(…); train_sweep takes several")
     if not isinstance(store, ActivationSource):
         raise InterpError(
-            f"a {type(store).__name__} has no rows to train on: give ActivationStream(model, tokens, hooks)"
+            f"a {type(store).__name__} has no rows to train on: give ActivationStore.open(folder), "
+            "ActivationStore.from_batches(rows, folder) or ActivationStream(model, tokens, hooks)"
         )
     for job in jobs:
         check_log(job.log, job.folder)

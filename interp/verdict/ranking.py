@@ -149,7 +149,7 @@ def rank_features(
     twin: a scan of the same tokens with a dictionary from another seed, which is searched for each latent.
     matches: the matches with the dictionaries of the nulls (`compare.null_dictionaries.Nulls.twins`), for `learnt`.
     progress: called with (done, all, step) in percent.
-    Raises TypeError if `features` is not a FeatureStore. Raises ValueError for latents that do not exist, if n_shifts <
+    Raises ValueError if `features` is not a FeatureStore, for latents that do not exist, if n_shifts <
     1 or seed < 0, if use_labels is set without labels, if a mask or the twin does not belong to the scanned tokens,
     or for more parts than latents.
 
@@ -160,7 +160,7 @@ def rank_features(
         ranking_evidence(ranking, 476)  # each measure of one latent, next to its null
     """
     if not isinstance(features, FeatureStore):
-        raise TypeError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
+        raise InterpError(f"features is a {type(features).__name__}: open it first, FeatureStore.open(folder)")
     config = RankingConfig(
         n_shifts=n_shifts if nulls is None else nulls, seed=seed, use_labels=use_labels, judge_faint=judge_faint
     )

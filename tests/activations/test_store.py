@@ -71,6 +71,10 @@ def test_an_epoch_gives_every_row_once_in_a_global_shuffle(tmp_path):
     assert sorted(order) == list(range(1000)) and order != sorted(order)
     assert order == order_of(store.batches("activations", 10, seed=3))
     assert order != order_of(store.batches("activations", 64, seed=4))
+    with pytest.raises(ValueError, match="seed='a' must be a whole number"):
+        store.batches("activations", 64, seed="a")
+    with pytest.raises(ValueError, match="shard 99 must be in 0"):
+        store.shard(99, "activations")
     steps = [abs(a - b) for a, b in zip(order, order[1:], strict=False)]
     assert 1000 / 3 * 0.9 < sum(steps) / len(steps) < 1000 / 3 * 1.1  # as of independent uniform numbers
     first = order[:100]

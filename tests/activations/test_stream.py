@@ -275,7 +275,7 @@ def test_a_scan_of_a_stream_is_that_of_a_store(model, tokens, tmp_path, monkeypa
 
 
 def test_what_cannot_be_streamed_is_refused(model, tokens):
-    with pytest.raises(ValueError, match=r"a Transformer has no rows to train on: give ActivationStream\("):
+    with pytest.raises(ValueError, match=r"a Transformer has no rows to train on: give ActivationStore.open\("):
         train_sae(model, HOOK, CONFIG)
     with pytest.raises(ValueError, match="buffer_bytes=0 must be at least 1"):
         ActivationStream(model, tokens, [HOOK], buffer_bytes=0)

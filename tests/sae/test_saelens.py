@@ -143,6 +143,10 @@ def test_codes_are_the_latents(x, kind):
     torch.testing.assert_close(sae.decode(codes), sae.decode(sae.encode(x)), **close)
     with pytest.raises(ValueError, match=r"codes are of rows \[row, 12\], not of \[10, 10, 12\]: join axes"):
         sae.codes(x.view(10, 10, D_IN))
+    with pytest.raises(ValueError, match="row 3 of those to encode contains NaN or infinity"):
+        sae.codes(x.index_fill(0, torch.tensor([3, 5]), float("nan")))
+    with pytest.raises(ValueError, match="the rows are a ndarray: give a tensor"):
+        sae.codes(x.numpy())
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

@@ -172,7 +172,7 @@ def test_some_latents_are_ranked_as_among_all(store, ranking):
         rank_features(store, latents=3, part=(1, 2))
     with pytest.raises(ValueError, match=r"part=3 must be \(rank, count\)"):
         rank_features(store, part=3)
-    with pytest.raises(TypeError, match="is a str: open it first"):
+    with pytest.raises(ValueError, match="is a str: open it first"):
         rank_features(str(store.path))
 
 

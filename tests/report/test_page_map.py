@@ -645,11 +645,15 @@ def test_a_small_selection_is_drawn_larger_and_the_starred_have_a_star(browser, 
 
 
 def test_the_whole_map_names_features_apart_from_each_other_where_no_kind_of_text_is_at_home(browser, address):
-    browser.open(f"{address}#map")
+    browser.open(f"{address}#overview")
+    browser.wait("report.columns.f1")
+    browser.evaluate("report.columns.f1.fill(0.9).fill(0.1, 20); location.hash = '#map'")
     shown = "Array.from(document.querySelectorAll('.names .own[style*=visible]'), (e) => e.textContent)"
     names = browser.wait(f"{shown}.length > 1 && {shown}")
     assert max(map(len, names)) <= 24
     assert "python" not in names, "the name of a label would look like that of an area"
+    unsure = browser.evaluate("report.columns.text.slice(20)")
+    assert not set(names) & set(unsure) and not any(", " in name or " or " in name for name in names)
     points = """Array.from(document.querySelectorAll(".hits.knobs path:not(.rim)"), (e) => {
         const { x, y, width, height } = e.getBoundingClientRect();
         return [x + width / 2, y + height / 2];

@@ -399,6 +399,13 @@ def test_table_rows_have_evidence_and_several_verdicts_can_be_chosen(browser, ad
     assert set(latents(browser)) == set(range(20, 25))
 
 
+def test_the_senses_of_a_row_are_told_before_their_firings_are_read(browser, address):
+    browser.open(f"{address}#features")
+    row = f"report.h('div', null, report.sensesOfRow({SPLIT}, null))"
+    told = browser.evaluate(f"[{row}.textContent, {row}.querySelectorAll('.snippet:empty').length]")
+    assert told[0].startswith("A\u00a0a rule that holds") and "B" in told[0] and told[1] == 2
+
+
 def test_a_star_is_set_and_taken_away_in_its_row_without_opening_the_feature(browser, address):
     browser.open(f"{address}#features")
     star = f"tr[data-latent='{BEST}'] button.gutter"

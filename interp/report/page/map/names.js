@@ -4,6 +4,7 @@
  * view. None lies over another, over a corner of the map that is covered or, but for those of kinds,
  * over a point that is drawn larger. The name of a feature stands at its point, or at the end of a line from it. */
 
+import { columns } from "../data/features.js";
 import { page } from "../data/files.js";
 import { commonKindOf } from "../data/latents.js";
 import { h, svg } from "../elements/elements.js";
@@ -38,6 +39,8 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     TRIED_EACH = 5, // features of each square of that size, whose names are tried
     MOST_UNDER = 18, // points under such a name
     BRIEF = 24, // letters of such a name at most
+    SURE_F1 = 0.7, // F1 of such a feature at least
+    LISTS = /, | or |mostly/, // in what names no single thing
     SHORT_LINE = 60, // pixels, the length of that line at most
     APART = 60; // pixels on either side of the name of a small kind of text within which points lie
   /* Sides of a point at which its name may stand, from its middle to that of the name. */
@@ -180,9 +183,14 @@ export function mapNames({ points, placeOf, scatter, regions }) {
 
   const isNear = ([px, py], [x, y]) => Math.hypot(x - px, y - py) < BETWEEN;
 
+  const isTelling = (latent) => {
+    const name = labelOrCaptionText(latent);
+    return name.length <= BRIEF && !LISTS.test(name) && (columns.f1[latent] ?? 0) >= SURE_F1;
+  };
+
   /* Features whose names stand for those around them on the whole map: of the first TRIED_EACH of each square of it,
-   * where no kind of text is at home, the two with most room. Those of several senses tell little of their place, and
-   * those named by kinds of text would look like areas. */
+   * where no kind of text is at home, the two with most room. Those of several senses, or whose rule is unsure or lists
+   * several things, tell little of their place, and those named by kinds of text would look like areas. */
   function spread() {
     const { scale } = scatter.view;
     if (tried.scale === scale) return tried.latents;
@@ -195,7 +203,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
       const square = 1000 * across + up;
       const some = squares.get(square) ?? [];
       if (some.length === TRIED_EACH || !regions.isAtHome(null, points.x[k], points.y[k])) continue;
-      if (isNamedByLabel(latent) || hasSenses(latent) || labelOrCaptionText(latent).length > BRIEF) continue;
+      if (isNamedByLabel(latent) || hasSenses(latent) || !isTelling(latent)) continue;
       squares.set(square, [...some, latent]);
     }
     const roomiest = (some) => some.sort((one, other) => densityAt(one) - densityAt(other)).slice(0, 2);

@@ -77,7 +77,8 @@ function oneMeaning(known) {
 }
 
 const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", {},
-  beside(1 - known.n / known.of, "look like"), " features of a model with random weights");
+  h("span.beside", null, h("b.figure", null, format.count(known.of - known.n)), " look like"),
+  " features of a model with random weights");
 
 const effect = (known) => claim(term("effect", "Effect when removed"), known, "ablated", { beside: known.chance },
   beside(known.chance, "by chance"), ": ", apart(known.interval[0] > known.chance));

@@ -99,7 +99,7 @@ function foundOutside(i) {
  * @type {(i: number, rowData: RowData | null, most?: number) => HTMLElement[] | undefined} */
 export function sensesOfRow(i, rowData, most = 2) {
   const senses = sensesInCaption(i);
-  if (!senses.length || !rowData) return undefined;
+  if (!senses.length) return undefined;
   const shown = sensesShown(i, most);
   const nFurther = senses.length - shown.length;
   const rest = foundOutside(i) ?? (nFurther ? ` + ${nFurther} more` : null);
@@ -111,7 +111,7 @@ export function sensesOfRow(i, rowData, most = 2) {
           ruleFound(rule)),
         h("small", null, share === null ? null : ` ${format.percent(share)}`,
           at && at === shown.length - 1 ? rest : null)),
-      h("div.snippet", null, snippetOf(rowData.senses[i][k])));
+      h("div.snippet", null, rowData ? snippetOf(rowData.senses[i][k]) : null));
   });
 }
 
@@ -179,11 +179,9 @@ function firesOn(i, rowData) {
     ? h("span.tag.label", { "data-tip": `label, F1 ${format.fixed(columns.label_f1[i])}` },
       markMatches(terms, "label", format.words(label)))
     : null;
-  const isSenses = hasSenses(i);
-  const senses = isSenses ? sensesOfRow(i, rowData) : undefined;
+  const senses = hasSenses(i) ? sensesOfRow(i, rowData) : undefined;
   if (senses) senses[0].firstElementChild?.prepend(...[labelled, labelChip].filter((part) => part !== null));
   if (senses) return h("div.senses", null, senses);
-  if (isSenses && !rowData) return [line(), h("div.snippet")]; // until its senses are read
   const isByRule = Boolean(label) || columns.brief[i] === null || sensesInCaption(i).length > 0;
   const words = h("div", { title: named },
     labelled,

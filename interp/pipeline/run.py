@@ -49,7 +49,7 @@ class Run(RunFolder):
 
     Each attribute below opens a stage's result, when it is first accessed, and again after the stage has been rerun.
     Raises FileNotFoundError for a folder that is not a run, and MissingResultError, an AttributeError, for an attribute
-    whose stage has not been run yet or was left out. `run.has(stage)` tells whether it is finished, without opening it.
+    whose stage has not been run yet or was left out. `Run.has(stage)` tells whether it is finished, without opening it.
     """
 
     if TYPE_CHECKING:

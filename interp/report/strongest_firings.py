@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from interp.display.byte_parts import has_parts
-from interp.display.segments import Part, Segments, Token
+from interp.display.segments import Segments, Token
 from interp.features.feature_store import FeatureStore
 from interp.report.contexts import Labels
 from interp.report.naming import MOST, N_STRONGEST
@@ -50,7 +50,7 @@ def shared_by_strongest(
         named = [word for word, _ in n.most_common(MAX_WORDS)]
         if sum(n[word] for word in named) < NEARLY_ALL * N_STRONGEST:
             return []
-        return ["in ", Part("rule", list(join_with_or([(Token(word),) for word in named])))]
+        return ["in ", *join_with_or([(Token(word),) for word in named])]
 
     def of_neighbour(latent: int, offset: int, words: str) -> Segments:
         own = rows_of[latent]
@@ -58,7 +58,7 @@ def shared_by_strongest(
         (text, n), *_ = Counter(vocab[token] for token in tokens[inside + offset]).most_common(1) or [("", 0)]
         of_all = around.get((latent, offset), {}).get(text, 0) / n_active[latent]
         is_told = n >= NEARLY_ALL * N_STRONGEST and of_all < MOST and not has_parts(text)
-        return [words, Part("rule", [Token(text)])] if is_told else []
+        return [words, Token(text)] if is_told else []
 
     def of_label(latent: int) -> Segments:
         for label in rare_first:

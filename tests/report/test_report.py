@@ -781,7 +781,8 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page, run):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     share = min(1.125 * ranking["explanation_f1"], 1)  # F1 = 2 P R / (P + R), where P is 0.9 F1
-    assert PageData(run).facts[9].rule.at_strongest == pytest.approx(share, rel=1e-1)
+    [of_rule] = [one for one in PageData(run).facts[9].descriptions if one.kind == "rule"]
+    assert of_rule.at_strongest == pytest.approx(share, rel=1e-1)
     assert "bits" not in feature["explanation"], "this ranking has none"
     assert feature["shared"] == (ranking["shared"] or None)
 

@@ -7,7 +7,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from interp.display.segments import Segments, to_text
+from interp.display.segments import Segments, Token, to_text
 from interp.features.feature_store import FeatureStore
 from interp.report.naming import N_STRONGEST
 from interp.report.strongest_firings import shared_by_strongest
@@ -37,7 +37,9 @@ def shared(tmp_path):
         around = {(0, offset): Counter(VOCAB[text[place + offset]] for text in texts) for offset in (-1, 1)}
         rows = [length * k + place for k in range(n)]
         found: dict[int, Segments] = shared_by_strongest(features, {0: rows}, around, masks, {"hex_bytes": "hex bytes"})
-        return to_text(found.get(0, []))
+        told = found.get(0, [])
+        assert all(isinstance(one, str | Token) for one in told), "it may stand within a name"
+        return to_text(told)
 
     return share
 

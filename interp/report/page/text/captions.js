@@ -9,7 +9,7 @@ import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { featureLink } from "../elements/latents.js";
 import { isStray } from "./bytes.js";
-import { drawSegments, f1Element, ruleElement } from "./segments.js";
+import { drawSegments, f1Element, ruleElement, textOfRule } from "./segments.js";
 import { tokenElement } from "./tokens.js";
 import { isBeyondChance } from "../views/logits.js";
 
@@ -122,7 +122,7 @@ export function leadElement(latent, feature, ...more) {
   const isNamedOtherwise = columns.brief[latent] !== null && firstOf(latent).rule !== 0 && !sensesInCaption(latent).length;
   const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
   return h("dl.lead", null,
-    isNamedOtherwise && rule.length && f1 !== null && f1 >= page.min_f1
+    isNamedOtherwise && rule.length && !columns.text[latent].startsWith(textOfRule(rule)) && f1 !== null && f1 >= page.min_f1
       ? line("div", "In words", ruleElement(rule, { isButton: true }), f1Element(f1)) : null,
     hasText && raisedTokens(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
     more.length

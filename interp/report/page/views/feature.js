@@ -271,7 +271,9 @@ function learnt(latent) {
 function senses(latent, feature) {
   const n = columns.senses[latent] ?? 0;
   if (isInseparable(latent)) return h("span.muted", null, "senses not told apart");
-  if (feature.senses && !sensesInCaption(latent).length && !isNamedByLabel(latent)) return h("span.muted", null, "no clear ", term("sense", "senses"));
+  const isPolysemantic = (columns.monosemanticity[latent] ?? 1) <= 0.5;
+  const isOfNone = Boolean(feature.senses) && !isNamedByLabel(latent) && !sensesInCaption(latent).length;
+  if (isPolysemantic && isOfNone) return h("span.muted", null, "no clear ", term("sense", "senses"));
   const isOne = (columns.monosemanticity[latent] ?? 0) > 0.5;
   const howLikely = isUnsure(latent) ? "perhaps" : "more likely";
   return n > 1

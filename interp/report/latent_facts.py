@@ -34,7 +34,7 @@ from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.predicate_kinds import TOPIC
 from interp.text.rules import read_rule
-from interp.text.short_rules import Clause, segments_of
+from interp.text.short_rules import Clause, merge_words, segments_of
 
 
 class Surroundings(NamedTuple):
@@ -92,7 +92,8 @@ def latent_facts(
 
     def otherwise(latent: int) -> Segments:
         if latent in shared:
-            return ["mostly ", *segments_of(read(latent, without_itself(shared[latent], texts.get(latent, []))))]
+            told = segments_of(read(latent, without_itself(shared[latent], texts.get(latent, []))))
+            return merge_words(["mostly ", *told])
         if texts.get(latent):
             return ["most strongly ", *on_strongest(latent, texts[latent])]
         return ["No label describes where it fires." if n_active[latent] else "It never fired."]

@@ -37,7 +37,8 @@ function heading() {
 /* What raises the answer most, and what lowers it, in a sentence. */
 function mainEffects() {
   const known = strongestNodes(state.answer).map((node) => ({ node, effect: effectOf(node, state.answer) }));
-  const clause = (verb, among) => (among.length ? [` ${verb} most by `, ...among.slice(0, MOST_SAID).flatMap(valued)] : []);
+  const clause = (verb, among) =>
+    among.length ? [` ${verb} most by `, ...among.slice(0, MOST_SAID).flatMap(valued)] : [];
   const valued = ({ node, effect }) =>
     [plainButton(node), ` ${effectText(effect, [node], state.answer)}\u2002`];
   const said = [...clause("raised", known.filter(({ effect }) => effect > 0)),

@@ -16,7 +16,8 @@ export const loadChunk = once(async (/** @type {number} */ k) => {
 });
 
 /* Some fields of an object that are stored as JSON. */
-const parsed = (object, ...names) => Object.fromEntries(names.map((name) => [name, JSON.parse(object[name] ?? "null")]));
+const parsed = (object, ...names) =>
+  Object.fromEntries(names.map((name) => [name, JSON.parse(object[name] ?? "null")]));
 
 /** @type {(latent: number) => Promise<Feature>} */
 export async function loadFeature(latent) {

@@ -119,10 +119,12 @@ const raises = (feature) => [
  * @type {(latent: number, feature: Feature, ...more: [name: string, content: Child][]) => HTMLElement} */
 export function leadElement(latent, feature, ...more) {
   const [rule, f1] = [columns.rule[latent], columns.explanation_f1[latent]];
-  const isNamedOtherwise = columns.brief[latent] !== null && firstOf(latent).rule !== 0 && !sensesInCaption(latent).length;
+  const isNamedOtherwise =
+    columns.brief[latent] !== null && firstOf(latent).rule !== 0 && !sensesInCaption(latent).length;
   const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
   return h("dl.lead", null,
-    isNamedOtherwise && rule.length && !columns.text[latent].startsWith(textOfRule(rule)) && f1 !== null && f1 >= page.min_f1
+    isNamedOtherwise && rule.length && !columns.text[latent].startsWith(textOfRule(rule)) &&
+      f1 !== null && f1 >= page.min_f1
       ? line("div", "In words", ruleElement(rule, { isButton: true }), f1Element(f1)) : null,
     hasText && raisedTokens(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
     more.length

@@ -17,8 +17,8 @@ export const JOINED = "\u00a0"; // a space at which no line ends
 /** @type {(segment: unknown) => segment is [any, any?, any?]} */
 const isToken = (segment) => Array.isArray(segment);
 
-/** Segments as elements. how: latent: of which they are; isWhole: lists are drawn whole; isButton: a button shows all of
- * a list, that of the rule; isTitle: the numbers of senses are told.
+/** Segments as elements. how: latent: of which they are; isWhole: lists are drawn whole; isButton: a button shows all
+ * of a list, that of the rule; isTitle: the numbers of senses are told.
  * @type {(segments: Segment[], how?: { latent?: number, rule?: Rule, isWhole?: boolean, isButton?: boolean,
  *   isTitle?: boolean }) => Child[]} */
 export const drawSegments = (segments, how = {}) => segments.map((one) =>

@@ -316,7 +316,7 @@ function agreement(pairs, { both, others, isByA }, n) {
     agreementPicture(pairs, points));
 }
 
-/* Points, `of` the first and of the second, on scales from 0 to the largest of each. A tip tells both, and the token. */
+/* Points, `of` the first and of the second, on scales from 0 to the largest of each. A tip tells both and the token. */
 function agreementPicture(pairs, points) {
   const [W, H, left, base, top, right] = [400, 250, 54, 216, 6, 8];
   const [across, up] = pairs.map(([, { facts }]) => facts.max || 1);

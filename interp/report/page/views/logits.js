@@ -259,7 +259,8 @@ export function logitsElement(feature) {
   }
   /* Parts of characters tell nothing where none are around the firings: they stand only where there is nothing else. */
   const isTelling = (/** @type {TokenValue} */ [token]) => !isStray(token, feature);
-  const [top, bottom] = [logits.top, logits.bottom].map((rows) => (rows.some(isTelling) ? rows.filter(isTelling) : rows));
+  const shown = (rows) => (rows.some(isTelling) ? rows.filter(isTelling) : rows);
+  const [top, bottom] = [shown(logits.top), shown(logits.bottom)];
   const nLeftOut = logits.top.length - top.length + logits.bottom.length - bottom.length;
   const marks = marksOf(feature);
   const isNotable = isBeyondChance({ logits, tokens: feature.tokens });

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from interp.checks.errors import InterpError
-from interp.checks.limits import check_at_least
+from interp.checks.limits import check_at_least, is_whole_number
 from interp.runtime.processes import slice_of_part
 from interp.statistics.randomness import shuffled_range
 from interp.storage.job_parts import check_part
@@ -67,7 +67,8 @@ class ActivationBatches(Iterator[Tensor]):
         part: tuple[int, int] = (0, 1),
     ):
         check_at_least(1, epochs=epochs, batch_size=batch_size)
-        check_at_least(-(2**63), seed=seed)
+        if not is_whole_number(seed):
+            raise InterpError(f"seed={seed!r} must be a whole number")
         self.columns, self.shard_rows, self.batch_size, self.part = columns, shard_rows, batch_size, part
         self.hook_names = tuple(column.hook_name for column in columns)
         self.widths = tuple(column.d for column in columns)

@@ -286,8 +286,8 @@ class ActivationStore(BatchReader):
 
     def shard(self, index: int, hook: str) -> Shard:
         """Read one shard into memory. Raises ValueError for a number that no shard has."""
-        if not 0 <= index < len(self.shard_rows):
-            raise InterpError(f"shard {index} must be in 0..{len(self.shard_rows) - 1}, the shards of the store")
+        if not 0 <= index < self.n_shards:
+            raise InterpError(f"shard {index} must be in 0..{self.n_shards - 1}, the shards of the store")
         return Shard(self.row_ids(index), self._files.column(index, name=self.name_of(hook)))
 
     def row_ids(self, index: int) -> Int[Tensor, " row"]:

@@ -61,8 +61,6 @@ def pytest_collection_modifyitems(items):
         if {"tiny_run", "only_chromium"} & set(item.fixturenames):
             item.add_marker("slow")
     needy = list(dict.fromkeys(item.path for item in items if "tiny_run" in item.fixturenames))
-    if needy:
-        import_without_search()
     uncompiled = [Path(__file__).parent / "models", Path(__file__).parent / "analyses" / "essay"]
 
     def place(item: pytest.Item) -> int:
@@ -71,17 +69,6 @@ def pytest_collection_modifyitems(items):
         return next((1 + k for k, folder in enumerate(uncompiled) if folder in item.path.parents), 3)
 
     items.sort(key=place)
-
-
-def import_without_search() -> None:
-    """Import what umap imports without compiling it, which takes ten seconds: an approximate search for neighbours. The
-    map of the latents, for which we use umap, hands it the exact ones."""
-    from numba import config
-
-    config.DISABLE_JIT = True
-    import pynndescent  # noqa: F401
-
-    config.DISABLE_JIT = False
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

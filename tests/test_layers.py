@@ -140,9 +140,7 @@ def test_models_import_only_checks_storage_and_runtime():
 
 def test_figures_know_results_only():
     for file in (ROOT / "interp" / "figures").rglob("*.py"):
-        heavy = {
-            n for n in imported_modules(file) if n.split(".")[0] in ("torch", "sklearn", "umap", "transformer_lens")
-        }
+        heavy = {n for n in imported_modules(file) if n.split(".")[0] in ("torch", "sklearn", "transformer_lens")}
         assert not heavy, f"{file} computes: {heavy}"
 
 
@@ -177,7 +175,7 @@ def test_importing_the_package_and_figures_is_light():
         "import sys, interp\n"
         "assert not {'torch', 'pandas', 'transformer_lens', 'sae_lens', 'plotly'} & set(sys.modules)\n"
         "from interp import figures\n"
-        "heavy = {'torch', 'transformer_lens', 'sae_lens', 'umap', 'numba', 'sklearn'} & set(sys.modules)\n"
+        "heavy = {'torch', 'transformer_lens', 'sae_lens', 'numba', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

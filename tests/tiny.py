@@ -13,7 +13,7 @@ TINY = RunConfig.tiny()
 SECTIONS = TINY.to_dict()
 FEW = TINY.replace(
     harvest=dataclasses.replace(TINY.harvest, tokens=8_000, batch_size=20),
-    sae=dataclasses.replace(TINY.sae, d_sae=18, tokens=8_000),  # so few that the map needs no UMAP
+    sae=dataclasses.replace(TINY.sae, d_sae=18, tokens=8_000),
     quality=dataclasses.replace(TINY.quality, tokens=2_000),
     effects=dataclasses.replace(TINY.effects, sequences=2),
     nulls=dataclasses.replace(TINY.nulls, tokens=1_000, sae_tokens=1_000, latents=2),

@@ -33,7 +33,8 @@ def address(tmp_path_factory) -> str:
     with pytest.MonkeyPatch.context() as patch:
         # The F1 of the planted rules is not that of this text, so that tokens would name each latent.
         patch.setattr("interp.report.latent_facts.growing_lists", lambda counts: ())
-        patch.setattr("interp.report.latent_map.MIN_FOR_UMAP", 99)  # whose compiling takes longer than all the rest
+        # Principal components are drawn as they are, and not stretched to the frame.
+        patch.setattr("interp.report.latent_map.MIN_FOR_TSNE", 99)
         for module in ("interp.report.page_data", "interp.report.payloads"):
             patch.setattr(sys.modules[module], "LATENTS_PER_CHUNK", 8)
         return write_report(store, folder / "page", ranking=planted_ranking()).as_uri()

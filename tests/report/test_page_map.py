@@ -259,10 +259,10 @@ def test_a_kind_that_is_pointed_at_in_the_legend_stands_out(browser, address):
     assert set(browser.evaluate(aside)) == everything
 
 
-def test_a_map_of_umap_is_stretched_to_its_frame_and_a_lasso_keeps_its_own_coordinates(browser, address):
+def test_a_map_of_tsne_is_stretched_to_its_frame_and_a_lasso_keeps_its_own_coordinates(browser, address):
     browser.size(390, 844)
     browser.open(address)
-    browser.evaluate("void report.loadData('map').then((points) => { points.way = 'UMAP'; location.hash = '#map'; })")
+    browser.evaluate("void report.loadData('map').then((points) => { points.way = 't-SNE'; location.hash = '#map'; })")
     browser.wait("document.getElementById('map').dataset.ready === 'true'")
     browser.click(".maphead button[aria-pressed]")
     browser.drag(MAP, (0.02, 0.02), (0.98, 0.02), (0.98, 0.4), (0.02, 0.4))

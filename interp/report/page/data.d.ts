@@ -195,7 +195,7 @@ interface DecoderMap {
   latents: number[];
   x: number[];
   y: number[];
-  way: "UMAP" | "PCA";
+  way: "t-SNE" | "PCA";
   names: [x: number, y: number, name: string | [token: string], level: number][];
   deciders: string[];
   decides: number[];

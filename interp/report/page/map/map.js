@@ -336,8 +336,8 @@ function zooms() {
 
 const explained = () => h("details.how", null, h("summary", null, "How", h("span.long", null, " to read it")),
   h("ul", null, [
-    points.way === "UMAP"
-      ? "Decoder directions by UMAP on cosine distance: close means similar; large distances mean little."
+    points.way === "t-SNE"
+      ? "Decoder directions by t-SNE on cosine distance: close means similar; large distances mean little."
       : "Decoder directions on their first two principal components.",
     "A tint lies where the features of a kind of text are dense among all, in the largest such area; if the colours "
       + "are of something else, where all are dense. Its name stands there for all colours. Elsewhere some "
@@ -356,10 +356,10 @@ async function read() {
   if (page.names.kind.length) colouring = "label";
 }
 
-/* The points, their heights stretched so that most of them fill a frame of this shape. The axes of UMAP have no
+/* The points, their heights stretched so that most of them fill a frame of this shape. The axes of t-SNE have no
  * meaning of their own. */
 function stretched(width, height) {
-  if (points.way !== "UMAP" || !width || !height) return points;
+  if (points.way !== "t-SNE" || !width || !height) return points;
   stretch = Math.min(Math.max((SHAPE * height) / width, STRETCHED[0]), STRETCHED[1]);
   const named = points.names.map(([x, y, ...more]) => [x, y * stretch, ...more]);
   return { ...points, y: points.y.map((v) => v * stretch), names: named };

@@ -66,7 +66,7 @@ def test_a_term_says_what_it_means_to_a_pointer_a_key_and_a_finger_until_escape(
     assert browser.evaluate(said) == meaning and browser.evaluate(f"{term}.getAttribute('aria-describedby')") == "tip"
     box = "document.getElementById('tip').getBoundingClientRect()"
     assert browser.evaluate(f"{box}.left >= 0 && {box}.right <= innerWidth && {box}.top >= 0")
-    placed = f"({term}.blur(), {term}.focus(), {box}.top >= {term}.getBoundingClientRect().bottom)"  # as the page is now
+    placed = f"({term}.blur(), {term}.focus(), {box}.top >= {term}.getBoundingClientRect().bottom)"
     assert browser.evaluate(placed), "the fields above are not covered"
     browser.press("Escape")
     assert browser.evaluate(said) == "" and question(browser) == "#feature/3", "Escape closes the tip alone"

@@ -2,7 +2,8 @@
 
 A kill leaves what is on the disk, so the moments that differ are those before each call that changes the folder, and
 those amid each write. One process imports all and forks for every training; the fork counts its moments, and ends
-itself with SIGKILL at the fatal one.
+itself with SIGKILL at the fatal one. Where all moments are fatal in turn, one training leaves at each a copy of what is
+on the disk then.
 """
 
 import json
@@ -12,6 +13,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Client
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -93,15 +95,17 @@ ALL = Job(A, list(CONFIGS.values()), every=4)
 each_job = pytest.mark.parametrize("job", JOBS.values(), ids=JOBS)
 
 
-Fatal = int | tuple[str, int] | None
-"""A moment's number, or its name and its place among those of that name, from 1."""
+Fatal = tuple[str, int] | None
+"""A moment's name, and its place among those of that name, from 1."""
+HALF_A_LINE = b'{"step": 1, "tokens": 32, "lo'
 
 
 class Moments:
-    """The moments of a folder, by name; SIGKILL comes at the fatal one. Amid a write, half a line is written."""
+    """The moments of a folder, by name; SIGKILL comes at the fatal one. Amid a write, half a line is written.
+    copies: where to copy what is on the disk, at each moment under its number."""
 
-    def __init__(self, folder: Path, fatal: Fatal):
-        self.folder, self.fatal, self.passed = str(folder), fatal, list[str]()
+    def __init__(self, folder: Path, fatal: Fatal, copies: Path | None):
+        self.folder, self.fatal, self.copies, self.passed = str(folder), fatal, copies, list[str]()
         safetensors.torch.save_file = _announced(safetensors.torch.save_file)
         sys.addaudithook(self._hear)
 
@@ -119,11 +123,18 @@ class Moments:
             self._pass(name.replace("open", "amid"), file, arguments[2])
 
     def _pass(self, name: str, written: str = "", flags: int = 0) -> None:
-        if self.fatal in (len(self.passed), (name, self.passed.count(name) + 1)):
-            self.folder = "\0"
+        here, self.folder = self.folder, "\0"  # it hears nothing of what it does itself
+        if self.fatal == (name, self.passed.count(name) + 1):
             if written:
-                os.write(os.open(written, flags), b'{"step": 1, "tokens": 32, "lo')
+                os.write(os.open(written, flags), HALF_A_LINE)
             os.kill(os.getpid(), signal.SIGKILL)
+        if self.copies is not None:
+            copy = self.copies / str(len(self.passed))
+            for folder in filter(Path.exists, (Path(here), unfinished_folder(here))):
+                shutil.copytree(folder, f"{copy}{str(folder).removeprefix(here)}")
+            if written:
+                os.write(os.open(f"{copy}{written.removeprefix(here)}", flags, 0o666), HALF_A_LINE)
+        self.folder = here
         self.passed.append(name)
 
 
@@ -137,14 +148,14 @@ def _announced(save_file: Callable[..., None]) -> Callable[..., None]:
     return announcing
 
 
-def fork(job: Job, stores: Path, out: Path, fatal: Fatal) -> tuple[int, str]:
+def fork(job: Job, stores: Path, out: Path, fatal: Fatal, copies: Path | None) -> tuple[int, str]:
     """Train in a fork: return its exit code, and as JSON the moments that it passed, or else its traceback."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            moments = Moments(out, fatal)
+            moments = Moments(out, fatal, copies)
             job.train(stores, out)
             told, code = json.dumps(moments.passed), 0
         except BaseException:
@@ -159,7 +170,7 @@ def fork(job: Job, stores: Path, out: Path, fatal: Fatal) -> tuple[int, str]:
 
 def warm_up(stores: Path, out: Path) -> None:
     """Forks find the compiled loops loaded."""
-    for job in (ALL, *JOBS.values()):
+    for job in (Job(A, [replace(config, tokens=256) for config in CONFIGS.values()]), *JOBS.values()):
         job.train(stores, out)
         shutil.rmtree(out)
 
@@ -198,8 +209,8 @@ def train(stores, tmp_path_factory) -> Iterator[Train]:
     port = int(run_python(SERVER, stores, tmp_path_factory.mktemp("warm"), check=True).stdout)
     with Client(("127.0.0.1", port)) as server:
 
-        def ask(job: Job, out: Path, fatal: Fatal = None) -> list[str] | None:
-            server.send((job, stores, out, fatal))
+        def ask(job: Job, out: Path, fatal: Fatal = None, copies: Path | None = None) -> list[str] | None:
+            server.send((job, stores, out, fatal, copies))
             code, told = server.recv()
             assert code in (0, -signal.SIGKILL), told
             return None if code else json.loads(told)
@@ -239,17 +250,15 @@ def test_killed_at_any_moment_and_resumed_nothing_differs(train, tmp_path):
     """The resumed one makes no further checkpoint that would hide what is left of an older one."""
     job = JOBS["autoencoder"]
     [begun] = job.begun
-    moments = train(job, tmp_path / "whole")
+    moments = train(job, tmp_path / "whole", copies=tmp_path)
     names = [f"os.rename {begun}{name}" for name in (CHECKPOINT, *FILES)]
     names += [f"amid {begun}metrics.jsonl", f"os.remove {begun}{CHECKPOINT}", "os.rename "]
     assert set(names) <= set(moments)
     whole = contents(tmp_path / "whole")
     assert sorted(whole) == sorted([*FILES, "metrics.jsonl"])
     for n, moment in enumerate(moments):
-        out = tmp_path / str(n)
-        assert train(job, out, n) is None, moment
-        assert train(job._replace(every=NEVER), out) is not None
-        assert contents(out) == whole, moment
+        train(job._replace(every=NEVER), tmp_path / str(n))
+        assert contents(tmp_path / str(n)) == whole, moment
 
 
 def test_killed_once_more_while_it_resumes_nothing_differs(train, tmp_path):
@@ -258,12 +267,10 @@ def test_killed_once_more_while_it_resumes_nothing_differs(train, tmp_path):
     job, rename = JOBS["sweep"], f"os.rename {{}}.unfinished/new/{CHECKPOINT}"
     train(job, tmp_path / "whole")
     assert train(job, tmp_path / "cut", ("amid 0.unfinished/new/metrics.jsonl", 3)) is None
-    resumed = train(job, shutil.copytree(tmp_path / "cut", tmp_path / "resumed"))
+    resumed = train(job, tmp_path / "cut", copies=tmp_path)
     for n in range(resumed.index(rename.format(0)), -1, -2):
-        out = shutil.copytree(tmp_path / "cut", tmp_path / str(n))
-        assert train(job, out, n) is None, resumed[n]
-        train(job, out)
-        assert contents(out) == contents(tmp_path / "whole"), resumed[n]
+        train(job, tmp_path / str(n))
+        assert contents(tmp_path / str(n)) == contents(tmp_path / "whole"), resumed[n]
 
 
 @each_job
@@ -286,15 +293,10 @@ def test_every_kind_killed_twice_equals_itself_trained_alone(train, tmp_path):
 
     Each time some kinds have a later checkpoint than others.
     """
-    last = (f"open 0.unfinished/new/{FILES[0]}.tmp", 1)
-    assert train(ALL, tmp_path / "uncut", last) is None
     assert train(ALL, tmp_path / "cut", (f"os.rename 7.unfinished/new/{CHECKPOINT}", 2)) is None
     assert steps_saved(tmp_path / "cut") == [8] * 7 + [4] * 3
     assert train(ALL, tmp_path / "cut", (f"os.rename 9.unfinished/new/{CHECKPOINT}", 4)) is None
     assert steps_saved(tmp_path / "cut") == [20] * 9 + [16]
-    assert train(ALL, tmp_path / "cut", last) is None
-    assert steps_saved(tmp_path / "cut") == [24] * 10
-    assert contents(tmp_path / "cut") == contents(tmp_path / "uncut")
     train(ALL, tmp_path / "cut")
     for i, (name, config) in enumerate(CONFIGS.items()):
         train(Job(A, config, every=NEVER), tmp_path / "alone" / str(i))

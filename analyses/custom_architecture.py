@@ -72,7 +72,7 @@ class Sizes:
 
 
 FULL_SIZES = Sizes(timed=Size(512, 8192, 32), rounds=15, rows=50_000, d_in=64, d_sae=512, tokens=200_000)
-QUICK = Sizes(timed=Size(32, 256, 8, 128), rounds=3, rows=2_000, d_in=16, d_sae=64, tokens=40_000)
+QUICK = Sizes(timed=Size(32, 256, 8, 128), rounds=3, rows=2_000, d_in=16, d_sae=64, tokens=20_000)
 
 
 def main(arguments: Sequence[str] | None = None) -> dict[str, Any]:

@@ -36,7 +36,9 @@ each_config = pytest.mark.parametrize("config", CONFIGS.values(), ids=CONFIGS)
 
 
 FIXED = {"k_start": 4, "resample_at": (), "aux_coefficient": 1.0}
-"""In some 200 steps k has no time to fall."""
+"""In some 100 steps k has no time to fall."""
+quick = shared | {"tokens": 30_000, "lr": 8e-3}
+"""Half the steps, at twice the rate."""
 
 
 @pytest.fixture(scope="module")
@@ -101,13 +103,13 @@ def test_a_state_dict_and_a_move_include_all_that_encoding_reads(store, config):
 @pytest.mark.parametrize(
     ("config", "least"),
     [
-        (TopKConfig(**shared | {"tokens": 60_000}, **FIXED, k=4), 0.85),
-        (BatchTopKConfig(**shared | {"tokens": 60_000}, **FIXED, k=4), 0.75),
-        (MatryoshkaConfig(**shared | {"tokens": 60_000}, **FIXED, k=4, groups=(0.5, 0.5)), 0.72),
-        (JumpReLUConfig(**shared | {"tokens": 60_000}, target_l0=4, bandwidth=0.5), 0.7),
-        (ReLUConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.9),
-        (GatedConfig(**shared | {"tokens": 60_000}, l1=0.5), 0.6),
-        (MatchingPursuitConfig(**shared | {"tokens": 60_000}, k=4), 0.9),
+        (TopKConfig(**quick, **FIXED, k=4), 0.85),
+        (BatchTopKConfig(**quick, **FIXED, k=4), 0.75),
+        (MatryoshkaConfig(**quick, **FIXED, k=4, groups=(0.5, 0.5)), 0.72),
+        (JumpReLUConfig(**quick, target_l0=4, bandwidth=0.5), 0.7),
+        (ReLUConfig(**quick, l1=0.5), 0.9),
+        (GatedConfig(**quick, l1=0.5), 0.6),
+        (MatchingPursuitConfig(**quick, k=4), 0.9),
     ],
     ids=lambda value: getattr(value, "architecture", None),
 )
@@ -115,11 +117,11 @@ def test_each_learns_planted_directions(store, tmp_path, config, least):
     """As many random directions come to a mean cosine of 0.53 with their nearest."""
     sae, x = train_sae(store, HOOK, config, tmp_path), planted()
     fvu = unexplained(x, sae(x))
-    assert fvu < 0.15
+    assert fvu < 0.2
     if isinstance(config, TopKConfig | BatchTopKConfig):
         assert sae.codes(x).nnz / len(x) == pytest.approx(config.k, rel=0.15)
         assert json.loads((tmp_path / "results.json").read_text())["fvu"] == pytest.approx(fvu, abs=0.05)
-    assert steps(tmp_path)[-1]["tokens"] == 59_904 and not list(tmp_path.glob("checkpoint*"))
+    assert steps(tmp_path)[-1]["tokens"] == 29_952 and not list(tmp_path.glob("checkpoint*"))
     directions = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
     best = (torch.nn.functional.normalize(sae.W_dec, dim=1) @ directions.T).max(0).values
     assert best.mean() > least
@@ -128,7 +130,7 @@ def test_each_learns_planted_directions(store, tmp_path, config, least):
 def test_jumprelu_reaches_the_target_l0(store):
     """The target is below what reconstruction alone would give: with a fixed pull L0 would end at 4."""
     options = {"target_l0": 3, "coefficient": 0.1, "bandwidth": 0.5}
-    sae = train_sae(store, HOOK, JumpReLUConfig(**shared | {"tokens": 60_000}, **options))
+    sae = train_sae(store, HOOK, JumpReLUConfig(**quick, **options))
     assert sae.codes(planted()).nnz / 3000 == pytest.approx(3, rel=0.1)
 
 
@@ -150,8 +152,8 @@ def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, 
     both = join_stores({"a": store, "b": other})
     hooks = ["a/activations", "b/activations"]
     for config in (
-        BatchTopKConfig(**shared | {"tokens": 40_000}, **FIXED, k=4),
-        ReLUConfig(**shared | {"tokens": 40_000}, l1=0.5),
+        BatchTopKConfig(**quick | {"tokens": 20_000}, **FIXED, k=4),
+        ReLUConfig(**quick | {"tokens": 20_000}, l1=0.5),
     ):
         coder = train_sae(both, hooks, config, tmp_path / config.architecture)
         assert isinstance(coder, Crosscoder) and coder.hook_names == tuple(hooks) and coder.widths == (16, 12)
@@ -170,11 +172,11 @@ def test_a_crosscoder_explains_both_hooks_with_latents_they_share(store, other, 
 def test_a_transcoder_predicts_one_hook_from_the_other(store, other, tmp_path, kind, skip):
     """The gradients of every kind, with a skip path and without, are those of `test_gradients`."""
     both = join_stores({"a": store, "b": other})
-    config = kind(**shared | {"tokens": 70_000}, k=4, skip=skip)
+    config = kind(**quick, k=4, skip=skip)
     coder = train_sae(both, "a/activations", config, tmp_path, output_hook="b/activations")
     assert isinstance(coder, Transcoder) and (coder.d_in, coder.d_out) == (16, 12)
     x, y = planted(), planted(d=12, seed=3) * 3
-    assert unexplained(y, coder(x)) < 0.4
+    assert unexplained(y, coder(x)) < 0.5
     assert (coder.W_skip is not None) == skip
     assert torch.equal(load_sae(tmp_path)(x), coder(x))
 
@@ -188,7 +190,7 @@ def test_a_skip_takes_what_is_linear(store, tmp_path):
         train_sae(
             both,
             "a/activations",
-            TopKConfig(**shared | {"tokens": 40_000}, k=2, skip=skip),
+            TopKConfig(**quick | {"tokens": 16_000}, k=2, skip=skip),
             output_hook="b/activations",
         )
         for skip in (False, True)
@@ -203,11 +205,11 @@ def learner_for(config: SAEConfig, store: ActivationStore) -> Learner:
 
 def test_resampling_begins_dead_latents_anew(store):
     def dead_share(at: tuple[float, ...]) -> float:
-        fields = OCTOBER_2023 | shared | {"tokens": 256 * 100, "resample_at": at}
-        config = ReLUConfig(**fields, l1=0.2, dead_after=2560)
+        fields = OCTOBER_2023 | shared | {"tokens": 256 * 40, "resample_at": at}
+        config = ReLUConfig(**fields, l1=0.2, dead_after=1024)
         learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
         learner.weights["b_enc"][:30] = -50.0
-        for _ in range(100):
+        for _ in range(40):
             result = learner.step(next(batches))
         return result.dead
 
@@ -233,10 +235,11 @@ def test_no_latent_is_resampled_after_the_last_step():
 
 def test_the_pre_activation_loss_draws_dead_latents_back(store, monkeypatch):
     def dead_share() -> float:
-        config = JumpReLUConfig(**shared | {"tokens": 256 * 150}, coefficient=1.0, dead_after=512)
+        fields = shared | {"tokens": 256 * 60, "lr": 1e-2}
+        config = JumpReLUConfig(**fields, coefficient=1.0, dead_after=512)
         learner, batches = learner_for(config, store), store.batches(HOOK, 256, epochs=None)
         learner.weights["b_enc"][:24] = -6.0
-        for _ in range(150):
+        for _ in range(60):
             result = learner.step(next(batches))
         return result.dead
 
@@ -283,7 +286,7 @@ def test_the_recovery_preset_lets_k_fall_and_yields_to_what_is_given(kind):
 def test_the_recovery_preset_finds_planted_directions(store):
     """32 of them in 16 dimensions; a latent has found one if they are closer than any two of these are."""
     truth = torch.nn.functional.normalize(torch.randn(32, 16, generator=torch.Generator().manual_seed(0)), dim=1)
-    config = picking(BatchTopKConfig, d_sae=32, k=2, tokens=60_000, device="cpu")
+    config = picking(BatchTopKConfig, d_sae=32, k=2, tokens=30_000, device="cpu")
     rows = torch.nn.functional.normalize(train_sae(store, HOOK, config).W_dec, dim=1)
     nearest = (rows @ truth.T).max(0).values
     others = (truth @ truth.T - 2 * torch.eye(32)).max()

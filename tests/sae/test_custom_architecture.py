@@ -5,6 +5,7 @@ import json
 import linecache
 import sys
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import ClassVar
 
 import pytest
@@ -30,10 +31,13 @@ from interp.sae.architectures.encoders import Encoder, StoredEncoder
 from interp.sae.architectures.sae_config import ARCHITECTURES, code_digest, config_from_dict, config_to_dict
 from interp.sae.hook_scales import HookScales
 from interp.sae.learner import Learner
+from tests.forked import run_python
 from tests.tiny import SECTIONS
 
 
-def test_a_script_of_thirty_lines_adds_a_dictionary(tmp_path):
+def test_a_script_of_thirty_lines_adds_a_dictionary(tmp_path, monkeypatch):
+    forked = SimpleNamespace(run=lambda words, **_: run_python(words[2]))
+    monkeypatch.setattr(custom_architecture, "subprocess", forked)  # Python would import all again
     results = custom_architecture.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert len(inspect.getsource(GroupLassoConfig).splitlines()) <= 30
     assert results["listed"] and max(results["gradient_differences"].values()) < 1e-12

@@ -322,15 +322,15 @@ def cache(tmp_path, monkeypatch):
     return tmp_path / "cache" / "interp"
 
 
-TOPK = TopKConfig(d_sae=12, k=2, tokens=2000, batch_size=64)
+TOPK = TopKConfig(d_sae=12, k=2, tokens=500, batch_size=64)
 
 
 @pytest.fixture(scope="module")
-def scanned(folder, tmp_path_factory):
+def scanned(few, tmp_path_factory):
     """Return a dictionary and its scan, on this machine."""
     place = tmp_path_factory.mktemp("scanned")
-    sae = train_sae(folder, "second", TOPK, out=place / "sae")
-    return sae, scan_features(sae, folder, "second", place / "features")
+    sae = train_sae(few, "second", TOPK, out=place / "sae")
+    return sae, scan_features(sae, few, "second", place / "features")
 
 
 def test_a_folder_is_written_at_an_address_with_its_manifest_last(memory, scanned, cache, monkeypatch):
@@ -346,7 +346,7 @@ def test_a_folder_is_written_at_an_address_with_its_manifest_last(memory, scanne
         sae.save("memory://bucket/sae", format="saelens")
 
 
-def test_scan_to_an_address_resumes_when_killed_at_its_last_step(memory, folder, scanned, cache, monkeypatch):
+def test_scan_to_an_address_resumes_when_killed_at_its_last_step(memory, few, scanned, cache, monkeypatch):
     sae, local = scanned
     write, written = remote_folders.write_file, []
 
@@ -358,16 +358,16 @@ def test_scan_to_an_address_resumes_when_killed_at_its_last_step(memory, folder,
 
     monkeypatch.setattr(remote_folders, "write_file", killed)
     with pytest.raises(KeyboardInterrupt):
-        scan_features(sae, folder, "second", "memory://bucket/features")
+        scan_features(sae, few, "second", "memory://bucket/features")
     with pytest.raises(ValueError, match="memory://bucket/features holds a folder that is not finished"):
         FeatureStore.open("memory://bucket/features")
     monkeypatch.setattr(remote_folders, "write_file", write)
     with pytest.raises(ValueError, match="memory://bucket/features was begun as other work: kind"):
         sae.save("memory://bucket/features")
-    features = scan_features(sae, folder, "second", "memory://bucket/features")
+    features = scan_features(sae, few, "second", "memory://bucket/features")
     assert features.table().equals(local.table())
     monkeypatch.setattr(remote_folders, "write_file", killed)
-    assert scan_features(sae, folder, "second", "memory://bucket/features").table().equals(local.table())
+    assert scan_features(sae, few, "second", "memory://bucket/features").table().equals(local.table())
 
 
 def test_an_upload_after_interrupted_ones_leaves_only_its_own_files(memory, tmp_path, monkeypatch):
@@ -580,9 +580,9 @@ def test_a_store_does_not_believe_a_stale_listing(door, few):
         ActivationStore.open("s3://bucket/stale")
 
 
-def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, cache, capsys):
+def test_all_commands_work_at_addresses_through_faults(door, scanned, cache, capsys):
     sae, local = scanned
-    harvest(model(), TOKENS, HOOKS, "s3://bucket/all/store", **OPTIONS)
+    harvest(model(), FEW, HOOKS, "s3://bucket/all/store", **OPTIONS)
 
     def run(*arguments: str) -> str:
         door.faults += ["", "drop", "", "slow down", "", "drop"]
@@ -590,7 +590,7 @@ def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, ca
         assert not door.faults
         return capsys.readouterr().out
 
-    fields = ["--d-sae", "12", "--k", "2", "--tokens", "2000", "--batch-size", "64", "--hook", "second"]
+    fields = ["--d-sae", "12", "--k", "2", "--tokens", "500", "--batch-size", "64", "--hook", "second"]
     assert "in s3://bucket/all/sae:" in run(
         "train-sae", "s3://bucket/all/store", *fields, "--out", "s3://bucket/all/sae"
     )
@@ -613,12 +613,12 @@ def test_all_commands_work_at_addresses_through_faults(door, folder, scanned, ca
 
 
 @pytest.mark.parametrize("out", ["s3://no-such-bucket/out", "s3://no-such-bucket/out.parquet"])
-def test_commands_name_a_missing_bucket_before_the_work(door, scanned, folder, cache, capsys, out):
+def test_commands_name_a_missing_bucket_before_the_work(door, scanned, few, cache, capsys, out):
     sae, local = scanned
     if out.endswith(".parquet"):
         arguments = ["rank", str(local.path), "--out", out]
     else:
-        arguments = ["scan", str(local.path.parent / "sae"), str(folder.path), "--out", out]
+        arguments = ["scan", str(local.path.parent / "sae"), str(few.path), "--out", out]
     assert main(arguments) == 2
     line = capsys.readouterr().err
     assert "s3://no-such-bucket/out" in line and "or its bucket does not" in line and line.count("\n") == 1
@@ -660,7 +660,7 @@ KILLED = """
 import os, sys
 from interp import harvest
 from interp.activations import remote_writer
-from tests.activations.test_remote_store import HOOKS, OPTIONS, TOKENS, model
+from tests.activations.test_remote_store import FEW, HOOKS, OPTIONS, model
 
 remote_writer.PART_BYTES = 4000
 write, number = remote_writer.write_object, 0
@@ -668,23 +668,23 @@ write, number = remote_writer.write_object, 0
 def killed(address, data):
     global number
     number += "part-" in address
-    if number == 4:
+    if number == 3:
         os._exit(9)
     write(address, data)
 
 remote_writer.write_object = killed
-harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
+harvest(model(), FEW, HOOKS, "s3://bucket/killed", **OPTIONS)
 """
 
 
-def test_harvest_to_an_address_resumes_after_a_killed_process(door, folder):
+def test_harvest_to_an_address_resumes_after_a_killed_process(door, few):
     run = run_python(KILLED)
     assert run.returncode == 9, run.stderr
     with pytest.raises(ValueError, match="s3://bucket/killed holds a store that was cut off"):
         ActivationStore.open("s3://bucket/killed")
     system = fsspec.filesystem("s3")
-    assert len(system.glob("bucket/killed/part-*")) == 3  # and the listing is remembered: it must not be believed
-    remote = harvest(model(), TOKENS, HOOKS, "s3://bucket/killed", **OPTIONS)
-    assert_same_rows(remote, folder)
+    assert len(system.glob("bucket/killed/part-*")) == 2  # and the listing is remembered: it must not be believed
+    remote = harvest(model(), FEW, HOOKS, "s3://bucket/killed", **OPTIONS)
+    assert_same_rows(remote, few)
     written = json.loads(system.cat_file("bucket/killed/manifest.json"))
-    assert written["format"].endswith("/parts") and len(written["parts"]) > 3
+    assert written["format"].endswith("/parts") and len(written["parts"]) > 2

@@ -1,9 +1,7 @@
 """A loop is compiled again once another file has changed, whose loop it calls."""
 
-import subprocess
-import sys
-
 from interp.runtime.compiled_loops import forget_outdated_loops
+from tests.forked import run_python
 
 INNER = "from numba import njit\n\n@njit(cache=True)\ndef inner(x):\n    return x + {}\n"
 OUTER = "from inner import inner\nfrom numba import njit\n\n@njit(cache=True)\ndef outer(x):\n    return inner(x)\n"
@@ -11,8 +9,8 @@ OUTER = "from inner import inner\nfrom numba import njit\n\n@njit(cache=True)\nd
 
 def test_a_loop_that_calls_a_changed_one_is_compiled_again(tmp_path):
     def outer() -> str:
-        command = [sys.executable, "-c", "from outer import outer; print(outer(0))"]
-        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout.strip()
+        code = "import sys; sys.path.insert(0, sys.argv[1]); from outer import outer; print(outer(0))"
+        return run_python(code, tmp_path, check=True).stdout.strip()
 
     (tmp_path / "outer.py").write_text(OUTER)
     (tmp_path / "inner.py").write_text(INNER.format(1))

@@ -127,6 +127,30 @@ def test_the_view_comes_no_closer_than_a_few_points(browser, address):
     assert len(browser.text(".listed li")) >= D_SAE / 4
 
 
+def test_names_go_with_the_map_while_it_is_dragged_and_are_placed_anew_once_it_rests(browser, address):
+    browser.open(f"{address}#map")
+    layer = "document.querySelector('.names').style.transform"
+    left = "Array.from(document.querySelectorAll('.names [style*=visible]'), (e) => e.getBoundingClientRect().left)"
+    before = browser.evaluate(left)
+    moved = browser.evaluate(f"""(async () => {{
+        const canvas = document.querySelector("{MAP}");
+        const {{ x, y, width, height }} = canvas.getBoundingClientRect();
+        canvas.setPointerCapture = () => {{}};
+        for (const [name, at] of [["pointerdown", 0], ["pointermove", 30], ["pointermove", 50]]) {{
+            const place = {{ clientX: x + width / 2 + at, clientY: y + height / 2 }};
+            canvas.dispatchEvent(new PointerEvent(name, {{ ...place, pointerId: 1 }}));
+        }}
+        await new Promise(requestAnimationFrame);
+        await new Promise((done) => setTimeout(done, 400));
+        return {left};
+    }})()""")
+    assert len(before) > 1 and moved == pytest.approx([x + 50 for x in before], abs=0.5), "as long as it is held"
+    browser.evaluate(
+        f"void document.querySelector('{MAP}').dispatchEvent(new PointerEvent('pointerup', {{ pointerId: 1 }}))"
+    )
+    browser.wait(f"{layer} === ''")
+
+
 def test_few_features_in_view_each_have_a_name_and_fewer_also_a_piece_of_text(browser, address):
     browser.open(f"{address}#map")
     own = "Array.from(document.querySelectorAll('.names .own[style*=visible]'), (e) => %s)"

@@ -27,7 +27,7 @@ const KEYS =
   "Map of the decoder: arrow keys move it, + and − zoom, 0 shows the whole, " +
   "Enter shows the feature in the middle. " +
   "The list beside it has the same features.";
-const STILL = 150; // milliseconds without a letter typed
+const STILL = 150; // milliseconds without a letter typed or a move of the map
 const CLOSEST = 5; // how many times closer than the whole a few features are shown at most
 const CLOSER = 1.2; // how many times, at least, for a view to be worth leaving the whole
 const SHAPE = 4 / 3, // width by height of most of the stored map (latent_map.py)
@@ -44,7 +44,7 @@ const RING = 12, // pixels between a ringed point and what lies over the map
   MANY_HITS = 40; // from which on they are less large
 let host, overlays, tints, links, namedPoints, hits, part, marks, ring, card; // of the map
 let legend, status, numberNamed, search, lasso, chosen; // around it
-let points, placeOf, scatter, regions, names, inset, list, colours, picture, typing,
+let points, placeOf, scatter, regions, names, inset, list, colours, picture, typing, resting,
   stretch = 1, // of the heights of the points drawn, as many times those stored
   colouring = "verdict",
   stars = [],
@@ -229,11 +229,11 @@ function hovered(k, isListed = false) {
 
 const viewKey = () => [...Object.values(scatter.view), ...scatter.size()].join();
 
-/* Put all that lies over the points at its place. */
+/* Put all that lies over the points at its place. Names go with the map while it is dragged, and are placed anew once
+ * it rests, as the list beside it is: both take longer than a frame, and a name that jumps cannot be read. */
 function moved() {
   if (!card.hidden && pointedIn !== viewKey()) hovered(-1);
   placeRing();
-  list.keepUp();
   inset.place();
   const [width, height] = scatter.size();
   const { x, y, scale } = scatter.view;
@@ -245,6 +245,20 @@ function moved() {
     const [px, py] = scatter.toPixels(points.x[k], points.y[k]);
     element.style.transform = `translate(${px}px, ${py}px) translate(-50%, -50%)`;
   }
+  if (names.carry()) rest();
+  else settle();
+}
+
+/* Settle once the map is let go of and has rested a while. */
+function rest() {
+  clearTimeout(resting);
+  resting = setTimeout(() => (scatter.isHeld() ? rest() : settle()), STILL);
+}
+
+/* List what is in view, place all names anew, and draw the points that they name with a rim. */
+function settle() {
+  clearTimeout(resting);
+  list.keepUp();
   const near = nearest();
   const shown = names.place({ colours, beside, near, enlarged, covered: inset.boxes(), rowData });
   links.setAttribute("d", near.map((latent) => `M${placeIn(beside[0])}L${placeIn(latent)}`).join(""));

@@ -42,6 +42,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     SURE_F1 = 0.7, // F1 of such a feature at least
     LISTS = /, | or |mostly/, // in what names no single thing
     SHORT_LINE = 60, // pixels, the length of that line at most
+    CARRIED = 0.4, // of the frame's width or height, how far names go with a map that is dragged, at most
     APART = 60; // pixels on either side of the name of a small kind of text within which points lie
   /* Sides of a point at which its name may stand, from its middle to that of the name. */
   const SIDES = [[1, 0], [-1, 0], [0, 1], [0, -1], [1, 0.6], [1, -0.6], [-1, 0.6], [-1, -0.6], [1, 1], [1, -1], [-1, 1],
@@ -56,6 +57,8 @@ export function mapNames({ points, placeOf, scatter, regions }) {
   let isNumbered = false; // whether they have their numbers
   /** The features whose names are tried on the whole map, at a scale. @type {{ scale: number, latents: number[] }} */
   let tried = { scale: NaN, latents: [] };
+  /** The view in which the names were placed, and the size of the frame. */
+  let placed = { x: NaN, y: NaN, scale: NaN, size: "" };
   const leading = svg("path", { class: "leaders" });
   const numbers = Map.groupBy(points.latents, commonKindOf);
   /* Names that stay: of clusters, and of kinds of text. */
@@ -250,6 +253,8 @@ export function mapNames({ points, placeOf, scatter, regions }) {
    * named. */
   function place({ colours, beside, near, enlarged, covered, rowData }) {
     const [width, height] = scatter.size();
+    placed = { ...scatter.view, size: String(scatter.size()) };
+    layer.style.transform = "";
     const closeness = scatter.closeness();
     const isInView = (latent) => scatter.isInView(placeOf.get(latent));
     const isCloser = closeness >= CLOSER;
@@ -287,6 +292,18 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     return named;
   }
 
+  /* Move all names with the map, as far as it has moved since they were placed; false if that is no short drag, so that
+   * they are to be placed anew. */
+  function carry() {
+    const { x, y, scale } = scatter.view;
+    const way = [(placed.x - x) * scale, (y - placed.y) * scale];
+    const [across, down] = way.map((part, axis) => Math.abs(part) / scatter.size()[axis]);
+    if (String(scatter.size()) !== placed.size || scale !== placed.scale || !(across || down)) return false;
+    if (Math.max(across, down) > CARRIED) return false;
+    layer.style.transform = `translate(${way.map((part) => `${part}px`).join(", ")})`;
+    return true;
+  }
+
   /* Write the names of features anew, as after a search or a note. n: of how many that are selected, which have their
    * numbers. */
   function forget(n) {
@@ -313,7 +330,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
 
   const layer = h("div.names", null, svg("svg", { "aria-hidden": "true" }, leading),
     fixed.map(({ element }) => element), ownLayer);
-  return { element: layer, place, forget, paint, dim };
+  return { element: layer, place, carry, forget, paint, dim };
 }
 
 /* Places around one, [middle, height, cost], in pixels, with what it costs to stand there. */

@@ -103,4 +103,7 @@ export function handlePointer(
     at = -1;
     hover(near(width / 2, height / 2, Math.hypot(width, height)));
   });
+
+  /* Whether a pointer is pressed on the points. */
+  return { isHeld: () => pointers.size > 0 };
 }

@@ -171,9 +171,9 @@ export function scatterPlot(host, { x, y, onhover, onpick, onlasso, onmove = () 
       isLasso = on;
     },
   };
-  handlePointer(host, canvas,
+  const pointer = handlePointer(host, canvas,
     { ...scatter, isLasso: () => isLasso, ring, corners: CORNERS, onhover, onpick, onlasso });
-  return scatter;
+  return { ...scatter, ...pointer };
 
   /* The range of nearly all values with a margin, so that a few distant points do not leave the frame half empty. */
   function bulk(values) {

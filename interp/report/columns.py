@@ -172,13 +172,13 @@ def table_columns(
         Column(
             "learnt", "Learnt", "probability", sorts="probability that it is learnt",
             means="that it comes from a trained model", style="fixed", scale="share", is_compared=True,
-            widths=ColumnWidths("5rem", ""), values=_numbers(tested, "learnt"),
+            widths=ColumnWidths("5rem", "4.4rem"), values=_numbers(tested, "learnt"),
         ),
         Column(
             "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
             hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
-            "features, where it fires; pale where its 95 % interval includes 0", style="fixed", scale="signed",
-            is_compared=True, widths=ColumnWidths("4.4rem", "4rem"), values=_numbers(ablated, "beyond_null", 2),
+            "features, where it fires; bold where its 95 % interval leaves out 0, which is sure", style="fixed", scale="signed",
+            is_compared=True, widths=ColumnWidths("6.4rem", "6.2rem"), values=_numbers(ablated, "beyond_null", 2),
             interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
         ),
         Column(

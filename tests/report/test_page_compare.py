@@ -159,17 +159,14 @@ def test_of_a_pair_of_the_lists_of_the_nearest_alone_the_cosine_is_told(browser,
 
 def test_a_comparison_of_what_is_not_there_says_so(browser, address):
     browser.open(address)
-    offered = "Array.from(document.querySelectorAll('#compare .begin a'), (e) => e.getAttribute('href'))"
-    order = browser.evaluate("report.order")
     for asked, said in (
-        ("", "Name two"),
+        ("/3/3", "Name two"),
         ("/99", "no feature 99"),
         ("/x/1", "no feature x"),
         ("/3/99", "no feature 99"),
     ):
         browser.evaluate(f"location.hash = '#compare{asked}'")
         browser.wait(f"document.querySelector('#compare .missing')?.textContent.includes('{said}')")
-        assert browser.evaluate(offered) == [f"#compare/{latent}" for latent in order[:12]], "each with its nearest"
     field = "document.querySelectorAll('#compare input')"
     browser.evaluate(f"{field}[0].value = 4; {field}[1].value = 'rule:1233'")
     browser.click("#compare button")

@@ -336,12 +336,13 @@ def test_the_three_answers_stand_with_their_numbers_in_rows_of_one_form(browser,
     assert browser.evaluate(row) == ["Effect", "+0.41", "none seen"]
 
 
-def test_no_effect_is_seen_only_where_the_interval_is_within_the_median_effect(browser, address):
+def test_no_effect_is_seen_wherever_the_interval_includes_0_which_its_tip_says(browser, address):
     browser.open(f"{address}#feature/{SPLIT}")
-    browser.evaluate("Object.assign(report.columns, { effect: [0.1, 0.3, 5, 4], effect_low: [0.01, 0.1, 2, -1] })")
-    answers = "[[0.2, 0.4], [-0.2, -0.1], [-0.1, 0.2], [-0.1, 0.4], [-0.4, 0.1]].map(([low, high]) =>"
-    answers += " report.h('p', null, report.effectAnswer(low, high)).textContent)"
-    assert browser.evaluate(answers) == ["yes", "loss falls", "none seen", "unclear", "unclear"], "0.3 is the median"
+    answers = "[[0.2, 0.4], [-0.2, -0.1], [-0.01, 0.02], [-4, 3]].map(([low, high]) =>"
+    answers += " report.h('p', null, report.effectAnswer(low, high)))"
+    assert browser.evaluate(f"{answers}.map((e) => e.textContent)") == ["yes", "loss falls", "none seen", "none seen"]
+    tip = browser.evaluate(f"{answers}[2].querySelector('.term').dataset.tip")
+    assert tip == "Its 95 % interval, −0.010 to 0.020 nats, includes 0."
 
 
 def test_a_label_that_has_most_firings_is_told_to_have_few_of_its_tokens_fired_on(browser, address):

@@ -55,7 +55,7 @@ def test_stars_labels_and_notes_persist_are_searchable_and_round_trip_as_json(br
     ]
     browser.evaluate("localStorage.clear()")
     browser.open(f"{address}#notes")
-    assert not browser.text(".mine li")
+    assert not browser.text(".mine li:not(.unkept)")
     files = browser.send("Runtime.evaluate", expression="document.querySelector('.kept [type=file]')")["result"][
         "objectId"
     ]
@@ -88,7 +88,8 @@ def test_notes_are_written_starred_and_removed_in_their_list(browser, address):
     assert browser.evaluate(kept) == written and len(browser.text(".mine li")) == 2
     browser.evaluate("localStorage.clear()")
     browser.open(f"{address}#notes")
-    assert browser.text(".mine li") == [] and browser.evaluate("document.querySelector('.files button').disabled")
+    assert browser.text(".mine li:not(.unkept)") == []
+    assert browser.evaluate("document.querySelector('.files button').disabled")
 
 
 def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, address):
@@ -113,11 +114,13 @@ def test_a_note_shows_each_sense_and_is_copied_with_what_the_page_says(browser, 
 
 def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list_with_the_reader(browser, address):
     browser.open(f"{address}#notes")
-    browser.wait("document.querySelector('.begin button') !== null")
-    first = browser.text(".begin a")[0]
-    browser.click(".begin button")
+    browser.wait("document.querySelector('.mine .unkept .star') !== null")
+    first = browser.text(".mine .judged > a")[0]
+    shown = json.loads(browser.text(".sample pre")[0])
+    browser.click(".mine .star")
     assert [*browser.evaluate("JSON.parse(report.exportedNotes()).notes")] == [first]
-    assert browser.evaluate("document.querySelector('.begin').checkVisibility()") is False
+    assert shown == browser.evaluate("JSON.parse(report.exportedNotes())"), "what an export will be"
+    assert browser.evaluate("document.querySelector('.sample').checkVisibility()") is False
     browser.evaluate(f"report.setNote({first}, {{ label: 'mine' }})")
     browser.click(".mine li a")
     browser.wait(f"document.getElementById('feature').dataset.latent === '{first}'")
@@ -130,11 +133,13 @@ def test_a_feature_leads_back_to_its_note_and_one_without_a_star_leaves_the_list
     unkept = "document.querySelector('.mine li').matches('.unkept')"
     assert browser.evaluate(unkept) is False
     browser.click(".mine .star")
-    assert browser.evaluate(unkept) is True and len(browser.text(".mine li")) == 1, "it may have its star back"
+    assert browser.evaluate(unkept) is True and browser.text(".mine .judged > a") == [first], (
+        "it may have its star back"
+    )
     for view in ("features", "notes"):
         browser.evaluate(f"location.hash = '#{view}'")
         browser.wait(f"document.body.dataset.view === '{view}'")
-    assert browser.text(".mine li") == [] and browser.evaluate("document.querySelector('.begin').checkVisibility()")
+    assert browser.text(".mine li:not(.unkept)") == [], "all that is listed is offered"
     browser.open(f"{address}#feature/{first}")
     assert browser.text("#feature .path a")[0] == "All features", "where the reader does not come from"
 
@@ -260,7 +265,7 @@ def test_what_is_no_export_of_these_features_is_not_imported(browser, address):
         ('{"format": "interp-notes", "features": KEY, "notes": {"1": {"star": "yes"}}}', "feature 1 is not valid"),
     ):
         browser.evaluate(f"report.importNotes({json.dumps(text.replace('KEY', key))})")
-        assert said in browser.text("#trouble")[0] and not browser.text(".mine li")
+        assert said in browser.text("#trouble")[0] and not browser.text(".mine li:not(.unkept)")
 
 
 @pytest.mark.parametrize("text", ["{}", '{"format": "interp-notes", "notes": {"1": {"star": 1}}}'])

@@ -143,9 +143,11 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     script = page / "data" / "page.js"
     script.write_text(script.read_text().replace('"null":null', f'"null":{json.dumps(compared)}', 1))
     browser.open((page / "index.html").as_uri())
-    own, comparison = browser.text(".share p")
-    assert own == f"80 % of {D_SAE} in use"
-    assert comparison == "71 % closest null, beside 72 % at equal training: not told apart"
+    assert browser.text(".share p") == [
+        "72 % at equal training",
+        "71 % in the closest null: not told apart",
+        f"80 % of {D_SAE} in use with all its training",
+    ]
     widths = (
         "Array.from(document.querySelectorAll('.share .scale i'), (i) => i.offsetWidth / i.parentElement.offsetWidth)"
     )
@@ -161,6 +163,15 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     assert "of those tested81" in tested and tested.endswith("74\u00a0% frozen decoder")
     assert fair.startswith("at equal training, after 1M tokens72") and fair.endswith("not told apart")
     assert own.startswith(f"have one meaning24 of {D_SAE}80") and "at equal training" in own
+
+
+def test_an_address_of_no_part_of_the_page_says_so_until_the_reader_goes_on(browser, address):
+    browser.open(f"{address}#figures")
+    assert browser.text("#trouble span") == ["This page has no part “figures”: its overview is shown."]
+    assert browser.evaluate("location.hash") == "#overview"
+    browser.evaluate("location.hash = '#notes'")
+    browser.wait("document.body.dataset.view === 'notes'")
+    assert browser.evaluate("document.querySelector('#trouble').hidden")
 
 
 def test_what_is_of_one_kind_in_neighbouring_cards_stands_at_one_height(browser, address):

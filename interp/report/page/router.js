@@ -4,11 +4,13 @@ import { lastTabShown, readAddress, rememberTab } from "./address.js";
 import { loadTable, order } from "./data/features.js";
 import { page } from "./data/files.js";
 import { closestTo, the } from "./elements/elements.js";
+import { trouble } from "./elements/errors.js";
 import { steerTheme } from "./elements/theme.js";
 import { selectByAddress, writeAddress } from "./selection/selection.js";
 import { latentAtCursor, starAtCursor } from "./views/table.js";
 
-/** A view of the page, which the address names. within: the view whose tab is marked in its place; step: goes to the
+/** A view of the page, which the address names. within: the view from which it is opened, whose tab is marked where it
+ * has none of its own; step: goes to the
  * next feature, or the one before it; clear: lets go of what is chosen, and returns whether there was anything.
  * @typedef {{
  *   title?: string,
@@ -22,13 +24,23 @@ import { latentAtCursor, starAtCursor } from "./views/table.js";
 /** Show one of these views, and another whenever the address names it.
  * @type {(views: Record<string, View>) => void} */
 export function start(views) {
+  let isLost = false; // the address named no view
+
   function route() {
     const { view: named, argument, query } = readAddress();
-    const view = Object.hasOwn(views, named) ? named : "overview";
+    const isKnown = Object.hasOwn(views, named);
+    const view = isKnown ? named : "overview";
+    if (isLost) trouble("");
+    isLost = !isKnown;
+    if (isLost) {
+      trouble(`This page has no part “${named}”: its overview is shown.`);
+      history.replaceState(null, "", "#overview");
+    }
     const { within, title, titled } = views[view];
     for (const section of document.querySelectorAll(".view")) section.hidden = section.id !== view;
+    const marked = document.querySelector(`nav a[data-view="${view}"]`) ? view : within;
     for (const link of document.querySelectorAll("nav a")) {
-      if (link.dataset.view === (within ?? view)) link.setAttribute("aria-current", "page");
+      if (link.dataset.view === marked) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
     }
     document.body.dataset.view = view;

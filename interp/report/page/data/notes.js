@@ -128,7 +128,9 @@ export const nStarred = () => Object.values(kept).filter(({ star }) => star).len
  * @type {(latent: number) => boolean} */
 export const isNoted = (latent) => Boolean(noteOf(latent).label || noteOf(latent).note);
 
-export const exportedNotes = () => JSON.stringify({ format: FORMAT, features: key, notes: kept }, null, 1);
+/** Notes as an export has them; by default all that are kept.
+ * @type {(notes?: Record<number, Note>) => string} */
+export const exportedNotes = (notes = kept) => JSON.stringify({ format: FORMAT, features: key, notes }, null, 1);
 
 /** Add the notes of an exported text; they replace those of a latent that has some.
  * @type {(text: string) => void} */

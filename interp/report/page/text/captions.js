@@ -9,7 +9,7 @@ import { h } from "../elements/elements.js";
 import { format } from "../elements/format.js";
 import { featureLink } from "../elements/latents.js";
 import { isStray } from "./bytes.js";
-import { drawSegments, f1Element, ruleElement, textOfRule } from "./segments.js";
+import { drawSegments, f1Element, ruleElement } from "./segments.js";
 import { tokenElement } from "./tokens.js";
 import { isBeyondChance } from "../views/logits.js";
 
@@ -114,17 +114,14 @@ const raises = (feature) => [
   h("small.muted", null, feature.logits ? "direct logits" : "measured by ablation"),
 ];
 
-/** The lines below the title: the rule if something else is the title; the tokens that it raises; and the given
- * extras: [name, content].
+/** The lines below the title: its rule, where a label is the title; the tokens that it raises; and the given extras:
+ * [name, content].
  * @type {(latent: number, feature: Feature, ...more: [name: string, content: Child][]) => HTMLElement} */
 export function leadElement(latent, feature, ...more) {
   const [rule, f1] = [columns.rule[latent], columns.explanation_f1[latent]];
-  const isNamedOtherwise =
-    columns.brief[latent] !== null && firstOf(latent).rule !== 0 && !sensesInCaption(latent).length;
   const line = (kind, name, ...content) => h(kind, null, h("dt", null, name), h("dd", null, content));
   return h("dl.lead", null,
-    isNamedOtherwise && rule.length && !columns.text[latent].startsWith(textOfRule(rule)) &&
-      f1 !== null && f1 >= page.min_f1
+    isNamedByLabel(latent) && rule.length && f1 !== null && f1 >= page.min_f1
       ? line("div", "In words", ruleElement(rule, { isButton: true }), f1Element(f1)) : null,
     hasText && raisedTokens(feature).length ? line("div.raises", "Raises", raises(feature)) : null,
     more.length

@@ -23,7 +23,6 @@ import { gauge, linear } from "./logits.js";
 
 const { latents, ranked, has_text: hasText } = page;
 const N_HITS = 6;
-const N_OFFERED = 12; // to begin with, where none is named
 const N_EXAMPLES = 6;
 const N_STRONGEST = 3; // before those on other tokens
 const N_ALONE = 4;
@@ -470,7 +469,7 @@ function contents(pairs, known) {
 }
 
 async function show(section, argument) {
-  const named = (argument ?? "").split("/");
+  const named = (argument ?? String(order[0])).split("/"); // the first of the table, where none is named
   wanted = argument;
   delete section.dataset.latent;
   if (named.length === 1 && isLatent(named[0])) {
@@ -483,12 +482,8 @@ async function show(section, argument) {
   if (isOne || !(named.length === 2 && named.every(isLatent))) {
     const wrong = named.find((text) => text && !isLatent(text));
     const missing = `There is no feature ${wrong}: features run from 0 to ${latents - 1}.`;
-    const first = (latent) => h("li", null, h("a", { href: `#compare/${latent}` }, String(latent)), " ",
-      h("span.rule", null, labelOrCaption(latent)));
     const asked = `Name two ${isOne ? "different " : ""}features.`;
-    section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : asked),
-      h("section", null, h("h2", null, "Or compare one of these with the feature that is most like it"),
-        h("ul.begin", null, order.slice(0, N_OFFERED).map(first))));
+    section.replaceChildren(choice(named), h("p.missing", null, wrong ? missing : asked));
     return;
   }
   const both = named.map(Number);

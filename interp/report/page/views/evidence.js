@@ -8,7 +8,7 @@ import { barCell, factsElement, foldedElement, h, headElement, nothing, rowHead 
 import { format } from "../elements/format.js";
 import { term, tipped } from "../elements/glossary.js";
 import { verdictElement } from "../elements/latents.js";
-import { sensesInCaption } from "../text/captions.js";
+import { isNamedByLabel, sensesInCaption } from "../text/captions.js";
 import { ruleElement } from "../text/segments.js";
 import { probabilityRow } from "./logits.js";
 
@@ -50,7 +50,7 @@ function verdictInWords(latent, feature) {
     meaning && !isByProbability ? [verdictElement(verdictOf(latent)), `: ${meaning}.`] : null,
     isInseparable(latent)
       ? " No meaning was found that its firings share, and they form no distinct groups." : null,
-    feature.shared && !columns.rule[latent].length
+    feature.shared && !columns.rule[latent].length && !isNamedByLabel(latent)
       ? [" What its firings share most: ", h("span.rule", null, ruleElement(feature.shared)), "."]
       : null,
   ].filter(Boolean);

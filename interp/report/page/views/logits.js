@@ -2,7 +2,7 @@
  * changes. */
 
 import { columns } from "../data/features.js";
-import { lazily, page } from "../data/files.js";
+import { page } from "../data/files.js";
 import { word } from "../data/vocabulary.js";
 import { barCell, foldedElement, h, headElement, nothing, rowHead } from "../elements/elements.js";
 import { format } from "../elements/format.js";
@@ -131,24 +131,12 @@ export function learntRow(learnt) {
     h("td.muted", { colspan: 3 }, "not tested: it fires too rarely or too weakly")) : null;
 }
 
-/* The median effect, in nats, of the features that have one; infinite where none has. */
-const medianEffect = lazily(() => {
-  const isAbove0 = (_, i) => (columns.effect_low[i] ?? 0) > 0;
-  const known = (columns.effect ?? []).filter(isAbove0).map(Number).sort((a, b) => a - b);
-  return known.length ? known[Math.floor(known.length / 2)] : Infinity;
-});
-
-/* Whether an interval around 0 is too wide to say that there is no effect: it reaches beyond that median. */
-const isUnclear = (low, high) => low <= 0 && high >= 0 && Math.max(-low, high) >= medianEffect();
-
-/** Whether a feature has an effect, by the 95 % interval of it.
+/** Whether a feature has an effect, by the 95 % interval of it: none is seen where that includes 0.
  * @type {(low: number, high: number) => Child} */
 export function effectAnswer(low, high) {
-  if (isUnclear(low, high)) {
-    return tipped("unclear", `Its 95 % interval includes 0, and reaches beyond ${inNats(medianEffect())} nats, the `
-      + "median effect of the features that have one.");
-  }
-  return low > 0 ? h("b", null, "yes") : high < 0 ? h("b", null, "loss falls") : "none seen";
+  if (low > 0) return h("b", null, "yes");
+  if (high < 0) return h("b", null, "loss falls");
+  return tipped("none seen", `Its 95 % interval, ${inNats(low)} to ${inNats(high)} nats, includes 0.`);
 }
 
 /** Whether its removal costs loss: by how much the loss rises more than its null; null where that is not known.
@@ -183,7 +171,7 @@ const interval = ([, low, high]) =>
  * @type {(feature: Feature) => Child} */
 export function consequences({ effects: measured, script }) {
   if (!measured) return null;
-  const { sequences, why, likelier, less_likely: lessLikely, beyond_null: [, low, high] } = measured;
+  const { sequences, why, likelier, less_likely: lessLikely } = measured;
   const n = `${format.count(sequences)} ${sequences === 1 ? "sequence" : "sequences"}`;
   const rows = [
     changeRow("Loss where it fires", measured.loss_change, measured.null_loss_change),
@@ -194,7 +182,7 @@ export function consequences({ effects: measured, script }) {
   return [
     changedAlone(measured),
     foldedElement("details", "What changes without it", () => [
-      why && !isUnclear(low, high) ? h("p.why", null, why) : null,
+      why ? h("p.why", null, why) : null,
       h("table.plain.effects", null, headElement(["", "", "this feature", term("null")]), h("tbody", null, rows)),
       h("p.below", null, legend, "The null, shaded, is an equally large change along other features."),
       ends(["made likelier by it", likelier.slice(0, N_FIRST)], ["made less likely", lessLikely.slice(0, N_FIRST)],

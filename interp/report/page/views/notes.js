@@ -11,7 +11,7 @@ import { format } from "../elements/format.js";
 import { featureLink, judgedElements } from "../elements/latents.js";
 import { copyButton } from "../examples/copies.js";
 import { matchQuality, parseQuery } from "../selection/search.js";
-import { captionOf, isNamedByLabel, labelOrCaption } from "../text/captions.js";
+import { captionOf, isNamedByLabel } from "../text/captions.js";
 import { sensesOfRow, snippetOfRow } from "./table_cells.js";
 
 const N_OFFERED = 6; // to begin with, where none is worth a look
@@ -97,7 +97,7 @@ function writtenTime(at) {
 }
 
 /* The notes as lines of text, each with its feature, what the page says of it, and its label and note. */
-const inText = () => latentsKept().map((latent) => [
+const inText = (some = latentsKept()) => some.map((latent) => [
   latent,
   ...[judgedElements(latent), captionOf(latent)].map((content) => h("span", null, content).textContent),
   noteOf(latent).label, noteOf(latent).note.replaceAll("\n", " ")].join("\t")).join("\n");
@@ -187,7 +187,7 @@ function list() {
     for (const each of rows.querySelectorAll("li")) {
       the(".choose", each).ariaPressed = String(chosen.includes(Number(each.dataset.latent)));
     }
-    two.hidden = shown.length < 2;
+    two.hidden = shown.length < 2 || latentsKept().length < 2;
     two.href = `#compare/${(chosen.length === 2 ? chosen : shown.slice(0, 2)).join("/")}`;
     two.textContent = chosen.length === 2 ? `Compare ${chosen.join(" and ")}` : "Compare the first two";
     for (const each of rows.querySelectorAll("[data-label]")) delete each.dataset.label;
@@ -210,50 +210,57 @@ function list() {
   }
   const sorting = h("span", null, sought, " ", verdicts, " ", h("label", null, "Sort by ", orders));
   const files = h("span.files", null, sorting, " ", copy, " ", save, " ", open, file);
-  const begin = h("ul.begin");
-  const offered = h("section", null, h("h3", null, "To begin with, star one of these"), begin);
-  /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. */
+  const sample = h("section.sample");
+  /* A row whose star is taken away stays, so that it can have it back, until the list is opened anew. The rows that are
+   * offered go once one of them is kept. */
   const paint = () => {
+    const isNone = !latentsKept().length;
+    if (!isNone) for (const each of rows.querySelectorAll(".offered")) if (each.matches(".unkept")) each.remove();
     const shown = Array.from(rows.children);
     const isShown = (latent) => shown.some(({ dataset }) => Number(dataset.latent) === latent);
     const added = latentsKept().filter((each) => !isShown(each));
     rows.append(...added.map((latent) => row(latent, removed, () => choose(latent))));
     if (added.length) sort();
     const where = areInRun() ? "in the run folder" : "in this browser alone: export them to keep or send them";
-    about.textContent = rows.childElementCount ? `Kept ${where}.`
-      : `Nothing yet. Star a feature in its row or on its page, and label or note it there. Notes stay ${where}.`;
+    about.textContent = isNone ? "Nothing yet. Star, label or note one of these, or any feature in its row of the "
+      + `table or on its page. Notes stay ${where}.` : `Kept ${where}.`;
     const listed = Array.from(rows.children, (each) => verdictOf(Number(each.dataset.latent)));
     const wanted = verdicts.value;
     verdicts.replaceChildren(h("option", { value: "" }, "Any verdict"), ...[...new Set(listed)].map((name) =>
       h("option", { value: name, selected: name === wanted }, format.verdict(name))));
     filter();
-    save.disabled = copy.disabled = !latentsKept().length;
+    save.disabled = copy.disabled = isNone;
     onMap.hidden = !nStarred();
-    offered.hidden = rows.childElementCount > 0;
-    sorting.hidden = rows.childElementCount < 2;
+    sample.hidden = !isNone;
     columnHeads.hidden = !rows.childElementCount;
+    sorting.hidden = latentsKept().length < 2;
     repaint();
   };
-  /* What may be starred first: the features that the run found worth a look. */
-  async function offer() {
+  /* Where nothing is kept yet: rows of the features that the run found worth a look, and what an export of the first of
+   * them would be. */
+  function offer() {
+    if (latentsKept().length) return;
     const [worthShowing = []] = page.worth_showing;
     const some = worthShowing[0]?.[1] ? worthShowing.map(([latent]) => latent) : order.slice(0, N_OFFERED);
-    begin.replaceChildren(...some.map((latent) => h("li", null,
-      h("button", { type: "button", "aria-label": `Star feature ${latent}`,
-        onclick: () => setNote(latent, { star: true }) }, "☆"), " ",
-      featureLink(latent), " ", h("span.rule", null, labelOrCaption(latent)))));
+    for (const latent of some) {
+      rows.append(row(latent, removed, () => choose(latent)));
+      rows.lastElementChild?.classList.add("offered");
+    }
+    const first = Math.min(...some);
+    sample.replaceChildren(
+      h("h3", null, `What “Export” and “Copy as text” give, once feature ${first} has a star`),
+      h("pre", null, exportedNotes({ [first]: { star: true, label: "", note: "" } })), h("pre", null, inText([first])));
   }
   const element = h("div.kept", null,
     h("div.headed", null, h("h2", null, "Your notes"), noteLinks(), files),
     h("p.about-notes", null, about, onMap, two), removed,
-    offered, columnHeads, rows);
+    columnHeads, rows, sample);
   onNote(paint);
-  paint();
-  offer();
   /* Open the list anew, at the row of a latent if one is named. */
   const show = (latent) => {
     for (const each of Array.from(rows.children)) if (!isKept(Number(each.dataset.latent))) each.remove();
     removed.replaceChildren();
+    offer();
     paint();
     sort();
     rows.querySelector(`[data-latent="${Number(latent)}"]`)?.scrollIntoView({ block: "center" });

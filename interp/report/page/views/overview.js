@@ -22,11 +22,12 @@ const N_HITS = 5;
 const WEAK = 0.35; // of the strongest activation, below which a card says so
 const MAP_SIZE = [480, 360];
 
+const nIdle = verdictCounts.reduce((sum, [verdict, n]) => sum + (verdicts[verdict]?.idle ? n : 0), 0);
+
 function sentence() {
-  const idle = verdictCounts.reduce((sum, [verdict, n]) => sum + (verdicts[verdict]?.idle ? n : 0), 0);
   const size = `Scanned on ${format.count(tokens)} ${hasText ? "tokens" : "rows"}: `;
-  const work = [`${format.count(latents - idle)} `, term("feature", "features"),
-    ` are in use, ${format.count(idle)} are `, term("dead"), " or ", term("faint"), "."];
+  const work = [`${format.count(latents - nIdle)} `, term("feature", "features"),
+    ` are in use, ${format.count(nIdle)} are `, term("dead"), " or ", term("faint"), "."];
   if (!hasText) {
     return [size, work, " The rows are not text, so they get no verdict on their meaning; labels say what a feature "
       + "detects."];
@@ -36,52 +37,63 @@ function sentence() {
 
 const { percent } = format;
 
+/* A share, large; ends: of its 95 % interval. */
+const figure = (share, ends) =>
+  h("b.figure", { "data-tip": `95 % interval: ${ends.map(percent).join(" to ")}` }, percent(share));
+
+/* What a share is a share of. */
+const ofThose = ({ n, of, note }, among) => [` of ${format.count(of)} `,
+  tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${note}`)];
+
+/** The bar of a share, with a mark at that of its null; pale: a larger share behind it.
+ * @type {(share: number, mark: number | null, pale?: number | null) => HTMLElement} */
+const bar = (share, mark, pale = null) => h("span.scale", { "--share": pale ?? share, "aria-hidden": "true" },
+  h(pale === null ? "i" : "i.pale"), pale === null ? null : h("i.fair", { "--at": share }),
+  mark === null ? null : h("i.beside", { "--at": mark }));
+
 /** One claim: its heading, a share, large, with what it is a share of, and its bar, with a mark at the share of its
  * null. Below it, what the comparison with the null says.
- *
- * compared: the share to which the null belongs, where that is another: the rest of the bar is pale.
- * @type {(heading: Child, share: QuestionShare, among: string, marks: { compared?: number, beside?: number },
- *   ...below: Child[]) => HTMLElement} */
-function claim(heading, { n, of, interval, note }, among, { compared = null, beside = null }, ...below) {
-  const tested = `${format.count(n)} of the ${format.count(of)} features ${among}. ${note}`;
-  return h("section.share", null,
-    h("h2", null, heading),
-    h("p", null,
-      h("b.figure", { "data-tip": `95 % interval: ${interval.map(percent).join(" to ")}` }, percent(n / of)),
-      ` of ${format.count(of)} `, tipped(among, tested)),
-    h("span.scale", { "--share": n / of, "aria-hidden": "true" },
-      h(compared === null ? "i" : "i.own"), compared === null ? null : h("i.fair", { "--at": compared }),
-      beside === null ? null : h("i.beside", { "--at": beside })),
-    h("p", null, below));
-}
+ * @type {(heading: Child, share: QuestionShare, among: string, mark: number | null, ...below: Child[]) =>
+ *   HTMLElement} */
+const claim = (heading, share, among, mark, ...below) => h("section.share", null,
+  h("h2", null, heading),
+  h("p", null, figure(share.n / share.of, share.interval), ofThose(share, among)),
+  bar(share.n / share.of, mark),
+  h("p", null, below));
 
-/* A share that is compared, nearly as large as that of the dictionary. */
-const beside = (share, what) => h("span.beside", null, h("b.figure", null, percent(share)), " ", what);
 const apart = (is) => h("b", null, is ? "told apart" : "not told apart");
 
-/* The share of the dictionary, and that which can be compared: with the same settings, learnt from as many tokens as
- * the nulls and judged on as many latents. */
+/* The share that can be compared, with the same settings, learnt from as many tokens as the nulls and judged on as many
+ * latents, beside that of the closest null; and behind it that of the dictionary. */
 function oneMeaning(known) {
   const heading = term("one meaning", "One meaning");
   const alone = "No null was run, so there is nothing to compare this with.";
-  if (!page.null) return claim(heading, known, "in use", {}, alone);
+  if (!page.null) return claim(heading, known, "in use", null, alone);
   const { matched, null: nearest, difference } = page.null;
   const [more, least, most] = difference.map((x) => format.fixed(100 * x, 1));
   const told = ({ title, means, judged }) =>
     `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const points = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-  return claim(heading, known, "in use", { compared: matched.one[0], beside: nearest.one[0] },
-    beside(nearest.one[0], tipped("closest null", `${told(nearest)} ${points}`)), ", beside ",
-    h("b", null, percent(matched.one[0])), " ", tipped("at equal training", told(matched)), ": ",
-    apart(difference[1] > 0));
+  const [[fair, ...ends], [chance]] = [matched.one, nearest.one];
+  return h("section.share", null,
+    h("h2", null, heading),
+    h("p", null, figure(fair, ends), " ", tipped("at equal training", told(matched))),
+    bar(fair, chance, known.n / known.of),
+    h("p", null, h("b", null, percent(chance)), " in the ", tipped("closest null", `${told(nearest)} ${points}`), ": ",
+      apart(difference[1] > 0)),
+    h("p", null, h("i.pale"), h("b", null, percent(known.n / known.of)), ofThose(known, "in use"), " with all its training"));
 }
 
-const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", {},
-  h("span.beside", null, h("b.figure", null, format.count(known.of - known.n)), " look like"),
-  " features of a model with random weights");
+const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", null,
+  h("b", null, format.count(known.of - known.n)), " look like features of a model with random weights");
 
-const effect = (known) => claim(term("effect", "Effect when removed"), known, "ablated", { beside: known.chance },
-  beside(known.chance, "by chance"), ": ", apart(known.interval[0] > known.chance));
+/* Faint features are ablated too, though they are not counted as in use. */
+function effect(known) {
+  const faint = Math.max(known.of - (latents - nIdle), 0);
+  return claim(term("effect", "Effect when removed"), known, "ablated", known.chance,
+    h("b", null, percent(known.chance)), " by chance: ", apart(known.interval[0] > known.chance),
+    faint ? [`; ${format.count(faint)} of those ablated are `, term("faint")] : null);
+}
 
 const PANELS = { "one meaning": oneMeaning, learnt, effect };
 
@@ -172,11 +184,9 @@ async function show(section) {
   const part = ([text, kind]) => (kind === "term" ? term(text) : kind === "code" ? h("code", null, text) : text);
   section.replaceChildren(
     h("div.top", null,
-      h("div", null,
-        h("p.about", null, about.map(part)),
-        h("p.intro", null, sentence()),
-        shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null),
+      h("div", null, h("p.about", null, about.map(part)), h("p.intro", null, sentence())),
       map,
+      shares.length ? h("div.shares", null, shares.map((known) => PANELS[known.name](known))) : null,
       ranked && hasText ? h("div.overall", null, verdictHeading("h2"), verdictBar()) : null),
     h("div.worth", null,
       titled(hasText ? "Features worth a look" : "Features that detect a label best",

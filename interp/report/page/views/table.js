@@ -141,9 +141,10 @@ function measure() {
 /** A head that sorts by its numbers, or tells what else its column has.
  * @type {(column: Column) => HTMLElement} */
 function header(column) {
-  const { name, title, hint, style, sorts, unit } = column;
+  const { name, title, hint, style, scale, sorts, unit } = column;
   const head = { role: "columnheader", scope: "col" };
-  const below = unit ? h("small", null, unit) : null;
+  const key = scale === "signed" ? [", ", h("b", null, "bold"), ": sure"] : null;
+  const below = unit ? h("small", null, unit, key) : null;
   if (!style || !sorts) return h(`th.${kindOf(column)}`, { ...head, title: hint }, title, below);
   const pressed = { type: "button", "data-tip": hint || MEANINGS[name], onclick: () => sortBy(name) };
   return h(`th.${kindOf(column)}`, { ...head, "data-key": name, "aria-sort": "none" },

@@ -177,7 +177,7 @@ def table_columns(
         Column(
             "effect", "Effect", "nats", sorts="effect", means="by which the loss rises without it, above its null",
             hint="by how many nats a token the loss rises without it, more than by an equally large change along other "
-            "features, where it fires; bold where its 95 % interval leaves out 0, which is sure", style="fixed", scale="signed",
+            "features, where it fires; bold where its 95 % interval leaves out 0", style="fixed", scale="signed",
             is_compared=True, widths=ColumnWidths("6.4rem", "6.2rem"), values=_numbers(ablated, "beyond_null", 2),
             interval=(_numbers(ablated, "beyond_null_low", 2), _numbers(ablated, "beyond_null_high", 2)),
         ),

@@ -41,6 +41,6 @@ class TooLargeError(InterpError):
 def did_you_mean(name: object, known: Iterable[str]) -> str:
     """Return the remedy for a name that is not known: those that are most similar to it, or else the known ones."""
     names = list(known)
-    if nearest := difflib.get_close_matches(str(name), names, n=3, cutoff=0.4):
+    if nearest := difflib.get_close_matches(str(name), names, n=3, cutoff=0.65):
         return f"did you mean {', '.join(nearest)}?"
     return f"there are {', '.join(names[:_NAMES_LISTED])}{', …' * (len(names) > _NAMES_LISTED)}"

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from typer import Argument, Option
 
+from interp.checks.errors import InterpError
 from interp.cli.command_arguments import OVERWRITE, check_writable_folder
 from interp.cli.option_groups import HOW_IT_RUNS
 from interp.runtime.progress_bar import Bar
@@ -35,6 +36,8 @@ def compare_command(
     run folders a document is one of the run's text; otherwise it is a sequence of tokens."""
     if out is not None:
         check_writable_folder("--out", out)
+    if first.resolve() == second.resolve():
+        raise InterpError(f"{first} would be compared with itself: name two folders")
     from interp.compare import open_pair
     from interp.storage.files import write_parquet
     from interp.storage.folders import atomic_folder

@@ -20,7 +20,8 @@ from interp.cli.option_groups import HOW_IT_RUNS
 from interp.cli.toml_values import assignment, toml_values
 from interp.runtime.progress_bar import Bar
 from interp.runtime.torchrun import is_first
-from interp.storage.addresses import RemoteAddress, as_path
+from interp.storage.addresses import RemoteAddress, address_of, as_path
+from interp.storage.artifacts import is_run
 from interp.storage.remote_folders import local_path
 
 if TYPE_CHECKING:
@@ -71,7 +72,10 @@ def train_sae_command(
     ],
     *,
     out: Annotated[str, Option(help="the dictionary's folder, or its address; a sweep writes OUT/0, OUT/1, …")],
-    hook: Annotated[list[str] | None, Option(help="needed only if the store has several")] = None,
+    hook: Annotated[
+        list[str] | None,
+        Option(help="needed only if the store has several; for a run, its own unless you name another"),
+    ] = None,
     output_hook: Annotated[str | None, Option(help="the hook that a transcoder writes")] = None,
     architecture: Annotated[
         str, Option(help="which latents fire, as listed above", autocompletion=_architectures)
@@ -171,12 +175,15 @@ def _prepared(
     sweep: list[str],
 ) -> tuple[Any, Any, list["SAEConfig"]]:
     """Return the store, its hooks and the configs. Raises ValueError, in each process, for impossible combinations."""
+    from interp.pipeline.run import Run
     from interp.sae.architectures.sae_config import config_from_dict
 
     try:
         store = _open_stores(paths)
         if len(store) == 0:
             raise InterpError(f"{' '.join(paths)} has no rows to train on: harvest more tokens")
+        if not hook and len(paths) == 1 and address_of(paths[0]) is None and is_run(paths[0]):
+            hook = [Run(paths[0]).hook_name]
         hooks = hook if hook and len(hook) > 1 else only_hook(store, hook[0] if hook else None)
         for name in hooks if isinstance(hooks, list) else [hooks]:
             store.statistics(name)

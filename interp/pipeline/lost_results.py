@@ -17,6 +17,8 @@ from interp.pipeline.stages import STAGES
 from interp.pipeline.states import State, stages_lost, state_of
 from interp.storage.manifests import RUN_FILE
 
+_N_NAMED = 4
+"""Settings that are named of those that differ."""
 _N_ALONE = 2
 """Settings that are named of those that only one of two configurations has."""
 
@@ -31,7 +33,9 @@ def refuse_other_settings(run: Run) -> None:
         differences = [
             line for name in new | old for line in _section_differences(name, old.get(name, {}), new.get(name, {}))
         ]
-        reason = f"{run.path} holds a run of another configuration ({'; '.join(differences)})"
+        more = [f"{len(differences) - _N_NAMED} further settings"] if len(differences) > _N_NAMED else []
+        named = "; ".join([*differences[:_N_NAMED], *more])
+        reason = f"{run.path} holds a run of another configuration ({named})"
     except ValueError as error:  # its run.toml cannot be read
         differences = [""]
         reason = str(error)

@@ -312,6 +312,12 @@ def trained(store, out, *arguments: object) -> dict:
     return json.loads((out / "results.json").read_text())["config"]
 
 
+def test_train_sae_uses_the_hook_of_a_run(tiny_run, tmp_path):
+    assert len(tiny_run.store.hook_names) > 1
+    config = trained(tiny_run.path, tmp_path / "sae", "--d-sae", 8, "--k", 2, "--tokens", 600)
+    assert config["hook"] == tiny_run.hook_name
+
+
 @pytest.mark.parametrize("architecture", LIBRARY)
 def test_train_sae_reaches_every_architecture_and_field(folder, tmp_path, architecture):
     arguments = ("--architecture", architecture, "--d-sae", 48, "--tokens", "1e3", "--clip", 50)
@@ -529,6 +535,8 @@ def test_other_mistakes(folder, tmp_path, capsys):
     (tmp_path / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
     line = refused(capsys, "run", tmp_path / "tiny.toml", "--until", "reprot", "--out", tmp_path / "r")
     assert "--until: stage 'reprot' does not exist; did you mean report" in line
+    line = refused(capsys, "run", tmp_path / "tiny.toml", "--until", "nostage", "--out", tmp_path / "r")
+    assert "'nostage' does not exist; there are corpus, model" in line
     line = refused(capsys, "run", tmp_path / "tyni.toml")
     assert line == f"interp: {tmp_path}/tyni.toml does not exist; did you mean {tmp_path}/tiny.toml?"
     assert "mine.toml does not exist: write one" in refused(capsys, "run", tmp_path / "none" / "mine.toml")

@@ -40,6 +40,7 @@ def test_a_run_beside_a_wider_dictionary_its_neurons_and_its_sae(tiny_run, wider
     assert (tmp_path / "out/universality.html").is_file()
     assert main(["compare", str(run), str(run / "sae")]) == 0  # of itself: all is found
     assert "PW-MCC 1.000 (1.000 to 1.000)" in capsys.readouterr().out
+    assert "compared with itself: name two folders" in refused(capsys, "compare", run, run / "sae" / "..")
 
 
 def test_compare_recognizes_two_seeds_by_their_decoders(tmp_path, capsys):

@@ -112,6 +112,19 @@ def tiny_run(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def few_run(tiny_run):
+    """Return a finished run of `tests.tiny.FEW` with the text and the model of the tiny run: read and copied likewise.
+    Whatever makes one of its stages again takes a fraction of the time."""
+    from interp import run_stages
+    from tests.tiny import FEW, copy_stages
+
+    folder = tiny_run.path.with_name("few")
+    with open(folder.with_suffix(".lock"), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return run_stages(FEW, folder if folder.exists() else copy_stages(tiny_run, folder))
+
+
+@pytest.fixture(scope="session")
 def wider_scan(tiny_run, tmp_path_factory):
     """Return the folder of a scan of the tiny run's activations by a dictionary of twice as many latents."""
     import dataclasses

@@ -38,7 +38,7 @@ def test_examples_run(tmp_path, monkeypatch):
         '["a text", "another one"]': repr(TEXTS),
         "n_ctx=128": "n_ctx=24",
         "blocks.15.": "blocks.1.",
-        "d_sae=8192, k=32, tokens=4_000_000": "d_sae=48, k=4, tokens=20_000",
+        "d_sae=8192, k=32, tokens=4_000_000": "d_sae=18, k=4, tokens=8_000",
     }
     names = {name: getattr(interp, name) for name in ("TopKConfig", "ranking_evidence")}
     names |= {"tokenize": tokenize, "density_histogram": density_histogram, "hook": "blocks.1.hook_resid_post"}

@@ -3,11 +3,13 @@
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 from interp.codes.dictionary import Dictionary
 from interp.pipeline.config import RunConfig
 from interp.pipeline.execution import run_stages
+from interp.pipeline.run import Run
 
 TINY = RunConfig.tiny()
 SECTIONS = TINY.to_dict()
@@ -33,6 +35,14 @@ def ran_now(config, folder, **given) -> list[str]:
     ran = []
     run_stages(config, folder, on_finish=lambda stage, manifest, now: ran.append(stage.name) if now else None, **given)
     return ran
+
+
+def copy_stages(run: Run, out: Path, *names: str) -> Path:
+    """Return a run folder with some stages of a run only, by default its corpus and its model."""
+    for name in names or ("corpus", "model"):
+        shutil.copytree(run.path / name, out / name)
+    shutil.copy(run.path / "run.toml", out)
+    return out
 
 
 def contents(folder: Path) -> dict[str, str]:

@@ -30,7 +30,7 @@ from interp.storage import addresses
 from interp.verdict.ranking_tables import Ranking
 from tests.command_line import refused
 from tests.launched import launch
-from tests.tiny import SECTIONS, TINY
+from tests.tiny import FEW, SECTIONS, TINY, copy_stages
 
 ROOT = Path(__file__).parents[2]
 LIBRARY = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__.startswith("interp.")}
@@ -41,13 +41,10 @@ LIBRARY = {name: kind for name, kind in ARCHITECTURES.items() if kind.__module__
 def folder(tmp_path_factory, tiny_run):
     """Return the model and tokens of a finished run, then each later stage by its own command."""
     folder = tmp_path_factory.mktemp("cli")
-    for name in ("run.toml", "corpus", "model"):
-        copy = shutil.copytree if (tiny_run.path / name).is_dir() else shutil.copy
-        (folder / "run").mkdir(exist_ok=True)
-        copy(tiny_run.path / name, folder / "run" / name)
+    copy_stages(tiny_run, folder / "run")
     model, tokens, hook = folder / "run/model", folder / "run/corpus/train", "blocks.0.mlp.hook_post"
-    harvest = ["harvest", model, tokens, "--hook", hook, "--max-tokens", 20_000, "--out", folder / "store"]
-    train = ["train-sae", folder / "store", "--d-sae", 64, "--k", 4, "--tokens", 20_000, "--out", folder / "sae"]
+    harvest = ["harvest", model, tokens, "--hook", hook, "--max-tokens", 6_000, "--out", folder / "store"]
+    train = ["train-sae", folder / "store", "--d-sae", 18, "--k", 4, "--tokens", 8_000, "--out", folder / "sae"]
     scan = ["scan", folder / "sae", folder / "store", "--model", model, "--tokens", tokens]
     rank = ["rank", folder / "features", "--n-shifts", 1, "--out", folder / "ranking.csv"]
     for command in (harvest, train, [*scan, "--out", folder / "features"], rank):
@@ -57,21 +54,21 @@ def folder(tmp_path_factory, tiny_run):
 
 def test_a_stage_at_a_time_ends_in_a_ranking_and_a_page(folder, capsys):
     ranking = pd.read_csv(folder / "ranking.csv")
-    assert sorted(ranking.latent) == list(range(64))
+    assert sorted(ranking.latent) == list(range(18))
     assert main(["report", str(folder / "features"), "--out", str(folder / "page")]) == 0
     assert (folder / "page/index.html").is_file()
     assert main(["export", str(folder / "sae"), "--out", str(folder / "exported")]) == 0
     import sae_lens
 
-    assert sae_lens.SAE.load_from_disk(str(folder / "exported")).cfg.d_sae == 64
+    assert sae_lens.SAE.load_from_disk(str(folder / "exported")).cfg.d_sae == 18
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory, tiny_run):
+def whole(tmp_path_factory, few_run):
     """Return a finished run folder, next to its configuration."""
     folder = tmp_path_factory.mktemp("whole")
-    (folder / "tiny.toml").write_text(tomli_w.dumps(SECTIONS))
-    return shutil.copytree(tiny_run.path, folder / "run")
+    (folder / "few.toml").write_text(tomli_w.dumps(FEW.to_dict()))
+    return shutil.copytree(few_run.path, folder / "run")
 
 
 def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
@@ -96,7 +93,7 @@ def test_a_run_folder_is_ranked_and_reported_in_place(whole, capsys):
     assert main(["report", str(whole)]) == 0
     assert Path(capsys.readouterr().out.splitlines()[-1]) == whole / "report/page/index.html"
     assert (whole / "report/page/index.html").is_file()
-    assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
+    assert main(["run", str(whole.parent / "few.toml"), "--out", str(whole)]) == 0
     printed = capsys.readouterr().out
     assert printed.count("(done before)") == len(STAGES), "all is as the stages left it"
     paths = [line for line in printed.splitlines() if str(whole) in line]
@@ -127,10 +124,10 @@ def test_rank_use_labels_lets_explanations_name_the_runs_labels(whole, folder, t
     assert "--use-labels" in line and "does not keep label masks" in line
 
 
-def test_a_ranking_beside_a_twin(whole, wider_scan, folder, tmp_path, capsys):
+def test_a_ranking_beside_a_twin(whole, few_run, folder, tmp_path, capsys):
     out = tmp_path / "beside.parquet"
     shutil.copytree(whole, tmp_path / "run")
-    assert main(["rank", str(tmp_path / "run"), "--twin", str(wider_scan)]) == 0
+    assert main(["rank", str(tmp_path / "run"), "--twin", str(few_run.folder("features"))]) == 0
     ranked = tmp_path / "run/ranking/ranking.parquet"
     table, plain = pd.read_parquet(ranked), pd.read_parquet(whole / "ranking/ranking.parquet")
     assert f"twin_correlation {table.twin_correlation.median():.2f} (median of" in capsys.readouterr().out
@@ -174,7 +171,7 @@ def test_help_says_each_default_once(capsys):
 
 def test_a_run_tells_the_shares_of_its_nulls(whole, capsys):
     capsys.readouterr()
-    assert main(["run", str(whole.parent / "tiny.toml"), "--out", str(whole)]) == 0
+    assert main(["run", str(whole.parent / "few.toml"), "--out", str(whole)]) == 0
     said = capsys.readouterr().out.split("\nnulls ")[1].split(" s  ")[1].splitlines()
     shares = pd.read_parquet(whole / "nulls/shares.parquet").query("verdict == 'monosemantic'").set_index("dictionary")
     for line, (name, row) in zip(said, shares.iterrows(), strict=False):

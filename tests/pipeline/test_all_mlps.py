@@ -1,13 +1,11 @@
 """A run with transcoders of all MLPs, from the configuration to graphs of prompts."""
 
 import dataclasses
-import shutil
-from pathlib import Path
 
 import pytest
 import torch
 
-from interp import Run, run_stages, train_saes
+from interp import run_stages, train_saes
 from interp.activations.hooks import capture, mlp_hooks, resolve_hooks
 from interp.cli import main
 from interp.effects import load_graph
@@ -16,7 +14,7 @@ from interp.pipeline.plan import Plan
 from models import load_model
 from models.transformer import Transformer, TransformerConfig
 from tests.foreign_models import write_foreign
-from tests.tiny import FEW
+from tests.tiny import FEW, copy_stages
 
 READS, WRITES = "blocks.{}.ln2.hook_normalized", "blocks.{}.hook_mlp_out"
 ALL = RunConfig.from_dict(FEW.to_dict() | {"harvest": {"hook_names": "all mlps", "tokens": 8_000, "batch_size": 20}})
@@ -24,17 +22,9 @@ ALL = ALL.replace(model=dataclasses.replace(FEW.model, n_layers=2))
 STREAMED = ALL.replace(harvest=dataclasses.replace(ALL.harvest, buffer_mb=1))
 
 
-def copy_of_model(run: Run, out: Path) -> Path:
-    """Return a run folder with the corpus and the model only."""
-    for name in ("corpus", "model"):
-        shutil.copytree(run.path / name, out / name)
-    shutil.copy(run.path / "run.toml", out)
-    return out
-
-
 @pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    return run_stages(ALL, tmp_path_factory.mktemp("mlps") / "run")
+def run(tiny_run, tmp_path_factory):
+    return run_stages(ALL, copy_stages(tiny_run, tmp_path_factory.mktemp("mlps") / "run", "corpus"))
 
 
 def test_every_mlp_has_its_transcoder(run):
@@ -63,7 +53,7 @@ def test_every_mlp_has_its_transcoder(run):
 @pytest.fixture(scope="module")
 def streamed(run, tmp_path_factory):
     """The same run without activations on disk, up to the features; it was killed while its transcoders trained."""
-    out = copy_of_model(run, tmp_path_factory.mktemp("streamed") / "run")
+    out = copy_stages(run, tmp_path_factory.mktemp("streamed") / "run")
 
     def stop(done, total, note):
         if done == 4 and "loss" in note:
@@ -166,6 +156,6 @@ def test_a_transcoder_from_a_hook_to_itself_and_a_loaded_one_are_refused(tmp_pat
 def test_a_transcoder_is_not_loaded_in_the_place_of_an_autoencoder(run, tmp_path):
     settings = {key: value for key, value in ALL.to_dict().items() if key not in ("sae", "harvest")}
     settings |= {"sae": {"load": str(run.at(READS.format(0)).folder("sae"))}, "harvest": {"hook_name": READS.format(0)}}
-    out = copy_of_model(run, tmp_path / "loaded")
+    out = copy_stages(run, tmp_path / "loaded")
     with pytest.raises(ValueError, match="is a transcoder"):
         run_stages(RunConfig.from_dict(settings), out, until="sae")

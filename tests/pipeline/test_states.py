@@ -12,12 +12,12 @@ from interp.pipeline.run import Run
 from interp.pipeline.stages import STAGES
 from interp.pipeline.states import State, stages_lost, state_of
 from interp.storage.folders import unfinished_folder
-from tests.tiny import TINY, contents
+from tests.tiny import FEW, contents
 
 
 @pytest.fixture
-def copied(tiny_run, tmp_path):
-    return Run(shutil.copytree(tiny_run.path, tmp_path / "run"))
+def copied(few_run, tmp_path):
+    return Run(shutil.copytree(few_run.path, tmp_path / "run"))
 
 
 def interrupt(run: Run, name: str, fingerprint: str) -> None:
@@ -43,7 +43,7 @@ def test_stages_of_a_finished_run_are_current(copied):
 
 
 def test_each_thing_that_a_stage_is_made_of_is_told_where_it_differs(copied, monkeypatch):
-    changed = Run(copied.path, TINY.replace(sae=dataclasses.replace(TINY.sae, seed=7)))
+    changed = Run(copied.path, FEW.replace(sae=dataclasses.replace(FEW.sae, seed=7)))
     assert state_of(changed, STAGES["sae"]) == State("replaced", settings=("sae",))
     assert state_of(changed, STAGES["features"]) == State("current"), "of its own it is what it was"
     run_stages(changed.config, copied.path, redo=True, until="sae")
@@ -80,14 +80,14 @@ def test_results_of_activations_that_were_deleted_are_kept_where_other_activatio
     stage = STAGES["activations"]
     monkeypatch.setitem(STAGES, "activations", dataclasses.replace(stage, version=stage.version + 1))
     with pytest.raises(ValueError, match=r"sae was made of another activations, which is missing.*--redo .*: sae, fea"):
-        run_stages(TINY, copied.path)
+        run_stages(FEW, copied.path)
     assert contents(copied.path) == before
 
 
 def test_a_hook_is_added_to_a_run_whose_page_was_interrupted(copied):
     interrupt(copied, "report", copied.manifest("report")["fingerprint"])
-    hooks = (*TINY.harvest.hook_names, "blocks.0.hook_resid_mid")
-    both = TINY.replace(harvest=dataclasses.replace(TINY.harvest, hook_names=hooks))
+    hooks = (*FEW.harvest.hook_names, "blocks.0.hook_resid_mid")
+    both = FEW.replace(harvest=dataclasses.replace(FEW.harvest, hook_names=hooks))
     assert Plan.of(both, copied.path).replaced["report"] == 0
     run_stages(both, copied.path, until="corpus")
     assert Run(copied.path).hooks == hooks and state_of(copied, STAGES["ranking"]).name == "current"

@@ -55,8 +55,8 @@ def pytest_unconfigure():
 
 def pytest_collection_modifyitems(items):
     """Mark the slow tests: those that look at a page, or at a whole run. And let one worker make the tiny run first,
-    which compiles the loops, while the other has files of packages that use hardly any: neither waits for the run, nor
-    compiles a loop for itself that the other compiles at the same time."""
+    which compiles the loops, while the other has files of packages that use hardly any, but for those that train or
+    scan: neither waits for the run, nor compiles a loop for itself that the other compiles at the same time."""
     for item in items:
         if {"tiny_run", "only_chromium"} & set(item.fixturenames):
             item.add_marker("slow")
@@ -66,6 +66,8 @@ def pytest_collection_modifyitems(items):
     def place(item: pytest.Item) -> int:
         if item.path in needy:
             return 0 if item.path == needy[0] else 4
+        if isinstance(item, pytest.Function) and {"train_sae", "scan_features"} & vars(item.module).keys():
+            return 3
         return next((1 + k for k, folder in enumerate(uncompiled) if folder in item.path.parents), 3)
 
     items.sort(key=place)

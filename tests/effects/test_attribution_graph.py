@@ -88,6 +88,20 @@ def graph(model: Transformer) -> AttributionGraph:
     return attribution_graph(model, IDS, transcoders(), batch_size=16)
 
 
+@pytest.fixture(scope="module")
+def effects(model: Transformer, graph: AttributionGraph) -> pd.DataFrame:
+    return measured_effects(graph, model, transcoders(), n_latents=30)
+
+
+@pytest.fixture(scope="module")
+def pages(graph: AttributionGraph, effects: pd.DataFrame, tmp_path_factory) -> dict[str, Path]:
+    """Return the page of the graph as it is, of the whole graph, and of that with what ablation measured."""
+    options: dict[str, dict[str, Any]] = {"plain": {}, "whole": {"nodes": 1.0}}
+    options["measured"] = options["whole"] | {"effects": effects}
+    folder = tmp_path_factory.mktemp("pages")
+    return {name: graph.to_html(folder / f"{name}.html", **given) for name, given in options.items()}
+
+
 def test_a_graph_shows_its_prompt_answer_and_size(model: Transformer, graph: AttributionGraph) -> None:
     shown = repr(graph)
     assert "".join(graph.tokens)[:3] in shown and f"completeness {graph.completeness:.2f}" in shown
@@ -362,8 +376,9 @@ def test_attention_scores_are_sums_over_pairs(model: Transformer, graph: Attribu
             assert (of_rest < 1e-10) == (exact or layer == 0)
 
 
-def test_ablation_measures_what_the_model_itself_does(model: Transformer, graph: AttributionGraph) -> None:
-    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+def test_ablation_measures_what_the_model_itself_does(
+    model: Transformer, graph: AttributionGraph, effects: pd.DataFrame
+) -> None:
     to_answer = effects[effects["target"] == graph.likeliest]
     to_latents = effects[(graph.nodes["type"] == "latent").to_numpy()[effects["target"]]]
     dictionaries = transcoders()
@@ -617,8 +632,7 @@ def change(chromium, **state: object) -> None:
     chromium.evaluate(f"modules['state.js'].change({json.dumps(state)})")
 
 
-def test_the_page_draws_and_pins(graph: AttributionGraph, model: Transformer, chromium, tmp_path) -> None:
-    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+def test_the_page_draws_and_pins(graph: AttributionGraph, effects: pd.DataFrame, chromium, tmp_path) -> None:
     hostile = replace(graph, tokens=["</script><script>alert(1)</script>", *graph.tokens[1:]])
     table = pd.DataFrame([{"graph": "<i>this</i>", "replacement": graph.replacement, "agreement_of_pairs": np.nan}])
     open_graph(chromium, hostile.to_html(tmp_path / "graph.html", effects=effects, beside=table))
@@ -696,10 +710,9 @@ def test_a_page_draws_whole_paths_to_an_answer_and_says_what_they_carry(
 
 
 def test_a_page_tells_what_it_leaves_out_and_the_card_of_what_the_mouse_is_on(
-    graph: AttributionGraph, model: Transformer, chromium, tmp_path
+    graph: AttributionGraph, effects: pd.DataFrame, pages, chromium
 ) -> None:
-    effects = measured_effects(graph, model, transcoders(), n_latents=30)
-    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0, effects=effects))
+    open_graph(chromium, pages["measured"])
     change(chromium, cut=1)
     paths = "[...modules['state.js'].pathsToAnswer().influence]"
     influence = {name: share for name, share in chromium.evaluate(paths) if name[0].isdigit()}
@@ -731,9 +744,8 @@ def test_a_page_tells_what_it_leaves_out_and_the_card_of_what_the_mouse_is_on(
     assert not chromium.complaints and not chromium.faint() and not chromium.unnamed()
 
 
-def test_a_page_begins_with_few_nodes_and_draws_groups_as_one(graph: AttributionGraph, chromium, tmp_path) -> None:
-    page = graph.to_html(tmp_path / "graph.html")
-    open_graph(chromium, page)
+def test_a_page_begins_with_few_nodes_and_draws_groups_as_one(pages, chromium) -> None:
+    open_graph(chromium, pages["plain"])
     assert 5 < chromium.evaluate("document.querySelectorAll('.node:not(.logit)').length") < 30
     n = chromium.evaluate("document.querySelectorAll('.node.latent').length")
     ids = chromium.evaluate(
@@ -795,10 +807,9 @@ def test_a_page_says_first_what_agrees_with_ablation(graph: AttributionGraph, ch
 
 
 def test_the_head_of_a_page_counts_the_effects_on_the_chosen_answer_that_ablation_confirms(
-    graph: AttributionGraph, model: Transformer, chromium, tmp_path
+    graph: AttributionGraph, effects: pd.DataFrame, pages, chromium
 ) -> None:
-    effects = measured_effects(graph, model, transcoders(), n_latents=30)
-    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0, effects=effects))
+    open_graph(chromium, pages["measured"])
     ids = np.array(graph.node_ids())
     unit = graph.nodes["activation"].where(graph.nodes["type"] == "latent", 1.0)[effects["target"]].to_numpy()
     wrong = disagreements(effects[["attributed", "measured"]].div(unit, axis=0)).index
@@ -837,8 +848,13 @@ def test_what_an_answer_depends_on_most_is_drawn_whatever_its_influence(
     assert bare in chromium.text("#legend")[0]
 
 
-def test_a_pinned_node_stays_lit_while_the_mouse_rests_on_another(graph: AttributionGraph, chromium, tmp_path) -> None:
-    open_graph(chromium, graph.to_html(tmp_path / "graph.html"))
+def test_a_click_on_a_node_moves_nothing_and_it_stays_lit_while_the_mouse_rests_on_another(pages, chromium) -> None:
+    open_graph(chromium, pages["plain"])
+    seen = "[document.getElementById('frame').getBoundingClientRect().top, document.getElementById('frame').innerText]"
+    before = chromium.evaluate(seen)
+    chromium.evaluate("document.querySelector('.node.latent').click()")
+    assert chromium.evaluate("modules['state.js'].state.pinned") and chromium.evaluate(seen) == before
+    change(chromium, pinned="")
     first, second = chromium.evaluate(
         "[...document.querySelectorAll('.node.latent')].slice(0, 2).map((node) => node.dataset.id)"
     )
@@ -852,17 +868,8 @@ def test_a_pinned_node_stays_lit_while_the_mouse_rests_on_another(graph: Attribu
     assert first in lit and chromium.evaluate(near) == lit
 
 
-def test_a_click_on_a_node_neither_moves_the_graph_nor_changes_its_numbers(graph, chromium, tmp_path) -> None:
-    open_graph(chromium, graph.to_html(tmp_path / "graph.html"))
-    seen = "[document.getElementById('frame').getBoundingClientRect().top, document.getElementById('frame').innerText]"
-    before = chromium.evaluate(seen)
-    chromium.evaluate("document.querySelector('.node.latent').click()")
-    assert chromium.evaluate("modules['state.js'].state.pinned") and chromium.evaluate(seen) == before
-
-
-def test_a_graph_fades_out_at_the_side_at_which_it_goes_on(graph, chromium, tmp_path) -> None:
-    page = graph.to_html(tmp_path / "graph.html", nodes=1.0)
-    open_graph(chromium, page, width=600)
+def test_a_graph_fades_out_at_the_side_at_which_it_goes_on(pages, chromium) -> None:
+    open_graph(chromium, pages["whole"], width=600)
     change(chromium, cut=100)
     sides = "[...document.getElementById('frame').classList].filter((name) => name.startsWith('more'))"
     assert chromium.evaluate(sides) == ["more-left"]
@@ -870,8 +877,8 @@ def test_a_graph_fades_out_at_the_side_at_which_it_goes_on(graph, chromium, tmp_
     chromium.wait(f"{sides}.join() === 'more-right'")
 
 
-def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhere(graph, chromium, tmp_path):
-    open_graph(chromium, graph.to_html(tmp_path / "graph.html"))
+def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhere(pages, chromium):
+    open_graph(chromium, pages["plain"])
     for name, said in {
         '" the" after ", " or "\\n"': '"␣the" after ",␣" or "↵"',
         '"       " in lines that begin with "a\\n"': '"␣×7" in lines that begin with "a\\n"',  # which may be code
@@ -889,8 +896,9 @@ def test_a_page_marks_the_white_space_of_tokens_in_the_names_of_nodes_as_elsewhe
         assert chromium.evaluate("document.querySelector('.node.pinned').title").startswith(said), "and on its node"
 
 
-def test_another_next_token_has_the_effects_of_its_tokens(graph, model: Transformer, chromium, tmp_path) -> None:
-    effects = measured_effects(graph, model, transcoders(), n_latents=30)
+def test_another_next_token_has_the_effects_of_its_tokens(
+    graph: AttributionGraph, model: Transformer, effects: pd.DataFrame, pages, chromium, tmp_path
+) -> None:
     both = pd.concat([effects, token_effects(graph, model, transcoders())], ignore_index=True)
     open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0, effects=both))
     confirmed = chromium.text("#trust summary")
@@ -898,14 +906,14 @@ def test_another_next_token_has_the_effects_of_its_tokens(graph, model: Transfor
     change(chromium, answer=other, cut=100)
     numbers = chromium.text(".node.embedding .value")
     assert numbers and all(numbers) and "alone" not in chromium.text("#legend")[0]
-    open_graph(chromium, graph.to_html(tmp_path / "alone.html", nodes=1.0, effects=effects))
+    open_graph(chromium, pages["measured"])
     assert chromium.text("#trust summary") == confirmed, "what was not ablated is not counted"
     change(chromium, answer=other, cut=100)
     assert not any(chromium.text(".node.embedding .value")) and "alone" in chromium.text("#legend")[0]
 
 
-def test_a_line_has_the_colour_of_its_edge_while_one_of_its_ends_is_chosen(graph, chromium, tmp_path) -> None:
-    open_graph(chromium, graph.to_html(tmp_path / "graph.html", nodes=1.0))
+def test_a_line_has_the_colour_of_its_edge_while_one_of_its_ends_is_chosen(pages, chromium) -> None:
+    open_graph(chromium, pages["whole"])
     change(chromium, cut=100)
     coloured = "[...document.querySelectorAll('.edge.raises, .edge.lowers')]"
     assert chromium.evaluate(f"{coloured}.length") == 0, "nodes alone have a sign at first"

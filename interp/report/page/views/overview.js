@@ -81,7 +81,8 @@ function oneMeaning(known) {
     bar(fair, chance, known.n / known.of),
     h("p", null, h("b", null, percent(chance)), " in the ", tipped("closest null", `${told(nearest)} ${points}`), ": ",
       apart(difference[1] > 0)),
-    h("p", null, h("i.pale"), h("b", null, percent(known.n / known.of)), ofThose(known, "in use"), " with all its training"));
+    h("p", null, h("i.pale"), h("b", null, percent(known.n / known.of)), ofThose(known, "in use"),
+      " with all its training"));
 }
 
 const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", null,

@@ -37,7 +37,7 @@ from tests.command_line import refused
 from tests.forked import run_python
 
 KEY = "sk-planted-8f3a"
-WORDS = ["ox", "elk", "asp", "emu", "yak", "gnu"]
+WORDS = ["ox", "elk", "asp", "emu"]
 """Latent j fires on WORDS[j], and on nothing else."""
 
 
@@ -167,7 +167,7 @@ def test_a_judge_that_knows_the_truth_scores_one_and_a_repeat_costs_nothing(
     assert (given.balanced_accuracy == 1).all() and (given.f1 == 1).all()
     assert (given.ci_high == 1).all() and (given.ci_low > 0.75).all() and (given.f1_low > 0.75).all()
     assert null.balanced_accuracy.mean() < 0.6 and len(null) == len(given)
-    assert server.keys == {f"Bearer {KEY}"} and "6 latents" in said.out
+    assert server.keys == {f"Bearer {KEY}"} and "4 latents" in said.out
     assert KEY not in said.out + said.err
     assert not [file for file in tmp_path.rglob("*") if file.is_file() and KEY.encode() in file.read_bytes()]
     summary = json.loads((tmp_path / "out/summary.json").read_text())
@@ -213,7 +213,7 @@ def test_answers_that_cannot_be_read_are_counted_and_never_guessed(features, ran
     table = pd.read_parquet(tmp_path / "out/judgements.parquet").set_index("latent")
     assert table.n_unreadable[0] == 0 and table.balanced_accuracy[0] == 1
     assert (table.n_unreadable[1:] == 20).all() and table.balanced_accuracy[1:].isna().all()
-    assert "100 of 120 answers unreadable" in capsys.readouterr().out
+    assert "60 of 80 answers unreadable" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -423,7 +423,7 @@ def test_other_judgements_and_user_files_are_not_replaced_and_answers_stay(
         (out / "mine.txt").unlink()
         assert main([*arguments, "--latent", "1"]) == 0
         before, n = (out / "judgements.parquet").read_bytes(), len(server.requests)
-        assert "latents is [1], not [0, 1, 2, 3, 4, 5]" in refused(capsys, *arguments) and len(server.requests) == n
+        assert "latents is [1], not [0, 1, 2, 3]" in refused(capsys, *arguments) and len(server.requests) == n
         assert (out / "judgements.parquet").read_bytes() == before
         assert main([*arguments, "--overwrite"]) == 0
         assert len(pd.read_parquet(out / "judgements.parquet")) == len(WORDS)
@@ -438,8 +438,8 @@ def test_mistakes_are_one_line_and_ask_nothing(features, ranking, tmp_path, envi
         assert "pass --yes" in refused(capsys, *no_yes)
         no_model = [word for word in arguments if word not in ("--model", "planted")]
         assert "OPENAI_MODEL" in refused(capsys, *no_model)
-        assert "latent 99 must be a whole number in 0..6" in refused(capsys, *arguments, "--latent", 99)
-        assert "no latent has both" in refused(capsys, *arguments, "--latent", 6)
+        assert "latent 99 must be a whole number in 0..4" in refused(capsys, *arguments, "--latent", 99)
+        assert "no latent has both" in refused(capsys, *arguments, "--latent", 4)
         assert "--set 'model=x'" in refused(capsys, *arguments, "--set", "model=x")
         assert "https://host/v1" in refused(capsys, *arguments, "--base-url", "localhost:80")
         assert "nothing to judge" in refused(capsys, *judging(server, features, tmp_path / "out"))
@@ -554,10 +554,10 @@ def test_estimate_counts_the_requests(features, ranking, tmp_path, environment):
     with serving(Server()) as server:
         ask = endpoint(server, tmp_path / "answers")
         given = {j: f"the word {word}" for j, word in enumerate(WORDS)}
-        judge = Judge(features, given, range(6), ask, JudgeConfig(generate=True))
+        judge = Judge(features, given, range(4), ask, JudgeConfig(generate=True))
         estimate = judge.estimate()
         judged = judge.run()
-        assert estimate.requests == len(server.requests) == 6 + 2 * 6 * 2 * 4 and judge.estimate().requests == 0
+        assert estimate.requests == len(server.requests) == 4 + 2 * 4 * 2 * 4 and judge.estimate().requests == 0
         sent = sum(len(m["content"].encode()) for body in server.requests for m in body["messages"])
         assert estimate.prompt_tokens == pytest.approx(sent / 3, rel=0.1)
         assert judged.summary["requests"]["prompt_tokens"] == 100 * len(server.requests)

@@ -97,9 +97,11 @@ def test_firings_without_meaning_are_within_their_null_in_copied_text():
     assert evidence.probability.one.max() < 0.01
 
 
-@pytest.mark.parametrize("dtype", [torch.uint8, torch.int16])
-def test_token_ids_may_have_a_small_dtype(dtype):
+def test_token_ids_may_have_a_small_dtype():
     tokens = torch.from_numpy(np.random.default_rng(0).integers(5, size=(40, 16)))
-    codes = SparseCodes.from_dense((tokens == 3).reshape(-1, 1).float())
-    small, large = (rank_codes(each, codes, vocab=list("abcde")) for each in (tokens.to(dtype), tokens))
-    assert small["concentration"].notna().all() and small["concentration"].equals(large["concentration"])
+    codes, dtypes = (
+        SparseCodes.from_dense((tokens == 3).reshape(-1, 1).float()),
+        (torch.int64, torch.uint8, torch.int16),
+    )
+    large, *small = (rank_codes(tokens.to(dtype), codes, vocab=list("abcde"))["concentration"] for dtype in dtypes)
+    assert large.notna().all() and all(large.equals(each) for each in small)

@@ -104,21 +104,23 @@ def moved(world, tmp_path_factory):
     return by_latent(rank_features(store_of(world, tmp_path_factory.mktemp("moved") / "features", z), n_shifts=2))
 
 
-SOME = slice(None, None, 5)
+@pytest.fixture(scope="module")
+def part(world):
+    """Return the first 384 sequences and a fifth of the latents."""
+    n_seq, some = 384, slice(None, None, 5)
+    return World(world.tokens[:n_seq], world.z[: n_seq * N_CTX, some], world.kinds[some], world.n_factors[some])
 
 
 @pytest.fixture(scope="module")
-def masks(world):
-    topical = torch.from_numpy(np.repeat(np.arange(len(world.tokens)) % 3 == 0, N_CTX).reshape(-1, N_CTX))
-    return {"early": world.tokens < N_FUNCTION, "third": topical}
+def masks(part):
+    topical = torch.from_numpy(np.repeat(np.arange(len(part.tokens)) % 3 == 0, N_CTX).reshape(-1, N_CTX))
+    return {"early": part.tokens < N_FUNCTION, "third": topical}
 
 
 @pytest.fixture(scope="module")
-def labelled(world, masks, tmp_path_factory):
-    """Return a fifth of the latents, scanned with labels."""
-    codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, SOME]))
-    out = tmp_path_factory.mktemp("labelled")
-    return FeatureStore.from_codes(world.tokens, codes, out, vocab=VOCAB, labels=masks)
+def labelled(part, masks, tmp_path_factory):
+    codes, out = SparseCodes.from_dense(torch.from_numpy(part.z)), tmp_path_factory.mktemp("labelled")
+    return FeatureStore.from_codes(part.tokens, codes, out, vocab=VOCAB, labels=masks)
 
 
 @pytest.fixture(scope="module")
@@ -296,20 +298,19 @@ def test_the_evidence_of_a_latent_is_a_table_and_survives_a_file(ranking, tmp_pa
         ranking_evidence(ranking[["latent"]])
 
 
-def test_masks_add_evidence_and_change_no_verdict(world, labelled, masks, plain):
+def test_masks_add_evidence_and_change_no_verdict(part, labelled, masks, plain):
     table = rank_features(labelled, labels=masks)
     assert table.drop(columns="evidence").equals(plain.drop(columns="evidence"))
     assert beside_null(table, "label_f1").notna().any() and table.label_f1.notna().any()
     assert beside_null(plain, "label_f1").isna().all(), "without masks there is no null"
-    codes = SparseCodes.from_dense(torch.from_numpy(world.z[:, SOME]))
-    bare = rank_codes(world.tokens, codes, vocab=VOCAB, n_shifts=2)
+    bare = rank_codes(part.tokens, SparseCodes.from_dense(torch.from_numpy(part.z)), vocab=VOCAB, n_shifts=2)
     judged = bare.columns.drop("evidence")
     pd.testing.assert_frame_equal(by_latent(table)[judged], by_latent(bare)[judged])
 
 
-def test_a_twin_is_evidence_and_changes_no_verdict(world, labelled, plain, tmp_path):
-    missed = np.random.default_rng(0).random(world.z[:, SOME].shape) < 0.1
-    table = rank_features(labelled, twin=store_of(world, tmp_path / "twin", world.z[:, SOME] * ~missed))
+def test_a_twin_is_evidence_and_changes_no_verdict(part, labelled, plain, tmp_path):
+    missed = np.random.default_rng(0).random(part.z.shape) < 0.1
+    table = rank_features(labelled, twin=store_of(part, tmp_path / "twin", part.z * ~missed))
     given = [name for name in table if name not in ("twin_correlation", "evidence")]
     pd.testing.assert_frame_equal(table[given], plain[given], rtol=1e-6)
     tested = ~by_latent(table).verdict.isin(["dead", "too-rare"])
@@ -325,12 +326,12 @@ def test_the_codes_are_read_four_times_and_the_same_again_give_the_same(labelled
     pd.testing.assert_frame_equal(again, plain[plain["latent"] == 0].reset_index(drop=True))
 
 
-def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
-    z = np.zeros((world.tokens.numel(), 3), np.float32)
+def test_where_nothing_can_be_tested_no_measure_has_a_scale(part, tmp_path):
+    z = np.zeros((part.tokens.numel(), 3), np.float32)
     z[:200, 0], z[::4096, 1] = 1, 1
-    codes, labels = SparseCodes.from_dense(torch.from_numpy(z)), {"early": world.tokens < N_FUNCTION}
+    codes, labels = SparseCodes.from_dense(torch.from_numpy(z)), {"early": part.tokens < N_FUNCTION}
     given = {"vocab": VOCAB, "labels": labels, "W_dec": torch.randn(3, 4)}
-    store, twin = (FeatureStore.from_codes(world.tokens, codes, tmp_path / name, **given) for name in "ab")
+    store, twin = (FeatureStore.from_codes(part.tokens, codes, tmp_path / name, **given) for name in "ab")
     table = by_latent(rank_features(store, labels=labels, twin=twin))
     assert table.verdict.tolist() == ["too-rare", "too-rare", "dead"]
     np.testing.assert_allclose(table.twin_correlation, [1, 1, np.nan])
@@ -339,15 +340,15 @@ def test_where_nothing_can_be_tested_no_measure_has_a_scale(world, tmp_path):
     assert evidence[~evidence.measure.isin(STATISTIC_NAMES[:2])].z.isna().all() and len(evidence)
 
 
-def test_rank_features_names_labels_only_with_use_labels(world, tmp_path):
+def test_rank_features_names_labels_only_with_use_labels(part, tmp_path):
     """0 fires in one label; 1 in two unrelated ones, each a sense; verdicts and senses stay what they were."""
     generator = np.random.default_rng(0)
-    topic = (world.tokens.numpy() - N_FUNCTION) // PER_TOPIC
+    topic = (part.tokens.numpy() - N_FUNCTION) // PER_TOPIC
     labels = {name: torch.from_numpy(topic == t) for name, t in (("sea", 0), ("war", 5), ("law", 9))}
     some = generator.random((topic.size, 2)) < 0.5
     fires = np.stack([topic == 0, (topic == 5) | (topic == 9)], 2).reshape(-1, 2) & some
     codes = SparseCodes.from_dense(torch.from_numpy(fires * generator.gamma(2, 1, fires.shape)).float())
-    store = FeatureStore.from_codes(world.tokens, codes, tmp_path, vocab=[f"w{i}" for i in range(len(VOCAB))])
+    store = FeatureStore.from_codes(part.tokens, codes, tmp_path, vocab=[f"w{i}" for i in range(len(VOCAB))])
     without, asked = (by_latent(rank_features(store, labels=labels, use_labels=use)) for use in (False, True))
     names = {"sea", "war", "law"}
     said = lambda text: {name for name in names if name in text}  # noqa: E731
@@ -434,7 +435,7 @@ def test_a_text_in_which_nothing_can_be_tested_is_warned_of(caplog):
 
 def test_a_latent_alone_has_a_stable_null():
     """A random latent is judged alike whichever positions it was drawn, with nothing beside it to pool nulls with."""
-    tokens, z_scores = some_text(256, 64), []
+    tokens, z_scores = some_text(128, 64), []
     for seed in range(5):
         rng = np.random.default_rng(100 + seed)
         z = (rng.random((tokens.size, 1)) < 0.15) * rng.gamma(2, 1, (tokens.size, 1))
@@ -479,10 +480,10 @@ def test_the_fields_of_a_sense_are_documented_and_verdicts_are_sure_or_unsure(ra
         assert shares.sure_share[verdict] == pytest.approx((sure & (ranking.verdict == verdict)).sum() / firing)
 
 
-def test_a_measure_of_ones_own_has_a_column_and_evidence(store, monkeypatch):
+def test_a_measure_of_ones_own_has_a_column_and_evidence(labelled, monkeypatch):
     number = Measure(lambda features: np.arange(features.d_sae, dtype=float), "Number", "which it is", 1, "none")
     monkeypatch.setitem(MEASURES, "number", number)
-    ranking = rank_features(store, n_shifts=1, latents=3)
+    ranking = rank_features(labelled, n_shifts=1, latents=3)
     assert ranking["number"].tolist() == [3] and list(ranking)[-3:] == ["n_active", "n_sequences", "evidence"]
     assert ranking_evidence(ranking, 3).set_index("measure")["value"]["number"] == 3
 

@@ -27,7 +27,6 @@ from torch import Tensor
 
 from analyses.record import check_run
 from interp import Run, figures
-from interp.cli.command_arguments import renew_page
 from interp.codes.code_chunks import read_chunks
 from interp.display.verdict_names import ONE_MEANING_ROW, ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.effects import attribution_graph
@@ -36,7 +35,7 @@ from interp.figures.dictionaries import N_COACTIVE, chained_order, escape_latex,
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.figures.theme import visible_token
-from interp.report.page_names import LatentName, names_at_nodes, names_of_page
+from interp.report.names import LatentName, names_at_nodes, names_in
 from interp.report.payloads import N_CONTEXT_TOKENS
 from interp.storage.files import write_json, write_text
 from interp.verdict.measure_nulls import random_directions, second_moments
@@ -164,11 +163,8 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
 
 
 def names_of(run: Run) -> list[LatentName]:
-    """Return the name of each latent on the run's page, if it has one."""
-    if not run.has("report"):
-        return []
-    renew_page(run)
-    return names_of_page(run.page.parent)
+    """Return the name of each latent, if the run has them."""
+    return names_in(run.names) if run.has("names") else []
 
 
 def without_ends(name: str) -> str:

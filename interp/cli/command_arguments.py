@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from interp.features.feature_store import FeatureStore
     from interp.pipeline.run import Run
+    from interp.runtime.progress import Progress
 
 TABLES = (".parquet", ".csv")
 OVERWRITE = Option("--overwrite", help="replace what an earlier command left there", rich_help_panel=HOW_IT_RUNS)
@@ -118,13 +119,21 @@ def print_used_hook(run: "Run") -> None:
 
 def renew_page(run: "Run") -> None:
     """Write the page of a run again if another version of interp wrote it, whose code and data differ."""
-    from interp.pipeline.execution import run_alone
     from interp.report import page_is_current
     from interp.runtime.progress_bar import Bar
 
     if not page_is_current(run.page.parent):
         with Bar("report: the page is of another version of interp") as bar:
-            run_alone(run, "report", progress=bar)
+            write_page(run, bar)
+
+
+def write_page(run: "Run", progress: "Progress") -> Path:
+    """Write the page of a run again, and before it its names, unless these are of its present ranking."""
+    from interp.pipeline.execution import finished_alone, run_alone
+
+    if finished_alone(run, "names", run.config) is None:
+        run_alone(run, "names", progress=progress)
+    return run.path / run_alone(run, "report", progress=progress)["results"]["page"]
 
 
 def read_table(flag: str, file: Path, columns: Sequence[str], features: "FeatureStore | None" = None) -> "pd.DataFrame":

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from typer import Argument, Exit, Option
 
 from interp.checks.errors import InterpError
-from interp.cli.command_arguments import OVERWRITE, check_writable_file, renew_page
+from interp.cli.command_arguments import OVERWRITE, check_writable_file
 from interp.runtime.progress_bar import Bar
 from interp.storage.artifacts import find_artifact
 
@@ -52,7 +52,7 @@ def graph_command(
     from interp.effects import attribution_graph, measured_effects, score_graph, token_effects
     from interp.pipeline.readers import open_any
     from interp.report.live.local_server import check_port
-    from interp.report.page_names import names_at_nodes, names_of_page
+    from interp.report.names import names_at_nodes, names_in
 
     if serve is not None:
         check_port(serve)
@@ -71,11 +71,8 @@ def graph_command(
     if as_page:
         rankings = {hook: hook_run.ranking for hook, hook_run in runs.items() if hook_run.has("ranking")}
         features = {hook: hook_run.features for hook, hook_run in runs.items() if hook_run.has("features")}
-        reported = {hook: hook_run for hook, hook_run in runs.items() if hook_run.has("report")}
-        for hook_run in reported.values():
-            renew_page(hook_run)
-        reports = {hook: hook_run.page for hook, hook_run in reported.items()}
-        names = {hook: names_of_page(page.parent) for hook, page in reports.items()}
+        names = {hook: names_in(hook_run.names) for hook, hook_run in runs.items() if hook_run.has("names")}
+        pages = {hook: hook_run.page for hook, hook_run in runs.items() if hook_run.has("report")}
         graph.to_html(
             out,
             nodes=nodes,
@@ -83,9 +80,9 @@ def graph_command(
             beside=beside,
             features=features,
             rankings=rankings,
-            names={hook: [(name.whole, name.short) for name in of_hook] for hook, of_hook in names.items()},
+            names={hook: [(name.title, name.short) for name in of_hook] for hook, of_hook in names.items()},
             names_here=names_at_nodes(graph, names),
-            pages={hook: _address_from(out, page) for hook, page in reports.items()},
+            pages={hook: _address_from(out, page) for hook, page in pages.items()},
             overwrite=overwrite,
         )
     else:

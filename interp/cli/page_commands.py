@@ -16,6 +16,7 @@ from interp.cli.command_arguments import (
     print_used_hook,
     read_table,
     renew_page,
+    write_page,
 )
 from interp.cli.field_flags import FieldFlags, flag_of
 from interp.cli.graph_command import serve_page
@@ -51,9 +52,7 @@ def report_command(
     subject = open_any(source, "run" if in_run else "features")
     with Bar("report") as bar:
         if out is None:
-            from interp.pipeline.execution import run_alone
-
-            page = source / run_alone(subject, "report", progress=bar)["results"]["page"]
+            page = write_page(subject, bar)
         else:
             page = write_report(subject, out, overwrite=overwrite, progress=bar, **tables)
     if in_run:

@@ -1,9 +1,9 @@
 """Show one latent to a person: `Feature` has its statistics, its verdict and its strongest examples.
 
-`print` writes it as text. A notebook shows a card: the verdict and rule if the latent was ranked, its token statistics,
-and examples whose tokens are shaded by the latent's activation. Stray bytes (⟨d7⟩) are joined to the characters that
-they make. Text from the corpus is escaped. If the rows are not text, it shows the pictures that the user's function
-draws.
+`print` writes it as text. A notebook shows a card: the title if the latent was named, the verdict and rule if it was
+ranked, its token statistics, and examples whose tokens are shaded by the latent's activation. Stray bytes (⟨d7⟩) are
+joined to the characters that they make. Text from the corpus is escaped. If the rows are not text, it shows the
+pictures that the user's function draws.
 """
 
 import math
@@ -21,6 +21,7 @@ from interp.display.cards import (
     mark_line_ends,
     shade_text,
     show_rule,
+    show_text,
     show_token,
     verdict_badge,
 )
@@ -49,6 +50,8 @@ class Feature:
     vocab: list[str]
     verdict: pd.Series | None = None
     """The latent's row of the ranking, if there is one."""
+    name: pd.Series | None = None
+    """The latent's row of a run's table of names, if there is one."""
     has_text: bool = True
     has_logits: bool = True
     """Whether `facts` has the latent's logit effects (`FeatureStore.has_logits`)."""
@@ -56,12 +59,14 @@ class Feature:
     """Draws a row that is not text (`FeatureStore.render`)."""
 
     def __repr__(self) -> str:
-        return f"latent {self.latent}{f': {rule}' if (rule := self._rule(to_text)) else ''}"
+        return f"latent {self.latent}{f': {words}' if (words := self._title() or self._rule(to_text)) else ''}"
 
     def __str__(self) -> str:
         """Return lines for a terminal: what it fires on, its verdict, how often it fires, its logits, and its examples
         with the firing token in double brackets."""
         lines = [repr(self)]
+        if rule := self._other_rule(to_text):
+            lines.append(f"rule: {rule}")
         if self.verdict is not None:
             p = self.verdict["monosemanticity"]
             probability = "" if math.isnan(p) else f", one meaning {p:.2f}"
@@ -70,6 +75,17 @@ class Feature:
         lines += [f"{name} logits: {' '.join(map(repr, tokens)) or _NO_LOGITS}" for name, tokens in self._logits()]
         lines += map(self._one_line, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
         return "\n".join(_replace_controls(name_byte_parts(line)) for line in lines)
+
+    def _title(self) -> str:
+        """Return its title with the F1 of that, if it was named."""
+        if self.name is None:
+            return ""
+        f1 = self.name["f1"]
+        return self.name["title"] + ("" if math.isnan(f1) else f" (F1 {f1:.2f})")
+
+    def _other_rule(self, format_segments: Callable[[Segments], str]) -> str:
+        """Return the rule where the title is another."""
+        return self._rule(format_segments) if self._title() not in ("", self._rule(to_text)) else ""
 
     def _rule(self, format_segments: Callable[[Segments], str]) -> str:
         """Return what it fires on: its rule with the F1 if it was ranked, or the label that detects it if its rows are
@@ -125,8 +141,10 @@ class Feature:
             lines += map(self._shade_example, self.examples.head(_N_PRINTED_EXAMPLES).itertuples())
         else:
             lines.append(Markup("".join(map(self._draw_example, self.examples.itertuples()))))
-        rule = self._rule(show_rule)
-        return card(Markup(f"latent {self.latent}{': ' if rule else ''}{rule}"), *lines)
+        if rule := self._other_rule(show_rule):
+            lines.insert(0, Markup(f"rule: {rule}"))
+        words = show_text(self._title()) or self._rule(show_rule)
+        return card(Markup(f"latent {self.latent}{': ' if words else ''}{words}"), *lines)
 
     def _draw_example(self, example: Any) -> Markup:
         """Return the picture of an example, or the number of its row."""

@@ -15,7 +15,7 @@ from interp.display.cards import Markup, card, markup, show_table
 from interp.pipeline.config import RunConfig
 from interp.pipeline.run_folder import RunFolder, hook_folder, run_folders
 from interp.pipeline.stages import RUN_ATTRIBUTES, STAGES, Stage
-from interp.pipeline.states import check_current
+from interp.pipeline.states import check_current, state_of
 from interp.storage.manifests import RUN_FILE, verify
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class Run(RunFolder):
         concepts: pd.DataFrame
         ranking: Ranking
         nulls: Nulls
+        names: pd.DataFrame
         page: Path
 
     def __init__(self, path: str | Path, config: RunConfig | None = None, *, root: "Run | None" = None):
@@ -114,9 +115,11 @@ class Run(RunFolder):
         )
 
     def feature(self, latent: int) -> "Feature":
-        """Return a latent with the facts known about it, its verdict too once it is ranked; it shows itself in a
-        notebook."""
+        """Return a latent with the facts known about it, its verdict too once it is ranked, and its name once it is
+        named; it shows itself in a notebook."""
         feature = self.features[latent]
+        if self._has_current("names"):
+            feature = replace(feature, name=self.names.iloc[feature.latent])
         if not self.has("ranking"):
             return feature
         rows = self.ranking[self.ranking["latent"] == latent]
@@ -145,7 +148,8 @@ class Run(RunFolder):
         return ranking_evidence(self.ranking, latent)
 
     def report_inputs(self) -> "ReportInputs":
-        """Return the inputs of its page (`interp.report`): all that its stages have written so far."""
+        """Return the inputs of its page (`interp.report`): all that its stages have written so far, but for names of
+        another ranking, which `interp rank` has replaced."""
         from interp.report.inputs import ReportInputs
 
         done = {name: manifest for name, manifest in self.manifests(without_page=True).items() if self.has(name)}
@@ -161,6 +165,7 @@ class Run(RunFolder):
             stages=[(name, manifest["wall_seconds"]) for name, manifest in done.items()],
             versions=self.provenance()["versions"],
             panels=self.panels(),
+            names=self.names if self._has_current("names") else None,
             **{name: getattr(self, name) for name in tables if name in done},
         )
 
@@ -201,6 +206,10 @@ class Run(RunFolder):
         if hook_name not in self._at:
             self._at[hook_name] = Run(self.path / hook_folder(hook_name), root=self)
         return self._at[hook_name]
+
+    def _has_current(self, stage: str) -> bool:
+        """Return whether a stage is finished, with the present configuration and inputs."""
+        return self.has(stage) and state_of(self, STAGES[stage], outside=False).name == "current"
 
     def _names(self) -> list[str]:
         """Return the names of its hook in the model, as far as they are known."""

@@ -40,6 +40,10 @@ JUDGED_LATENT = 2e-3
 """To judge a latent: its senses, their rules and its nulls."""
 JUDGED_ROW = 2.5e-6
 """To count predicates and rules on a row."""
+NAMED_LATENT = 1.5e-3
+"""To gather what may be said of a latent, and name it."""
+NAMED_FIRING = 6e-8
+"""To read a firing for the names."""
 PAGE = 4.0
 """To write what a page has once."""
 SHOWN_LATENT = 3.3e-3

@@ -11,10 +11,20 @@
 In: `LatentFacts`. Out: JSON.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from interp.display.segments import Part, Segments, to_json, to_text
+from interp.display.segments import (
+    LIKE,
+    SEPARATORS,
+    Part,
+    Segments,
+    Token,
+    TokenList,
+    to_json,
+    to_text,
+    tokens_of,
+)
 from interp.report.naming import N_LISTED, LatentFacts, Name, name_of
 from interp.report.short_names import short_name
 from interp.text.short_rules import Clause, segments_of
@@ -31,10 +41,16 @@ class Caption(NamedTuple):
     """The same as text."""
     short: list
     """The same in few letters (`short_names`)."""
-    measured: Segments | None
+    short_text: str
+    """That as text."""
+    measured: list | None
     """Its rule as its F1 was measured, if that is not `rule`; else None."""
     f1: float | None
     """That of what names it, or the smaller one of its first two senses; None if it or one of these has none."""
+    named_by: str | None
+    """What kind of description names it (`naming.Kind`), or "senses"; None where none holds."""
+    senses: list[tuple[str, list[str]]]
+    """Each sense in few letters, with the tokens that it lists; a latent without senses has one."""
 
 
 def caption_of(latent: LatentFacts) -> Caption:
@@ -45,16 +61,32 @@ def caption_of(latent: LatentFacts) -> Caption:
     measured = latent.measured or (None if clauses == latent.rule else latent.rule)
     names = [sense for sense, _ in senses] or [name]
     known = [one.f1 for one in names[:2] if one.f1 is not None]
+    short = short_name([one.segments for one in names])
     more = f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
     return Caption(
         rule=to_json(segments_of(clauses)),
         head=clauses[0].head if clauses else "",
         brief=to_json(_senses(senses)) if senses else _brief(name),
         text="; ".join(to_text([*one.segments, *_apart(one)]) for one in names[:N_LISTED]) + more,
-        short=to_json(short_name([one.segments for one in names])),
-        measured=segments_of(measured) if measured else None,
+        short=to_json(short),
+        short_text=to_text([*short[0].content[1], *short[1:]] if isinstance(short[0], Part) else short),
+        measured=to_json(segments_of(measured)) if measured else None,
         f1=min(known) if len(known) == len(names[:2]) else None,
+        named_by="senses" if senses else name.kind,
+        senses=[
+            (to_text(short_name([one.segments])), [] if one.kind == "label" else list(first_listed(one.segments)))
+            for one in names
+        ],
     )
+
+
+def first_listed(name: Segments) -> Iterator[str]:
+    """Yield the tokens that a name lists, up to where it says something else."""
+    for one in name:
+        if isinstance(one, Token | TokenList):
+            yield from (token.text for token in tokens_of([one]))
+        elif one not in (*SEPARATORS, LIKE):
+            return
 
 
 def _brief(name: Name) -> list | None:

@@ -55,6 +55,8 @@ class ReportInputs:
     nulls: Nulls | None = None
     effects: pd.DataFrame | None = None
     """One row per latent that was ablated (`interp.effects.feature_effects`)."""
+    names: pd.DataFrame | None = None
+    """One row per latent (`names.name_latents`), of this ranking and these labels. Without it the page makes them."""
     labels: Labels = field(default_factory=dict)
     """Facts about the scanned tokens, such as the kind of their text, each as a mask."""
     curves: Mapping[str, pd.DataFrame] = field(default_factory=dict)
@@ -80,6 +82,8 @@ class ReportInputs:
                     raise InterpError(f"the ranking's {name} are text, as in a .csv: read a .parquet instead")
         if self.nulls is not None:
             check_table(self.features, self.nulls.twins, "the table of nulls", "`interp run` makes theirs")
+        if self.names is not None:
+            check_table(self.features, self.names, "the table of names", "`interp run` makes theirs")
         decoders = {} if self.quality is None else self.quality.attrs.get("decoders", {})
         W_dec = self.features.W_dec
         if decoders and W_dec is not None and decoder_digest(W_dec) not in decoders.values():

@@ -37,13 +37,6 @@ def pack(text: str) -> str:
     return (np.array([left_over, *codes]) + _FIRST_PACKED).astype("<u2").tobytes().decode("utf-16-le")
 
 
-def unpack(text: str) -> str:
-    """Return the text that `pack` packed."""
-    left_over, *codes = np.frombuffer(text.encode("utf-16-le"), "<u2").astype(int) - _FIRST_PACKED
-    bits = np.array(codes)[:, None] >> np.arange(_BITS)[::-1] & 1
-    return gzip.decompress(np.packbits(bits.reshape(-1)[: len(codes) * _BITS - left_over]).tobytes()).decode()
-
-
 def columns_of(values: Sequence[Any]) -> Any:
     """Store values of one kind in columns, so that similar values are neighbours. This saves a tenth of the packed
     bytes.

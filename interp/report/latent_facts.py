@@ -33,7 +33,6 @@ from interp.report.verdict_evidence import described_by, is_described_by_rule, m
 from interp.report.whole_words import whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.predicate_kinds import TOPIC
-from interp.text.rules import read_rule
 from interp.text.short_rules import Clause, merge_words, segments_of
 
 
@@ -59,21 +58,20 @@ def latent_facts(
     senses: Mapping[int, Sequence[Mapping[str, Any]]],
     strongest: Mapping[int, Mapping[int, float]],
     read: RuleReader,
+    measured: Sequence[Sequence[Clause]],
+    shown: Sequence[Sequence[Clause]],
     masks: Labels,
     label_names: Mapping[str, str],
 ) -> list[LatentFacts]:
     """Return what is known of each latent.
     masks: of labels over the scanned tokens. label_names: what each label is called (`label_names.label_names`).
-    kinds: `surroundings`; one that is as common in other text is not told.
+    kinds: `told_kinds`.
+    measured, shown: the rule of each latent, as its F1 was measured and as it is shown.
     senses: `verdict_evidence.senses_of`.
     strongest: `verdict_evidence.firings_by_strength`."""
     rows = {latent: list(firings)[:N_STRONGEST] for latent, firings in strongest.items()}
     texts = {latent: tokens_at(features, own) for latent, own in rows.items()} if features.has_text else {}
     n_active = table["n_active"].tolist()
-    kinds = {latent: kind for latent, kind in kinds.items() if kind.lift * MOST >= 1}
-    written = zip(ranking["explanation"], ranking["explanation_json"], strict=True)
-    measured = [read(latent, read_rule(words, rule)) for latent, (words, rule) in enumerate(written)]
-    shown = [in_brief(clauses, kinds.get(latent)) for latent, clauses in enumerate(measured)]
     ways: list[Mapping[int, Sequence[Description]]] = [
         _by_label(table, rows, masks, label_names),
         whole_words(features, n_active, texts) if features.has_text else {},
@@ -201,6 +199,11 @@ def surroundings(features: FeatureStore, names: Mapping[str, str]) -> dict[int, 
         latent: Surroundings(label, number(share, 2), names[label], lift)
         for latent, label, share, lift in rows.itertuples(index=False, name=None)
     }
+
+
+def told_kinds(kinds: Mapping[int, Surroundings]) -> dict[int, Surroundings]:
+    """Return those of the kinds of text that are not as common in other text, which alone are told."""
+    return {latent: kind for latent, kind in kinds.items() if kind.lift * MOST >= 1}
 
 
 def _recall_at_strongest(precision: float, f1_by_interval: Sequence[float] | float) -> float:

@@ -21,7 +21,6 @@ from interp.checks.errors import InterpError
 from interp.display.segments import to_text, tokens_of
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
-from interp.report.naming import LatentFacts, name_of
 from interp.statistics.cutoffs import MIN_F1
 from interp.statistics.directions import unit_rows
 from interp.text.predicate_kinds import AROUND, SUBJECT, TOPIC
@@ -59,11 +58,16 @@ DECIDERS = ("the token alone", "the tokens around", "the kind of text", "the pla
 
 
 def map_payload(
-    inputs: ReportInputs, kinds: Sequence[str | None], facts: Sequence[LatentFacts], seed: int
+    inputs: ReportInputs,
+    kinds: Sequence[str | None],
+    rules: Sequence[Sequence[Clause]],
+    decides: Sequence[str],
+    seed: int,
 ) -> dict[str, Any]:
     """Return the latents that fire, with their coordinates. Without decoder directions, return the reason why there is
     no map.
-    kinds: the kind of text of each latent (`latent_facts.surroundings`)."""
+    kinds: the kind of text of each latent (`latent_facts.surroundings`). rules: that of each as it is shown. decides:
+    `what_decides` of each."""
     W_dec = inputs.features.W_dec
     latents = np.flatnonzero(inputs.table["n_active"] > 0).tolist()
     if W_dec is None or not latents:
@@ -77,21 +81,22 @@ def map_payload(
         "y": y,
         "way": "t-SNE" if len(latents) >= MIN_FOR_TSNE else "PCA",
         "names": map_names(
-            points, [kinds[latent] for latent in latents], [facts[latent].rule for latent in latents], seed=seed
+            points, [kinds[latent] for latent in latents], [rules[latent] for latent in latents], seed=seed
         ),
         "deciders": DECIDERS,
-        "decides": [DECIDERS.index(what_decides(facts[latent])) for latent in latents],
+        "decides": [DECIDERS.index(decides[latent]) for latent in latents],
     }
 
 
-def what_decides(latent: LatentFacts) -> str:
+def what_decides(rule: Sequence[Clause], f1: float | None, named_by: str | None) -> str:
     """Return which of DECIDERS the rule of a latent names, or the label that describes it better: of what it says
-    beside the token, the first."""
+    beside the token, the first.
+    f1: of the rule; None where it is not known. named_by: `naming.Kind`."""
     alone, around, text, place, nothing = DECIDERS
-    if name_of(latent).kind == "label":
+    if named_by == "label":
         return text
-    atoms = [clause.atom for clause in latent.measured or latent.rule if clause.atom is not None]
-    if not atoms or all(one.rank < MIN_F1 for one in latent.descriptions if one.kind == "rule"):
+    atoms = [clause.atom for clause in rule if clause.atom is not None]
+    if not atoms or (f1 is not None and f1 < MIN_F1):
         return nothing
     subject = next((atom.subject for atom in atoms if atom.subject != SUBJECT), SUBJECT)
     if subject == SUBJECT:

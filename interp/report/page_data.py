@@ -12,54 +12,40 @@ from functools import cached_property
 from string import ascii_uppercase
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from interp.display.segments import to_json_text
 from interp.display.verdict_looks import verdicts_of_page
 from interp.display.verdict_names import BY_PROBABILITY, WITHOUT_SCORES
 from interp.report.byte_words import readings
-from interp.report.captions import Caption, caption_of
-from interp.report.characters import characters_of_parts
 from interp.report.columns import (
     Column,
-    Commonest,
     EncodedNames,
-    commonest_of,
     encode_names,
     lists_of,
     table_columns,
     values_of,
 )
-from interp.report.contexts import (
-    PICTURES_A_FILE,
-    Contexts,
-    picture_files,
-    positions,
-    sequences_a_file,
-    text_files,
-)
+from interp.report.contexts import PICTURES_A_FILE, picture_files, positions, sequences_a_file, text_files
 from interp.report.inputs import ReportInputs
-from interp.report.label_names import label_names
-from interp.report.latent_facts import Surroundings, detected_labels, latent_facts, surroundings
-from interp.report.latent_map import map_payload
+from interp.report.json_text import number
+from interp.report.latent_facts import detected_labels
+from interp.report.latent_map import map_payload, what_decides
 from interp.report.latent_pairs import common_properties, pairs_shown
+from interp.report.latent_words import LatentWords
 from interp.report.meaning_learnt_effect import effect_accounts, question_shares
-from interp.report.naming import LatentFacts
+from interp.report.names import name_latents, segments_in
 from interp.report.notes import features_key
 from interp.report.null_shares import closest_null
 from interp.report.page_order import OverviewExample, overview_examples, page_order, shares_in_words, with_next
 from interp.report.payloads import LATENTS_PER_CHUNK, payloads, row_evidence, sense_counts, sense_tokens
-from interp.report.rule_reader import RuleReader, senses_in_segments
+from interp.report.rule_reader import senses_in_segments
 from interp.report.summary import describe_page, summary
 from interp.report.verdict_evidence import (
     VerdictEvidence,
     explanations,
-    firings_by_strength,
     most_shared,
-    sense_rows,
     senses_in,
-    senses_of,
     verdict_evidence,
 )
 from interp.statistics.cutoffs import MIN_F1
@@ -73,6 +59,7 @@ class PageData:
         """seed: of the map's layout."""
         self.inputs = inputs
         self.features = inputs.features
+        self.words = LatentWords(inputs)
         self.seed = seed
 
     @property
@@ -107,7 +94,7 @@ class PageData:
             "null": closest_null(inputs),
             "logits": features.meta["logit_effects"],
             "largest_by_chance": largest_by_chance(len(features.vocab) if features.has_text else 2),
-            "label_sets": self.contexts.label_sets,
+            "label_sets": self.words.contexts.label_sets,
             "evidence": [measure._asdict() for measure in self.evidence.measures],
             "worth_showing": self.shown,
         }
@@ -115,31 +102,31 @@ class PageData:
     def table(self) -> dict[str, Any]:
         """Return the table of all features: its `columns`, lists over the latents, and the `order` in which it shows
         them at first. Verdicts, labels and kinds of text are indices into the page's lists of their names."""
-        commonest = self.commonest
+        commonest, names = self.words.commonest, self.names
         lists = {
             **{name: encoded.codes for name, encoded in self.encoded.items()},
             "sure": values_of(self.inputs.verdicts, "sure"),
             "tokens": commonest.tokens,
             "token_shares": commonest.shares,
             "stored": commonest.stored,
-            "rule": [one.rule for one in self.captions],
-            "head": [one.head for one in self.captions],
-            "brief": [one.brief for one in self.captions],
-            "text": [one.text for one in self.captions],
-            "short": [one.short for one in self.captions],
+            "rule": segments_in(names, "rule_json"),
+            "head": values_of(names, "head"),
+            "brief": segments_in(names, "title_json"),
+            "text": values_of(names, "title"),
+            "short": segments_in(names, "short_json"),
         }
         return {"columns": lists | lists_of(self.columns, lists), "order": self.order}
 
     def vocab(self) -> dict[str, Any]:
-        return {"tokens": self.features.vocab, "readings": readings(self.features.vocab, self.characters)}
+        return {"tokens": self.features.vocab, "readings": readings(self.features.vocab, self.words.characters)}
 
     def rows(self) -> dict[str, Any]:
-        return row_evidence(self.features, self._senses_in_words)
+        return row_evidence(self.features, self.words.senses)
 
     def text(self) -> Iterator[tuple[str, Any]]:
         """Yield the name and the contents of each file of the scanned text, or of the pictures of its rows."""
         yield from text_files(self.features)
-        yield from picture_files(self.features, self._rows_of_examples)
+        yield from picture_files(self.features, self.words.rows_of_examples)
 
     def summary(self) -> dict[str, Any]:
         return summary(self.inputs)
@@ -147,7 +134,9 @@ class PageData:
     def map(self) -> dict[str, Any]:
         names, codes = self.encoded["kind"]
         kinds = [None if code is None else names[code] for code in codes]
-        return map_payload(self.inputs, kinds, self.facts, self.seed)
+        f1, named_by = values_of(self.inputs.verdicts, "explanation_f1"), values_of(self.names, "named_by")
+        decides = list(map(what_decides, self.words.measured, map(number, f1), named_by))
+        return map_payload(self.inputs, kinds, self.words.rules, decides, self.seed)
 
     def chunks(self) -> Iterator[tuple[str, dict]]:
         """Yield the name and the contents of each file with details of features."""
@@ -160,14 +149,14 @@ class PageData:
             "effects": effect_accounts(self.inputs),
             "positions": positions(self.features),
             "explanation": explanations(verdicts),
-            "script": {latent: self.read.bytes_of(latent).script for latent in range(self.features.d_sae)},
-            "shared": {j: to_json_text(segments_of(self.read(j, atom))) for j, atom in most_shared(verdicts).items()},
-            "measured": {
-                latent: to_json_text(one.measured) for latent, one in enumerate(self.captions) if one.measured
+            "script": {latent: self.words.read.bytes_of(latent).script for latent in range(self.features.d_sae)},
+            "shared": {
+                j: to_json_text(segments_of(self.words.read(j, atom))) for j, atom in most_shared(verdicts).items()
             },
+            "measured": {j: cell for j, cell in enumerate(values_of(self.names, "measured_json")) if cell is not None},
             "evidence": self.evidence.rows,
         }
-        return payloads(self.features, self.inputs.table, self.contexts, extras, self.label_names)
+        return payloads(self.features, self.inputs.table, self.words.contexts, extras, self.words.label_names)
 
     def verdict_counts(self) -> list[tuple[str, int, int]]:
         """Return each verdict with the number of latents that have it, the commonest first, and of those that are
@@ -179,65 +168,34 @@ class PageData:
     @cached_property
     def columns(self) -> list[Column]:
         inputs = self.inputs
-        f1 = [one.f1 for one in self.captions]
-        return table_columns(inputs.table, inputs.verdicts, inputs.effects, f1=f1, has_text=self.features.has_text)
+        return table_columns(inputs.table, inputs.verdicts, inputs.effects, f1=self.f1, has_text=self.features.has_text)
 
     @cached_property
     def encoded(self) -> dict[str, EncodedNames]:
         """The verdict, the label and the kind of text of each latent."""
         table = self.inputs.table
-        kinds = pd.Series({j: kind.label for j, kind in self.kinds.items()}, dtype=object).reindex(table.index)
+        kinds = pd.Series({j: kind.label for j, kind in self.words.kinds.items()}, dtype=object).reindex(table.index)
         columns = {
             "verdict": self.inputs.verdicts["verdict"],
-            "label": detected_labels(table).map(self.label_names),
-            "kind": kinds.map(self.label_names),
+            "label": detected_labels(table).map(self.words.label_names),
+            "kind": kinds.map(self.words.label_names),
         }
         return {name: encode_names(column) for name, column in columns.items()}
 
     @cached_property
-    def label_names(self) -> dict[str, str]:
-        return label_names(self.features.meta["labels"], self.inputs.labels)
+    def names(self) -> pd.DataFrame:
+        """The names of the latents: those that the run has, or else made now."""
+        return name_latents(self.words) if self.inputs.names is None else self.inputs.names
 
     @cached_property
-    def kinds(self) -> dict[int, Surroundings]:
-        return surroundings(self.features, self.label_names)
-
-    @cached_property
-    def commonest(self) -> Commonest:
-        return commonest_of(self.features, self.inputs.table)
-
-    @cached_property
-    def characters(self) -> dict[str, Any]:
-        features = self.features
-        return characters_of_parts(features.vocab, features.tokens.numpy()) if features.has_vocab else {}
-
-    @cached_property
-    def read(self) -> RuleReader:
-        return RuleReader(self.features, self.commonest.tokens, self.characters, self.label_names)
-
-    @cached_property
-    def facts(self) -> list[LatentFacts]:
-        return latent_facts(
-            self.features,
-            self.inputs.table,
-            self.inputs.verdicts,
-            kinds=self.kinds,
-            commonest=self.commonest,
-            senses=self._senses_in_words,
-            strongest=self._strongest if self.features.has_text else {},
-            read=self.read,
-            masks=self.inputs.labels,
-            label_names=self.label_names,
-        )
-
-    @cached_property
-    def captions(self) -> list[Caption]:
-        return [caption_of(latent) for latent in self.facts]
+    def f1(self) -> list[float | None]:
+        """The F1 of each name."""
+        return list(map(number, values_of(self.names, "f1")))
 
     @cached_property
     def senses(self) -> dict[int, list[dict[str, Any]]]:
         """The senses of each latent that has several, in segments."""
-        return senses_in_segments(self._senses_in_words, self.read)
+        return senses_in_segments(self.words.senses, self.words.read)
 
     @cached_property
     def evidence(self) -> VerdictEvidence:
@@ -256,41 +214,17 @@ class PageData:
 
     @cached_property
     def order(self) -> list[int]:
-        f1 = [one.f1 for one in self.captions]
-        return page_order(self.inputs.table, self.inputs.verdicts, f1, self.examples)
+        return page_order(self.inputs.table, self.inputs.verdicts, self.f1, self.examples)
 
     @cached_property
     def shown(self) -> list[list[OverviewExample]]:
         """The choices of the overview, all of one length."""
         if self.features.has_text:
-            alike: list[Any] = [tokens[0].strip().lower() if tokens else "" for tokens in self.commonest.tokens]
+            alike: list[Any] = [tokens[0].strip().lower() if tokens else "" for tokens in self.words.commonest.tokens]
         else:
             labels = detected_labels(self.inputs.table)
             alike = labels.where(labels.notna(), labels.index.to_series()).tolist()
         return with_next(self.examples, self.order, self.inputs.verdicts, alike)
-
-    @cached_property
-    def contexts(self) -> Contexts:
-        rows = [*self._rows_of_examples, *(row for *_, row in self._sense_rows)]
-        labels = {self.label_names[label]: mask for label, mask in self.inputs.labels.items()}
-        return Contexts(self.features, labels, np.array(rows, np.int64))
-
-    @cached_property
-    def _rows_of_examples(self) -> list[int]:
-        return self.features.sql("select distinct row from examples")["row"].tolist()
-
-    @cached_property
-    def _sense_rows(self) -> list[tuple[int, int, int]]:
-        return sense_rows(senses_in(self.inputs.verdicts), self.features.tokens.numel())
-
-    @cached_property
-    def _strongest(self) -> dict[int, dict[int, float]]:
-        return firings_by_strength(self.features)
-
-    @cached_property
-    def _senses_in_words(self) -> dict[int, list[dict[str, Any]]]:
-        senses = senses_in(self.inputs.verdicts)
-        return senses_of(senses, self._sense_rows, self.contexts, self._strongest if senses else {})
 
     def _pairs(self) -> dict[int, list[list]]:
         """Return for each latent those with which the page compares it, and what they have in common."""

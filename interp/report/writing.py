@@ -73,6 +73,8 @@ def write_report(
     """
     tables: dict[str, Any] = {"ranking": ranking, "quality": quality, "curves": curves, "nulls": nulls, "title": title}
     instead = {name: value for name, value in tables.items() if value is not None}
+    if ranking is not None or labels is not None:
+        instead["names"] = None  # those of a run are of its own ranking and labels
     inputs = replace(report_inputs(run_or_features), **instead)
     if labels is not None:
         inputs = replace(

@@ -305,7 +305,7 @@ def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     assert main(["report", str(part)]) == 0
     after = contents(copied.path)
     assert {name for name in before if before[name] != after[name]} <= {
-        f"{PART}/{name}" for name in ("run.toml", "ranking/ranking.parquet")
+        f"{PART}/{name}" for name in ("run.toml", "ranking/ranking.parquet", "names/names.parquet")
     } | {name for name in before if name.startswith(f"{PART}/report/")}
     said = capsys.readouterr().out
     assert f"report {part}" in said
@@ -314,7 +314,7 @@ def test_commands_work_on_a_part_as_on_a_run(copied, tmp_path, capsys):
     scan = ["scan", part, part, "--model", part, "--tokens", part, "--out", tmp_path / "scan"]
     assert main([str(word) for word in scan]) == 0
     assert open_any(tmp_path / "scan").codes[:].nnz == Run(part).features.codes[:].nnz
-    with pytest.raises(ValueError, match=r"ranking.n_shifts: 1 there, 2 here.*--redo .*: ranking, report"):
+    with pytest.raises(ValueError, match=r"ranking.n_shifts: 1 there, 2 here.*--redo .*: ranking, names, report"):
         run_stages(with_hooks(POST, MID), copied.path)
     assert ran_now(with_hooks(POST, MID), copied.path, until="ranking", redo=True) == ["ranking"]
 
@@ -446,7 +446,7 @@ def test_what_is_left_is_checked_if_a_users_stage_of_all_hooks_comes_first(tiny_
             run_stages(TINY, copied)
     finally:
         STAGES.pop("_widths", None)
-    assert checked[0] == "_widths" and {"ranking", "report"} <= set(checked) and "features" not in checked
+    assert checked[0] == "_widths" and {"ranking", "names", "report"} <= set(checked) and "features" not in checked
 
 
 def _widths(runs, folders, progress):

@@ -81,7 +81,7 @@ def test_the_seconds_follow_the_tokens_and_the_latents():
     hasty = TINY.replace(effects=dataclasses.replace(TINY.effects, minutes=1e-6))
     assert STAGES["effects"].cost(Sizes(hasty)).operations < 1e7 < STAGES["effects"].cost(Sizes(TINY)).operations
     shorter = TINY.replace(harvest=dataclasses.replace(TINY.harvest, tokens=TINY.harvest.tokens // 2))
-    for stage in ("features", "effects", "ranking", "report"):
+    for stage in ("features", "effects", "ranking", "names", "report"):
         assert seconds(shorter, stage) < seconds(TINY, stage), stage
     again = TINY.replace(nulls=dataclasses.replace(TINY.nulls, sae_tokens=6_000))
     assert seconds(again, "nulls") < seconds(TINY, "nulls")
@@ -131,7 +131,7 @@ def test_plan_counts_stages_that_are_made_again_as_free_only_when_the_new_are_wh
     full = dataclasses.replace(changed, free_disk=kept.disk_needed)
     assert full.faults() and not dataclasses.replace(full, free_disk=changed.disk_needed).faults()
     page = Plan.of(TINY, tiny_run.path, outdated=[tiny_run.folder("ranking")]).replaced
-    assert [name for name, size in page.items() if size] == ["ranking", "report"]
+    assert [name for name, size in page.items() if size] == ["ranking", "names", "report"]
 
 
 def test_a_stage_that_another_version_made_is_planned_as_made_again(tiny_run, tmp_path, monkeypatch):

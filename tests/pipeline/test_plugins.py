@@ -37,6 +37,7 @@ EACH = {
     "from interp.text.predicate_kinds import *\nregister_kind('mine', place_kind('mine', ['a'], lambda s: s.tag))": [
         "nulls",
         "ranking",
+        "names",
     ],
     "from interp.compare import register_null\nregister_null('mine', 'of mine', config=lambda twin: twin)": ["nulls"],
     MEASURE: ["ranking"],
@@ -99,7 +100,7 @@ def test_a_measure_that_is_edited_makes_the_ranking_again_and_a_comment_nothing(
     file.write_text(f'"""My measures."""\n\n{MEASURE}  # rare is good\n')
     assert ran_now(with_plugin(file), folder, until="ranking") == []
     file.write_text(MEASURE.replace("return -", "return 2 * "))
-    with pytest.raises(OverwriteError, match=r"again: ranking, report$"):
+    with pytest.raises(OverwriteError, match=r"again: ranking, names, report$"):
         ran_now(with_plugin(file), folder)
     assert ran_now(with_plugin(file), folder, redo=True, until="ranking") == ["ranking"]
     assert Run(folder).ranking["rarity"].max() > 0

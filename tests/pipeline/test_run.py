@@ -425,7 +425,7 @@ def test_a_raised_version_makes_its_stage_and_those_that_read_it_again_if_they_a
     features = STAGES["features"]
     monkeypatch.setitem(STAGES, "features", dataclasses.replace(features, version=features.version + 1))
     message = r"another version of interp made features.*choose another folder.*--redo .*"
-    message += ": features, effects, concepts, nulls, ranking, report$"
+    message += ": features, effects, concepts, nulls, ranking, names, report$"
     for until in ("features", None):
         with pytest.raises(ValueError, match=message):
             run_stages(FEW, copied.path, until=until)
@@ -470,7 +470,8 @@ def test_a_page_and_what_was_made_again_on_purpose_need_no_redo(copied):
 
 def test_a_changed_calibration_is_named_before_a_ranking_is_made_again(copied, monkeypatch):
     monkeypatch.setattr("interp.verdict.fit_files.digest_fits", lambda: "others")
-    with pytest.raises(ValueError, match=r"nulls was made of other fits of the calibration.*: nulls, ranking, report$"):
+    match = r"nulls was made of other fits of the calibration.*: nulls, ranking, names, report$"
+    with pytest.raises(ValueError, match=match):
         run_stages(FEW, copied.path)
     assert ran_now(FEW, copied.path, until="concepts") == [], "nothing of what is asked for would be lost"
 
@@ -530,7 +531,7 @@ def test_a_stage_that_was_done_before_says_so_within_the_width_of_a_terminal(cop
 
 
 def test_what_never_ran_may_be_changed(copied):
-    for name in ("ranking", "report"):
+    for name in ("ranking", "names", "report"):
         shutil.rmtree(copied.path / name)
     other = FEW.replace(ranking=dataclasses.replace(FEW.ranking, n_shifts=1))
     assert ran_now(other, copied.path, until="concepts") == [] and copied.config == other
@@ -579,7 +580,7 @@ def test_a_configuration_that_could_not_run_may_be_mended(copied, monkeypatch):
 
 def test_run_stages_keeps_interrupted_work_without_redo(copied):
     made_of = {"stage": "ranking", "fingerprint": copied.manifest("ranking")["fingerprint"]}
-    for name in ("effects", "ranking", "report"):
+    for name in ("effects", "ranking", "names", "report"):
         shutil.rmtree(copied.path / name)
     work = unfinished_folder(copied.path / "ranking")
     (work / "new").mkdir(parents=True)
@@ -594,7 +595,7 @@ def test_run_stages_keeps_interrupted_work_without_redo(copied):
 
 
 def test_a_dictionary_without_k_is_compared_with_baselines_of_equal_l0(run, tmp_path):
-    done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "report")
+    done = ("sae", "features", "effects", "quality", "ranking", "concepts", "nulls", "names", "report")
     shutil.copytree(run.path, tmp_path / "run", ignore=shutil.ignore_patterns(*done))
     sae = JumpReLUConfig(d_sae=128, tokens=20_000, batch_size=512, target_l0=8)
     other = run_stages(TINY.replace(sae=sae), tmp_path / "run", redo=True, until="quality")

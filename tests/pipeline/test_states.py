@@ -69,8 +69,17 @@ def test_an_interrupted_stage_is_replaced_if_it_was_begun_otherwise(copied):
 
 def test_what_reads_a_lost_stage_is_lost_too_through_one_that_is_missing(copied):
     shutil.rmtree(copied.folder("features"))
-    assert stages_lost(copied, ["sae"]) == ["sae", "effects", "quality", "concepts", "nulls", "ranking", "report"]
-    assert stages_lost(copied, ["features"]) == ["effects", "concepts", "nulls", "ranking", "report"]
+    assert stages_lost(copied, ["sae"]) == [
+        "sae",
+        "effects",
+        "quality",
+        "concepts",
+        "nulls",
+        "ranking",
+        "names",
+        "report",
+    ]
+    assert stages_lost(copied, ["features"]) == ["effects", "concepts", "nulls", "ranking", "names", "report"]
     assert stages_lost(copied, []) == []
 
 

@@ -37,8 +37,8 @@ from interp.report.label_names import label_names
 from interp.report.latent_facts import surroundings
 from interp.report.latent_map import map_names, what_decides
 from interp.report.latent_pairs import common_properties
+from interp.report.latent_words import LatentWords
 from interp.report.meaning_learnt_effect import effect_accounts, question_shares
-from interp.report.naming import Description, LatentFacts
 from interp.report.null_shares import closest_null, format_large, nulls_account
 from interp.report.page_data import PageData
 from interp.report.page_order import OverviewExample, overview_examples, page_order, with_next
@@ -48,7 +48,7 @@ from interp.report.summary import summary as summary_of
 from interp.report.verdict_evidence import verdict_evidence
 from interp.report.writing import index
 from interp.text.rules import phrase, rule_json
-from interp.text.short_rules import Clause, segments_of
+from interp.text.short_rules import Clause
 from interp.verdict.calibration import Calibration
 from interp.verdict.ranking import join_rankings, rank_features
 from interp.verdict.ranking_tables import (
@@ -780,7 +780,7 @@ def test_the_explanation_has_what_the_ranking_says_of_it(page, run):
     *known, missing, last = feature["explanation"]["f1_by_interval"]
     assert known == [0.1, 0.2, 0.3] and missing is None and last == pytest.approx(ranking["explanation_f1"], rel=1e-2)
     share = min(1.125 * ranking["explanation_f1"], 1)  # F1 = 2 P R / (P + R), where P is 0.9 F1
-    [of_rule] = [one for one in PageData(run).facts[9].descriptions if one.kind == "rule"]
+    [of_rule] = [one for one in LatentWords(run).facts[9].descriptions if one.kind == "rule"]
     assert of_rule.at_strongest == pytest.approx(share, rel=1e-1)
     assert "bits" not in feature["explanation"], "this ranking has none"
     assert feature["shared"] == (ranking["shared"] or None)
@@ -1217,15 +1217,10 @@ def test_what_decides_is_what_a_rule_says_beside_the_token():
         "no rule": [],
     }
 
-    def facts(clauses: list[Clause], f1: float = 0.9) -> LatentFacts:
-        described = [Description("rule", segments_of(clauses), f1)] if clauses else []
-        return LatentFacts(descriptions=described, rule=clauses)
-
     for decider, clauses in deciders.items():
-        assert what_decides(facts(clauses)) == decider
-    assert what_decides(facts(short(token=["x"]), f1=0.1)) == "no rule"
-    in_words = replace(facts([Clause(None, ["in python"])]), measured=short(topic_10=["a"]))
-    assert what_decides(in_words) == "the kind of text", "of a kind that is called by its label"
+        assert what_decides(clauses, 0.9, "rule") == what_decides(clauses, None, None) == decider
+    assert what_decides(short(token=["x"]), 0.1, "tokens") == "no rule"
+    assert what_decides(short(token=["x"]), 0.9, "label") == "the kind of text", "of a kind that is called by its label"
 
 
 def test_kinds_and_clusters_are_named_once_each_where_what_has_the_name_is_at_home():

@@ -58,6 +58,7 @@ ORDER = (
     "concepts",
     "nulls",
     "ranking",
+    "names",
     "report",
 )
 """The order of these stages. Others run after them, but before the last one, the page, which uses all their results."""

@@ -18,19 +18,22 @@ if TYPE_CHECKING:
     from interp.codes.dictionary import Dictionary
     from interp.features.feature_store import FeatureStore
 
+VIEWS = ("effects", "names")
+"""Stages that write one table of latents, of their name."""
+
 
 def _open_features(folder: Path) -> "FeatureStore":
-    """Open the features of a run, and make the table of its stage `effects` available to `sql`."""
+    """Open the features of a run, and make the tables of its stages VIEWS available to `sql`."""
     features = reader_of("features")(folder)
-    features.views["effects"] = partial(_current_effects, folder.parent)
+    features.views |= {name: partial(_current_table, folder.parent, name) for name in VIEWS}
     return features
 
 
-def _current_effects(path: Path) -> Path:
-    """Return the table of effects of the run in a folder. Raises the errors of `check_current`."""
+def _current_table(path: Path, stage: str) -> Path:
+    """Return the table of a stage of the run in a folder. Raises the errors of `check_current`."""
     run = Run(path)
-    check_current(run, "effects")
-    return run.path_to("effects")
+    check_current(run, stage)
+    return run.path_to(stage)
 
 
 def scan_cost(sizes: Sizes, d_sae: int, l0: float, *, width: int) -> Cost:

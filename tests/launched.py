@@ -36,14 +36,9 @@ sys.exit(status if status >= 0 else 128 - status)
 
 def launch(script: str, *args: object, folder: Path, check: bool = True, count: int = 2) -> int:
     """Run a script in that many processes, one thread each; the status of the first that failed, or else 0."""
-    file = written(script, folder)
+    file = folder / "script.py"
+    file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     run = run_python(LAUNCHER, count, file, *args, environment=environment)
     assert not check or run.returncode == 0, run.stdout + run.stderr
     return run.returncode
-
-
-def written(script: str, folder: Path) -> Path:
-    file = folder / "script.py"
-    file.write_text(f"import sys\nsys.path.insert(0, {str(ROOT)!r})\n" + script)
-    return file

@@ -185,10 +185,11 @@ def test_the_card_of_a_run_whose_nulls_were_left_out_has_none(run, monkeypatch):
 def test_the_layer_for_neuronpedia_is_that_of_the_hook(run, tmp_path, monkeypatch, capsys):
     """Block 15 was published as layer 0 of the model."""
     command = ["publish", str(run.path), "--to", "neuronpedia", "--model-id", "tiny", "--sae-set", "res", "--out"]
+    layers = []
+    monkeypatch.setattr("interp.exchange.neuronpedia.write_neuronpedia", lambda *_, layer, **__: layers.append(layer))
     monkeypatch.setattr(Run, "hook_name", "model.layers.15")
     assert main([*command, str(tmp_path / "named")]) == 0
     assert main([*command, str(tmp_path / "given"), "--layer", "3"]) == 0
-    layers = [json.loads((tmp_path / name / "batch-0.json").read_text())["layer"] for name in ("named", "given")]
     assert layers == [15, 3]
     monkeypatch.setattr(Run, "hook_name", "activations")
     assert main([*command, str(tmp_path / "no")]) == 2

@@ -8,10 +8,10 @@ import torch
 
 from interp.runtime.processes import Processes, processes, slice_of_part
 from tests.forked import run_python
-from tests.launched import launch, written
+from tests.launched import launch
 
 TALK = """
-import json, torch
+import atexit, json, torch
 from pathlib import Path
 from interp import DamagedError
 from interp.activations.next_tokens import NoNextTokens
@@ -73,6 +73,8 @@ if __name__ == "__main__":
             found[fails] = world.all_do(lambda: world.all_do(lambda: nested(fails)))
         except Exception as seen:
             found[fails] = [type(seen).__name__, str(seen)]
+    atexit._run_exitfuncs()
+    found["left"] = not torch.distributed.is_initialized()
     Path(sys.argv[1], f"{world.rank}.json").write_text(json.dumps(found))
 """
 
@@ -85,26 +87,32 @@ def said(tmp_path_factory) -> list[dict]:
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(2)]
 
 
-MEET = """
-import torch
-from pathlib import Path
+TORCHRUN = """
+import json, torch
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from interp.runtime.processes import processes
 
-if __name__ == "__main__":
+def meet():
     world = processes()
-    found = [world.rank, world.count, world.is_first, *world.sum_(torch.tensor([1.0, world.rank])).tolist()]
-    Path(sys.argv[1], str(world.rank)).write_text(str(found))
+    return [world.rank, world.count, world.is_first, *world.sum_(torch.tensor([1.0, world.rank])).tolist()]
+
+standalone = {"rdzv_backend": "c10d", "rdzv_endpoint": "localhost:0", "run_id": "meet"}
+config = LaunchConfig(min_nodes=1, max_nodes=1, nproc_per_node=2, start_method="fork", **standalone)
+print(json.dumps(elastic_launch(config, meet)()))
 """
 
 
-def test_torchrun_starts_processes_that_find_one_another(tmp_path):
-    """The script leaves the group up: one that ended with its threads still there was aborted more often than not."""
+def test_processes_that_torchrun_starts_find_one_another():
+    """It starts a function as it does a script, for which Python would import all again, twice."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    torchrun = "from torch.distributed.run import main; main()"
-    arguments = ["--standalone", "--nproc-per-node", 2, written(MEET, tmp_path), tmp_path]
-    run_python(torchrun, *arguments, environment=environment, check=True)
-    found = [(tmp_path / str(rank)).read_text() for rank in range(2)]
-    assert found == ["[0, 2, True, 2.0, 1.0]", "[1, 2, False, 2.0, 1.0]"]
+    done = run_python(TORCHRUN, environment=environment, check=True)
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert found == {"0": [0, 2, True, 2.0, 1.0], "1": [1, 2, False, 2.0, 1.0]}
+
+
+def test_a_script_leaves_the_group_before_it_ends(said):
+    """One that ended with the threads of the group still there was aborted more often than not."""
+    assert [found["left"] for found in said] == [True, True]
 
 
 def numbers(rank: int, dtype=torch.float32) -> torch.Tensor:

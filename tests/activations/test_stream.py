@@ -27,7 +27,7 @@ from tests.stored_rows import rows_of
 
 N_SEQ, N_CTX, D_VOCAB, BOS, SINK = 40, 12, 30, 0, 5
 HOOK, MLP = "blocks.0.hook_resid_post", "blocks.0.mlp.hook_post"
-CONFIG = TopKConfig(d_sae=32, k=4, tokens=1500, batch_size=64, lr=0.003, seed=3, device="cpu")
+CONFIG = TopKConfig(d_sae=32, k=4, tokens=1000, batch_size=64, lr=0.003, seed=3, device="cpu")
 OPTIONS = {"exclude": [BOS], "batch_size": 8}
 SMALL = {**OPTIONS, "buffer_bytes": 10 * N_CTX * 16 * 2}
 """Ten sequences of bfloat16 activations at `HOOK`."""
@@ -191,13 +191,13 @@ def test_the_rows_of_a_chunk_are_shuffled_once(model, tokens, monkeypatch):
 
 @pytest.mark.parametrize("options", [OPTIONS, SMALL], ids=["all fit", "chunks"])
 def test_training_on_a_stream_resumes_to_the_same_weights(model, tokens, tmp_path, monkeypatch, options):
-    configs = [CONFIG, BatchTopKConfig(d_sae=24, k=3, tokens=1500, batch_size=64, seed=3, device="cpu")]
+    configs = [CONFIG, BatchTopKConfig(d_sae=24, k=3, tokens=1000, batch_size=64, seed=3, device="cpu")]
     stream = ActivationStream(model, tokens, [HOOK], **options)
     whole = train_sweep(stream, HOOK, configs)
     monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda clock: True)
 
     def stop(done, *_):
-        if done == 17:
+        if done == 11:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -205,7 +205,7 @@ def test_training_on_a_stream_resumes_to_the_same_weights(model, tokens, tmp_pat
     again = train_sweep(ActivationStream(model, tokens, [HOOK], **options), HOOK, configs, tmp_path)
     assert all(same(one, two) for one, two in zip(again, whole, strict=True))
     steps = [json.loads(line)["step"] for line in (tmp_path / "0" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == list(range(1, 24))
+    assert steps == list(range(1, 16))
     if options is SMALL:
         with pytest.raises(ValueError, match="not the same store"):
             train_sae(ActivationStream(model, tokens, [HOOK], **OPTIONS), HOOK, CONFIG, tmp_path / "0")

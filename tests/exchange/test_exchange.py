@@ -85,9 +85,9 @@ def test_neuronpedia_gets_every_feature_that_fires_with_its_fields(run, tmp_path
 
 
 def test_delphi_reads_every_firing_of_every_latent(run, tmp_path, monkeypatch):
-    monkeypatch.setattr("interp.exchange.delphi.FIRINGS_PER_FILE", 3000)
-    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", 1000)
     features = run.features
+    monkeypatch.setattr("interp.exchange.delphi.FIRINGS_PER_FILE", features.codes.nnz // 4)
+    monkeypatch.setattr("interp.codes.code_chunks.ROWS_PER_CHUNK", len(features.codes) // 3)
     out = exchange.write_delphi(features, tmp_path, model_name="tiny")
     folder = out / features.meta["hook_name"]
     config = json.loads((folder / "config.json").read_text())

@@ -41,11 +41,11 @@ def store(tmp_path_factory) -> ActivationStore:
 
 
 def topk(**changes) -> TopKConfig:
-    return TopKConfig(**{"d_sae": D_SAE, "k": 4, "tokens": 6400, "batch_size": 256, "device": "cpu", **changes})
+    return TopKConfig(**{"d_sae": D_SAE, "k": 4, "tokens": 3840, "batch_size": 256, "device": "cpu", **changes})
 
 
 def batch_topk(**changes) -> BatchTopKConfig:
-    return BatchTopKConfig(**{"d_sae": D_SAE, "k": 4, "tokens": 6400, "batch_size": 256, "device": "cpu", **changes})
+    return BatchTopKConfig(**{"d_sae": D_SAE, "k": 4, "tokens": 3840, "batch_size": 256, "device": "cpu", **changes})
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
@@ -277,9 +277,9 @@ def test_the_speed_in_the_log_is_that_since_the_resume(store, tmp_path, monkeypa
     monkeypatch.setattr("interp.sae.training._CheckpointTimer.due", lambda self: next(due))
     monkeypatch.setattr("interp.sae.training.time.perf_counter", lambda: seconds)
     with pytest.raises(Cut):
-        train_sae(store, HOOK, topk(), tmp_path)
+        train_sae(store, HOOK, topk(tokens=6400), tmp_path)
     cuts.clear()
-    train_sae(store, HOOK, topk(), tmp_path)
+    train_sae(store, HOOK, topk(tokens=6400), tmp_path)
     assert [(row["step"], row["tokens_per_second"]) for row in metrics(tmp_path)] == [(n, 256) for n in range(5, 26, 5)]
 
 

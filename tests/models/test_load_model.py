@@ -256,7 +256,10 @@ def test_model_objects_of_both_libraries(model, family, folder, tokens):
     [
         ("blocks.1.hook_resid_pos", "no hook 'blocks.1.hook_resid_pos'; did you mean blocks.1.hook_resid_pos"),
         ("model.layers.1.mlp.down_proj.inputs", "did you mean .*model.layers.1.mlp.down_proj"),
-        ("model.layers", r"never reaches 'model.layers': choose a hook that fires; did you mean .*model.layers.0"),
+        (
+            "model.layers",
+            "never reaches 'model.layers': choose a hook that fires; there are hook_embed, .*model.layers.0",
+        ),
         ("model", r"hook 'model' \(LlamaModel\) returns a BaseModelOutputWithPast .*; there are hook_embed, .* …"),
         ("model.embed_tokens.input", r"\(Embedding\) is given \(1, 20\) for tokens \(1, 20\)"),
     ],

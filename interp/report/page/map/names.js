@@ -39,7 +39,7 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     TRIED_EACH = 5, // features of each square of that size, whose names are tried
     MOST_UNDER = 18, // points under such a name
     BRIEF = 24, // letters of such a name at most
-    SURE_F1 = 0.7, // F1 of such a feature at least
+    SURE_F1 = 0.8, // F1 of such a feature at least
     LISTS = /, | or |mostly/, // in what names no single thing
     SHORT_LINE = 60, // pixels, the length of that line at most
     CARRIED = 0.4, // of the frame's width or height, how far names go with a map that is dragged, at most
@@ -186,31 +186,30 @@ export function mapNames({ points, placeOf, scatter, regions }) {
 
   const isNear = ([px, py], [x, y]) => Math.hypot(x - px, y - py) < BETWEEN;
 
+  /* Whether its name tells one thing: features of several senses, or whose rule is unsure or lists several things, tell
+   * little of their place. */
   const isTelling = (latent) => {
     const name = labelOrCaptionText(latent);
-    return name.length <= BRIEF && !LISTS.test(name) && (columns.f1[latent] ?? 0) >= SURE_F1;
+    return name.length <= BRIEF && !LISTS.test(name) && (columns.f1[latent] ?? 0) >= SURE_F1 && !hasSenses(latent);
   };
 
   /* Features whose names stand for those around them on the whole map: of the first TRIED_EACH of each square of it,
-   * where no kind of text is at home, the two with most room. Those of several senses, or whose rule is unsure or lists
-   * several things, tell little of their place, and those named by kinds of text would look like areas. */
+   * where no kind of text is at home, the two with most room, of the kind of text that most of the square are of. Those
+   * named by kinds of text would look like areas. */
   function spread() {
     const { scale } = scatter.view;
     if (tried.scale === scale) return tried.latents;
-    /** @type {Map<number, number[]>} */
-    const squares = new Map();
-    for (const latent of selectedLatents()) {
-      const k = placeOf.get(latent);
-      if (k === undefined) continue;
-      const [across, up] = [points.x, points.y].map((axis) => Math.floor((axis[k] * scale) / BETWEEN));
-      const square = 1000 * across + up;
-      const some = squares.get(square) ?? [];
-      if (some.length === TRIED_EACH || !regions.isAtHome(null, points.x[k], points.y[k])) continue;
-      if (isNamedByLabel(latent) || hasSenses(latent) || !isTelling(latent)) continue;
-      squares.set(square, [...some, latent]);
-    }
-    const roomiest = (some) => some.sort((one, other) => densityAt(one) - densityAt(other)).slice(0, 2);
-    tried = { scale, latents: Array.from(squares.values()).flatMap(roomiest) };
+    const squareOf = (latent) => [points.x, points.y]
+      .map((axis) => Math.floor((axis[placeOf.get(latent)] * scale) / BETWEEN)).join();
+    const squares = Map.groupBy(selectedLatents().filter((latent) => placeOf.has(latent)), squareOf);
+    const isFree = (k) => regions.isAtHome(null, points.x[k], points.y[k]);
+    const ofSquare = (/** @type {number[]} */ some) => {
+      const [typical] = Array.from(Map.groupBy(some, commonKindOf).values()).sort((a, b) => b.length - a.length);
+      const named = typical.filter((latent) =>
+        !isNamedByLabel(latent) && isTelling(latent) && isFree(placeOf.get(latent))).slice(0, TRIED_EACH);
+      return named.sort((one, other) => densityAt(one) - densityAt(other)).slice(0, 2);
+    };
+    tried = { scale, latents: Array.from(squares.values()).flatMap(ofSquare) };
     return tried.latents;
   }
 
@@ -263,7 +262,8 @@ export function mapNames({ points, placeOf, scatter, regions }) {
     const isOfWhole = !isSelected && closeness < OWN_CLOSE;
     const inView = isSelected ? selected : (isOfWhole ? spread() : selectedLatents()).filter(isInView);
     const isEach = beside.length > 0 || (!isOfWhole && inView.length <= (isSelected ? MOST_NAMED : EACH));
-    const wanting = isOfWhole ? inView : inView.slice(0, isSelected ? MOST_TRIED : MOST_OWN);
+    const wanting = isOfWhole ? inView : isSelected ? inView.slice(0, MOST_TRIED)
+      : (isEach ? inView : inView.filter(isTelling)).slice(0, MOST_OWN);
     if (!isSelected && !isOfWhole) { // dense places first, as those at the edges have more room
       const density = new Map(wanting.map((latent) => [latent, densityAt(latent)]));
       wanting.sort((one, other) => density.get(other) - density.get(one));

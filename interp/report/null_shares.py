@@ -15,7 +15,7 @@ import pandas as pd
 
 from interp.compare.compared_dictionaries import COMPARED_DICTIONARIES, MATCHED, TWIN
 from interp.display.verdict_looks import VERDICT_LOOKS
-from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW, UNTESTED
+from interp.display.verdict_names import IDLE, MONOSEMANTIC, ONE_MEANING_ROW
 from interp.report.inputs import ReportInputs
 from interp.report.json_text import number
 from interp.statistics.estimates import Estimate, difference
@@ -26,8 +26,8 @@ OWN_NAME = "this page's dictionary"
 
 def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
     """Return the share of one meaning of the dictionary, trained as its nulls were (`matched`), and the share of the
-    closest null, each as a row of `share_rows`, their difference with its 95 % interval, and both shares `of_tested`
-    features, where some are too rare to be tested. Returns None if nulls are unknown."""
+    closest null, each as a row of `share_rows`, and their difference with its 95 % interval. Returns None if nulls are
+    unknown."""
     rows = [row for row in share_rows(inputs) if row["one"]]
     nulls = [row for row in rows if row["kind"] == "null"]
     matched = next((row for row in rows if row["kind"] == "matched"), None)
@@ -35,10 +35,7 @@ def closest_null(inputs: ReportInputs) -> dict[str, Any] | None:
         return None
     nearest = max(nulls, key=lambda row: row["one"][0])
     between = difference(Estimate(*matched["one"]), Estimate(*nearest["one"]))
-    of_tested = [number(_of_tested(row, _verdicts_in(inputs)), 4) for row in (matched, nearest)]
-    is_same = of_tested == [number(row["one"][0], 4) for row in (matched, nearest)]
-    compared = {"matched": matched, "null": nearest, "difference": [number(x, 4) for x in between]}
-    return compared | {"of_tested": None if is_same else of_tested}
+    return {"matched": matched, "null": nearest, "difference": [number(x, 4) for x in between]}
 
 
 def nulls_account(inputs: ReportInputs) -> dict[str, Any] | None:
@@ -62,15 +59,9 @@ def _finding(rows: list[dict[str, Any]]) -> str:
     if not near:
         return "At equal training, its share with one meaning is above that of all that it is compared with."
     return (
-        f"At equal training, its share with one meaning is not clearly above that of {' and '.join(near)}. So a "
-        "feature that has one meaning need not be one that the model learnt."
+        f"At equal training, about as many features of {' and '.join(near)} have one meaning, or more. So "
+        "a feature that has one meaning need not be one that the model learnt."
     )
-
-
-def _of_tested(row: dict[str, Any], verdicts: list[str]) -> float:
-    """Return the share of one meaning among the features that fire often enough to be tested."""
-    untested = sum(share[0] for verdict, share in zip(verdicts, row["shares"], strict=True) if verdict in UNTESTED)
-    return row["one"][0] / (1 - untested) if untested < 1 else math.nan
 
 
 def _account(rows: list[dict[str, Any]]) -> str:

@@ -139,7 +139,7 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
     row = {"means": "…", "judged": 90, "faint": 0, "dead": 0}
     matched = {**row, "title": "after 1M tokens", "kind": "matched", "one": [0.72, 0.67, 0.76]}
     null = {**row, "title": "frozen decoder", "kind": "null", "one": [0.71, 0.65, 0.76]}
-    compared = {"matched": matched, "null": null, "difference": [0.01, -0.06, 0.08], "of_tested": [0.81, 0.74]}
+    compared = {"matched": matched, "null": null, "difference": [0.01, -0.06, 0.08]}
     script = page / "data" / "page.js"
     script.write_text(script.read_text().replace('"null":null', f'"null":{json.dumps(compared)}', 1))
     browser.open((page / "index.html").as_uri())
@@ -159,8 +159,7 @@ def test_the_share_of_the_dictionary_stands_beside_what_can_be_compared_at_equal
         f"report.findingElements({json.dumps(finding)}).map((each) => [each.className, each.textContent])"
     )
     assert said == [["conclusion", "Its share is not above."], ["", "So one meaning is not enough. A third sentence."]]
-    own, fair, tested = browser.text(".findings tbody tr")[:3]
-    assert "of those tested81" in tested and tested.endswith("74\u00a0% frozen decoder")
+    own, fair = browser.text(".findings tbody tr")[:2]
     assert fair.startswith("at equal training, after 1M tokens72") and fair.endswith("not told apart")
     assert own.startswith(f"have one meaning24 of {D_SAE}80") and "at equal training" in own
 

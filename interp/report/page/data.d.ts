@@ -42,7 +42,6 @@ interface PageFacts {
   shares: QuestionShare[];
   null: {
     matched: ComparedShares; null: ComparedShares; difference: Share;
-    of_tested: [matched: number, ofNull: number] | null;
   } | null;
   logits: string;
   largest_by_chance: number; // logit effect in standard deviations

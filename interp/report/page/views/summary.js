@@ -123,19 +123,16 @@ function sharesTable() {
   const line = (kind, named, of, [value, ...ends], comparison) => h(kind, null,
     rowHead(named, h("small", null, of)),
     h("td", null, share(value)),
-    ends.length ? h("td", null, range(ends), "\u00a0%") : h("td", null, "–"),
+    h("td", null, range(ends), "\u00a0%"),
     h("td.beside-null", null, comparison));
   const lineOf = (row) => [line("tr", [words[row.name], term(row.name)],
     `${format.count(row.n)} of ${format.count(row.of)}`, [row.n / row.of, ...row.interval], beside(row)),
   compared && row.name === "one meaning" ? fair(compared) : null];
-  /* The same at equal training, which can be compared, and of the tested features alone. */
-  const fair = ({ matched, null: { one: [closest, ...ends], title }, difference, of_tested: ofTested }) => {
-    const verdict = difference[1] > 0 ? "told apart" : "not told apart";
-    return [line("tr.aside", null, `at equal training, ${matched.title}`, matched.one,
-      [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `, h("b", null, verdict)]),
-    ofTested && line("tr.aside", null, "at equal training, of those tested", [ofTested[0]],
-      [share(ofTested[1]), ` ${title}`])];
-  };
+  /* The same at equal training, which can be compared. */
+  const fair = ({ matched, null: { one: [closest, ...ends], title }, difference }) =>
+    line("tr.aside", null, `at equal training, ${matched.title}`, matched.one,
+      [share(closest), ` (${range(ends)}\u00a0%) ${title}, the closest null: `,
+        h("b", null, difference[1] > 0 ? "told apart" : "not told apart")]);
   const heads = ["Features that", "share", "95\u00a0%\u00a0interval", "compared with"];
   const table = h("table.plain.findings", null, headElement(heads),
     h("tbody", null, shares.map(lineOf)));

@@ -111,12 +111,12 @@ def shares_in_short(stages: Results) -> str:
         return [own, f"{nulls} of a {closest}"]
 
     rows = [
-        [f"have one meaning, of the {in_use:,} in use", f"{one / in_use:.0%}", "—"],
         [f"have one meaning, if trained on {null_tokens(stages):,} tokens", *beside(of_used)],
         ["the same, of those that fire often enough to be tested", *beside(of_those_tested)],
         [f"have an effect, of the {effects['latents']:,} ablated", f"{effects['helps']:.0%}", by_chance],
     ]
-    return table(["latents that …", "the SAE", "its null"], rows)
+    trained = f"With all its training, {one / in_use:.0%} of the SAE's {in_use:,} latents in use have one meaning."
+    return f"{table(['latents that …', 'the SAE', 'its null'], rows)}\n\n{trained}"
 
 
 def pretrained(stages: Results) -> str:

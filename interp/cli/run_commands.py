@@ -6,7 +6,7 @@ import tempfile
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from typer import Argument, Option
 
@@ -42,8 +42,8 @@ def demo_command(
     *,
     quick: Annotated[bool, Option("--quick", help="a smaller model and dictionary, in about two minutes")] = False,
     model: Annotated[
-        Literal["smollm2"] | None,
-        Option(help="a real language model instead of the small one; `interp run` takes any other"),
+        str | None,
+        Option(metavar="smollm2", help="a real language model instead of the small one; `interp run` takes any other"),
     ] = None,
     circuits: Annotated[
         bool, Option("--circuits", help="a model of four layers, transcoders of its MLPs, and graphs of two prompts")
@@ -60,6 +60,10 @@ def demo_command(
     options = [f"--{name}" for name, given in {"quick": quick, "model": model, "circuits": circuits}.items() if given]
     if len(options) > 1:
         raise InterpError(f"{' and '.join(options)} make different demos: name one of them")
+    if model not in (None, "smollm2"):
+        raise InterpError(
+            f"the demo has smollm2 alone, not {model}: `interp run --help` says how to take any other model"
+        )
     out = out or Path("runs") / (model or ("circuits" if circuits else "demo-quick" if quick else "demo"))
     check_writable_folder("--out", out)
     from interp.pipeline.config import RunConfig

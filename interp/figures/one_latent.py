@@ -85,7 +85,8 @@ def activation_histogram(histogram: pd.DataFrame, *, latent: int | None = None) 
     )
     caption = "The number of firings by their activation, in bars about equally wide on a logarithmic axis."
     if n_weaker:
-        caption += f" The {n_weaker:,} weakest firings are not drawn."
+        caption += f" The {n_weaker:,} weakest firings are" if n_weaker > 1 else " The weakest firing is"
+        caption += " not drawn."
     axes = {"x": "activation (log scale)", "y": "firings (tokens)"}
     with_style(fig, _with_latent("Activations", latent), **axes, height=300, caption=caption)
     fig.update_yaxes(nticks=6, tickformat=",", range=[0, 1.08 * float(counts.max())])

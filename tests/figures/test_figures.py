@@ -218,7 +218,7 @@ def test_activation_histogram_draws_the_bins_of_its_latent():
     bins = pd.concat([bins, pd.DataFrame({"latent": [1], "low": [9.0], "high": [9.5], "n": [8]})])
     figure = figures.activation_histogram(bins, latent=0)
     assert list(figure.data[0].y) == [1_500] and list(figure.data[0].x) == [27 / 16]
-    assert "The 1 weakest firings are not drawn." in figure.layout.meta["caption"]
+    assert "The weakest firing is not drawn." in figure.layout.meta["caption"]
     with pytest.raises(ValueError, match="one latent"):
         figures.activation_histogram(bins)
     with pytest.raises(ValueError, match="latent 5"):

@@ -23,8 +23,8 @@ STREAMED = ALL.replace(harvest=dataclasses.replace(ALL.harvest, buffer_mb=1))
 
 
 @pytest.fixture(scope="module")
-def run(tiny_run, tmp_path_factory):
-    return run_stages(ALL, copy_stages(tiny_run, tmp_path_factory.mktemp("mlps") / "run", "corpus"))
+def run(tmp_path_factory):
+    return run_stages(ALL, tmp_path_factory.mktemp("mlps") / "run")
 
 
 def test_every_mlp_has_its_transcoder(run):
@@ -111,6 +111,8 @@ def test_the_demo_ends_with_graphs_of_all_layers(run, tmp_path, monkeypatch, cap
     assert main(["graph", str(run.path), "To be, or", "--out", str(tmp_path / "g.json"), "--no-checks"]) == 0
     graph = load_graph(tmp_path / "g.json")
     assert graph.hook_names == list(run.hooks) and set(graph.nodes["dictionary"]) >= {0, 1}
+    assert main(["demo", "--model", "gpt2"]) == 2
+    assert "smollm2 alone, not gpt2: `interp run --help`" in capsys.readouterr().err
     assert main(["demo", "--circuits", "--model", "smollm2"]) == 2
     assert "--model and --circuits make different demos" in capsys.readouterr().err
 

@@ -30,7 +30,7 @@ from interp.sae.learner import Learner
 from tests.launched import launch
 from tests.trainings import CONFIGS, A, B, checkpoints, opened, planted, shared, steps
 
-STEPS, CUT_AFTER = 10, 6
+STEPS, CUT_AFTER = 8, 5
 """Then τ moves, and rows are collected to resample at."""
 
 

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from interp.codes.dictionary import Dictionary
@@ -37,9 +38,9 @@ def ran_now(config, folder, **given) -> list[str]:
     return ran
 
 
-def copy_stages(run: Run, out: Path, *names: str) -> Path:
-    """Return a run folder with some stages of a run only, by default its corpus and its model."""
-    for name in names or ("corpus", "model"):
+def copy_stages(run: Run, out: Path, names: Sequence[str] = ("corpus", "model")) -> Path:
+    """Return a run folder with some stages of a run only."""
+    for name in names:
         shutil.copytree(run.path / name, out / name)
     shutil.copy(run.path / "run.toml", out)
     return out

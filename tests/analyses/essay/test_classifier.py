@@ -78,10 +78,9 @@ def test_the_recorded_loss_is_the_cross_entropy_of_the_network_written_out():
     torch.testing.assert_close(run.regions[0, 0].flatten(), p(grid_points(SMALL)))
 
 
-def test_quick_run_writes_claims_and_figures_and_resumes(tmp_path):
+def test_quick_run_writes_claims_and_figures(tmp_path):
     results = classifier.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     assert [claim["row"] for claim in results["claims"]] == ["1a", "1b", "1c"]
     assert results["claims"][1]["holds"] and results["values"]["parameters"] == 151
     assert len(results["claims"][2]["numbers"]["length"]) == len(classifier.SHOWN)
     hold_to_prose("classifier", tmp_path)
-    assert classifier.main(["--quick", "--threads", "1", "--out", str(tmp_path)]) == results

@@ -102,11 +102,7 @@ def test_effects_are_differences_of_means():
     assert np.allclose(table["mean"], [0.55, 0.25, 0.3] * 4) and np.allclose(table["high"], table["low"])
 
 
-def test_quick_run_writes_its_claim_and_figures_and_resumes(tmp_path):
-    arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
-    first = code_stage.main(arguments)
-    assert [claim["row"] for claim in first["claims"]] == ["27"] and first["claims"][0]["holds"] is None
+def test_quick_run_writes_its_claim_and_figures(tmp_path):
+    results = code_stage.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+    assert [claim["row"] for claim in results["claims"]] == ["27"] and results["claims"][0]["holds"] is None
     hold_to_prose("code_stage", tmp_path)
-    times = [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]
-    assert code_stage.main(arguments) == first
-    assert times == [file.stat().st_mtime_ns for file in sorted((tmp_path / "pieces").iterdir())]

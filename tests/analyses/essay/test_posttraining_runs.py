@@ -1,4 +1,4 @@
-"""Instruction tuning, preference and model diffs: their measures by hand, and their quick runs whole, twice."""
+"""Instruction tuning, preference and model diffs: their measures by hand, and their quick runs whole."""
 
 import json
 
@@ -119,12 +119,10 @@ def test_the_models_lie_beside_the_analysis_or_where_one_says(tmp_path):
     ],
     ids=lambda value: getattr(value, "__name__", "").split(".")[-1] or None,
 )
-def test_quick_runs_write_claims_and_figures_and_go_on_from_their_pieces(analysis, rows, named, models, tmp_path):
+def test_quick_runs_write_claims_and_figures(analysis, rows, named, models, tmp_path):
     arguments = ["--quick", "--out", str(tmp_path), "--threads", "1", "--models", str(models)]
-    first = analysis.main(arguments)
+    analysis.main(arguments)
     results = json.loads((tmp_path / "results.json").read_text())
     assert [claim["row"] for claim in results["claims"]] == rows and named in results["values"]
     assert all(len(claim["text"].split()) <= 25 for claim in results["claims"])
     hold_to_prose(analysis.__name__.rpartition(".")[2], tmp_path)
-    again = analysis.main(arguments)
-    assert again["claims"] == first["claims"] and again["values"] == first["values"]

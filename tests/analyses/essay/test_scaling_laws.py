@@ -115,14 +115,10 @@ def test_claims_hold_on_a_planted_power_law_and_not_on_an_exponential():
     assert [claim.holds for claim in claims({"parameters": other, "data": other}, 1.5)][1] is False
 
 
-def test_quick_run_counts_weights_and_resumes(tmp_path, capsys):
-    arguments = ["--quick", "--threads", "1", "--out", str(tmp_path)]
-    results = scaling_laws.main(arguments)
+def test_quick_run_counts_weights(tmp_path):
+    results = scaling_laws.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
     width, layers = 4, 2
     block = 4 * (width * width + width) + 2 * 4 * width * width + 4 * width + width + 4 * width
     assert results["values"]["losses"][0]["parameters"] == layers * block + 2 * width
     assert {claim["row"] for claim in results["claims"]} == {"21a", "21b", "21c", "21d", "21e", "21f"}
     hold_to_prose("scaling_laws", tmp_path)
-    capsys.readouterr()
-    assert scaling_laws.main(arguments) == results
-    assert "width-" not in capsys.readouterr().out

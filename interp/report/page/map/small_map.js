@@ -16,7 +16,7 @@ import { homesOf } from "./regions.js";
  * @type {(points: DecoderMap, way: string, width: number, height: number) => HTMLElement & { paint: () => void }} */
 export function smallMap(points, colouring, width, height) {
   const N_NAMES = 8; // of kinds of text, the commonest, which have tints too
-  const MARGIN = 16, GAP = 8, LINE = 24; // pixels of the canvas beside the names, between two, and of one's height
+  const MARGIN = 16, GAP = 8, LINE = 29; // pixels of the canvas beside the names, between two, and of one's height
   const { x, y, latents } = points;
   const canvas = h("canvas", { width: 2 * width, height: 2 * height });
   const positions = pairs(points);
@@ -44,7 +44,7 @@ export function smallMap(points, colouring, width, height) {
       }
     }
     context.resetTransform();
-    Object.assign(context, { font: `700 19px ${style("--sans")}`, textAlign: "center", lineWidth: 7,
+    Object.assign(context, { font: `700 24px ${style("--sans")}`, textAlign: "center", lineWidth: 7,
       lineJoin: "round", textBaseline: "middle", strokeStyle: style("--paper") });
     name(context);
   }

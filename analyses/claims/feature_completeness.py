@@ -8,9 +8,9 @@ with a 95 % interval from a bootstrap over concepts. A concept is present if the
 it enough (`presence`), or by any other measure that the caller uses.
 
 Source: Scaling Monosemanticity (Templeton et al. 2024), "Feature completeness": half × the number of alive latents was
-about the same at every width. Cost: 20 Newton steps for each draw. Limits: `half` is extrapolated if nearly all or
-nearly none of the concepts are present, and infinite if presence does not rise with frequency. Frequent concepts may be
-of another kind than rare ones.
+about the same at every width. Cost: at most 20 Newton steps for each draw. Limits: `half` is extrapolated if nearly all
+or nearly none of the concepts are present, and infinite if presence does not rise with frequency. Frequent concepts may
+be of another kind than rare ones.
 """
 
 from dataclasses import dataclass
@@ -23,6 +23,7 @@ from interp.features.latent_matches import best_matches
 from interp.statistics.estimates import Estimate
 
 _DRAWS, _STEPS, _RIDGE = 300, 20, 1e-3
+_SMALLEST_STEP = 1e-9
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,10 @@ def _logistic(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
         p = 1 / (1 + np.exp(-np.clip(design @ weights, -30, 30)))
         hessian = (design * (p * (1 - p))[:, None]).T @ design + penalty + 1e-9 * np.eye(2)
         step = np.linalg.solve(hessian, design.T @ (y - p) - penalty @ weights)
-        weights = weights + step * min(1.0, 4 / max(float(np.abs(step).max()), 1e-12))
+        largest = float(np.abs(step).max())
+        weights = weights + step * min(1.0, 4 / max(largest, 1e-12))
+        if largest < _SMALLEST_STEP:
+            break
     slope = float(weights[1] / scale)
     return float(weights[0] - slope * centre), slope
 

@@ -56,7 +56,7 @@ class Setting(Sizes):
     multiples: tuple[float, ...] = (0, 0.25, 0.5, 1, 2, 4, 8)
 
 
-QUICK = Setting(**TINY | dict(tokens=30_000, compared=30_000), sequences=8, written=(4, 4, 8), multiples=(0, 1, 4))
+QUICK = Setting(**TINY | dict(tokens=30_000, compared=30_000), sequences=4, written=(2, 2, 4), multiples=(0, 1, 4))
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

@@ -47,7 +47,7 @@ class Setting(Sizes):
     """Nats, at which latents are compared."""
 
 
-QUICK = Setting(**TINY, latents=20)
+QUICK = Setting(**TINY, latents=8)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

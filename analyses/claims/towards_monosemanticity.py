@@ -67,7 +67,7 @@ RECIPE: dict[str, Any] = {"unit_norm": True, "clip": None, "l1_warmup": 0.0, "au
 RECIPE |= {"resample_at": (0.125, 0.25, 0.375, 0.5)}
 """Of Towards Monosemanticity: unit decoder rows, a plain L1 penalty, resampling four times in the first half."""
 QUICK = Setting(
-    tokens=30_000, judged_tokens=30_000, sae_tokens=20_000, seeds={1: 2, 4: 2}, main=4, judged=24, quality_tokens=4_000
+    tokens=30_000, judged_tokens=30_000, sae_tokens=5_000, seeds={1: 1, 2: 2}, main=2, judged=8, quality_tokens=1_000
 )
 
 

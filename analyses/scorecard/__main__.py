@@ -258,7 +258,7 @@ def _judge_planted(config: WorldConfig, name: str) -> pd.DataFrame:
 
 
 def worlds_d(options: argparse.Namespace) -> list[dict[str, Any]]:
-    size = {"n_seq": 300, "n_latents": 40} if options.quick else {}
+    size = {"n_seq": 200, "n_latents": 40} if options.quick else {}
     shipped = Calibration.load()
     digest = hashlib.sha256(shipped.weights.tobytes() + shipped.bias.tobytes()).hexdigest()[:8]
     tables = [

@@ -107,8 +107,9 @@ def test_sparse_start_is_where_k_latents_fire_on_the_mean():
     assert ((x @ W_enc) >= bound).sum() == 2 * len(x)
 
 
-def test_bench_quality_compares_both_trainers_and_resumes(tmp_path, capsys):
-    arguments = ["--quick", "--threads", "1", "--kinds", "TopK", "L1", "--out", str(tmp_path)]
+def test_bench_quality_compares_both_trainers_and_resumes(tiny_run, tmp_path, capsys):
+    arguments = ["--quick", "--threads", "1", "--demo", str(tiny_run.path), "--kinds", "TopK", "L1"]
+    arguments += ["--out", str(tmp_path)]
     rows = bench_quality.main(arguments)
     assert [(row["kind"], row["trainer"]) for row in rows] == [
         (kind, trainer) for kind in ("TopK", "L1") for trainer in ("SAELens", "interp")

@@ -96,13 +96,14 @@ def test_claims_hold_where_they_are_planted_and_not_where_they_are_not():
     assert not twelve(labels.replace({"r": {0.71: 0.69}}), "8×")["held"]
 
 
-def test_the_analysis_writes_a_verdict_a_claim_and_its_figures(tmp_path, capsys):
-    towards_monosemanticity.main(["--quick", "--threads", "1", "--out", str(tmp_path)])
+def test_the_analysis_writes_a_verdict_a_claim_and_its_figures(tiny_run, tmp_path, capsys):
+    words = ["--quick", "--threads", "1", "--run", str(tiny_run.path), "--out", str(tmp_path)]
+    towards_monosemanticity.main(words)
     results = json.loads((tmp_path / "results.json").read_text())
     numbers = [claim["claim"].split(":")[0] for claim in results["claims"]]
     assert numbers == ["11a", "11b", "11c", "11c", "11d", "11d", "12"]
     assert all(isinstance(claim["held"], bool) and claim["numbers"] for claim in results["claims"])
-    assert {"neurons", "1×", "4×"} < {row["dictionary"] for row in results["sizes"]}
+    assert {"neurons", "1×", "2×"} < {row["dictionary"] for row in results["sizes"]}
     assert {row["label"] for row in results["labels"]} == set(LABELS) == set(results["intervals"])
     made = {file.stem for file in tmp_path.glob("*.html")}
     assert made == {"sizes", "feature_against_neuron", "sensitivity", *(f"specificity-{label}" for label in LABELS)}

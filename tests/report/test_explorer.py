@@ -622,9 +622,34 @@ def test_as_many_tokens_stand_above_the_strips_as_have_room(page):
     typed(page, "a b c d e f g h i " * 10)
     page.click(".piece:nth-of-type(30)")
     page.wait("document.querySelector('.piece[aria-pressed=true]') === document.querySelectorAll('.piece')[29]")
-    assert page.evaluate(f"{heads}.length") >= 64 / 4 and len(page.text(".striphead .at")) == 1
-    narrowest = f"Math.min(...Array.from({heads}, (e) => e.clientWidth / parseFloat(getComputedStyle(e).fontSize)))"
-    assert page.evaluate(narrowest) > 0.9, "no token is cut"
+    assert page.evaluate(f"{heads}.length") == 1 == len(page.text(".striphead .at")), "the chosen one"
+    numbers = [int(text) for text in page.text(".striphead > span") if text]
+    step = numbers[1] - numbers[0]
+    assert len(numbers) > 3 and {number % step for number in numbers} == {0} and abs(30 - numbers[2]) > step / 2
+    starts = "Array.from(document.querySelectorAll('.striphead > *'), (e) => e.getBoundingClientRect().left)"
+    strip = "(({ left, width }) => [left, width])(document.querySelector('.textstrip').getBoundingClientRect())"
+    (left, width), first = page.evaluate(strip), page.evaluate(starts)[1]
+    n = len(page.text(".piece"))
+    assert first == pytest.approx(left + width * (numbers[0] - 1) / n, abs=2), "each number is above its token"
+
+
+def test_a_text_of_several_lines_is_shown_in_as_many(page):
+    typed(page, "def f(x):\n    return x\n")
+    top = "Array.from(document.querySelectorAll('.reading .piece'), (e) => e.getBoundingClientRect().top)"
+    n_lines = sum("\n" in text for text in page.text(".piece"))
+    assert n_lines > 0 and len({round(at) for at in page.evaluate(top)}) > n_lines
+
+
+def test_a_feature_is_drawn_again_where_its_evidence_has_room_beside_its_examples(page, server):
+    page.size(390, 844)
+    page.open(f"{server.address}/#feature/3")
+    columns = "Array.from(document.querySelectorAll('#feature .split > *'), (e) => e.className)"
+    narrow = page.evaluate(columns)
+    page.size(1440, 900)
+    page.wait(f"{columns}.join() !== {json.dumps(','.join(narrow))}")
+    wide = page.evaluate(columns)
+    page.open(f"{server.address}/#feature/3")
+    assert page.evaluate(columns) == wide
 
 
 def test_what_is_shown_of_a_former_text_is_pale_until_the_model_has_read_and_continued_the_new_one(page):

@@ -28,6 +28,8 @@ const N_MOVED = 3; // tokens that a feature raises, and that it lowers
 const N_BEFORE = 4; // tokens before that of a cell, in its tip
 const STRIP = matchMedia("(min-width: 1241px)").matches ? 0.42 : 0.36; // of the table's width, as in live.css
 const [HEAD, SMALL_HEAD] = [14.5, 10.5]; // pixels that a token above the strip takes, and one of a long text
+const NUMBER = 40; // pixels from one number to the next, where not all tokens have room above the strip
+const STEPS = [5, 10, 20, 50, 100, 200, 500, 1000, 2000]; // tokens from one number to the next
 const STRENGTH_MEANS = "Its activation at the chosen token, as a share of its maximum in the scan.";
 const EFFECT_MEANS =
   "The log probability of the next token after the chosen one with the feature less that without it, measured.";
@@ -92,16 +94,23 @@ export function rowsElement({ tokens, at, width, groups, most, effects, onchoose
       h("td.stripcell", null, stripElement({ ...strip, onpoint: (position) => onpoint(row, position) })),
       h("td", null, holdButton(latent)));
   };
-  /* As many tokens as there is room for: of a long text every second, or every third, …, and the chosen one. */
-  const room = STRIP * width - 20;
-  const isLong = tokens.length * HEAD > 2 * room;
-  const every = Math.ceil(tokens.length * (isLong ? SMALL_HEAD : HEAD) / Math.max(room, HEAD));
-  const headed = Array.from({ length: Math.ceil(tokens.length / every) }, (_, k) =>
-    (Math.floor(at / every) === k ? at : k * every));
-  const heads = h(isLong ? "div.striphead.small" : "div.striphead", null, headed.map((position) => h("button",
-    { type: "button", class: position === at ? "at" : null, tabindex: -1, "aria-hidden": "true",
-      "--share": Math.min(every, tokens.length - every * Math.floor(position / every)),
-      onclick: () => onchoose(position) }, tokenElement(word(tokens[position])))));
+  /* Each token, if there is room; else the chosen one among the numbers of some. */
+  const room = Math.max(STRIP * width - 20, NUMBER);
+  const isSmall = tokens.length * HEAD > room;
+  const isSparse = tokens.length * SMALL_HEAD > room;
+  const every = STEPS.find((step) => step * room >= NUMBER * tokens.length) ?? tokens.length;
+  const isHeaded = (position) => position === at || !isSparse
+    || ((position + 1) % every === 0 && Math.abs(position - at) * 2 > every);
+  const headed = Array.from(tokens.keys()).filter((position) => position === 0 || isHeaded(position));
+  const headOf = (position, k) => {
+    const share = (headed[k + 1] ?? tokens.length) - position;
+    if (isSparse && position !== at) return h("span", { "--share": share }, isHeaded(position) ? position + 1 : "");
+    return h("button",
+      { type: "button", class: position === at ? "at" : null, tabindex: -1, "aria-hidden": "true", "--share": share,
+        onclick: () => onchoose(position) }, tokenElement(word(tokens[position])));
+  };
+  const kind = `div.striphead${isSmall ? ".small" : ""}${isSparse ? ".sparse" : ""}`;
+  const heads = h(kind, null, headed.map(headOf));
   const effect = effects?.each ? EFFECT_MEANS : FIRST_ORDER_MEANS;
   const own = isSigned ? tipped("Effect, nats", effect) : tipped("Strength", STRENGTH_MEANS);
   const head = h("thead", null, h("tr", null, [

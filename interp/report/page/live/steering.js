@@ -102,11 +102,12 @@ export function steering(latent, example) {
     newest = 0,
     doses = null;
   const doseText = h("output", null),
-    texts = h("div.texts", { "aria-live": "polite" }),
+    texts = h("div.texts", { "aria-live": "polite" }, h("p.waiting", null, "The model is writing …")),
     costs = h("div.costs");
   const oninput = () => later();
   const field = h("textarea", {
     rows: 2,
+    dir: "auto",
     spellcheck: "false",
     "aria-label": "A text that the model continues",
     oninput,

@@ -201,7 +201,7 @@ function showText() {
       "aria-label": text.trim() ? null : spelled(text),
       onclick: () => choose(tokens.at(-1)),
     }, visible(text, 3, true)),
-    h("wbr"),
+    h(text.includes("\n") ? "br" : "wbr"),
   ];
   pointed = null;
   const text = h("div.text", { dir: "auto" }, pieces.map(piece));
@@ -278,7 +278,7 @@ function build(section) {
       textChanged();
     }, PAUSE);
   };
-  parts.field = h("textarea", { id: "typed", rows: 2, spellcheck: "false", oninput });
+  parts.field = h("textarea", { id: "typed", rows: 2, dir: "auto", spellcheck: "false", oninput });
   parts.field.value = EXAMPLE;
   parts.beside = h("div.beside", null, parts.next, heldElement(() => parts.field.value, showHeld));
   const tried = h("div.tried", null, h("div.listing", null, parts.features, edgesSection), parts.beside);

@@ -380,6 +380,12 @@ function readNext(latent) {
   whenIdle(() => next.forEach((to) => openFeature(to).catch(() => null)));
 }
 
+/* Where the evidence stands is decided when the view is made. */
+WIDE.addEventListener("change", () => {
+  const section = /** @type {HTMLElement} */ (document.querySelector("#feature"));
+  if (section.dataset.latent && !section.hidden) show(section, section.dataset.latent);
+});
+
 /* A label of the reader's own is its title as soon as it is typed. */
 onNote(() => retitle?.());
 

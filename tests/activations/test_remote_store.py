@@ -524,6 +524,7 @@ def door(server, monkeypatch):
     settings |= {"AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
+    monkeypatch.setattr("botocore.retryhandler.delay_exponential", lambda **_: 0.0)  # it asks again at once
     s3fs.S3FileSystem.clear_instance_cache()
     system = s3fs.S3FileSystem()
     if not system.exists("bucket"):

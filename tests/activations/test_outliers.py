@@ -189,7 +189,7 @@ def stores(model, tokens, tmp_path_factory):
     return {name: ActivationStore.open(folder / name) for name in ("without", "with", "earlier")}
 
 
-CONFIG = TopKConfig(d_sae=48, k=4, tokens=20_000, batch_size=128, lr=0.003, seed=1, device="cpu")
+CONFIG = TopKConfig(d_sae=48, k=4, tokens=10_000, batch_size=128, lr=0.006, seed=1, device="cpu")
 
 
 @pytest.fixture(scope="module")

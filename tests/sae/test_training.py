@@ -74,11 +74,11 @@ def test_auxk_revives_dead_latents(store):
     """Latents whose encoder points away never fire by themselves; AuxK's gradient reaches the encoder."""
 
     def dead_share(coefficient: float) -> float:
-        config = topk(tokens=100_000, dead_after=512, aux_coefficient=coefficient)
+        config = topk(tokens=100_000, dead_after=512, aux_coefficient=coefficient, lr=1e-2)
         learner = learner_for(config, store)
         learner.weights["b_enc"][:24] = -3.0
         batches = store.batches(HOOK, 256, epochs=None)
-        for _ in range(120):
+        for _ in range(60):
             result = learner.step(next(batches))
         return result.dead
 

@@ -30,6 +30,9 @@ def test_a_run_of_white_space_is_one_numbered_sign_and_is_copied_unchanged(brows
     assert copied == f'"{blank}", "{latex}" or "   "'
     drawn = ['"↵"', '"␣×7"', '"␣×3"']
     assert browser.evaluate("[...document" + signs) == drawn, "a command of LaTeX is no line end"
+    two = put.format('report.ruleElement([["\\n\\n   "]])')
+    assert browser.evaluate(f"{two} && [...document{signs}") == ['"↵↵"', '"␣×3"'], "as in a text"
+    browser.evaluate(f"void {put.format(f'report.ruleElement({rule})')}")
     blanks = "Array.from(document.querySelectorAll('#feature .title .blank'), (e) =>"
     quotes = "[e.previousElementSibling, e.nextElementSibling].map((one) => getComputedStyle(one).fontSize)"
     assert browser.evaluate(f"{blanks} [e.textContent, ...{quotes}])") == [

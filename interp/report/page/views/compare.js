@@ -4,7 +4,7 @@
 import { numberColumns, titleInLine, valuesOf, writeValue } from "../data/columns.js";
 import { columns, order } from "../data/features.js";
 import { page } from "../data/files.js";
-import { verdictOf } from "../data/latents.js";
+import { kindOf, verdictOf } from "../data/latents.js";
 import { word } from "../data/vocabulary.js";
 import { factsElement, h, rowHead, svg, the } from "../elements/elements.js";
 import { format } from "../elements/format.js";
@@ -204,12 +204,17 @@ function answer(pairs, known) {
     inBothRules(a, b), onOwn(pairs));
 }
 
-/* What differs, in a line: the tokens on which one of the two fires often, and which are none of those listed of the
- * other. */
+/* What differs, in a line: the kinds of text in which each fires, or else the tokens on which one of the two fires
+ * often, and which are none of those listed of the other. */
 function onOwn(pairs) {
+  const [[a], [b]] = pairs;
+  const [kind, other] = [kindOf(a), kindOf(b)];
+  if (kind !== null && other !== null && kind !== other) {
+    return ` ${a} fires mostly in ${format.words(kind)}, and ${b} in ${format.words(other)}.`;
+  }
   const lists = pairs.map(([, feature]) => firedOn(feature));
   return pairs.map(([latent, feature], k) => {
-    const isOwn = ([token, share]) => share >= OFTEN && !lists[1 - k].some(([other]) => other === token);
+    const isOwn = ([token, share]) => share >= OFTEN && !lists[1 - k].some(([each]) => each === token);
     const tokens = lists[k].filter(isOwn).slice(0, N_ALONE)
       .map(([token]) => [" ", tokenElement(word(token), feature.script)]);
     return tokens.length ? [` ${latent} fires more often on`, tokens, "."] : null;

@@ -94,8 +94,8 @@ def tried(arguments, run, here, capsys) -> tuple[int, str]:
 
 
 @pytest.fixture
-def copied(tiny_run, tmp_path):
-    shutil.copytree(tiny_run.path, tmp_path / "run")
+def copied(few_run, tmp_path):
+    shutil.copytree(few_run.path, tmp_path / "run")
     return tmp_path / "run"
 
 

@@ -70,7 +70,7 @@ class Setting(Sizes):
     steps: int = 3
 
 
-QUICK = Setting(**TINY, prompts=24, length=12, targets=2, latents=10)
+QUICK = Setting(**TINY, prompts=8, length=12, targets=2, latents=6)
 
 
 def main(arguments: list[str] | None = None) -> dict[str, Any]:

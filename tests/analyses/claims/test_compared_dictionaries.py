@@ -105,7 +105,8 @@ def shared(tmp_path_factory):
     return tmp_path_factory.mktemp("shared")
 
 
-def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(shared):
+def test_lives_of_features_are_followed_in_a_curriculum_and_in_a_model(shared, monkeypatch):
+    monkeypatch.setattr("analyses.claims.feature_lives._SHUFFLES", 5)
     results = features_in_training.main(["--quick", "--threads", "1", "--out", str(shared / "lives")])
     planted, trained = results["claims"]
     assert planted["row"] == "29a" and planted["holds"] in (True, False) and 0 <= planted["numbers"]["right"][0] <= 1

@@ -22,12 +22,13 @@ def test_the_scorecard_judges_planted_and_trained_latents(tmp_path, monkeypatch)
     monkeypatch.setattr("analyses.scorecard.judged.FAMILIES", some)
     monkeypatch.setattr("analyses.scorecard.scores.REPLICATES", 10)
     monkeypatch.setattr(scorecard, "MODEL_FAMILIES", ("topics",))
+    monkeypatch.setattr(scorecard, "TEXTS", {"machines": scorecard.TEXTS["machines"]})
     results = scorecard.main(["--quick", "--out", str(tmp_path)])
     auroc = {row["score"]: row["auroc"] for row in results["A"]["scores"]}
     assert results["A"]["verdict"]["n"] > 100 and auroc["monosemanticity"] > 0.95 and {*STATISTIC_NAMES} <= auroc.keys()
     assert {f"B {family} dictionary" for family in scorecard.MODEL_FAMILIES} <= results.keys()
     assert results["A families"]["worst_auroc"] <= results["A families"]["mean"]["auroc"] <= 1
-    assert {row["world"] for row in results["D"]} == {"machines", "talk"}
+    assert {row["world"] for row in results["D"]} == {"machines"}, "test_foreign_worlds judges the other"
     assert {row["score"] for row in results["C"]} == set(scorecard_synthetic.MEASURES)
     assert all(np.isfinite(row["auroc"]) and 0 < row["n_one"] < row["n"] for row in results["C"])
     assert not any(np.isnan(row["auroc"]) for name, rows in results.items() if name.startswith("C") for row in rows)

@@ -134,13 +134,10 @@ function byToken(latent, feature, atFirst) {
   const ofToken = (some) =>
     headed(titleOfAll(latent, some, shares, feature), fixed(listed(some, N_OF_TOKEN)));
   const rest = 1 - shareOf([first, ...groups.map(([, some]) => some)].flat(), shares); // one token may be in both
-  const onOthers = () => [
-    headed(["On its other tokens ",
-      h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
-        `the ${N_OF_TOKEN} strongest on each`)],
-    listed(others, Math.min(Math.max(room, N_OF_TOKEN), others.length))),
-    further.length ? headed("Further ones on these tokens", fixed(listed(further, 0))) : null,
-  ];
+  const onOthers = () => headed(["On its other tokens ",
+    h("small", null, `${rest > NEARLY_ALL ? "nearly all" : format.percent(Math.max(rest, 0))} of its firings, `,
+      `the ${N_OF_TOKEN} strongest on each first`)],
+  listed([...others, ...further], Math.min(Math.max(room, N_OF_TOKEN), others.length)));
   const room = atFirst(N_FIRST) - top.length - N_OF_TOKEN * groups.length; // the column is filled later (feature.js)
   return h("div", null,
     headed(titleOfAll(latent, first, shares, feature), fixed(listed(first, top.length))),

@@ -268,8 +268,12 @@ function exampleLists([[a, first], [b, second]], divided) {
     const remarkOn = (one) => (isStored(one) ? null : "◦");
     const how = { few: N_EXAMPLES, how: "line", beside, senses, remarkOn, alikeOf: (one) => alike.get(one) };
     const all = [...top, ...others, ...same, ...further].sort((one, other) => isStored(other) - isStored(one));
+    /* Where both fire, by the weaker of the two, as shares of their maxima. */
+    const strength = (one) => (beside
+      ? Math.min(valueOf(one) / feature.facts.max, beside.valueOf(one) / beside.most)
+      : valueOf(one));
     const shown = all.splice(0, N_EXAMPLES)
-      .sort((one, other) => isStored(other) - isStored(one) || valueOf(other) - valueOf(one));
+      .sort((one, other) => isStored(other) - isStored(one) || strength(other) - strength(one));
     return some.length
       ? exampleList(latent, feature, [...shown, ...all], how)
       : h("p.missing", null, "None of the examples stored.");

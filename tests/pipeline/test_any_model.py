@@ -35,11 +35,11 @@ def config(folder, family, **sections) -> RunConfig:
         },
         "model": {"source": "huggingface", "name": str(folder / family), "n_ctx": 32},
         "harvest": {"hook_name": HOOK, "tokens": 4_000, "batch_size": 16},
-        "sae": {"architecture": "topk", "d_sae": 18, "k": 4, "tokens": 8_000, "batch_size": 256},
+        "sae": {"architecture": "topk", "d_sae": 18, "k": 4, "tokens": 4_000, "batch_size": 256},
         "quality": {"tokens": 1_000, "batch_size": 8},
         "ranking": {"n_shifts": 1},
         "effects": {"sequences": 2},
-        "nulls": {"tokens": 2_000, "sae_tokens": 4_000, "latents": 6},
+        "nulls": {"tokens": 1_000, "sae_tokens": 1_000, "latents": 2},
     }
     return RunConfig.from_dict(given | sections)
 

@@ -313,7 +313,7 @@ def next_tokens(run: Run, tokens: torch.Tensor, actions: dict[int, Action]) -> t
 
 
 def test_a_latent_is_held_at_the_smallest_multiple_that_visibly_moves_the_predictions(server, run):
-    latents = run.features.table().nlargest(12, "n_active")["latent"].tolist()
+    latents = run.features.table().nlargest(6, "n_active")["latent"].tolist()
     chosen = set()
     for latent in latents:
         status, multiple = post(server, "multiple", {"text": TEXT, "latent": latent})

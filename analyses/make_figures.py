@@ -28,6 +28,7 @@ from torch import Tensor
 from analyses.record import check_run
 from interp import Run, figures
 from interp.codes.code_chunks import read_chunks
+from interp.compare.compared_dictionaries import MATCHED
 from interp.display.verdict_names import ONE_MEANING_ROW, ONE_MEANING_VERDICTS, WITHOUT_SCORES
 from interp.effects import attribution_graph
 from interp.features.feature_store import FeatureStore
@@ -122,7 +123,7 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
     n_tokens = int(store.meta.get("n_tokens", store.tokens.numel()))
     notes = {}
     if run.has("quality"):
-        results["quality_table"] = run.quality
+        results["quality_table"] = quality_of(run)
         notes["quality"] = note_on_quality(run.quality)
     if run.has("concepts") and len(run.concepts):
         results |= {"concepts": run.concepts, "n_tokens": n_tokens}
@@ -211,6 +212,11 @@ def note_on_dictionary(run: Run) -> str:
     return " ".join(notes)
 
 
+def quality_of(run: Run) -> pd.DataFrame:
+    """Return the quality table, in which a dictionary that is no SAE is called what it is."""
+    return run.quality if run.sae.kind == "sae" else run.quality.replace({"dictionary": {MATCHED: run.sae.kind}})
+
+
 def note_on_quality(quality: pd.DataFrame) -> str:
     """Return on which tokens quality was measured, and what intervals leave out."""
     own, others = quality.iloc[0], quality.iloc[1:]
@@ -219,6 +225,10 @@ def note_on_quality(quality: pd.DataFrame) -> str:
     if len(others) and (n_others := others["n_spliced"].iloc[0]) != n_own:
         spliced += f"; below the first row, the cross-entropy on {n_others:,}"
     note = f"Measured on {n_all:,} held-out tokens{spliced}."
+    if not len(others):
+        note += (
+            " Nothing stands beside it: PCA and random directions reconstruct what they read, not what an MLP writes."
+        )
     rows = others.set_index("dictionary")
     if "random" not in rows.index:
         return note
@@ -243,7 +253,7 @@ def quality_table(run: Run) -> str:
         f"none of these; of the first dictionary, {dead:.1%} fire on none of the {n_tokens:,} tokens of the scan."
     )
     head = [r"\begin{table}", rf"\caption{{{escape_latex(caption)}}}", r"\label{tab:quality}"]
-    return "\n".join([*head, figures.quality_latex(run.quality) + r"\end{table}"]) + "\n"
+    return "\n".join([*head, figures.quality_latex(quality_of(run)) + r"\end{table}"]) + "\n"
 
 
 def note_on_nulls(run: Run) -> str:

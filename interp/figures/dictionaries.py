@@ -65,7 +65,7 @@ def quality(quality_table: pd.DataFrame) -> go.Figure:
     l0 = [f"L0 {value:.0f}" for value in quality_table["l0"]]
     x_title = "share kept"
     if len(set(l0)) == 1:
-        x_title += f" ({l0[0]} each)"
+        x_title += f" ({l0[0]}{' each' if len(l0) > 1 else ''})"
     else:
         names = [f"{name} ({value})" for name, value in zip(names, l0, strict=True)]
     measures = (  # an open mark does not cover an equal value
@@ -209,10 +209,10 @@ def chained_order(jaccard_of_pair: Mapping[tuple[int, int], float], n: int) -> l
 @figure
 def concept_dots(concepts: pd.DataFrame, *, n_tokens: int | None = None) -> go.Figure:
     """Draw the held-out F1 of the best feature and of the best neuron for each labelled concept. The concept that is
-    detected best is on top. Beside it is how frequent the concept is.
+    detected best is on top. A tick is the F1 of always saying yes. Beside it is how frequent the concept is.
 
-    n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones. Without it, frequencies are
-    not drawn."""
+    n_tokens: the number of tokens of the scan, in which `n_label` counts the labelled ones. Without it, neither
+    frequencies nor the F1 of always saying yes are drawn."""
     check_columns(concepts, "label", "f1_feature", "f1_neuron", *(["n_label"] if n_tokens else []))
     rows = concepts.sort_values("f1_feature", ascending=False, kind="stable")
     y = np.arange(len(rows))
@@ -233,19 +233,24 @@ def concept_dots(concepts: pd.DataFrame, *, n_tokens: int | None = None) -> go.F
         fig.add_scatter(x=rows[column], y=y, name=name, **look, **hover_data)
     caption = f"For each labelled concept, the held-out F1 of the feature and of the {rival} that detect it best."
     if n_tokens:
-        caption += " On the right is the share of the tokens that have the label."
+        caption += (
+            " A tick is the F1 of always saying yes. On the right is the share of the tokens that have the label."
+        )
+        share = rows["n_label"] / n_tokens
+        tick = {"symbol": "line-ns-open", "color": INK, "size": 8}
+        always = {"x": 2 * share / (1 + share), "y": y, "mode": "markers", "marker": tick, "hovertext": names}
+        fig.add_scatter(**always, name="always yes", hovertemplate="%{hovertext}<br>always yes %{x:.3f}<extra></extra>")
     height = 130 + 15 * len(rows)
     with_style(fig, f"Each concept's best feature and {rival}", x="F1 (held out)", height=height, caption=caption)
     fig.update_xaxes(range=[-0.02, 1.02])
     if n_tokens:
-        share = rows["n_label"] / n_tokens
         dots: dict[str, Any] = {"mode": "markers", "marker": {"color": INK, "size": 5}, "showlegend": False}
         dots |= {"hovertext": names, "hovertemplate": "%{hovertext}<br>%{x:.2%} of the tokens<extra></extra>"}
         fig.add_scatter(x=share, y=y, cliponaxis=False, **dots, row=1, col=2)
         logs = np.log10(share[share > 0]) if (share > 0).any() else np.array([-1.0])
         ends_of_axis = [logs.min() - 0.15, logs.max() + 0.15]
         ticks = share_ticks(10 ** logs.min(), 10 ** logs.max())
-        fig.update_xaxes(type="log", range=ends_of_axis, **ticks, title_text="share of tokens", row=1, col=2)
+        fig.update_xaxes(type="log", range=ends_of_axis, **ticks, title_text="frequency", row=1, col=2)
         fig.update_yaxes(showticklabels=False, row=1, col=2)
     grid = {"showgrid": True, "gridcolor": "#f0f0f0", "ticks": ""}
     return fig.update_yaxes(tickvals=y, ticktext=names, range=[len(rows) - 0.4, -0.6], **grid)

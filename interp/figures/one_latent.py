@@ -49,7 +49,7 @@ LETTER_PIXELS = 0.602 * MIN_FONT
 EXAMPLE_LINE_HEIGHT = 1.5
 """Height of a line, in heights of a letter."""
 CELLS_BEFORE = 0.6
-"""Share of a line that is before the firing: what a model has read tells more of it than what follows."""
+"""Share of a line that is left of the firing: what a model has read tells more of it than what follows."""
 EDGE_PIXELS = 6.0
 """Pixels that are free on both sides."""
 _SPECIAL = re.compile(r"<\|.*?\|>")
@@ -126,25 +126,34 @@ def logit_bars(
     # A long run of white space, which would push the bars aside, is shortened to one with its number.
     shown = [re.sub(r"(\s)\1{4,}", lambda run: f"{run[1]}×{len(run[0])}", vocab[token]) for token in tokens]
     title = _with_latent("Logit effects", int(feature["latent"]) if "latent" in feature else None)
-    caption = "The tokens that the latent makes likelier (blue)"
-    caption += ", and those that it makes less likely (orange)." if VERMILLION in colours else "."
+    sides = {BLUE: "makes likelier (blue)", VERMILLION: "makes less likely (orange)"}
+    drawn = [words for colour, words in sides.items() if colour in colours]
+    caption = "No token has an effect larger than chance gives."
+    if drawn:
+        caption = f"The tokens that the latent {', and those that it '.join(drawn)}."
     caption += " Effects are direct, through the final norm and the unembedding alone."
     if span:
         n_left_out = sum(min(n, len(feature[f"{side}_logit_tokens"])) for side in ("top", "bottom")) - len(tokens)
         caption += " A dashed line is the largest effect that chance gives any token."
         if n_left_out:
-            others = "" if VERMILLION in colours else ", among them all that it makes less likely"
-            caption += f" The {n_left_out} tokens of smaller effect{others}, are not drawn."
+            absent = [words.partition(" (")[0] for colour, words in sides.items() if colour not in colours]
+            others = f", among them all that it {absent[0]}" if len(absent) == 1 else ""
+            n_smaller = "1 token" if n_left_out == 1 else f"{n_left_out} tokens"
+            caption += f" Smaller effects ({n_smaller}{others}) are not drawn."
     height = 168 + 16 * max(len(tokens), 1)
     with_style(fig, title, x="logits per unit of activation", height=height, caption=caption)
     fig.add_vline(x=0, line={"color": GREY, "width": 1})
-    sides = [(low, "left", VERMILLION in colours), (high, "right", BLUE in colours or not colours)]
-    is_on_both = len(set(colours)) > 1
-    for at, anchor, is_drawn in sides if span else ():
-        if is_drawn:
+    # Inside of the lines where bars of both signs stand, outside where none does, and else around the line.
+    anchors = {0: ("right", "left"), 1: ("center", "center"), 2: ("left", "right")}[len(set(colours))]
+    for at, anchor, colour in zip((low, high), anchors, (VERMILLION, BLUE), strict=True) if span else ():
+        if colour in colours or not colours:
             fig.add_vline(x=at, line={"color": INK, "width": 1, "dash": DASHES})
-            above = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": anchor if is_on_both else "center"}
+            above = {"y": 1, "yref": "paper", "yanchor": "bottom", "xanchor": anchor}
             fig.add_annotation(x=at, text="largest by chance", showarrow=False, **above)
+    if not tokens:
+        middle = {"x": 0.5, "y": 0.5, "xref": "paper", "yref": "paper"}
+        fig.add_annotation(text="none beyond chance", **middle, showarrow=False, bgcolor="white")
+        fig.update_xaxes(range=[3 * low, 3 * high])
     ticks = {"tickvals": y, "ticktext": list(map(token_label, shown))}
     fig.update_layout(bargap=0.35)
     return fig.update_yaxes(**ticks, range=[max(len(tokens), 1) - 0.4, -0.6], showgrid=False, showline=False, ticks="")
@@ -175,7 +184,7 @@ def example_text(
         raise InterpError("there are no examples: give rows of the table `examples` of a latent that fires")
     pixels = to_pixels(width)
     n_cells = int((pixels - 2 * EDGE_PIXELS) / LETTER_PIXELS)
-    n_before = int(CELLS_BEFORE * n_cells)
+    n_left = int(CELLS_BEFORE * n_cells)
     drawn = _unlike(examples, vocab, n)
     largest = max(max(float(value) for value in values) for values in drawn["values"]) or 1.0
     fig = go.Figure()
@@ -186,21 +195,28 @@ def example_text(
         fires = next(place for place, (_, positions) in enumerate(pieces) if row - start in positions)
         plain = [text for text, _ in pieces]
         word_of = _words_of(plain)
-        line = _line_around(fires, plain, word_of, n_before, n_cells - n_before)
-        texts = [visible_token(text.replace(" ", "\u00a0")) for text in plain]
-        before = n_before - sum(_cells(texts[place]) for place in line if place < fires)
+        shares = [max(float(values[position]) for position in positions) / largest for _, positions in pieces]
+        texts = [
+            visible_token(text if share > 0 else text.replace(" ", "\u00a0"))
+            for text, share in zip(plain, shares, strict=True)
+        ]
         is_leftward = _is_leftward(texts)
-        x = n_cells - before - sum(_cells(texts[place]) for place in line) if is_leftward else before
+        room = n_left, n_cells - n_left  # before the firing, and from it on
+        if is_leftward:  # what comes before it stands on its right
+            room = n_cells - n_left - _cells(texts[fires]), n_left + _cells(texts[fires])
+        line = _line_around(fires, plain, word_of, *room)
+        from_left = list(_from_left(line, texts)) if is_leftward else line
+        x = n_left - sum(_cells(texts[place]) for place in from_left[: from_left.index(fires)])
+        x = max(0, min(x, n_cells - sum(_cells(texts[place]) for place in line)))
         parts = list(zip(word_of, map(_is_rightward, texts), strict=True))
-        for _, places in groupby(_from_left(line, texts) if is_leftward else line, parts.__getitem__):
+        for _, places in groupby(from_left, parts.__getitem__):
             of_word = list(places)
             text = escape_markup("".join(texts[place] for place in sorted(of_word)))
             width_of_word = sum(_cells(texts[place]) for place in of_word)
             boxes.append((x + width_of_word / 2, y + 0.5, f"\u2067{text}\u2069" if is_leftward else text))
             for place in of_word:
                 cells = _cells(texts[place])
-                share = max(float(values[position]) for position in pieces[place][1]) / largest
-                _shaded_token(fig, x, x + cells, y, share, fires=place == fires)
+                _shaded_token(fig, x, x + cells, y, shares[place], fires=place == fires)
                 x += cells
     _add_texts(fig, boxes)
     bottom = len(drawn) + 0.5

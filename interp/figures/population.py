@@ -53,9 +53,11 @@ RIDGE = 0.95
 MANY_LATENTS = 20
 """The least number of latents in a bin of which shares are drawn, if any bin has as many."""
 N_BINS_OF_SCORE = 25
-LEVELS_OF_F1 = (0.2, 0.4, 0.6, 0.8)
-MIN_SHARE_OF_PANEL = 0.01
-"""The least share of the tested latents whose verdict has a panel."""
+LEVELS_OF_F1 = (0.5, 0.8)
+MIN_LATENTS_OF_PANEL = 50
+"""The least number of latents of a verdict that has a panel, if any has as many: of fewer, a cell holds one or two."""
+PANELS_IN_ROW = 2
+PANEL_HEIGHT = 260
 _CAPTION_OF_SEVERAL = (
     "The share of each dictionary's units by the share of tokens on which they fire, in bins of its logarithm. Dots on "
     "the left are dead units, which never fire. A bracket spans the range of ultra-low densities."
@@ -75,7 +77,7 @@ AXIS_TITLES = {
 @figure
 def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go.Figure:
     """Draw a histogram of the share of tokens on which each latent fires. Dead latents, which fire on none, are on the
-    left. A bracket spans the range of ultra-low densities.
+    left. A bracket spans the range of ultra-low densities. Of one dictionary, both are left out where there are none.
 
     features: a table with the column density, or a mapping (name → table) of dictionaries or checkpoints, which are
     drawn as lines, in shares of each. The bar of dead latents is cut off if it is more than 1.5 × the highest bin."""
@@ -108,6 +110,8 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
             fig.add_scatter(**steps, mode="lines", name=name)
             beside = BIN_WIDTH * list(binned).index(name)
             fig.add_scatter(x=[spike + beside], y=[spikes[name]], mode="markers", marker_color=colour, showlegend=False)
+    if len(named) == 1 and not any(dead.values()):
+        return _mark_ultra_low(fig, densities, colours, edges[0], None)
     text = "dead, cut off" if is_cut else "dead"
     if len(named) == 1:
         text += ": " + "".join(f"{n:,} ({n / max(len(densities[name]), 1):.1%})" for name, n in dead.items())
@@ -126,28 +130,39 @@ def density_histogram(features: pd.DataFrame | Mapping[str, pd.DataFrame]) -> go
 
 
 def _mark_ultra_low(
-    fig: go.Figure, densities: Mapping[str, np.ndarray], colours: list[str], left: float, spike: float
+    fig: go.Figure, densities: Mapping[str, np.ndarray], colours: list[str], left: float, spike: float | None
 ) -> go.Figure:
+    """Draw the bracket, and the axes of the histogram. spike: where dead latents stand, if there are any."""
     counts = [f"{((d > 0) & (d < ULTRA_LOW)).sum():,}" for d in densities.values()]
     numbers = _coloured(counts, colours) if len(counts) > 1 else "".join(counts)
     text = f"ultra-low: {numbers}" if len(counts) <= MAX_NAMED else "ultra-low"
+    has_ultra_low = counts != ["0"]
     threshold = float(np.log10(ULTRA_LOW))
     line = {"type": "line", "yref": "y domain", "line": {"color": GREY, "width": 1.2}}
     top = 0.9  # above the bars, of which the range has few
-    fig.add_shape(x0=left, x1=threshold, y0=top, y1=top, **line)
-    for end in (left, threshold):
-        fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
-    position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
-    fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
-    for shift in (-0.2, 0.2):  # the axis has a break between none and the logarithms
+    if has_ultra_low:
+        fig.add_shape(x0=left, x1=threshold, y0=top, y1=top, **line)
+        for end in (left, threshold):
+            fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
+        position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
+        fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
+    for shift in () if spike is None else (-0.2, 0.2):  # the axis has a break between none and the logarithms
         middle = (spike + left) / 2 + shift * BIN_WIDTH
         cut = {"x0": middle - 0.15 * BIN_WIDTH, "x1": middle + 0.15 * BIN_WIDTH, "y0": -0.02, "y1": 0.02}
         fig.add_shape(type="line", yref="y domain", **cut, line={"color": INK, "width": 1})
     title = "Firing density of the latents" if len(densities) == 1 else "Firing densities of several dictionaries"
-    with_style(fig, title, x=AXIS_TITLES["density"], y="number of latents")
+    told = [
+        "no latent is dead" if spike is None else "dead latents, which fire on none, are on the left",
+        "a bracket spans the range of ultra-low densities" if has_ultra_low else "none has an ultra-low density",
+    ]
+    caption = f"A histogram of the share of tokens on which each latent fires: {', and '.join(told)}."
+    with_style(fig, title, x=AXIS_TITLES["density"], y="number of latents", caption=caption)
     ticks = share_ticks(10 ** np.ceil(left), 1.0)
     at, labels = np.log10(ticks["tickvals"]), ticks["ticktext"]
-    fig.update_xaxes(range=[spike - BIN_WIDTH, 0], tickangle=0, tickvals=[spike, *at], ticktext=["none", *labels])
+    if spike is not None:
+        at, labels = [spike, *at], ["none", *labels]
+    first = left if spike is None else spike
+    fig.update_xaxes(range=[first - BIN_WIDTH, 0], tickangle=0, tickvals=at, ticktext=labels)
     if len(densities) > 1:
         with_meta(fig, direct_labels=True, caption=_CAPTION_OF_SEVERAL)
         fig.update_yaxes(rangemode="tozero", tickformat=".0%", title_text="share of each dictionary")
@@ -185,8 +200,8 @@ def score_distributions(ranking: pd.DataFrame, *, score: str = "explanation_f1")
 
 @figure
 def scores_beside_nulls(verdicts: pd.DataFrame, *, score: str = "monosemanticity") -> go.Figure:
-    """Draw the distribution of a score in the dictionary, on top, in references that may learn as it did, and in each
-    null: the share of the tested latents in equally wide bins, on one scale.
+    """Draw the distribution of a score in the dictionary, on top, in its positive control, in the model's own units,
+    and in each null: the share of the tested latents in equally wide bins, on one scale.
 
     verdicts: the table `verdicts` of a run's nulls, with one row per dictionary and latent."""
     check_columns(verdicts, "dictionary", "verdict", score)
@@ -278,16 +293,19 @@ def verdicts_by_density(ranking: pd.DataFrame) -> go.Figure:
 @figure
 def precision_recall(ranking: pd.DataFrame) -> go.Figure:
     """Draw precision against recall of the rules in words on held-out text: a panel per verdict, with the share of its
-    tested latents in each cell, in colours of its logarithm. Verdicts of fewer than 1% of these are left out. Each
-    curve joins points of one F1, which stands at its end on the right."""
+    tested latents in each cell, in colours of its logarithm. Verdicts of fewer than fifty are left out. Each grey curve
+    joins points of one F1, which stands at its end on the right."""
     check_columns(ranking, "latent", "verdict", "explanation_precision", "explanation_recall")
     scored = _tested_rows(ranking, "explanation_precision", "explanation_recall")
-    groups = [(name, rows) for name, rows in split_by_verdict(scored) if len(rows) >= MIN_SHARE_OF_PANEL * len(scored)]
-    titles = [f"{verdict_name(verdict)}<br>{len(rows):,}" for verdict, rows in groups]
-    n_panels = max(len(groups), 1)  # and a strip for what stands beside the last
-    look: dict[str, Any] = {"specs": [[{}] * n_panels + [None]], "column_widths": [1.0] * n_panels + [0.01]}
-    look |= {"shared_yaxes": True, "horizontal_spacing": 0.1, "subplot_titles": titles}
-    fig = make_subplots(1, n_panels + 1, **look)
+    groups = split_by_verdict(scored)
+    least = min(MIN_LATENTS_OF_PANEL, max((len(rows) for _, rows in groups), default=0))
+    groups = [(verdict, rows) for verdict, rows in groups if len(rows) >= least]
+    n_columns = min(PANELS_IN_ROW, max(len(groups), 1))
+    n_rows = max(1, -(-len(groups) // n_columns))
+    titles = [f"{verdict_name(verdict)} ({len(rows):,})" for verdict, rows in groups]
+    height = 80 + PANEL_HEIGHT * n_rows
+    look: dict[str, Any] = {"horizontal_spacing": 0.16, "vertical_spacing": 100 / height, "subplot_titles": titles}
+    fig = make_subplots(n_rows, n_columns, **look)
     edges = np.linspace(0, 1, 11)
     middles = (edges[:-1] + edges[1:]) / 2
     inverse = [np.linspace(1, 2 / f1 - 1, 100) for f1 in LEVELS_OF_F1]  # values of recall, and of precision in reverse
@@ -295,30 +313,32 @@ def precision_recall(ranking: pd.DataFrame) -> go.Figure:
         "x": np.concatenate([[*1 / each, np.nan] for each in inverse]),
         "y": np.concatenate([[*1 / each[::-1], np.nan] for each in inverse]),
     }
-    for column, (_, rows) in enumerate(groups, 1):
+    for panel, (_, rows) in enumerate(groups):
+        place = {"row": panel // n_columns + 1, "col": panel % n_columns + 1}
         at = rows["explanation_precision"], rows["explanation_recall"]
         shares = np.histogram2d(*at, [edges, edges])[0] / len(rows)
         shares[shares == 0] = np.nan
-        cells = {"x": middles, "y": middles, "z": np.log10(shares), "customdata": shares, "showscale": column == 1}
+        cells = {"x": middles, "y": middles, "z": np.log10(shares), "customdata": shares, "showscale": panel == 0}
         text = "precision %{y:.2f}, recall %{x:.2f}: %{customdata:.1%}<extra></extra>"
-        fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, row=1, col=column)
-        for line in ({"color": "white", "width": 2.4}, {"color": INK, "width": 0.8}):  # visible on dark cells too
-            fig.add_scatter(**curves, mode="lines", line=line, **BARE_TRACE, row=1, col=column)
-    with_style(fig, "Rules in words", x="recall", height=330)
-    flat = {"orientation": "h", "y": -0.32, "yanchor": "top", "len": 0.7}
-    bar = colour_bar("share of the latents (log scale)", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], **flat)
-    bar["title"]["side"] = "top"
+        fig.add_heatmap(**cells, hoverongaps=False, hovertemplate=text, **place)
+        fig.add_scatter(**curves, mode="lines", line={"color": GREY, "width": 1}, **BARE_TRACE, **place)
+    with_style(fig, "Rules in words", height=height)
+    bar = colour_bar("share of the latents (log scale)", tickvals=[-3, -2, -1], ticktext=["0.1%", "1%", "10%"], x=1.1)
     scale = {"colorscale": LIGHT_TO_DARK, "zmin": -3, "zmax": -1, "colorbar": bar}
     fig.update_traces(**scale, selector={"type": "heatmap"})
     with_panel_titles(fig)
-    for column in range(1, len(groups) + 1):  # beside the end of each curve
+    for panel in range(len(groups)):  # beside the end of each curve
         for f1 in LEVELS_OF_F1:
-            text = f"F1 {f1}" if (f1, column) == (LEVELS_OF_F1[-1], len(groups)) else str(f1)
-            note = {"text": text, "showarrow": False, "xanchor": "left", "xshift": 2, "font_size": 11}
-            fig.add_annotation(x=1, y=f1 / (2 - f1), **note, row=1, col=column)
-    axis = {"range": [0, 1], "tickvals": [0, 0.5, 1], "showgrid": False}
-    fig.update_xaxes(**axis).update_yaxes(**axis, ticks="")
-    return fig.update_yaxes(title_text="precision", ticks="outside", row=1, col=1)
+            note = {"text": str(f1), "showarrow": False, "xanchor": "left", "xshift": 2, "font_size": 11}
+            fig.add_annotation(x=1, y=f1 / (2 - f1), **note, row=panel // n_columns + 1, col=panel % n_columns + 1)
+    axis = {"range": [0, 1], "tickvals": [0, 0.5, 1], "showgrid": False, "constrain": "domain"}
+    fig.update_xaxes(**axis).update_yaxes(**axis)
+    for column in range(1, n_columns + 1):  # below the last panel of each column
+        row = n_rows if len(groups) > (n_rows - 1) * n_columns + column - 1 else max(n_rows - 1, 1)
+        fig.update_xaxes(title_text="recall", row=row, col=column)
+    for n, yaxis in enumerate(fig.select_yaxes(), 1):
+        yaxis.scaleanchor = f"x{n if n > 1 else ''}"
+    return fig.update_yaxes(title_text="precision", col=1)
 
 
 def _tested_rows(table: pd.DataFrame, *scores: str) -> pd.DataFrame:

@@ -36,6 +36,9 @@ MIN_FONT = 7 * 96 / 72
 """7 points, in the pixels of print, of which an inch has 96."""
 _MARGIN = {"l": 4, "r": 10, "t": 6, "b": 4}
 """Margins in pixels. Axes, legends and colour bars widen them as far as they need."""
+LEAST_PLOT = 64
+"""The least height of a plot in pixels. Below it plotly takes from the room of the axis, whose title then meets its
+numbers."""
 MAX_LABEL_SHARE = 0.5
 """Largest share of the width that the labels of rows take. Longer ones would leave no room for what they label."""
 TITLE_GAP = 4
@@ -91,7 +94,9 @@ def with_print_layout(fig: go.Figure, width: str | float = "column", *, title: b
     drawn = _with_fitting_axes(drawn, size)
     if meta.get("direct_labels"):
         drawn = _with_direct_labels(drawn)
-    return with_placed_names(_with_key(drawn, size))
+    drawn = _with_key(drawn, size)
+    drawn.layout.height += max(0.0, LEAST_PLOT - plot_size(drawn)[1])
+    return with_placed_names(drawn)
 
 
 def to_pixels(width: str | float) -> float:
@@ -183,7 +188,14 @@ def _keys(fig: go.Figure) -> list[Any]:
     return legend_traces if len(legend_traces) > 1 or any(trace.showlegend for trace in legend_traces) else []
 
 
-_GLYPHS = {"circle-open": "○", "square": "■", "square-open": "□", "diamond": "◆", "diamond-open": "◇"}
+_GLYPHS = {
+    "circle-open": "○",
+    "square": "■",
+    "square-open": "□",
+    "diamond": "◆",
+    "diamond-open": "◇",
+    "line-ns-open": "|",
+}
 """The letter for each symbol of a marker in the key; any other is a dot."""
 
 

@@ -27,15 +27,16 @@ from interp.figures.name_placement import (
     POINT_NAME,
     count_letters,
     place_names,
+    plot_size,
     with_placed_names,
 )
 from interp.figures.print_layout import MIN_FONT, with_print_layout
 from interp.figures.saving import warn_of_type_3, write_images
 from interp.figures.theme import (
     BLUE,
-    GREEN,
     GREY,
     PALE,
+    SKY,
     VERDICT_COLOURS,
     WIDTH,
     digit_ticks,
@@ -162,6 +163,19 @@ def test_several_dictionaries_have_their_ultra_low_latents_numbered_on_one_line_
     [note] = [note for note in figure.layout.annotations if "ultra-low" in note.text]
     counts = [(trace.line.color, n) for trace, n in zip(figure.data[::2], (4, 1), strict=True)]
     assert note.text == "ultra-low: " + ", ".join(f'<span style="color:{hue}">{n}</span>' for hue, n in counts)
+
+
+def test_a_density_histogram_marks_neither_dead_nor_ultra_low_latents_where_there_are_none():
+    figure = figures.density_histogram(pd.DataFrame({"density": [0.01, 0.1]}))
+    assert not figure.layout.annotations and not figure.layout.shapes
+    assert "no latent is dead, and none has an ultra-low density" in figure.layout.meta["caption"]
+    assert "none" not in figure.layout.xaxis.ticktext
+
+
+def test_the_plot_of_one_row_is_high_enough_for_the_title_of_its_axis():
+    drawn = with_print_layout(figures.quality(QUALITY[:1]))
+    assert plot_size(drawn)[1] >= 64, "below that height plotly lets the title run over the numbers of the axis"
+    assert drawn.layout.xaxis.title.text == "share kept (L0 16)"
 
 
 def test_a_tall_spike_of_dead_latents_is_cut_off_and_numbered():
@@ -311,16 +325,16 @@ def test_the_cells_of_precision_and_recall_are_shares_of_a_verdict():
     rows = [("monosemantic", 1.0, 0.35), ("monosemantic", 0.95, 0.33), *[("polysemantic", 0.0, 0.0)] * 298]
     rows += [("dense", 0.5, 0.5), ("dead", 1.0, 1.0)]
     table = pd.DataFrame(rows, columns=["verdict", "explanation_precision", "explanation_recall"])
-    figure = figures.precision_recall(pd.concat([table[:2], table]).assign(latent=1))
-    titles = [note.text for note in figure.layout.annotations][:-8]  # and four F1 in each panel
-    assert titles == ["monosemantic<br>4", "polysemantic<br>298"], "a dense latent is 0.3% of them"
+    figure = figures.precision_recall(pd.concat([table[:2]] * 25 + [table]).assign(latent=1))
+    titles = [note.text for note in figure.layout.annotations][:-4]  # and two F1 in each panel
+    assert titles == ["monosemantic (52)", "polysemantic (298)"], "one latent is dense"
     cells = [10 ** np.array(trace.z) for trace in figure.select_traces({"type": "heatmap"})]
     assert [np.nansum(each) for each in cells] == pytest.approx([1, 1])
     assert cells[0][9, 3] == pytest.approx(1) and cells[1][0, 0] == pytest.approx(1)
     curve = next(figure.select_traces({"mode": "lines"}))
     recall, precision = np.array(curve.x), np.array(curve.y)
     f1 = 2 * recall * precision / (recall + precision)
-    assert set(f1[~np.isnan(f1)].round(6)) == {0.2, 0.4, 0.6, 0.8} and np.nanmax(precision) == np.nanmax(recall) == 1
+    assert set(f1[~np.isnan(f1)].round(6)) == {0.5, 0.8} and np.nanmax(precision) == np.nanmax(recall) == 1
 
 
 def test_the_recovered_cross_entropy_has_its_interval():
@@ -517,7 +531,7 @@ def test_verdict_shares_are_of_the_tested_latents_and_the_untested_stand_apart()
         assert sure.error_x.array[0] == pytest.approx(high - 0.6) and sure.error_x.arrayminus[0] == pytest.approx(
             0.6 - low
         )
-    assert [mark.marker.color for mark in marks[::3]] == [BLUE, GREEN, GREY], "the twin seed is no null"
+    assert [mark.marker.color for mark in marks[::3]] == [BLUE, SKY, GREY], "the twin seed is no null"
     assert not any(trace.cliponaxis for trace in marks), "a mark at 0% is whole"
     keys = [trace for trace in drawn.data if trace.showlegend]
     assert [key.legendgroup for key in keys[:2]] == [mark.legendgroup for mark in marks[:2]], "a click hides its marks"
@@ -579,7 +593,7 @@ def test_examples_are_laid_out_for_one_width():
     vocab = [" a <b>", " firing", "\n" + "x" * 46, " cut"]
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
     trace, shares = figure.data
-    assert list(trace.text) == ["\u00a0cut", "\u00a0a\u00a0&lt;b&gt;", "\u00a0firing"], "another does not fit"
+    assert list(trace.text) == ["\u00a0cut", "\u00a0a\u00a0&lt;b&gt;", "␣firing"], "another does not fit"
     [key] = figure.layout.annotations
     assert key.text == "of the largest activation, 2" and key.y > max(trace.y)
     boxes = [shape.fillcolor for shape in figure.layout.shapes if shape.type == "rect"]
@@ -601,7 +615,7 @@ def test_examples_begin_and_end_with_whole_words():
         values = [float(i == fires) for i in range(len(tokens))]
         rows = pd.DataFrame({"tokens": [tokens], "values": [values], "row": [fires], "start": [0]})
         trace = figures.example_text(rows, vocab, width=width).data[0]
-        return "".join(trace.text).replace("\u00a0", " ")
+        return "".join(trace.text).replace("\u00a0", " ").replace("␣", " ")
 
     assert line([0, 1, 2, 3, 4, 5, 6], 4) == " said HAMLET the", "without the words at its ends, which may be cut"
     assert line([0, 1, 2, 5, 6], 1) == "ERTRUDE said the", "the firing stays"
@@ -621,10 +635,10 @@ def test_examples_are_below_one_another_where_they_fire_and_unlike_ones_come_fir
     under = [(shape.x0, shape.y0) for shape in figure.layout.shapes if shape.type == "line"]
     assert len({x for x, _ in under}) == 1 and len({y for _, y in under}) == 4
     texts = figures.example_text(rows, vocab, n=2).data[0].text
-    shown = "".join(texts).replace("\u00a0", " ")
-    assert shown == " a be a bee", "the second and the last fire in the word of the first"
+    shown = "".join(texts)
+    assert shown == "␣a␣be␣a␣bee", "the second and the last fire in the word of the first"
     texts = figures.example_text(rows, vocab, n=4).data[0].text
-    assert "".join(texts).replace("\u00a0", " ") == shown, "half of them are unlike, and no others are drawn"
+    assert "".join(texts) == shown, "half of them are unlike, and no others are drawn"
 
 
 def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_right():
@@ -633,13 +647,14 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
     trace = figure.data[0]
     bare = [text.strip("\u2067\u2069") for text in trace.text]
-    assert bare == [".⟨d8… ء–غ⟩", "1234", "\u00a0بل"], "the letters of a word are one text, in which they are joined"
+    assert bare == [".⟨d8… ء–غ⟩", "1234", "␣بل"], "the letters of a word are one text, in which they are joined"
     assert list(trace.x) == sorted(trace.x)
     of_line = [shape for shape in figure.layout.shapes if shape.type == "rect" and shape.y0 < max(trace.y)]
     shades = sorted((shape.x0, shape.fillcolor) for shape in of_line)
     assert [fill for _, fill in shades] == ["rgba(230,159,0,0.49)", "rgba(230,159,0,0.87)"]
     [under] = [shape for shape in figure.layout.shapes if shape.type == "line"]
-    assert (under.x0, under.x1) == (21, 22), "the letter, of which the firing token holds the last byte, from the right"
+    n_cells = figure.layout.xaxis.range[0] + figure.layout.xaxis.range[1]
+    assert (under.x0, under.x1) == (int(0.6 * n_cells), int(0.6 * n_cells) + 1), "where other lines have the firing too"
 
 
 def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_empty():
@@ -807,13 +822,16 @@ def test_of_effects_as_small_as_by_chance_only_those_of_tokens_that_follow_the_f
     }
     vocab = [f"t{i}" for i in range(1000)]
     figure = figures.logit_bars(feature, vocab, following=[2])
-    assert list(figure.data[0].x) == [2.0, 0.2, -2.0] and "The 3 tokens of smaller" in figure.layout.meta["caption"]
+    assert list(figure.data[0].x) == [2.0, 0.2, -2.0] and "(3 tokens) are not drawn" in figure.layout.meta["caption"]
     zero, low, high = (shape.x0 for shape in figure.layout.shapes)
     assert zero == 0 and (low, high) == pytest.approx(chance_span(feature, 1000)), "the null is drawn"
     notes = [note for note in figure.layout.annotations if note.text == "largest by chance"]
     assert [note.x for note in notes] == [low, high] and [note.xanchor for note in notes] == ["left", "right"]
     positive = figures.logit_bars(feature | {"bottom_logit_tokens": []}, vocab)
     assert [shape.x0 > 0 for shape in positive.layout.shapes] == [False, True], "beside bars alone"
+    none = figures.logit_bars(feature | {f"{side}_logit_tokens": [] for side in ("top", "bottom")}, vocab)
+    assert none.layout.meta["caption"].startswith("No token has an effect larger than chance gives.")
+    assert "none beyond chance" in [note.text for note in none.layout.annotations]
     without_counts = {name: cell for name, cell in feature.items() if name != "logit_counts"}
     assert list(figures.logit_bars(without_counts, vocab).data[0].x) == [2.0, 0.3, 0.25, 0.2, -2.0, -0.1]
 

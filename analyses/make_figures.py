@@ -30,9 +30,10 @@ from interp import Run, figures
 from interp.codes.code_chunks import read_chunks
 from interp.compare.compared_dictionaries import MATCHED
 from interp.display.verdict_names import ONE_MEANING_ROW, ONE_MEANING_VERDICTS, WITHOUT_SCORES
-from interp.effects import attribution_graph
+from interp.effects import AttributionGraph, attribution_graph
 from interp.features.feature_store import FeatureStore
 from interp.figures.dictionaries import N_COACTIVE, chained_order, escape_latex, pairs_of
+from interp.figures.graphs import with_few_latents
 from interp.figures.print_layout import WIDTHS, with_print_layout
 from interp.figures.saving import provenance, write_images
 from interp.figures.theme import visible_token
@@ -45,6 +46,10 @@ from interp.verdict.measures import largest_cosines
 FORMATS = ["pdf", "svg", "png", "html"]
 N_LATENTS = 3
 """Number of latents that are drawn one by one, unless `--latents` names them."""
+
+
+N_PROMPTS = 24
+"""Number of prompts of which the graph is made that explains most, unless `--prompt` names one."""
 
 
 @dataclass(frozen=True)
@@ -147,13 +152,14 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
 
 
 def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
-    """Yield the attribution graph of a prompt, by default of the start of a validation sequence; nothing for a model
-    that predicts no next tokens."""
+    """Yield the attribution graph of a prompt, by default of that of N_PROMPTS starts of validation sequences which the
+    drawn latents explain most; nothing for a model that predicts no next tokens."""
     model = run.model
     if getattr(model, "W_U", None) is None or getattr(model, "final_norm", None) is None:
         return
     dictionaries = {hook: run.at(hook).sae for hook in run.hooks}
-    graph = attribution_graph(model, prompt or wordy_prompt(run.val_tokens.tokens, run.features.vocab), dictionaries)
+    prompts = [prompt] if prompt else wordy_prompts(run.val_tokens.tokens, run.features.vocab)
+    graph = max((attribution_graph(model, each, dictionaries) for each in prompts), key=drawn_explanation)
     text = "".join(graph.tokens).strip()
     names = names_at_nodes(graph, {hook: of_hook for hook in run.hooks if (of_hook := names_of(run.at(hook)))})
     names = {
@@ -163,15 +169,22 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
 
 
+def drawn_explanation(graph: AttributionGraph) -> float:
+    """Return how many nats the drawn latents add in all to the log probability of the likeliest next token, times the
+    share of the influence on it that the drawn nodes hold, times its probability."""
+    nodes, kept = with_few_latents(graph)
+    added = float(kept.nodes["effect"][kept.nodes["type"] == "latent"].sum())
+    return added * nodes * float(graph.nodes["activation"].iat[graph.likeliest])
+
+
 def names_of(run: Run) -> list[LatentName]:
     """Return the name of each latent, if the run has them."""
     return names_in(run.names) if run.has("names") else []
 
 
 def without_ends(name: str) -> str:
-    """Return a name in short without the ends that stand for more senses ("+2") or further tokens ("…")."""
-    parts = [re.sub(r"(( |^)(\+\d+|…))+$", "", part) for part in name.split("; ")]
-    return "; ".join(filter(None, parts))
+    """Return a name in short without the ends that stand for more senses ("+2")."""
+    return "; ".join(filter(None, (re.sub(r"( |^)\+\d+$", "", part) for part in name.split("; "))))
 
 
 def coactivations_of(store: FeatureStore) -> pd.DataFrame:
@@ -276,13 +289,13 @@ def note_on_nulls(run: Run) -> str:
     return note
 
 
-def wordy_prompt(tokens: Int[Tensor, "sequence pos"], vocab: Sequence[str], n: int = 8) -> Int[Tensor, " pos"]:
-    """Return the first `n` tokens of the sequence that begins with the most whole words of English letters, and in
-    which the n-th and the next token are such words, so that the prompt ends where a word does."""
+def wordy_prompts(tokens: Int[Tensor, "sequence pos"], vocab: Sequence[str], n: int = 8) -> list[Int[Tensor, " pos"]]:
+    """Return the first `n` tokens of the N_PROMPTS sequences that begin with the most whole words of English letters,
+    those first in which the n-th and the next token are such words, so that the prompt ends where a word does."""
     starts = tokens[:, : n + 1]
     is_word = torch.tensor([re.fullmatch(" [A-Za-z]+", text) is not None for text in vocab])[starts]
     score = is_word.sum(1) + n * is_word[:, -2:].all(1)
-    return starts[int(score.argmax()), :n]
+    return list(starts[score.argsort(descending=True, stable=True)[:N_PROMPTS], :n])
 
 
 def cosines_of(run: Run) -> Iterator[Results]:
@@ -388,7 +401,9 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--width", type=millimetres, default="column", help=f"{', '.join(WIDTHS)}, or millimetres")
     parser.add_argument("--formats", nargs="+", default=FORMATS, choices=FORMATS, help=", ".join(FORMATS))
     parser.add_argument("--latents", nargs="+", type=int, default=[], help="latents to draw on their own")
-    parser.add_argument("--prompt", default="", help="whose graph is drawn (default: the start of a validation text)")
+    parser.add_argument(
+        "--prompt", default="", help="whose graph is drawn (default: of some validation texts, the one best explained)"
+    )
     options = parser.parse_args(arguments)
     check_run(parser, "RUN", options.run, ["features"])
     return options

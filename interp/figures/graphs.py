@@ -31,6 +31,8 @@ from interp.figures.theme import (
 if TYPE_CHECKING:
     from interp.effects.graph import AttributionGraph
 
+NODES, EDGES, MAX_LATENTS = 0.7, 0.8, 12
+"""The shares of the influence and of the edges that are drawn, and the largest number of latents."""
 _FEWEST_LETTERS = 70.0
 """The narrowest drawing with a column for each token. In narrower ones the tokens share the boxes of a layer."""
 _LEFT = 9.5
@@ -84,9 +86,9 @@ class _Strand:
 def graph(
     graph: AttributionGraph,
     *,
-    nodes: float = 0.7,
-    edges: float = 0.8,
-    max_latents: int = 12,
+    nodes: float = NODES,
+    edges: float = EDGES,
+    max_latents: int = MAX_LATENTS,
     names: Mapping[str, str] | None = None,
     width: str | float = "column",
 ) -> go.Figure:
@@ -100,7 +102,7 @@ def graph(
     stands below."""
     pixels = to_pixels(width)
     letters = (pixels - _MARGIN["r"]) / (LETTER_WIDTH * MIN_FONT) - _LEFT
-    nodes, kept = _with_few_latents(graph, nodes, edges, max_latents)
+    nodes, kept = with_few_latents(graph, nodes, edges, max_latents)
     is_narrow = letters < _FEWEST_LETTERS
     labels = [_name_of(kept, node, names or {}, with_token=is_narrow) for node in range(len(kept.nodes))]
     boxes = _boxes_of(kept, is_narrow)
@@ -133,10 +135,10 @@ def graph(
     columns = "" if is_narrow else "a column for each token, "
     note_on_tokens = " A latent or error without @ is at the last token." if is_narrow else ""
     caption = (
-        f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer. A number, and "
-        "the bar behind it, says how many nats a node adds in all to the log probability of that token, to first "
-        "order. The wider a line, the more of the influence on the token it carries. Drawn are the nodes with "
-        f"{nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents.{note_on_tokens}"
+        f"The attribution graph of a prompt for its likeliest next token: {columns}a row for each layer of a drawn "
+        "node. A number, and the bar behind it, says how many nats a node adds in all to the log probability of that "
+        "token, to first order. The wider a line, the more of the influence on the token it carries. Drawn are the "
+        f"nodes with {nodes:.0%} of the influence, among them {count:,} of {n_latents:,} latents.{note_on_tokens}"
     )
     drawn_height = round(height + below) + _MARGIN["t"] + _MARGIN["b"]
     with_style(fig, "What leads to the next token", height=drawn_height, caption=caption)
@@ -158,8 +160,8 @@ def graph(
     return with_meta(fig, laid_out_for=pixels)
 
 
-def _with_few_latents(
-    graph: AttributionGraph, nodes: float, edges: float, max_latents: int
+def with_few_latents(
+    graph: AttributionGraph, nodes: float = NODES, edges: float = EDGES, max_latents: int = MAX_LATENTS
 ) -> tuple[float, AttributionGraph]:
     """Return the largest share of nodes, up to `nodes`, with at most so many latents, and what it keeps. What attention
     compares is kept at any share: if no share has so few latents, return the one with the fewest."""

@@ -146,10 +146,6 @@ def _mark_ultra_low(
             fig.add_shape(x0=end, x1=end, y0=top, y1=top - 0.03, **line)
         position = {"x": (left + threshold) / 2, "y": top + 0.01, "yref": "y domain", "yanchor": "bottom"}
         fig.add_annotation(text=text, showarrow=False, font_size=11, **position)
-    for shift in () if spike is None else (-0.2, 0.2):  # the axis has a break between none and the logarithms
-        middle = (spike + left) / 2 + shift * BIN_WIDTH
-        cut = {"x0": middle - 0.15 * BIN_WIDTH, "x1": middle + 0.15 * BIN_WIDTH, "y0": -0.02, "y1": 0.02}
-        fig.add_shape(type="line", yref="y domain", **cut, line={"color": INK, "width": 1})
     title = "Firing density of the latents" if len(densities) == 1 else "Firing densities of several dictionaries"
     told = [
         "no latent is dead" if spike is None else "dead latents, which fire on none, are on the left",
@@ -158,10 +154,13 @@ def _mark_ultra_low(
     caption = f"A histogram of the share of tokens on which each latent fires: {', and '.join(told)}."
     with_style(fig, title, x=AXIS_TITLES["density"], y="number of latents", caption=caption)
     ticks = share_ticks(10 ** np.ceil(left), 1.0)
-    at, labels = np.log10(ticks["tickvals"]), ticks["ticktext"]
+    at, labels, first = np.log10(ticks["tickvals"]).tolist(), ticks["ticktext"], left
     if spike is not None:
-        at, labels = [spike, *at], ["none", *labels]
-    first = left if spike is None else spike
+        at, labels, first = [spike, *at], ["none", *labels], spike
+        for shift in (-0.2, 0.2):  # the axis has a break between none and the logarithms
+            middle = (spike + left) / 2 + shift * BIN_WIDTH
+            cut = {"x0": middle - 0.15 * BIN_WIDTH, "x1": middle + 0.15 * BIN_WIDTH, "y0": -0.02, "y1": 0.02}
+            fig.add_shape(type="line", yref="y domain", **cut, line={"color": INK, "width": 1})
     fig.update_xaxes(range=[first - BIN_WIDTH, 0], tickangle=0, tickvals=at, ticktext=labels)
     if len(densities) > 1:
         with_meta(fig, direct_labels=True, caption=_CAPTION_OF_SEVERAL)

@@ -167,8 +167,12 @@ def split_by_verdict(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 
 
 def shortened(text: str, max_letters: int) -> str:
-    """Return a text of at most `max_letters` letters, of which the last is … where some are left out."""
-    return text if len(text) <= max_letters else text[: max_letters - 1].rstrip() + "…"
+    """Return a text of at most `max_letters` letters, of which the last is … where some are left out. It ends with a
+    whole word, if the second half of it has room for the end of one."""
+    if len(text) <= max_letters:
+        return text
+    end = text.rfind(" ", max_letters // 2, max_letters)
+    return text[: max_letters - 1 if end < 0 else end].rstrip() + "…"
 
 
 def plain_name(name: object) -> str:

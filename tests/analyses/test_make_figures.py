@@ -96,10 +96,27 @@ def test_random_directions_are_as_unevenly_spread_as_those_of_the_decoder():
     )
 
 
-def test_the_prompt_of_the_graph_is_of_whole_words():
+def test_the_prompts_of_the_graph_are_of_whole_words_first():
     vocab = ["<|bos|>", " the", " old", " house", "x", "=", " st", "ands"]
     tokens = torch.tensor([[0, 4, 5, 4, 5], [0, 1, 2, 3, 4], [0, 1, 2, 3, 1], [1, 2, 3, 6, 7]])
-    assert make_figures.wordy_prompt(tokens, vocab, n=4).tolist() == [0, 1, 2, 3]
+    first, *others = make_figures.wordy_prompts(tokens, vocab, n=4)
+    assert first.tolist() == [0, 1, 2, 3] and len(others) == 3
+
+
+def test_the_graph_is_of_the_prompt_of_which_the_drawn_latents_explain_most(tiny_run, drawn, monkeypatch):
+    explained = []
+
+    def noted(graph, of=make_figures.drawn_explanation):
+        explained.append((of(graph), "".join(graph.tokens).strip()))
+        return explained[-1][0]
+
+    monkeypatch.setattr(make_figures, "drawn_explanation", noted)
+    [results] = make_figures.graph_of(tiny_run, "", "column")
+    assert len(explained) == make_figures.N_PROMPTS and results.note == f"The prompt is “{max(explained)[1]}”."
+
+
+def test_a_name_that_is_cut_says_so():
+    assert make_figures.without_ends("tokens at token 8 of a …; dna +2") == "tokens at token 8 of a …; dna"
 
 
 def test_coactivations_of_all_drawn_pairs_are_counted(tiny_run):

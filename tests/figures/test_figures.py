@@ -380,7 +380,9 @@ def test_every_point_of_a_crowd_is_named_once_in_print():
 def test_the_frequency_of_a_concept_stands_beside_what_detects_it():
     concepts = CONCEPTS.assign(n_label=[10, 200])
     alone, beside = figures.concept_dots(concepts), figures.concept_dots(concepts, n_tokens=1000)
-    assert len(beside.data) == len(alone.data) + 1
+    assert len(beside.data) == len(alone.data) + 2
+    [always] = beside.select_traces({"name": "always yes"})
+    assert list(always.x) == pytest.approx([2 * 0.01 / 1.01, 2 * 0.2 / 1.2])
     order = concepts["f1_feature"].argsort()[::-1]
     assert list(beside.data[-1].x) == (concepts["n_label"] / 1000).iloc[order].tolist()
     assert beside.layout.xaxis2.type == "log" and beside.layout.yaxis2.range == beside.layout.yaxis.range
@@ -429,7 +431,7 @@ def test_long_labels_and_titles_leave_room_for_the_plot():
         assert all(count_letters(label) <= most for label in drawn.layout.yaxis.ticktext)
         lines = drawn.layout.xaxis.title.text.split("<br>")
         assert len(lines) > 1 and max(map(len, lines)) < most and " ".join(lines) == figure.layout.xaxis.title.text
-    assert with_print_layout(figure).layout.yaxis.ticktext[0] == "#0 a rule in words that is lo…"
+    assert with_print_layout(figure).layout.yaxis.ticktext[0] == "#0 a rule in words that is…"
     assert figure.layout.yaxis.ticktext[0] == "#0 a rule in words that is long, &lt;b&gt;and then goes…"
 
 
@@ -647,7 +649,7 @@ def test_example_text_joins_the_bytes_of_a_letter_and_reads_arabic_from_the_righ
     figure = figures.example_text(pd.DataFrame(rows), vocab, latent=3)
     trace = figure.data[0]
     bare = [text.strip("\u2067\u2069") for text in trace.text]
-    assert bare == [".⟨d8… ء–غ⟩", "1234", "␣بل"], "the letters of a word are one text, in which they are joined"
+    assert bare == [".⟨d8… ء–غ⟩", "1234", "\u00a0بل"], "the letters of a word are one text, in which they are joined"
     assert list(trace.x) == sorted(trace.x)
     of_line = [shape for shape in figure.layout.shapes if shape.type == "rect" and shape.y0 < max(trace.y)]
     shades = sorted((shape.x0, shape.fillcolor) for shape in of_line)
@@ -671,7 +673,7 @@ def test_coactivation_heatmap_orders_by_coactivation_and_leaves_unknown_pairs_em
     assert len(figures.coactivation_heatmap(pairs, n=50).layout.yaxis.ticktext) == 5
     named = figures.coactivation_heatmap(pairs, n=3, names=pd.Series({1: "one and many others " * 4}))
     [long] = set(named.layout.yaxis.ticktext) - set(ticks)
-    assert long == "\u20681 one and many others one a…\u2069"
+    assert long == "\u20681 one and many others one…\u2069"
 
 
 def test_training_omits_a_constant_panel_unless_it_is_named(metrics):

@@ -15,7 +15,7 @@ import { activationsIn, loadExamples, sequenceOf, tokenOf, valueOf } from "../ex
 import { groupExamples } from "../examples/firings.js";
 import { model } from "../model.js";
 import { bestMatches } from "../selection/search.js";
-import { labelOrCaption, labelOrCaptionText, leadElement, titleOf } from "../text/captions.js";
+import { labelOrCaption, labelOrCaptionText, labelOrShort, leadElement, titleOf } from "../text/captions.js";
 import { ruleElement, tokensOfRule } from "../text/segments.js";
 import { tokenElement } from "../text/tokens.js";
 import { byJaccard, openFeature } from "./feature.js";
@@ -86,7 +86,7 @@ function choice(named, more = []) {
   };
   const other = ([[latent, number], measure]) => h("span", null,
     h("a", { href: `#compare/${named[0]}/${latent}`, title: labelOrCaptionText(latent) }, String(latent)),
-    h("small", null, ` ${measure} ${format.fixed(number)}`));
+    h("small", null, ` ${measure} ${format.fixed(number)} `), h("span.rule", null, labelOrShort(latent)));
   return h("form.choice", { onsubmit: go }, h("a", { href: "#features" }, "All features"), fields,
     h("button", { type: "submit" }, "Compare"),
     named.length === 2 && named.every(isLatent) ? h("a", { href: `#compare/${named[1]}/${named[0]}` }, "Swap") : null,
@@ -478,7 +478,8 @@ function contents(pairs, known) {
 }
 
 async function show(section, argument) {
-  const named = (argument ?? String(order[0])).split("/"); // the first of the table, where none is named
+  const [[first] = [order[0]]] = page.worth_showing[0] ?? []; // where none is named
+  const named = (argument ?? String(first)).split("/");
   wanted = argument;
   delete section.dataset.latent;
   if (named.length === 1 && isLatent(named[0])) {

@@ -37,34 +37,26 @@ function sentence() {
 
 const { percent } = format;
 
-/* A share, large; ends: of its 95 % interval. */
-const figure = (share, ends) =>
-  h("b.figure", { "data-tip": `95 % interval: ${ends.map(percent).join(" to ")}` }, percent(share));
-
-/* What a share is a share of. */
-const ofThose = ({ n, of, note }, among) => [` of ${format.count(of)} `,
-  tipped(among, `${format.count(n)} of the ${format.count(of)} features ${among}. ${note}`)];
-
-/** The bar of a share, with a mark at that of its null; pale: a larger share behind it.
- * @type {(share: number, mark: number | null, pale?: number | null) => HTMLElement} */
-const bar = (share, mark, pale = null) => h("span.scale", { "--share": pale ?? share, "aria-hidden": "true" },
-  h(pale === null ? "i" : "i.pale"), pale === null ? null : h("i.fair", { "--at": share }),
-  mark === null ? null : h("i.beside", { "--at": mark }));
-
 /** One claim: its heading, a share, large, with what it is a share of, and its bar, with a mark at the share of its
  * null. Below it, what the comparison with the null says.
  * @type {(heading: Child, share: QuestionShare, among: string, mark: number | null, ...below: Child[]) =>
  *   HTMLElement} */
-const claim = (heading, share, among, mark, ...below) => h("section.share", null,
-  h("h2", null, heading),
-  h("p", null, figure(share.n / share.of, share.interval), ofThose(share, among)),
-  bar(share.n / share.of, mark),
-  h("p", null, below));
+function claim(heading, { n, of, interval, note }, among, mark, ...below) {
+  const tested = `${format.count(n)} of the ${format.count(of)} features ${among}. ${note}`;
+  return h("section.share", null,
+    h("h2", null, heading),
+    h("p", null,
+      h("b.figure", { "data-tip": `95 % interval: ${interval.map(percent).join(" to ")}` }, percent(n / of)),
+      ` of ${format.count(of)} `, tipped(among, tested)),
+    h("span.scale", { "--share": n / of, "aria-hidden": "true" }, h("i"),
+      mark === null ? null : h("i.beside", { "--at": mark })),
+    h("p", null, below));
+}
 
 const apart = (is) => h("b", null, is ? "told apart" : "not told apart");
 
-/* The share that can be compared, with the same settings, learnt from as many tokens as the nulls and judged on as many
- * latents, beside that of the closest null; and behind it that of the dictionary. */
+/* The share of the dictionary, and below it that which can be compared: with the same settings, learnt from as many
+ * tokens as the nulls and judged on as many latents. */
 function oneMeaning(known) {
   const heading = term("one meaning", "One meaning");
   const alone = "No null was run, so there is nothing to compare this with.";
@@ -74,15 +66,10 @@ function oneMeaning(known) {
   const told = ({ title, means, judged }) =>
     `${title}: ${means}; of ${format.count(judged)} features, drawn at random.`;
   const points = `${matched.title} less closest null: ${more} points (95 % interval: ${least} to ${most}).`;
-  const [[fair, ...ends], [chance]] = [matched.one, nearest.one];
-  return h("section.share", null,
-    h("h2", null, heading),
-    h("p", null, figure(fair, ends), " ", tipped("at equal training", told(matched))),
-    bar(fair, chance, known.n / known.of),
-    h("p", null, h("b", null, percent(chance)), " in the ", tipped("closest null", `${told(nearest)} ${points}`), ": ",
-      apart(difference[1] > 0)),
-    h("p", null, h("i.pale"), h("b", null, percent(known.n / known.of)), ofThose(known, "in use"),
-      " with all its training"));
+  return claim(heading, known, "in use", null,
+    h("b", null, percent(matched.one[0])), " ", tipped("at equal training", told(matched)), ", ",
+    h("b", null, percent(nearest.one[0])), " in the ", tipped("closest null", `${told(nearest)} ${points}`), ": ",
+    apart(difference[1] > 0));
 }
 
 const learnt = (known) => claim(term("learnt", "Learnt by the model"), known, "tested", null,

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import re
 import threading
 from collections import defaultdict
 from contextlib import ExitStack
@@ -689,7 +690,7 @@ def test_a_page_draws_whole_paths_to_an_answer_and_says_what_they_carry(
             shares[number[target], number[source]] = whole[number[target], number[source]]
         begins = (node_type == "embedding") | (errors & (node_type == "error"))
         walks = np.linalg.inv(np.eye(len(shares)) - shares)[number[answers[answer]]]
-        assert chromium.text("#carried") == [f"{round(100 * walks[begins].sum())} %"]
+        assert chromium.text("#shares .drawn") == [f"{round(100 * walks[begins].sum())} % drawn"]
         sources, targets = (set(ends) for ends in zip(*lines, strict=True))
         assert targets - sources == {answers[answer]}, "each path leads to the answer"
         assert {node_type[number[node]] for node in sources - targets} <= {"embedding", *(["error"] if errors else [])}
@@ -705,7 +706,7 @@ def test_a_page_draws_whole_paths_to_an_answer_and_says_what_they_carry(
         n_drawn.append(len(drawn))
     assert n_drawn[0] > n_drawn[1] > n_drawn[2]
     change(chromium, cut=100, errors=True)
-    assert float(chromium.text("#carried")[0].split()[0]) < 100, "the page has not all of the graph"
+    assert float(chromium.text("#shares .drawn")[0].split()[0]) < 100, "the page has not all of the graph"
     assert not chromium.complaints
 
 
@@ -727,11 +728,15 @@ def test_a_page_tells_what_it_leaves_out_and_the_card_of_what_the_mouse_is_on(
         cells[layer, columns[int(position)]].append(influence.get(name, 0.0))
     drawn_layers = {name.split("_")[0] for name in drawn}
     told = [
-        f"+{len(cell)} · {round(100 * sum(cell))} %"
+        f"{len(cell)} more latent{'s' * (len(cell) > 1)}, with {round(100 * sum(cell))} %"
         for (layer, _), cell in cells.items()
         if sum(cell) >= 0.01 and layer in drawn_layers
     ]
-    assert sorted(chromium.text(".more")) == sorted(told) and told
+    titles = chromium.evaluate("[...document.querySelectorAll('.more')].map((each) => each.title.split(' of ')[0])")
+    assert sorted(titles) == sorted(told) and told
+    assert all(
+        title.startswith(text.split(" more")[0]) for text, title in zip(chromium.text(".more"), titles, strict=True)
+    )
     [said] = chromium.text("#through")
     strongest = effects[effects["target"] == graph.likeliest].nlargest(1, "measured")
     assert "raised most by" in said and f"+{float(strongest['measured'].iloc[0]):.2f}" in said
@@ -842,7 +847,7 @@ def test_what_an_answer_depends_on_most_is_drawn_whatever_its_influence(
         "[...document.querySelectorAll('.node')].flatMap((node) => node.dataset.ids.split('|'))"
     )
     assert "+100" in chromium.text(".node .value") and chromium.text("#card td:nth-child(2)")[0] == "+100"
-    bare = "Boxes without lines act through paths too weak to draw."
+    bare = "Boxes without lines act by weaker paths."
     assert bare not in chromium.text("#legend")[0]
     chromium.evaluate("modules['graph.js'].links.splice(0); modules['state.js'].change({})")
     assert bare in chromium.text("#legend")[0]
@@ -937,7 +942,9 @@ def test_a_long_name_goes_over_lines_of_its_box_and_is_cut_after_the_third(graph
         const inside = name.getBoundingClientRect().bottom <= node.getBoundingClientRect().bottom + 1;
         return [name.textContent, Math.round(name.getBoundingClientRect().height / 15), inside];
     })""")
-    assert all(text.startswith(("a long name", short)) for text, *_ in shown)
+    bare = [re.sub(r"^#\d+ ", "", text) for text, *_ in shown]
+    assert all(text.startswith(("a long name", short)) for text in bare)
+    assert short in [text for text, (whole, *_) in zip(bare, shown, strict=True) if whole != text], "boxes of one name"
     assert all(text.endswith("…") and 1 < lines < 4 for text, lines, _ in shown if text.startswith("a long"))
     assert all(inside for *_, inside in shown)
 

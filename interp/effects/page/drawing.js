@@ -15,6 +15,7 @@ const LEAST_FRAME = 440; // the height from which on the graph scrolls inside it
 const LEAST_BOX = 28; // the height of a box of one line
 const ASIDE = 10; // what a token without a box takes of the space beside its column
 const LEAST_TOLD = 0.01; // of the influence, through latents that are not drawn
+const TOLD_WHOLE = 120; // the width of a column in which that is said in words
 const NARROW = 560; // a frame in which columns for the tokens have no room
 
 /** @import { Box, Strand } from "./shown.js" */
@@ -91,16 +92,19 @@ function otherTokens(rows, columns) {
 
 /* How many latents of each layer and token are not drawn, and how much of the influence passes through them. */
 function otherLatents(rows, columns, undrawn) {
-  return rows.flatMap(({ name, bottom }) => columns.map(({ left, tokens }) => {
+  return rows.flatMap(({ name, bottom }) => columns.map(({ left, width, tokens }) => {
     const inCell = undrawn.filter(({ node }) => rowOf(node) === name && tokens.includes(node.ctx_idx));
     const share = sumOf(inCell, ({ influence }) => influence);
     if (share < LEAST_TOLD) return "";
     const [{ node }] = inCell.toSorted((a, b) => b.influence - a.influence);
     const hasBox = boxes.some(({ row, column }) => row === name && tokens.includes(column));
-    const title = `${inCell.length} more latents, with ${percent(share)} of the influence on ${answerWord()}; `
+    const latents = inCell.length > 1 ? "more latents" : "more latent";
+    const room = width + ASIDE > TOLD_WHOLE;
+    const text = room ? `${inCell.length} ${latents}, ${percent(share)}` : `${inCell.length} more`;
+    const title = `${inCell.length} ${latents}, with ${percent(share)} of the influence on ${answerWord()}; `
       + `a click shows the strongest: ${nameOf(node)}`;
     return put(element("button", { class: "more", title, onclick: () => pin(node.node_id) },
-      `+${inCell.length} · ${percent(share)}`), { left, top: hasBox ? bottom + 1 : bottom - LEAST_BOX });
+      text), { left, top: hasBox ? bottom + 1 : bottom - LEAST_BOX });
   }));
 }
 
@@ -199,36 +203,31 @@ function light(id) {
 function showLegend() {
   const marks = boxes.flatMap((box) => box.marks);
   const knowsTokens = marks.every(({ kind, effect }) => kind !== "embedding" || effect !== undefined);
-  const added = `the log probability of ${answerWord()} in all, in nats: by ablation, or ≈ to first order`
+  const added = `the log probability of ${answerWord()}, in nats: by ablation, or ≈ to first order`
     + (knowsTokens ? "." : `; that of tokens is known for “${wordOf(logits[0])}” alone.`);
   const hasEffects = marks.some(({ effect }) => effect !== undefined);
   const hasLines = (box) => box.row === Infinity || strands.some(({ from, to }) => from === box || to === box);
-  const weak = boxes.every(hasLines) ? "" : " Boxes without lines act through paths too weak to draw.";
-  const more = the("frame").querySelector(".more");
-  const left = more ? ` ${more.textContent}: so many latents are not drawn there, with so much of the influence.` : "";
-  the("legend").replaceChildren(`${hasEffects ? added : answerWord()}${weak}${left}`);
+  const weak = boxes.every(hasLines) ? "" : " Boxes without lines act by weaker paths.";
+  the("legend").replaceChildren(`${hasEffects ? added : answerWord()}${weak}`);
 }
 
-/* What is drawn, and what holds the rest of the influence. */
+/* How much of the influence is drawn, and what holds the rest of it. */
 function showShares({ carried, n }) {
   const { tokens, errors, rest } = data.origins[state.answer];
   const all = pathsToAnswer();
   const most = carriedBy(all, edgesOf(all));
   const parts = [
-    ["drawn", "drawn", carried.tokens + carried.errors],
-    ["weaker", "weaker paths", tokens - carried.tokens],
-    ["faults", "errors of the dictionaries", errors - carried.errors],
-    ["rest", "latents that were not traced", rest],
-  ].filter(([, , share]) => share >= 0.005);
-  the("shares").replaceChildren(...parts.map(([name, title, share]) => {
-    const bar = element("i", { class: name, title: `${title}: ${percent(share)}` });
+    ["drawn", "drawn", `at most ${percent(most)} can be drawn`, carried.tokens + carried.errors],
+    ["weaker", "weaker paths", "paths too weak to draw", tokens - carried.tokens],
+    ["faults", "errors", "errors of the dictionaries", errors - carried.errors],
+    ["rest", "not traced", "latents that were not traced", rest],
+  ].filter(([name, , , share]) => name === "drawn" || share >= 0.005);
+  the("shares").replaceChildren(...parts.map(([name, word, title, share]) => {
+    const text = `${percent(share)} ${word}`;
+    const bar = element("span", { class: name, title: `${text}: ${title}` }, text);
     bar.style.flexGrow = String(share);
     return bar;
   }));
-  the("carried").replaceChildren(percent(carried.tokens + carried.errors));
   the("answer").replaceChildren(answerWord());
   the("count").replaceChildren(`${n} of ${data.n_nodes.toLocaleString("en")} nodes`);
-  const spread = `at most ${percent(most)} can be drawn`;
-  the("others").replaceChildren("Not drawn:", ...parts.slice(1).map(([name, title, share]) => element("span", {},
-    element("i", { class: name }), `${percent(share)} ${title}`, name === "weaker" ? ` (${spread})` : "")));
 }

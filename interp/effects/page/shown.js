@@ -4,7 +4,7 @@ import { effectOf } from "./effects.js";
 import { byId, keyOf, kindOf, links, metadata, nodes, pairs, rowOf } from "./graph.js";
 import { carriedBy, endsOf, shareOf, strongest } from "./paths.js";
 import { pathsToAnswer, state } from "./state.js";
-import { nameOf, shortOf, sumOf, visible, wordOf } from "./words.js";
+import { nameOf, numberOf, shortOf, sumOf, visible, wordOf } from "./words.js";
 
 /** Return the strongest paths, with what is pinned. isNarrow: whether all tokens share the boxes of a layer. carried:
  * the share of the influence on the answer that is drawn. undrawn: the other latents, each with the influence that
@@ -20,6 +20,7 @@ export function shown(isNarrow) {
   for (const node of [source, target, pinned].map((id) => byId.get(id)))
     if (node && kindOf(node) !== "logit") kept.add(node.node_id);
   const boxes = boxesOf(nodes.filter(({ node_id: id }) => kept.has(id)), all, isNarrow);
+  tellApart(boxes.flatMap(({ marks }) => marks).filter(({ kind, ids }) => kind === "latent" && ids.length === 1));
   const touches = (link) => [keyOf(link), link.source, link.target].includes(pinned);
   const drawn = links.filter((link) => chosen.has(link)
     || (touches(link) && kept.has(link.source) && kept.has(link.target)));
@@ -42,6 +43,12 @@ function boxesOf(drawn, { influence }, isNarrow) {
       Number(a.kind === "error") - Number(b.kind === "error") || size(b) - size(a));
     return { key, row: rowOf(inBox[0]), column: columnOf(inBox[0]), marks, left: 0, top: 0, width: 0, height: 0 };
   });
+}
+
+/* Number the latents of one title, at several layers or tokens. */
+function tellApart(marks) {
+  for (const alike of Map.groupBy(marks, ({ title }) => title).values()) if (alike.length > 1)
+    for (const mark of alike) mark.title = `#${numberOf(byId.get(mark.ids[0])).trim()} ${mark.title}`;
 }
 
 /* What stands for a node. Latents of one title at a token share a line, and those of a group if it is drawn as one. */

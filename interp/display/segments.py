@@ -331,6 +331,18 @@ def name_of_token(text: str) -> str | None:
     return count_white_space([text]) if _WHITE_SPACE.fullmatch(text) else None
 
 
+def name_of_letter(text: str) -> str | None:
+    """Name a token of one Hebrew or Arabic letter, or Arabic mark, which are hard to tell on their own: "Hebrew qof",
+    "shadda"; None for any other token."""
+    letter = text.strip()
+    name = unicodedata.name(letter, "") if len(letter) == 1 else ""
+    if is_letter := re.fullmatch("(HEBREW|ARABIC) LETTER (.+)", name):
+        return f"{is_letter[1].capitalize()} {is_letter[2].lower()}"
+    return (
+        name.removeprefix("ARABIC ").lower() if name.startswith("ARABIC ") and unicodedata.combining(letter) else None
+    )
+
+
 _WHITE_SPACE = re.compile(r"\n* *")
 
 

@@ -4,7 +4,8 @@
 
     rule         the latent's own rule (0), or what else names it
     label        the label that names it
-    apart        what tells its strongest firings from the others
+    apart        in which longer words one token stands, or what tells its strongest firings from the others
+    muted        what is said where there is no clear rule
     senses       [what names it, share of the activation, F1] of each sense that is told
     more_senses  the same of the others
 
@@ -21,13 +22,16 @@ from interp.display.segments import (
     Segments,
     Token,
     TokenList,
+    name_of_letter,
     to_json,
     to_text,
     tokens_of,
 )
 from interp.report.naming import N_LISTED, LatentFacts, Name, name_of
 from interp.report.short_names import short_name
-from interp.text.short_rules import Clause, segments_of
+from interp.text.short_rules import Clause, merge_words, segments_of
+
+NO_CLEAR_RULE = "no clear rule; "
 
 
 class Caption(NamedTuple):
@@ -53,28 +57,31 @@ class Caption(NamedTuple):
     """Each sense in few letters, with the tokens that it lists; a latent without senses has one."""
 
 
-def caption_of(latent: LatentFacts) -> Caption:
-    """Return the caption of a latent."""
-    name = name_of(latent)
+def caption_of(latent: LatentFacts, *, is_taken: bool = False) -> Caption:
+    """Return the caption of a latent. is_taken: `naming.name_of`."""
+    name = name_of(latent, is_taken=is_taken)
     senses = [] if name.kind == "label" else [(name_of(sense), sense.share) for sense in latent.senses]
     clauses = _beside_label(latent.rule, to_text(name.segments)) if name.kind == "label" else latent.rule
     measured = latent.measured or (None if clauses == latent.rule else latent.rule)
     names = [sense for sense, _ in senses] or [name]
     known = [one.f1 for one in names[:2] if one.f1 is not None]
-    short = short_name([one.segments for one in names])
+    short = short_name([[*one.segments, *_beyond(one)] for one in names])
     more = f" and {len(names) - N_LISTED} more" if len(names) > N_LISTED else ""
     return Caption(
         rule=to_json(segments_of(clauses)),
         head=clauses[0].head if clauses else "",
         brief=to_json(_senses(senses)) if senses else _brief(name),
-        text="; ".join(to_text([*one.segments, *_apart(one)]) for one in names[:N_LISTED]) + more,
+        text="; ".join(_text(one) for one in names[:N_LISTED]) + more,
         short=to_json(short),
         short_text=to_text([*short[0].content[1], *short[1:]] if isinstance(short[0], Part) else short),
         measured=to_json(segments_of(measured)) if measured else None,
         f1=min(known) if len(known) == len(names[:2]) else None,
         named_by="senses" if senses else name.kind,
         senses=[
-            (to_text(short_name([one.segments])), [] if one.kind == "label" else list(first_listed(one.segments)))
+            (
+                to_text(short_name([[*one.segments, *_beyond(one)]])),
+                [] if one.kind == "label" else list(first_listed(one.segments)),
+            )
             for one in names
         ],
     )
@@ -91,14 +98,30 @@ def first_listed(name: Segments) -> Iterator[str]:
 
 def _brief(name: Name) -> list | None:
     if name.kind == "rule":
-        return to_json([Part("rule", 0), *_apart(name)]) if name.after else None
+        return to_json([Part("rule", 0), *_apart(name)]) if name.after or name.beyond else None
     if name.kind == "label":
         return to_json([Part("label", to_text(name.segments)), *_apart(name)])
+    if name.is_unclear:
+        return to_json([Part("muted", [NO_CLEAR_RULE, Part("rule", name.segments)]), *_apart(name)])
     return to_json([Part("rule", name.segments), *_apart(name)])
 
 
+def _text(name: Name) -> str:
+    """Return a name as text. A letter that is all of it stands with what it is called, as many look alike."""
+    words = [NO_CLEAR_RULE if name.is_unclear else "", *name.segments]
+    match name.segments:
+        case [Token() as token] if letter := name_of_letter(token.text):
+            words.append(f" ({letter})")
+    return to_text([*words, *_apart(name)])
+
+
+def _beyond(name: Name) -> Segments:
+    return merge_words([", ", *name.beyond]) if name.beyond else []
+
+
 def _apart(name: Name) -> Segments:
-    return [Part("apart", [", most strongly ", *name.after])] if name.after else []
+    parts = [_beyond(name), [", most strongly ", *name.after] if name.after else []]
+    return [Part("apart", part) for part in parts if part]
 
 
 def _senses(senses: Sequence[tuple[Name, float | None]]) -> Segments:

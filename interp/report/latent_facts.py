@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from interp.display.segments import Segments
+from interp.display.segments import Segments, Token
 from interp.display.verdict_names import ONE_MEANING_VERDICTS
 from interp.features.feature_store import FeatureStore
 from interp.report.columns import Commonest, values_of
@@ -21,6 +21,7 @@ from interp.report.naming import (
     MOST,
     N_LISTED,
     N_STRONGEST,
+    N_UNLIKE,
     Described,
     Description,
     LatentFacts,
@@ -30,7 +31,7 @@ from interp.report.naming import (
 from interp.report.rule_reader import RuleReader
 from interp.report.strongest_firings import shared_by_strongest
 from interp.report.verdict_evidence import described_by, is_described_by_rule, most_shared, tokens_at, without_itself
-from interp.report.whole_words import whole_words
+from interp.report.whole_words import beyond_token, longer_words, whole_words
 from interp.statistics.cutoffs import MIN_F1
 from interp.text.predicate_kinds import TOPIC
 from interp.text.short_rules import Clause, merge_words, segments_of
@@ -72,9 +73,10 @@ def latent_facts(
     rows = {latent: list(firings)[:N_STRONGEST] for latent, firings in strongest.items()}
     texts = {latent: tokens_at(features, own) for latent, own in rows.items()} if features.has_text else {}
     n_active = table["n_active"].tolist()
+    longer = longer_words(features, n_active) if features.has_text else {}
     ways: list[Mapping[int, Sequence[Description]]] = [
         _by_label(table, rows, masks, label_names),
-        whole_words(features, n_active, texts) if features.has_text else {},
+        {latent: whole_words(own, texts.get(latent, [])) for latent, own in longer.items()},
         _by_tokens(features, n_active, commonest, texts, read) if features.has_text else {},
         _by_rule(ranking, shown),
     ]
@@ -83,24 +85,31 @@ def latent_facts(
     shared = most_shared(ranking[has_one_meaning & (ranking["shared_share"] >= MOST)])
     shared = {latent: atom for latent, atom in shared.items() if atom.subject != TOPIC}
 
-    def on_strongest(latent: int, own: Sequence[str]) -> Segments:
-        commonest = [text for text, _ in Counter(own).most_common(N_LISTED)]
+    def on_strongest(latent: int, own: Sequence[str], most: int = N_LISTED) -> Segments:
+        commonest = [text for text, _ in Counter(own).most_common(most)]
         where = in_common.get(latent) or ([f"in {kinds[latent].name}"] if latent in kinds else [])
         return [*read.tokens(latent, commonest), *([" ", *where] if where else [])] if own else []
+
+    def beyond(latent: int, named: Segments) -> Segments:
+        """Return in which longer words or numbers the firings are where one token names a latent."""
+        match named:
+            case [Token() as token] if latent in longer and token.text.strip() == commonest.tokens[latent][0].strip():
+                return beyond_token(longer[latent], token.text)
+        return []
 
     def otherwise(latent: int) -> Segments:
         if latent in shared:
             told = segments_of(read(latent, without_itself(shared[latent], texts.get(latent, []))))
             return merge_words(["mostly ", *told])
         if texts.get(latent):
-            return ["most strongly ", *on_strongest(latent, texts[latent])]
+            return ["most strongly ", *on_strongest(latent, texts[latent], N_UNLIKE)]
         return ["No label describes where it fires." if n_active[latent] else "It never fired."]
 
     def of_sense(latent: int, sense: Mapping[str, Any]) -> Described:
         words = segments_of(read.of_sense(latent, sense, described_by(sense)))
         has_rule = is_described_by_rule(sense) and sense["f1"] is not None
         own = tokens_at(features, sense["strongest"][:N_STRONGEST]) if features.has_text else []
-        told: Segments = ["most strongly ", *on_strongest(latent, own)] if own else ["no rule"]
+        told: Segments = ["most strongly ", *on_strongest(latent, own, N_UNLIKE)] if own else ["no rule"]
         return Described(
             descriptions=[Description("rule", words, sense["f1"])] if has_rule else [],
             otherwise=words or told,
@@ -113,8 +122,11 @@ def latent_facts(
 
     return [
         LatentFacts(
-            descriptions=[one for way in ways for one in way.get(latent, ())],
+            descriptions=[
+                one._replace(beyond=beyond(latent, one.segments)) for way in ways for one in way.get(latent, ())
+            ],
             otherwise=otherwise(latent),
+            is_unclear=latent not in shared and latent not in in_common and len({*texts.get(latent, ())}) > 1,
             strongest=on_strongest(latent, texts.get(latent, [])),
             in_common=in_common.get(latent, []),
             senses=of_several(latent),

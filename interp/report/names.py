@@ -20,6 +20,7 @@ The page, `interp graph` and the figures read this table. Parquet: `run.path_to(
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -45,7 +46,12 @@ _N_TOKENS = 3
 
 def name_latents(words: LatentWords) -> pd.DataFrame:
     """Return the table of names. `attrs["features"]` identifies the features (`scan_identity`)."""
-    captions = [caption_of(latent) for latent in words.facts]
+    alone = [caption_of(latent) for latent in words.facts]
+    n_called = Counter(one.text for one in alone)
+    captions = [
+        caption_of(latent, is_taken=True) if n_called[one.text] > 1 else one
+        for latent, one in zip(words.facts, alone, strict=True)
+    ]
     columns = {
         "latent": range(len(captions)),
         "title": [one.text for one in captions],

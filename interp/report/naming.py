@@ -8,9 +8,10 @@ Out: its `Name`. Of the descriptions whose F1 is within MARGIN of the best one's
 it; of several of a kind, the shortest. Where the best one has less than LEAST_F1, none describes the firings, and the
 name says what most of them share, or else what the strongest are on.
 
-After a name stands only what tells the strongest firings from the others: the tokens that they are on, if a description
-does not hold at MOST of them; or, where one token is all that is said, or no description holds, what they have in
-common: several latents fire on that token, each elsewhere.
+After a name of one token stands in which longer words or numbers its firings are. Then stands only what tells the
+strongest firings from the others: the tokens that they are on, if a description does not hold at MOST of them; or,
+where one token is all that is said, or none, or no description holds, or another latent has the same name, what they
+have in common: several latents fire on that token, each elsewhere.
 
 A latent of several senses is named by these, each in the same way, unless most of its activation is of none.
 """
@@ -30,6 +31,8 @@ MOST = 0.5
 """Least share that is most of something: of the strongest firings, or of the firings or the activation of a latent."""
 N_LISTED = 4
 """Largest number of tokens, of whole words or of senses that a name lists."""
+N_UNLIKE = 3
+"""The same of tokens that have nothing in common but that the strongest firings are on them."""
 N_STRONGEST = 16
 """Number of the strongest firings of a latent that are looked at."""
 
@@ -49,6 +52,8 @@ class Description(NamedTuple):
     """None where it is not known, as of the words of a person, which are taken to hold."""
     at_strongest: float = 1
     """The share of its strongest firings at which it holds."""
+    beyond: Segments = []
+    """Of one token: in which longer words or numbers its firings are (`whole_words.longer_words`)."""
 
     @property
     def rank(self) -> float:
@@ -63,6 +68,8 @@ class Described:
     descriptions: Sequence[Description] = ()
     otherwise: Segments = field(default_factory=list)
     """What is said where none of them holds: what most firings share, or what the strongest are on."""
+    is_unclear: bool = False
+    """Whether this is what the strongest are on."""
     strongest: Segments = field(default_factory=list)
     """What its strongest firings are on."""
     in_common: Segments = field(default_factory=list)
@@ -90,28 +97,50 @@ class Name(NamedTuple):
     f1: float | None = None
     after: Segments = []
     """What tells its strongest firings from the others."""
+    beyond: Segments = []
+    """Where it is one token: in which longer words or numbers that stands."""
+    is_unclear: bool = False
+    """Whether no description holds and the strongest firings are on unlike tokens."""
 
 
-def name_of(one: Described) -> Name:
-    """Return the name of a latent or of a sense."""
+def name_of(one: Described, *, is_taken: bool = False) -> Name:
+    """Return the name of a latent or of a sense.
+    is_taken: another latent has that name, so that what tells its strongest firings is said of any description."""
     best = max((description.rank for description in one.descriptions), default=0)
     if best < LEAST_F1:
-        return Name(None, one.otherwise, None, _not_told(one.in_common, one.otherwise))
+        after = _not_told(one.in_common, one.otherwise)
+        if is_taken and not after and not one.is_unclear:
+            after = _not_told(one.strongest, one.otherwise)
+        return Name(None, one.otherwise, None, after, is_unclear=one.is_unclear)
     good = (description for description in one.descriptions if description.rank >= best - MARGIN)
     named = min(good, key=lambda each: (KINDS.index(each.kind), len(to_text(each.segments))))
-    after = one.strongest if named.at_strongest < MOST else one.in_common if _names_one_token(named) else []
-    return Name(named.kind, named.segments, named.f1, _not_told(after, named.segments))
+    n_tokens = len(list(tokens_of(named.segments)))
+    says_little = is_taken or (named.kind == "rule" and not n_tokens and to_text(named.segments).startswith("tokens "))
+    beyond = [] if _is_of_words(one.in_common) and not _is_of_most(named.beyond) else named.beyond
+    told = [*named.segments, *beyond]
+    after = []
+    if named.at_strongest >= MOST and (says_little or n_tokens == 1):
+        after = [] if beyond and _is_of_words(one.in_common) else _not_told(one.in_common, told)
+    if named.at_strongest < MOST or (says_little and not after):
+        after = _not_told(one.strongest, told)
+    return Name(named.kind, named.segments, named.f1, after, beyond)
 
 
-def _names_one_token(description: Description) -> bool:
-    return len(list(tokens_of(description.segments))) == 1
+def _is_of_words(segments: Segments) -> bool:
+    return segments[:1] == ["in "]
+
+
+def _is_of_most(beyond: Segments) -> bool:
+    return to_text(beyond[:1]).startswith("mostly")
 
 
 def _not_told(after: Segments, name: Segments) -> Segments:
     """Return what stands after a name; nothing if that is told by it."""
+    if len(after) > 2 and to_text(after[-1:]) in f"in {to_text(name)}":
+        after = after[:-2]  # the kind of text, after a space
     tokens = {token.text for token in tokens_of(after)}
     named = {token.text for token in tokens_of(name)}
-    return [] if (tokens and tokens <= named) or to_text(after) in to_text(name) else after
+    return [] if (tokens and tokens <= named) or to_text(after) in f"in {to_text(name)}" else after
 
 
 def share_among(texts: Sequence[str], listed: Sequence[str]) -> float:

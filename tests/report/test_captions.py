@@ -8,7 +8,7 @@ import pytest
 import scipy.sparse
 import torch
 
-from interp.display.segments import Family, Token, TokenList, to_text, tokens_of
+from interp.display.segments import Family, Token, TokenList, name_of_letter, to_text, tokens_of
 from interp.features.feature_store import FeatureStore
 from interp.report.byte_words import ByteReader, SeenCharacters
 from interp.report.captions import caption_of
@@ -78,6 +78,46 @@ def test_of_one_token_it_is_told_what_its_strongest_firings_have_in_common():
     assert named(ONE, in_common=["in hex"]) == '"a", most strongly in hex'
     assert named(LABEL, in_common=["in hex"]) == "python"
     assert named(Description("rule", [Token("a"), " in hex"], 0.9), in_common=["in hex"]) == '"a" in hex'
+
+
+def test_a_token_stands_with_the_longer_words_that_it_is_in_unless_its_strongest_firings_tell_some():
+    mostly, also = ["mostly in ", Token("cab")], ["also in longer words"]
+    in_words = ["in ", Token("bar")]
+    assert caption_of(facts(ONE._replace(beyond=mostly))).text == '"a", mostly in "cab"'
+    both = caption_of(facts(ONE._replace(beyond=mostly), in_common=["in hex"]))
+    assert both.text == '"a", mostly in "cab", most strongly in hex'
+    assert [*map(list, both.brief)] == [["rule"], ["apart"], ["apart"]]
+    assert both.short == [["a"], ", mostly in ", ["cab"]]
+    assert caption_of(facts(ONE._replace(beyond=mostly), in_common=in_words)).text == '"a", mostly in "cab"'
+    assert caption_of(facts(ONE._replace(beyond=also), in_common=in_words)).text == '"a", most strongly in "bar"'
+
+
+def test_a_name_that_another_latent_has_stands_with_what_tells_its_strongest_firings():
+    taken = name_of(Described(descriptions=[LABEL], strongest=[Token("c")]), is_taken=True)
+    assert taken.after == [Token("c")] and name_of(Described(descriptions=[LABEL], strongest=[Token("c")])).after == []
+    told = name_of(Described(descriptions=[LABEL], strongest=[Token("c")], in_common=["in hex"]), is_taken=True)
+    assert told.after == ["in hex"]
+
+
+def test_a_rule_that_names_no_token_stands_with_those_of_its_strongest_firings():
+    vague = Description("rule", ["tokens inside a word in dna"], 0.9)
+    assert named(vague, strongest=[Token("c"), " ", "in dna"]) == 'tokens inside a word in dna, most strongly "c"'
+    numbers = Description("rule", ["numbers in dna"], 0.9)
+    assert named(numbers, strongest=[Token("c")]) == "numbers in dna", "it says what they are"
+
+
+def test_unlike_tokens_that_no_description_covers_are_said_to_have_no_clear_rule():
+    unlike = {"otherwise": ["most strongly ", Token("z"), " or ", Token("y")], "is_unclear": True}
+    one = caption_of(LatentFacts(**unlike))
+    assert one.text == 'no clear rule; most strongly "z" or "y"' and one.short[0] == "most strongly "
+    assert one.brief == [{"muted": ["no clear rule; ", {"rule": ["most strongly ", ["z"], " or ", ["y"]]}]}]
+    assert named(ONE, **unlike) == '"a"'
+
+
+def test_a_letter_that_is_all_of_a_name_is_called_by_its_name():
+    letter = caption_of(facts(Description("tokens", [Token(" ק")], 0.9)))
+    assert letter.text == '" ק" (Hebrew qof)' and letter.short == [[" ק"]]
+    assert name_of_letter("\u0651") == "shadda" and name_of_letter("q") is name_of_letter("קק") is None
 
 
 def test_lists_grow_by_what_raises_the_f1_most():

@@ -67,6 +67,13 @@ def test_names_are_kept_as_text(named):
     ]
 
 
+def test_of_latents_with_one_title_each_is_told_apart(named):
+    speech = Description("label", ["speech"], 0.9)
+    facts = [LatentFacts(descriptions=[speech], strongest=[Token(word)]) for word in "ab"]
+    assert [name.title for name in named(*facts)] == ['speech, most strongly "a"', 'speech, most strongly "b"']
+    assert [name.title for name in named(facts[0])] == ["speech"]
+
+
 NUMBERS = TokenGroup("numbers", tuple(map(Token, "123")), 2)
 LIST: Segments = [TokenList((NUMBERS, TokenGroup("", (Token("a"),), 1))), " after ", Token("\n")]
 TWO = Described(descriptions=[Description("rule", [Token("a"), " or ", Token("b"), " in code"], 0.9)])

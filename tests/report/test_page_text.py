@@ -3,6 +3,7 @@
 import json
 import re
 
+from interp.display.segments import name_of_letter
 from interp.report.byte_words import readings
 from tests.report.planted_page import (
     N_SEQ,
@@ -75,6 +76,12 @@ def test_letters_that_look_latin_name_their_script_and_stray_bytes_their_charact
     rule = json.dumps([["в"], ", ", ["β"], " or ", ["ا"]])
     assert browser.evaluate(script % f"report.ruleElement({rule})") == ["Cyrillic", "Arabic alef"]
     assert browser.evaluate("report.tokenElement(' в').dataset.script") == "Cyrillic"
+    letters = [
+        chr(code)
+        for code in (*range(0x5D0, 0x5EB), *range(0x621, 0x63B), *range(0x641, 0x653))
+        if name_of_letter(chr(code))
+    ]
+    assert browser.evaluate(f"{json.dumps(letters)}.map(report.scriptOf)") == [name_of_letter(one) for one in letters]
     signs = "[' ', ' a'].map((token) => report.tokenElement(token).querySelectorAll('.run.space').length)"
     assert browser.evaluate(signs) == [1, 0], "a space alone has a sign of its own"
     assert browser.evaluate("report.tokenElement('\\u0651').dataset.script") == "shadda"

@@ -8,9 +8,9 @@ import torch
 from interp.display.segments import to_text
 from interp.features.feature_store import FeatureStore
 from interp.report.naming import Description
-from interp.report.whole_words import whole_words
+from interp.report.whole_words import LongerWords, Piece, beyond_token, longer_words, whole_words
 
-VOCAB = [" B", "er", "lin", " own", " and", " er", "T", "H", "Vl", "⟨d7⟩", "."]
+VOCAB = [" B", "er", "lin", " own", " and", " er", "T", "H", "Vl", "⟨d7⟩", ".", " 1", "5"]
 BERLIN, OWNER = [0, 1, 2], [3, 1]
 
 
@@ -27,7 +27,8 @@ def store(tmp_path):
 
 
 def words_of(features: FeatureStore, strongest: list[str]) -> list[Description]:
-    return whole_words(features, features.table()["n_active"].tolist(), {0: strongest}).get(0, [])
+    longer = longer_words(features, features.table()["n_active"].tolist())
+    return whole_words(longer[0], strongest) if longer else []
 
 
 def told(features: FeatureStore) -> list[tuple[str, float]]:
@@ -55,6 +56,13 @@ def test_a_word_in_which_few_pieces_fire_lowers_the_f1_and_is_not_named(store):
     assert told(store(text, [1, 5, 9, 13, 16])) == [('"er" in "Berlin"', pytest.approx(2 * 3 / (5 + 3)))]
 
 
+def test_the_commonest_word_comes_first(store):
+    """Though it is not the one that raises the F1 most: half of the places in it are no firings."""
+    text = [*BERLIN, 4] * 8 + [*OWNER, 4] * 3
+    _, (words, _) = told(store(text, [1, 5, 9, 13, 33, 36, 39]))
+    assert words == '"er" in "Berlin" or "owner"'
+
+
 def test_words_are_joined_from_their_spaces_on(store):
     *_, (words, f1) = told(store([*BERLIN, 4] * 3 + [*OWNER, 4] * 2, [0, 4, 8, 12, 15]))
     assert (words, f1) == ('" B" or " own" in "Berlin" or "owner"', 1.0)
@@ -72,3 +80,33 @@ def test_words_are_joined_from_their_spaces_on(store):
 )
 def test_no_word_is_named_where_the_firings_are_not_in_pieces_of_words(store, text, places):
     assert told(store(text, places)) == []
+
+
+def beyond(token: str, share: float, **words: float) -> str:
+    """Return what is said of the firings on a token, a share of which is in longer words, by the share in each."""
+    pieces = {Piece(token, word): (own, own) for word, own in words.items()}
+    return to_text(beyond_token(LongerWords(pieces, share), token))
+
+
+def test_few_words_that_make_up_most_firings_on_a_token_are_told_the_commonest_first():
+    assert beyond(" pl", 1, play=0.2, plain=0.35) == 'mostly in "plain" or "play"'
+    assert beyond(" pl", 1, plain=0.55, play=0.2) == 'mostly in "plain"', "no more than make up most"
+    assert beyond(" pl", 1, a=0.12, b=0.12, c=0.12, d=0.12) == 'as in "a"', "an example of many"
+    assert beyond(" pl", 1, a=0.05, b=0.05) == "", "no example stands for many"
+
+
+def test_a_word_that_often_goes_on_in_a_longer_one_is_said_to():
+    assert beyond(" thou", 0.2, thousand=0.15) == 'also in "thousand"'
+    assert beyond(" thou", 0.2, thousand=0.05) == "also in longer words"
+    assert beyond(" thou", 0.09, thousand=0.09) == ""
+    assert beyond("ン", 0.2, ガン=0.15) == "", "words of this script are not known"
+
+
+def test_a_digit_before_others_is_said_to_be():
+    assert beyond(" 1", 0.2) == "also before further digits"
+    assert beyond(" 1", 0.6) == "mostly before further digits"
+
+
+def test_what_goes_on_is_counted_on_the_commonest_token_within_its_sequence(store):
+    counted = longer_words(store([11, 4, 11, 12, 11, 4, *BERLIN, 11], [0, 2, 4, 7, 9]), [5])
+    assert counted[0].share == pytest.approx(1 / 4), "one of four 1, of which the last ends the text; no er"

@@ -23,6 +23,7 @@ def _names_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
+    version=2,
     inputs=("corpus", "features"),
     optional=("ranking",),
     cost=_names_cost,

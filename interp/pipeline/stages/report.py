@@ -36,7 +36,7 @@ def _report_cost(sizes: Sizes) -> Cost:
 
 
 @stage(
-    version=15,
+    version=16,
     inputs=("features",),
     cost=_report_cost,
     extended_by=("figure",),

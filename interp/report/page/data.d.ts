@@ -170,7 +170,8 @@ type Segment = string | RuleToken | TokenGroups
   | { senses: ToldSense[] }
   | { more_senses: ToldSense[] }
   | { sense: [place: number, segments: Segment[]] }
-  | { apart: Segment[] };
+  | { apart: Segment[] }
+  | { muted: Segment[] };
 
 interface Vocabulary {
   tokens: string[];

@@ -138,5 +138,6 @@ export const tokensOfRule = (segments) => segments.flatMap((one) => {
   if (typeof one === "string") return [];
   if (isToken(one)) return [one];
   if ("groups" in one) return one.groups.flatMap(([, tokens]) => tokens);
+  if ("muted" in one) return tokensOfRule(one.muted);
   return tokensOfRule(("rule" in one && one.rule) || []);
 });

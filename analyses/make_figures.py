@@ -132,6 +132,9 @@ def results_of(run: Run, latents: list[int], width: str | float, prompt: str = "
         notes["quality"] = note_on_quality(run.quality)
     if run.has("concepts") and len(run.concepts):
         results |= {"concepts": run.concepts, "n_tokens": n_tokens}
+        if run.has("neurons"):
+            units = f"{len(table):,} latents and of {len(run.neurons.table()):,} units without a dictionary"
+            notes["concept_dots"] = f"Each is the best of {units}, on {n_tokens:,} tokens."
     if run.has("ranking"):
         results["ranking"] = run.ranking
     if run.has("nulls"):
@@ -169,12 +172,14 @@ def graph_of(run: Run, prompt: str, width: str | float) -> Iterator[Results]:
     yield Results({"graph": graph, "names": names, "width": width}, note=f"The prompt is “{text}”.")
 
 
-def drawn_explanation(graph: AttributionGraph) -> float:
-    """Return how many nats the drawn latents add in all to the log probability of the likeliest next token, times the
-    share of the influence on it that the drawn nodes hold, times its probability."""
+def drawn_explanation(graph: AttributionGraph) -> tuple[bool, float]:
+    """Return whether the drawn latent of the largest effect raises the likeliest next token; and how many nats all
+    drawn latents add to its log probability, times the share of the influence on it that the drawn nodes hold, times
+    its probability."""
     nodes, kept = with_few_latents(graph)
-    added = float(kept.nodes["effect"][kept.nodes["type"] == "latent"].sum())
-    return added * nodes * float(graph.nodes["activation"].iat[graph.likeliest])
+    effects = kept.nodes["effect"][kept.nodes["type"] == "latent"]
+    probability = float(graph.nodes["activation"].iat[graph.likeliest])
+    return bool(effects.max() >= effects.abs().max()), float(effects.sum()) * nodes * probability
 
 
 def names_of(run: Run) -> list[LatentName]:

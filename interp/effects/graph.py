@@ -137,8 +137,7 @@ class AttributionGraph(GraphNodes):
         effects: `measured_effects` of this graph, and `token_effects`, shown next to its edges; the `disagreements`
         among them are listed, and the latents with the largest on each next token are kept.
         features, rankings: for each hook, for the texts and rules of latents.
-        names: for each hook, the title of each latent and a shorter one, such as those of a run (`run.names`), instead
-        of its rule.
+        names: for each hook, the title of each latent and a shorter one (`report.names`), instead of its rule.
         names_here: names that stand in the drawing instead of the shorter ones, which say what the latent fires on at
         its token of this prompt, by the `node_ids`.
         pages: for each hook, the address of the page of its run, to which the cards of its latents lead.

@@ -1,4 +1,4 @@
-"""Name the latents of a scan: the table of names, which a run has as `run.names`, and what it says of one firing.
+"""Name the latents of a scan: the table of names, which a run has too, and what it says of one firing.
 
 In: `latent_words.LatentWords`. Out: one row for each latent, dead ones too, in the order of the latents:
 
@@ -16,7 +16,7 @@ In: `latent_words.LatentWords`. Out: one row for each latent, dead ones too, in 
                   `captions.Caption.brief`, `short`, `rule` and `measured`, as JSON of segments (`display.segments`), by
                   which the page draws them
 
-The page, `interp graph` and the figures read this table. Parquet: `run.path_to("names")`.
+The page, `interp graph` and the figures read this table. Parquet: `Run.path_to("names")`.
 """
 
 import json

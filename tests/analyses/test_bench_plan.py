@@ -13,7 +13,7 @@ def test_planned_and_measured_costs_are_shown_with_the_largest_factor(tiny_run, 
     results = plan.main([str(tiny_run.path), "--out", str(tmp_path)])
     assert json.loads((tmp_path / "results.json").read_text()) == results
     *stages, whole = results["runs"][tiny_run.path.name]
-    assert len(stages) == 12 and whole["stage"] == "all"
+    assert len(stages) == 13 and whole["stage"] == "all"
     assert whole["measured_seconds"] == pytest.approx(sum(row["measured_seconds"] for row in stages))
     assert whole["measured_memory"] == max(row["measured_memory"] for row in stages)
     sae = next(row for row in stages if row["stage"] == "sae")

@@ -640,7 +640,7 @@ def test_a_text_of_several_lines_is_shown_in_as_many(page):
     assert n_lines > 0 and len({round(at) for at in page.evaluate(top)}) > n_lines
 
 
-def test_a_feature_is_drawn_again_where_its_evidence_has_room_beside_its_examples(page, server):
+def test_the_strengths_of_a_feature_go_where_they_have_room(page, server):
     page.size(390, 844)
     page.open(f"{server.address}/#feature/3")
     columns = "Array.from(document.querySelectorAll('#feature .split > *'), (e) => e.className)"

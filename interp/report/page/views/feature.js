@@ -380,10 +380,10 @@ function readNext(latent) {
   whenIdle(() => next.forEach((to) => openFeature(to).catch(() => null)));
 }
 
-/* Where the evidence stands is decided when the view is made. */
 WIDE.addEventListener("change", () => {
-  const section = /** @type {HTMLElement} */ (document.querySelector("#feature"));
-  if (section.dataset.latent && !section.hidden) show(section, section.dataset.latent);
+  const strengths = document.querySelector("#feature .split .strengths");
+  const column = document.querySelector(`#feature ${WIDE.matches ? ".side" : ".split"}`);
+  if (strengths) column?.prepend(strengths);
 });
 
 /* A label of the reader's own is its title as soon as it is typed. */
